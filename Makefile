@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+INSTALLED := $(VENV)/.installed
+DEMO := checkpoints/demo
+
+.PHONY: setup demo test lint typecheck layers check bench corpus clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# About a minute of training on the bundled corpus, then what one does with a model.
+demo: $(INSTALLED)
+	$(BIN)/textgen train --out $(DEMO) --budget 60s --overwrite
+	@$(BIN)/python corpora/build.py --bits
+	$(BIN)/textgen sample $(DEMO) --length 600
+	$(BIN)/textgen score $(DEMO) --text "The dogs that chased the cat were tired." \
+	  --text "The dogs that chased the cat was tired."
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(INSTALLED)
+	$(BIN)/mypy
+
+layers: $(INSTALLED)
+	$(BIN)/lint-imports
+
+check: lint typecheck layers test
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py
+
+# Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit.
+corpus: $(INSTALLED)
+	$(BIN)/python corpora/build.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,228 @@
+"""Every figure of the README but tokenizing's: prints a table and writes JSON.
+
+    python benchmarks/run.py [--corpus FILE] [--only NAME ...]
+
+The corpus is tinyshakespeare.txt from the folder that TEXTGEN_CORPORA names, else the bundled
+one. Machines are shared and noisy: what is compared runs interleaved in one process tree, and
+medians are reported.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+TEXTGEN = Path(sys.executable).with_name("textgen")
+BUDGET = "90s"
+SENTENCES = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=_default_corpus())
+    parser.add_argument("--only", nargs="*", choices=list(BENCHMARKS), default=list(BENCHMARKS))
+    arguments = parser.parse_args()
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "corpus": arguments.corpus.name,
+        "command": "python benchmarks/run.py",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        for name in BENCHMARKS:
+            if name in arguments.only:
+                print(f"{name} ...", file=sys.stderr, flush=True)
+                report[name] = BENCHMARKS[name](arguments.corpus, model)
+    for name, figures in report.items():
+        if isinstance(figures, dict):
+            for key, value in figures.items():
+                shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+                print(f"{name:<12} {key:<44} {shown:>16}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "run.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _default_corpus() -> Path:
+    folder = os.environ.get("TEXTGEN_CORPORA")
+    known = Path(folder, "tinyshakespeare.txt") if folder else None
+    return known if known and known.is_file() else ROOT / "corpora" / "stories.txt"
+
+
+def machine() -> dict[str, str]:
+    return {
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def training(corpus: Path, model: Path) -> dict[str, float]:
+    """One run of the command with defaults and a budget, as a person would type it."""
+    command = [TEXTGEN, "train", corpus, "--out", model, "--budget", BUDGET, "--format", "json"]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, status
+    result = json.loads(output)
+    return {
+        "validation loss, nats a token": result["validation"]["loss"],
+        "bits a character": result["validation"]["bits_per_character"],
+        "seconds by textgen's clock": result["seconds"],
+        "seconds of the whole command": time.perf_counter() - begun,
+        "tokens a second": result["tokens_per_second"],
+        "parameters": result["parameters"],
+        "peak memory, MB": usage.ru_maxrss / 1024,
+    }
+
+
+def speed(corpus: Path, model: Path) -> dict[str, float]:
+    """Our update against a bare nn.LSTM loop of the same shape and precision, interleaved."""
+    ours, bare = _our_update(corpus), _bare_update(corpus)
+    for update in (ours, bare):
+        _seconds(update, 5)
+    pairs = [(_seconds(ours, 20), _seconds(bare, 20)) for _ in range(15)]
+    return {
+        "ours, tokens a second": 20 * 16 * 64 / statistics.median(a for a, _ in pairs),
+        "bare nn.LSTM loop, tokens a second": 20 * 16 * 64 / statistics.median(b for _, b in pairs),
+        "ours over bare, median of 15 pairs": statistics.median(b / a for a, b in pairs),
+    }
+
+
+def _seconds(update: Callable[[], None], times: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(times):
+        update()
+    return time.perf_counter() - begun
+
+
+def _ids(corpus: Path) -> Any:
+    text = corpus.read_text(encoding="utf-8")
+    symbols = {symbol: id for id, symbol in enumerate(sorted(set(text) - {"\n"}), start=2)}
+    symbols["\n"] = 1
+    return np.array([symbols[symbol] for symbol in text], np.uint16)
+
+
+def _our_update(corpus: Path) -> Callable[[], None]:
+    from textgen.batching import Streams
+    from textgen.config import ModelConfig, TrainingConfig
+    from textgen.models import build
+    from textgen.models.placement import choose_precision
+    from textgen.training.learner import Learner
+
+    ids, config = _ids(corpus), TrainingConfig(steps=1)
+    model = build(ModelConfig().resolved(int(ids.max()) + 1))
+    model.initialize(torch.Generator())
+    streams = Streams(
+        ids,
+        batch_size=config.batch_size,
+        sequence_length=config.sequence_length,
+        run_windows=config.run_windows,
+        unknown_rate=config.unknown_rate,
+        seed=config.seed,
+    )
+    precision = choose_precision("auto", torch.device("cpu"), model.config)
+    learner = Learner(model, streams, config, precision)
+    return lambda: learner.update(1e-3)
+
+
+def _bare_update(corpus: Path) -> Callable[[], None]:
+    """The loop that a person would write: nn.LSTM, autocast, AdamW, random offsets."""
+    from textgen.config import ModelConfig
+    from textgen.models.placement import autocast, choose_precision
+
+    ids = torch.from_numpy(_ids(corpus).astype(np.int64))
+    vocabulary = int(ids.max()) + 1
+    embedding = torch.nn.Embedding(vocabulary, 128)
+    lstm, output = torch.nn.LSTM(128, 512), torch.nn.Linear(512, vocabulary)
+    parameters = [*embedding.parameters(), *lstm.parameters(), *output.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+    precision = choose_precision("auto", torch.device("cpu"), ModelConfig())
+    places = torch.randint(len(ids) - 65, (16,))
+    state = (torch.zeros(1, 16, 512), torch.zeros(1, 16, 512))
+
+    def update() -> None:
+        nonlocal places, state
+        window = ids[places + torch.arange(65).unsqueeze(1)]
+        places = (places + 64) % (len(ids) - 65)
+        with autocast(torch.device("cpu"), precision):
+            embedded = functional.dropout(embedding(window[:-1]), 0.1)
+            hidden, state = lstm(embedded, (state[0].detach(), state[1].detach()))
+            logits = output(functional.dropout(hidden, 0.1))
+        loss = functional.cross_entropy(logits.float().flatten(0, 1), window[1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+
+    return update
+
+
+def start_up(corpus: Path, model: Path) -> dict[str, float]:
+    """Whole processes, interleaved; the medians of 7."""
+    commands: dict[str, list[Any]] = {
+        "textgen --help": [TEXTGEN, "--help"],
+        "python -c 'import torch'": [sys.executable, "-c", "import torch"],
+        "textgen score, one sentence": [TEXTGEN, "score", model, "--text", "To be or not to be"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(8):
+        for name, command in commands.items():
+            begun = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds[name].append(time.perf_counter() - begun)
+    medians = {f"{name}, s": statistics.median(times[1:]) for name, times in seconds.items()}
+    score, torch_alone = seconds["textgen score, one sentence"], seconds["python -c 'import torch'"]
+    differences = [a - b for a, b in zip(score[1:], torch_alone[1:], strict=True)]
+    return medians | {"score over import torch, s": statistics.median(differences)}
+
+
+def use(corpus: Path, model: Path) -> dict[str, float]:
+    """Sampling and scoring through the Python face."""
+    from textgen import LanguageModel
+
+    trained = LanguageModel.load(model)
+    sentences = [line for line in corpus.read_text(encoding="utf-8").split("\n") if line]
+    sentences = (sentences * (SENTENCES // len(sentences) + 1))[:SENTENCES]
+    begun = time.perf_counter()
+    scores = trained.score(sentences)
+    scoring = time.perf_counter() - begun
+    begun = time.perf_counter()
+    trained.sample(length=2000)
+    one = time.perf_counter() - begun
+    begun = time.perf_counter()
+    trained.sample(length=500, count=64)
+    many = time.perf_counter() - begun
+    return {
+        f"scoring {SENTENCES:,} sentences, s": scoring,
+        "scoring, tokens a second": sum(score.tokens for score in scores) / scoring,
+        "sampling one text, tokens a second": 2000 / one,
+        "sampling 64 texts, tokens a second": 64 * 500 / many,
+    }
+
+
+BENCHMARKS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
+    "training": training,
+    "speed": speed,
+    "start_up": start_up,
+    "use": use,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What many tests share: small models with drawn weights, a small text, the real corpora."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from textgen.config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from textgen.models import Model
+
+MakeModel = Callable[..., "Model"]
+
+# The tests' tensors are small: on a busy machine threads would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TEXT = """the cat that the dogs chased sat down.
+"no," said the cat, "i will not."
+the dogs (who were tired) slept.
+
+a cat is a cat.
+the dogs that chased the cat were tired, and the cat was not.
+"""
+
+
+@pytest.fixture
+def make_model() -> MakeModel:
+    """Makes a small LSTM whose weights are drawn, biases too, wide enough to have opinions."""
+
+    def make(
+        vocabulary: int = 11,
+        hidden: tuple[int, ...] = (7, 5),
+        embedding: int | None = 6,
+        *,
+        tie: bool = False,
+        seed: int = 0,
+        spread: float = 3.0,
+        dtype: torch.dtype | None = None,
+    ) -> Model:
+        import torch
+
+        from textgen.models import build
+
+        config = ModelConfig(
+            hidden_size=hidden, embedding_size=embedding, tie=tie, vocabulary_size=vocabulary
+        )
+        model = build(config)
+        generator = torch.Generator().manual_seed(seed)
+        model.initialize(generator)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.ndim == 1:
+                    parameter.normal_(0, 0.3, generator=generator)
+                elif name == "output.weight":
+                    parameter.mul_(spread)
+        return model.to(dtype or torch.float32).eval()
+
+    return make
+
+
+@pytest.fixture
+def model(make_model: MakeModel) -> Model:
+    """Eleven ids, layers of 7 and 5 units, float32."""
+    return make_model()
+
+
+@pytest.fixture
+def text_ids() -> npt.NDArray[np.uint16]:
+    """A few sentences as character ids: <UNK> 0, <EOS> (newline) 1, then the characters."""
+    ids = {"\n": 1} | {c: id for id, c in enumerate(sorted(set(TEXT) - {"\n"}), start=2)}
+    return np.array([ids[c] for c in TEXT], np.uint16)
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real corpora, where the environment names one."""
+    named = os.environ.get("TEXTGEN_CORPORA")
+    if not named:
+        pytest.skip("TEXTGEN_CORPORA names no folder with tinyshakespeare.txt and its like")
+    return Path(named)
+
+
+@pytest.fixture
+def random_ids() -> Callable[..., npt.NDArray[Any]]:
+    """Draws ids of a vocabulary: random_ids(count, vocabulary, seed)."""
+
+    def draw(count: int, vocabulary: int = 11, seed: int = 0) -> npt.NDArray[np.uint16]:
+        return np.random.default_rng(seed).integers(0, vocabulary, count).astype(np.uint16)
+
+    return draw

@@ -1,0 +1,251 @@
+"""Every command through the real console script, as a person types it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TEXTGEN = Path(sys.executable).with_name("textgen")
+SMALL = (
+    *("--hidden-size", "24", "--embedding-size", "8"),
+    *("--batch-size", "4", "--sequence-length", "16", "--threads", "1"),
+)
+TEXT = "".join(
+    f"The {who} {verb} the {what}.\n"
+    for who in ("king", "queen", "fool", "café owner")
+    for verb in ("sees", "likes", "forgets")
+    for what in ("moon", "sea", "old door", "garden", "crown")
+)
+
+
+def textgen(
+    *arguments: str | Path, stdin: str | None = None, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; the exit code is part of the claim."""
+    finished = subprocess.run(
+        [TEXTGEN, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "NO_COLOR": "1", **environment},
+        timeout=120,
+    )
+    assert finished.returncode == code, finished.stderr
+    if code:
+        errors = [line for line in finished.stderr.splitlines() if "error:" in line]
+        assert len(errors) == 1, finished.stderr
+        assert errors[0].startswith("textgen: error: ")
+        assert "Traceback" not in finished.stderr
+    return finished
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "my text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("checkpoints") / "a model"
+    finished = textgen("train", corpus, "--out", out, "--steps", "60", *SMALL, "--format", "json")
+    result = json.loads(finished.stdout)
+    assert set(result) >= {
+        "checkpoint",
+        "steps",
+        "tokens_seen",
+        "seconds",
+        "tokens_per_second",
+        "parameters",
+        "validation",
+    }
+    assert set(result["validation"]) >= {"loss", "perplexity", "bits_per_character", "tokens"}
+    assert result["steps"] == 60
+    return out
+
+
+def test_train_says_what_to_type_next_and_resumes(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    finished = textgen("train", corpus, "--out", out, "--steps", "4", *SMALL)
+    for command in ("textgen sample", "textgen score", "textgen info"):
+        assert command in finished.stdout + finished.stderr
+    finished = textgen("train", "--out", out, "--resume", "--steps", "8", "--format", "json")
+    assert json.loads(finished.stdout)["steps"] == 8
+    textgen("train", corpus, "--out", out, *SMALL, code=2)
+
+
+def test_sample_writes_the_same_text_for_the_same_seed(trained: Path) -> None:
+    arguments = ("sample", trained, "--length", "40", "--seed", "7")
+    first, second = textgen(*arguments), textgen(*arguments)
+    assert first.stdout == second.stdout
+    assert len(first.stdout) >= 40
+
+
+def test_sample_as_json_has_the_keys_that_scripts_rely_on(trained: Path) -> None:
+    finished = textgen(
+        "sample",
+        trained,
+        *("--prompt", "The "),
+        *("--count", "3"),
+        *("--sentences", "1"),
+        *("--format", "json"),
+    )
+    samples = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [sample["index"] for sample in samples] == [0, 1, 2]
+    for sample in samples:
+        assert list(sample) == [
+            "index",
+            "text",
+            "prompt",
+            "log_prob",
+            "tokens",
+            "finish_reason",
+            "seed",
+        ]
+        assert "<UNK>" not in sample["text"]
+
+
+def test_what_is_sampled_scores_as_it_was_drawn(trained: Path) -> None:
+    options = ("--sentences", "1", "--count", "5", "--temperature", "0.7", "--format", "json")
+    samples = [
+        json.loads(line) for line in textgen("sample", trained, *options).stdout.splitlines()
+    ]
+    samples = [sample for sample in samples if sample["finish_reason"] == "eos"]
+    assert samples
+    lines = "".join(sample["text"] + "\n" for sample in samples)
+    scored = textgen("score", trained, "-", "--format", "json", stdin=lines).stdout.splitlines()
+    for sample, line in zip(samples, scored, strict=False):
+        score = json.loads(line)
+        assert score["tokens"] == sample["tokens"]
+        assert abs(score["log_prob"] - sample["log_prob"]) <= 1e-4 * sample["tokens"]
+
+
+def test_score_as_json_gives_sentences_then_the_total(trained: Path) -> None:
+    arguments = (
+        "score",
+        trained,
+        "--text",
+        "The king sees the sea.",
+        "--text",
+        "ehT ¿gnik seses eht aes.",
+    )
+    finished = textgen(*arguments, "--level", "token", "--format", "json")
+    first, second, total = map(json.loads, finished.stdout.splitlines())
+    for score in (first, second):
+        assert set(score) == {
+            "line",
+            "text",
+            "log_prob",
+            "tokens",
+            "unknown",
+            "perplexity",
+            "perplexity_without_unknown",
+            "bits_per_character",
+            "token_scores",
+        }
+        summed = sum(token["log_prob"] for token in score["token_scores"])
+        assert abs(summed - score["log_prob"]) < 1e-9
+        assert score["token_scores"][-1]["id"] == 1
+    assert (first["unknown"], second["unknown"]) == (0, 1)
+    assert first["log_prob"] > second["log_prob"]
+    assert total["total"]["tokens"] == first["tokens"] + second["tokens"]
+    assert "likelier" in textgen(*arguments).stdout
+
+
+def test_validation_part_scores_as_training_reported(
+    corpus: Path, trained: Path, tmp_path: Path
+) -> None:
+    boundary = json.loads((trained / "best" / "config.json").read_text())["corpus"]["boundary"]
+    held_out = tmp_path / "held out.txt"
+    held_out.write_text(TEXT[boundary:], encoding="utf-8")
+    finished = textgen("score", trained, held_out, "--context", "document", "--format", "json")
+    total = json.loads(finished.stdout.splitlines()[-1])["total"]
+    info = json.loads(textgen("info", trained, "--format", "json").stdout)
+    assert abs(-total["log_prob"] / total["tokens"] - info["validation"]["loss"]) < 1e-6
+
+
+def test_a_copied_best_works_anywhere(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "carried away"
+    shutil.copytree(trained / "best", copy)
+    assert textgen("sample", copy, "--length", "5").stdout
+    assert "24" in textgen("info", copy).stdout
+
+
+def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained / "best", copy)
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    finished = textgen("sample", copy, code=3)
+    assert "model.safetensors" in finished.stderr
+    assert finished.stdout == ""
+    (tmp_path / "pickle.pt").write_bytes(b"\x80\x02}q\x00.")
+    assert "pickle" in textgen("score", tmp_path / "pickle.pt", "--text", "a", code=3).stderr
+    textgen("sample", tmp_path / "nowhere", code=1)
+
+
+def test_tokenize_learns_shows_and_encodes(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "words"
+    finished = textgen(
+        "tokenize", corpus, "--level", "word", "--out", out, "--min-count", "1", "--format", "json"
+    )
+    learned = json.loads(finished.stdout)
+    assert set(learned) >= {
+        "level",
+        "vocabulary_size",
+        "tokens",
+        "characters",
+        "unknown_rate",
+        "fingerprint",
+    }
+    assert learned["characters"] == len(TEXT)
+    shown = textgen("tokenize", "--tokenizer", out, "--print", "tokens", stdin="The king sees x.\n")
+    assert "king" in shown.stdout
+    mask = textgen("tokenize", "--tokenizer", out, "--print", "mask", stdin="The king sees x.\n")
+    assert mask.stdout.split().count("1") == 1
+    run = tmp_path / "run"
+    textgen("train", out, "--out", run, "--steps", "3", *SMALL)
+    assert textgen("sample", run, "--length", "5").stdout
+
+
+@pytest.mark.parametrize("level", ["word", "subword"])
+def test_every_level_trains_samples_and_scores(level: str, corpus: Path, tmp_path: Path) -> None:
+    size = ("--vocab-size", "300") if level == "subword" else ()
+    out = tmp_path / "run"
+    textgen("train", corpus, "--out", out, "--level", level, *size, "--steps", "5", *SMALL)
+    assert textgen("sample", out, "--length", "12", "--prompt", "The king").stdout
+    finished = textgen("score", out, "--text", "The king sees the sea.", "--format", "json")
+    assert json.loads(finished.stdout.splitlines()[0])["log_prob"] < 0
+
+
+def test_bad_input_is_one_line_and_creates_nothing(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    empty, binary, latin = (tmp_path / name for name in ("empty", "binary", "latin"))
+    empty.write_bytes(b"")
+    binary.write_bytes(bytes(range(256)) * 8)
+    latin.write_bytes("Zoë\n".encode("latin-1"))
+    for code, arguments in (
+        (3, ("train", empty, "--out", out)),
+        (3, ("train", binary, "--out", out)),
+        (3, ("train", latin, "--out", out)),
+        (1, ("train", tmp_path / "missing.txt", "--out", out)),
+        (2, ("train", corpus, "--out", out, "--learning-rate", "1e309")),
+        (2, ("train", corpus, "--out", out, "--budget", "soon")),
+        (2, ("train", corpus, "--out", out, "--steps", "3", "--epochs", "2")),
+        (2, ("train", corpus, "--out", out, "--hiden-size", "3")),
+    ):
+        assert textgen(*arguments, code=code).stdout == ""
+        assert not out.exists()
+
+
+def test_it_works_without_home_locale_or_terminal(trained: Path) -> None:
+    environment = {"LANG": "C", "LC_ALL": "C", "HOME": "", "TERM": "dumb", "COLUMNS": "40"}
+    finished = textgen("score", trained, "--text", "The café owner sees", **environment)
+    assert "café" in finished.stdout

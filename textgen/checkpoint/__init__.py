@@ -1,0 +1,25 @@
+"""One checkpoint folder: a model, its tokenizer and how it was trained; no pickle anywhere.
+
+``best`` and ``last`` are each whole and loadable alone, wherever they are copied. ``last`` also
+holds what training needs to go on as if it had never stopped.
+"""
+
+from textgen.checkpoint.description import describe
+from textgen.checkpoint.folder import Checkpoint, Resumable, load, load_resumable, save
+from textgen.checkpoint.header import Header, validation_json
+from textgen.checkpoint.places import BEST, LAST, METRICS, find
+
+__all__ = [
+    "BEST",
+    "LAST",
+    "METRICS",
+    "Checkpoint",
+    "Header",
+    "Resumable",
+    "describe",
+    "find",
+    "load",
+    "load_resumable",
+    "save",
+    "validation_json",
+]

@@ -1,0 +1,139 @@
+"""One checkpoint folder, written and read: weights, header, tokenizer, state of training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgen import storage
+from textgen.checkpoint.header import CONFIG, Header, header_json, read_header
+from textgen.checkpoint.places import WEIGHTS, checked_files, find
+from textgen.config import ModelConfig
+from textgen.errors import CheckpointError, UsageError
+from textgen.tokenizers import load_tokenizer, save_tokenizer
+from textgen.tokenizers.base import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from textgen.models import Model
+
+_TENSORS, _VALUES = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read and checked: every byte is as it was written."""
+
+    folder: Path
+    name: str
+    header: Header
+    tokenizer: Tokenizer
+    model: "Model"
+
+
+Resumable = tuple[dict[str, "torch.Tensor"], dict[str, Any]]
+
+
+def save(
+    folder: Path,
+    header: Header,
+    model: "Model",
+    tokenizer: Tokenizer,
+    resumable: Resumable | None = None,
+) -> None:
+    """Write a checkpoint in place of ``folder``, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with storage.new_folder(folder) as begun:
+        storage.write_json(begun / CONFIG, header_json(header))
+        save_tokenizer(tokenizer, begun)
+        try:
+            save_file(_unshared(model), begun / WEIGHTS)
+            if resumable is not None:
+                tensors, values = resumable
+                save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, begun / _TENSORS)
+                storage.write_json(begun / _VALUES, values)
+        except Exception as error:
+            # safetensors raises its own exception for a full disk, with the system's words in it.
+            raise _as_os_error(error) from error
+
+
+def load(path: Path) -> Checkpoint:
+    """Read ``best``, else ``last``, of a run's folder, or the folder itself, onto the CPU."""
+    name, folder = find(path)
+    files = checked_files(folder)
+    header = read_header(files[CONFIG])
+    tokenizer = load_tokenizer(files)
+    if tokenizer.vocabulary_size != header.model.vocabulary_size:
+        raise CheckpointError(
+            "tokenizer and model do not belong together",
+            where=folder,
+            why=f"vocabularies of {tokenizer.vocabulary_size} and {header.model.vocabulary_size}",
+        )
+    return Checkpoint(folder, name, header, tokenizer, _load_model(files[WEIGHTS], header.model))
+
+
+def load_resumable(folder: Path) -> Resumable:
+    """What ``last`` holds for training to go on; ``folder`` has been loaded before."""
+    files = checked_files(folder)
+    if _TENSORS not in files or _VALUES not in files:
+        raise CheckpointError(
+            "cannot be resumed", where=folder, why="it holds no state of training"
+        )
+    values = storage.read_json(files[_VALUES])
+    return _read_tensors(files[_TENSORS]), values
+
+
+def _as_os_error(error: Exception) -> Exception:
+    if isinstance(error, OSError):
+        return error
+    if type(error).__name__ == "SafetensorError":
+        return OSError(None, str(error))
+    return error
+
+
+def _unshared(model: "Model") -> dict[str, "torch.Tensor"]:
+    """The weights by name; of weights that are one tensor under two names, the first."""
+    weights = {}
+    seen: set[int] = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            weights[name] = parameter.detach().cpu().contiguous()
+    return weights
+
+
+def _load_model(path: Path, config: ModelConfig) -> "Model":
+    import torch
+
+    from textgen.models import build
+
+    try:
+        with torch.device("meta"):
+            shape = build(config)
+    except (UsageError, RuntimeError, TypeError) as error:
+        raise CheckpointError("damaged", where=path.parent / CONFIG, why=str(error)) from error
+    tensors = _read_tensors(path)
+    expected = {name: parameter.shape for name, parameter in shape.named_parameters()}
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())[0]
+        raise CheckpointError("not this model's weights", where=path, why=f"{odd!r} is odd")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name] or tensor.dtype != torch.float32:
+            why = f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {tuple(expected[name])}"
+            raise CheckpointError("not this model's weights", where=path, why=why)
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError("damaged", where=path, why=f"{name} is not finite")
+    model = build(config)
+    model.load_state_dict(tensors, strict=False)
+    return model
+
+
+def _read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise CheckpointError("damaged", where=path, why=str(error)) from error

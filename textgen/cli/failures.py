@@ -1,0 +1,170 @@
+"""How a command ends when something goes wrong: one line on stderr, and an exit code."""
+
+import re
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from textgen.cli.parsing import closest
+from textgen.errors import ResourceError, TextgenError, UsageError
+from textgen.presentation import console
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a shell reports of a program that SIGPIPE ended, as it ends ``cat | head``."""
+
+FOREIGN_NAMES = {
+    "--rnn-size": "--hidden-size",
+    "--nhid": "--hidden-size",
+    "--emsize": "--embedding-size",
+    "--num-layers": "--hidden-size N,N",
+    "--nlayers": "--hidden-size N,N",
+    "--seq-length": "--sequence-length",
+    "--bptt": "--sequence-length",
+    "--block-size": "--sequence-length",
+    "--lr": "--learning-rate",
+    "--max-epochs": "--epochs",
+    "--max-iters": "--steps",
+    "--grad-clip": "--clip",
+    "--wdecay": "--weight-decay",
+    "--val-frac": "--valid-fraction",
+    "--tied": "--tie",
+    "--init-from": "--resume",
+    "--max-new-tokens": "--length",
+    "--num-samples": "--count",
+    "--num-sentences": "--sentences",
+    "--primetext": "--prompt",
+    "--start": "--prompt",
+    "--start-text": "--prompt",
+    "--prefix": "--prompt",
+    "--output": "--format",
+}
+"""What the field's other tools call our options, for who has those in their fingers."""
+
+# Typer brings its own click and, until 0.25, used the installed one: its public names for
+# the exceptions lead to whichever it is.
+_ClickUsageError: Any = typer.BadParameter.__base__
+_ClickError: Any = _ClickUsageError.__base__
+
+
+def report(error: BaseException, arguments: list[str]) -> int:
+    """Say in one line what went wrong; with ``--debug`` also where. The exit code."""
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    if wants_debug(arguments):
+        console.say_plain("".join(traceback.format_exception(error)).rstrip())
+    known = as_textgen_error(error, arguments)
+    console.say_error(str(known))
+    return known.exit_code
+
+
+def wants_debug(arguments: list[str]) -> bool:
+    """Whether ``--debug`` was typed, told even where the options themselves are wrong."""
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--debug" in before_dashes
+
+
+def as_textgen_error(error: BaseException, arguments: list[str]) -> TextgenError:
+    if isinstance(error, TextgenError):
+        return error
+    if isinstance(error, _ClickError):
+        return _usage_error(error, arguments)
+    if _is_out_of_memory(error):
+        return ResourceError(
+            "out of memory", fix="lower --batch-size, --hidden-size or --sequence-length"
+        )
+    if isinstance(error, OSError):
+        where = error.filename or "standard input or output"
+        return ResourceError("cannot read or write", where=where, why=error.strerror or str(error))
+    return ResourceError(
+        f"unexpected {type(error).__name__}",
+        why=str(error) or None,
+        fix="this is a fault of textgen's: run it again with --debug and report what it shows",
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Told by name: to import torch only to know its exception would be slow, and may fail."""
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__:
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "allocate memory" in text or "out of memory" in text
+    )
+
+
+def _usage_error(error: Any, arguments: list[str]) -> UsageError:
+    """What Typer found wrong, in our words. Its own message stands where we have none better."""
+    ctx: Any = getattr(error, "ctx", None)
+    see = f"see {ctx.command_path if ctx is not None else _command(arguments)} --help"
+    option = getattr(error, "option_name", None)
+    kind = type(error).__name__
+    if kind == "NoSuchOption":
+        return _no_such_option(_as_typed(str(option), arguments), ctx, see)
+    if kind == "BadOptionUsage" and "requires" in error.format_message():
+        return UsageError(f"{option} needs a value", fix=see)
+    if kind == "MissingParameter" and error.param is not None:
+        param = error.param
+        name = param.metavar if param.param_type_name == "argument" else param.opts[0]
+        return UsageError(f"missing {name}", fix=see)
+    if ctx is not None and "No such command" in error.message:
+        typed = next(each for each in arguments if not each.startswith("-"))
+        known = list(getattr(ctx.command, "commands", ()))
+        return UsageError(f"no such command: {typed}", fix=_meant(typed, known, see))
+    message = error.format_message().strip().rstrip(".")
+    extra = re.fullmatch(r"Got unexpected extra argument\S* \((.*)\)", message, re.DOTALL)
+    if extra is not None:
+        return UsageError(f"unexpected argument: {extra[1]}", fix=see)
+    return UsageError(message[:1].lower() + message[1:], fix=see)
+
+
+def _command(arguments: list[str]) -> str:
+    """The command that was typed, for an error that does not know where it happened."""
+    return " ".join(["textgen", *(each for each in arguments[:1] if not each.startswith("-"))])
+
+
+def _no_such_option(typed: str, ctx: Any, see: str) -> UsageError:
+    params = ctx.command.get_params(ctx) if ctx is not None else []
+    known = [name for each in params for name in (*each.opts, *each.secondary_opts)]
+    known = [name for name in known if name.startswith("--")]
+    # char-rnn's and torch-rnn's users type -rnn_size.
+    wanted = "--" + typed.lstrip("-").replace("_", "-")
+    foreign = FOREIGN_NAMES.get(wanted)
+    if foreign is not None and foreign.split()[0] in known:
+        return UsageError(f"no such option: {typed}", fix=f"did you mean {foreign}?")
+    return UsageError(f"no such option: {typed}", fix=_meant(wanted, known, see))
+
+
+def _as_typed(option: str, arguments: list[str]) -> str:
+    """The whole word of which Typer names the first letter: ``-l`` for ``-length``."""
+    for each in arguments:
+        word = each.partition("=")[0]
+        if word == option or (not option.startswith("--") and word.startswith(option)):
+            return word
+    return option
+
+
+def _meant(typed: str, known: list[str], otherwise: str) -> str:
+    meant = closest(typed, known)
+    return f"did you mean {meant}?" if meant else otherwise
+
+
+def exit_quietly() -> None:
+    """Write out what is buffered, or let it go; so that nothing fails as Python shuts down."""
+    try:
+        if sys.stdout is not None:
+            console.finish_output()
+    except (OSError, ResourceError, ValueError):
+        console.abandon_output()
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = None

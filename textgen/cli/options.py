@@ -1,0 +1,81 @@
+"""The options and arguments that several commands share."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from textgen.cli import parsing
+from textgen.cli.fields import choice_option
+from textgen.config import Context, Device, LogBase
+
+ErrorHandling = Literal["strict", "replace"]
+ScorePrecision = Literal["float32", "float64", "bf16"]
+
+
+Corpora = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CORPUS]...",
+        help="Files or folders of text, gzip too, or - for stdin; without any, the bundled"
+        " stories.",
+        show_default=False,
+    ),
+]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="The folder that train wrote.")
+]
+DeviceOption = Annotated[
+    Device, choice_option("--device", Device, "Where to compute.", panel="Machine")
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        parser=parsing.whole_number("--threads", least=1),
+        metavar="N",
+        help="Processor threads to use.",
+        show_default="default: all cores",
+        rich_help_panel="Machine",
+    ),
+]
+EncodingOption = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help="How the text files are encoded.",
+        show_default="default: utf-8",
+        rich_help_panel="Reading",
+    ),
+]
+ErrorsOption = Annotated[
+    ErrorHandling,
+    choice_option(
+        "--errors",
+        ErrorHandling,
+        "What to do with bytes that are not in the encoding; replace puts U+FFFD for them and"
+        " says how many.",
+        panel="Reading",
+    ),
+]
+ValidOption = Annotated[
+    str | None,
+    typer.Option(
+        "--valid",
+        metavar="FILE",
+        help="Hold out this text instead of the corpus's end.",
+        show_default=False,
+        rich_help_panel="Reading",
+    ),
+]
+ContextOption = Annotated[
+    Context,
+    choice_option(
+        "--context",
+        Context,
+        "Score each sentence by itself, or each after all those before it.",
+    ),
+]
+LogBaseOption = Annotated[
+    LogBase, choice_option("--log-base", LogBase, "The base of the logarithms that are shown.")
+]

@@ -1,0 +1,67 @@
+"""What a person types, as the value it means; else an error that names the option."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from textgen.errors import UsageError
+
+_LONGEST_SHOWN = 40
+
+
+def whole_number(option: str, *, least: int | None = None) -> Callable[[Any], int]:
+    """A parser of integers, not below ``least``."""
+
+    def parse(value: Any) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise _not(option, "a whole number", value) from None
+        if least is not None and number < least:
+            raise _not(option, f"at least {least}", value)
+        return number
+
+    return parse
+
+
+def real_number(option: str) -> Callable[[Any], float]:
+    """A parser of numbers; whether nan or infinity will do is for the configuration to say."""
+
+    def parse(value: Any) -> float:
+        try:
+            return float(value)
+        except ValueError:
+            raise _not(option, "a number", value) from None
+
+    return parse
+
+
+def choice(option: str, choices: Sequence[str]) -> Callable[[Any], Any]:
+    """A parser of one word out of a few, which suggests the one that was meant."""
+
+    def parse(value: Any) -> str:
+        if value in choices:
+            return str(value)
+        raise _not(option, f"one of {', '.join(choices)}", value, closest(str(value), choices))
+
+    return parse
+
+
+def text(value: Any) -> str:
+    """What was typed, as it is: the configuration has its own way to read it."""
+    return str(value)
+
+
+def closest(typed: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant: one that begins so, or is spelt much alike."""
+    begins = [word for word in known if len(typed.strip("-")) > 1 and word.startswith(typed)]
+    alike = difflib.get_close_matches(typed, known, n=1, cutoff=0.6)
+    return next(iter(begins[:1] + alike), None)
+
+
+def _not(option: str, wanted: str, value: Any, meant: str | None = None) -> UsageError:
+    typed = str(value)
+    if len(typed) > _LONGEST_SHOWN:
+        typed = typed[: _LONGEST_SHOWN - 1] + "…"
+    fix = f"did you mean {meant}?" if meant else None
+    return UsageError(f"{option} must be {wanted}, got {typed!r}", fix=fix)

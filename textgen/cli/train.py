@@ -1,0 +1,159 @@
+"""``textgen train``: learn a language model from text."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from textgen.cli.fields import choice_option, command_options
+from textgen.cli.options import (
+    Corpora,
+    DeviceOption,
+    EncodingOption,
+    ErrorsOption,
+    ThreadsOption,
+    ValidOption,
+)
+from textgen.cli.signals import StopRequest, exit_code, listening
+from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, parse_duration
+from textgen.errors import UsageError
+
+Format = Literal["text", "json"]
+
+_SECONDS_BETWEEN_SAMPLES = 8.0
+
+EXAMPLES = """
+    Train on the bundled stories for a minute:
+    textgen train --out checkpoints/first --budget 60s
+    Train on your own texts for two hours, with two layers:
+    textgen train books/ --out checkpoints/2h --budget 2h --hidden-size 512,512
+    Go on where it stopped, for three hours altogether:
+    textgen train --out checkpoints/2h --resume --budget 3h
+    Train on words instead of characters:
+    textgen train books/ --out checkpoints/words --level word --epochs 10
+"""
+
+
+@command_options(TokenizerConfig, ModelConfig, TrainingConfig)
+def train(
+    *,
+    corpus: Corpora = None,
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="The folder to keep the model in.")
+    ],
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on where the run in --out stopped; all else is remembered."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that is in --out.")
+    ] = False,
+    accept_changed_corpus: Annotated[
+        bool,
+        typer.Option("--accept-changed-corpus", help="Resume although the text has changed since."),
+    ] = False,
+    output: Annotated[
+        Format, choice_option("--format", Format, "How to show what the run reached.")
+    ] = "text",
+    valid: ValidOption = None,
+    encoding: EncodingOption = "utf-8",
+    errors: ErrorsOption = "strict",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            metavar="DIR",
+            help="Use the tokenizer of this folder or checkpoint instead of learning one.",
+            show_default=False,
+            rich_help_panel="Tokens",
+        ),
+    ] = None,
+    given: dict[str, Any],
+    sample_every: Annotated[
+        str | None,
+        typer.Option(
+            "--sample-every",
+            metavar="TIME",
+            help="Time between the samples shown while it learns, or none. They change no weight.",
+            show_default=f"default: {_SECONDS_BETWEEN_SAMPLES:.0f}s on a terminal, else none",
+            rich_help_panel="Watching and saving",
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Train a recurrent language model on text.
+
+    Learns a tokenizer and an LSTM from the text, and shows how well it predicts the part that
+    was held out. How long it runs is said by one of --budget, --epochs and --steps; the
+    learning rate falls to zero exactly at the end.
+
+    The folder --out then holds two checkpoints, best and last. Ctrl-C saves and stops; the
+    same command with --resume goes on as if it had never stopped.
+    """
+    if resume and overwrite:
+        raise UsageError(
+            "--resume and --overwrite cannot both be given",
+            why="one keeps the run in --out, the other replaces it",
+            fix="keep one",
+        )
+    seconds = _seconds_between_samples(sample_every)
+    arguments: dict[str, Any] = {
+        "out": out,
+        "resume": resume,
+        "overwrite": overwrite,
+        "accept_changed_corpus": accept_changed_corpus,
+        "tokenizer": tokenizer,
+        "valid": valid,
+        "device": device,
+        "threads": threads,
+        "encoding": encoding,
+        "errors": errors,
+        "sample_every": seconds,
+        **given,
+    }
+    _run(corpus or [], arguments, output)
+
+
+def _seconds_between_samples(typed: str | None) -> float | None:
+    import sys
+
+    from textgen.presentation.console import is_terminal
+
+    if typed is None:
+        return _SECONDS_BETWEEN_SAMPLES if is_terminal(sys.stderr) else None
+    if typed == "none":
+        return None
+    try:
+        return parse_duration(typed)
+    except UsageError as error:
+        raise UsageError(f"--sample-every: {error.what}", fix="write 10s, 5m or none") from None
+
+
+def _run(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
+    from textgen.presentation import console, records, tables
+    from textgen.presentation.progress import training_progress
+    from textgen.results import TrainingEvent, TrainingStart
+
+    if not corpora and not arguments["resume"]:
+        console.note("no corpus given: training on the bundled stories")
+    progress = training_progress()
+    request = StopRequest(progress.stopping)
+
+    def on_event(event: TrainingEvent) -> None:
+        if isinstance(event, TrainingStart):
+            request.arm()
+        progress(event)
+
+    with listening(request):
+        from textgen import train as library_train
+
+        with progress:
+            result = library_train(*corpora, on_event=on_event, stop=request, **arguments)
+        if output == "json":
+            records.emit_record(records.training_record(result))
+        else:
+            console.show(tables.training_summary(result, arguments["out"]))
+    if result.interrupted is not None:
+        raise typer.Exit(exit_code(result.interrupted))

@@ -1,0 +1,142 @@
+"""How a configuration is made of options: parsed, checked, kept as JSON."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from typing import Any, Self
+
+from textgen.errors import UsageError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    panel: str | None = None,
+    parse: Callable[[Any], Any] | None = None,
+    metavar: str | None = None,
+    shown: str | None = None,
+) -> Any:
+    """A dataclass field that is also a command-line option.
+
+    parse: turns what a person types (or passes) into the field's type.
+    shown: the default as the help shows it, where the value itself would not tell.
+    """
+    metadata = {
+        "help": help,
+        "panel": panel,
+        "parse": parse,
+        "metavar": metavar,
+        "shown": shown,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def parse_duration(value: str | float) -> float:
+    """Seconds from ``90s``, ``10m``, ``2h``, ``1h30m`` or a plain number of seconds.
+
+    >>> parse_duration("1h30m")
+    5400.0
+    """
+    if isinstance(value, int | float):
+        seconds = float(value)
+    else:
+        text = value.strip().lower()
+        pattern = r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
+        match = re.fullmatch(pattern, text) if text else None
+        if match is None:
+            raise UsageError(
+                f"not a duration: {value!r}", where="--budget", fix="write 90s, 10m or 1h30m"
+            )
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        seconds = hours * 3600 + minutes * 60 + rest
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"a budget must be positive, got {value!r}", where="--budget")
+    return seconds
+
+
+def parse_sizes(value: str | int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
+    """Layer sizes from ``512``, ``256,128`` or a sequence of numbers.
+
+    >>> parse_sizes("256,128")
+    (256, 128)
+    """
+    if isinstance(value, int):
+        return (value,)
+    if isinstance(value, str):
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            raise UsageError(
+                f"not layer sizes: {value!r}", where="--hidden-size", fix="write 512 or 256,128"
+            ) from None
+    return tuple(value)
+
+
+class Config:
+    """What the configurations share: made from options, written to and read from JSON."""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """The configuration with these options set; keys of other configurations are ignored."""
+        values = {}
+        for spec in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if spec.name in options:
+                parse = spec.metadata.get("parse")
+                value = options[spec.name]
+                values[spec.name] = parse(value) if parse and value is not None else value
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that ``from_options`` reads back to an equal configuration."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()  # type: ignore[call-overload]
+        }
+
+
+def option_names(cls: type[Config]) -> frozenset[str]:
+    return frozenset(spec.name for spec in dataclasses.fields(cls))  # type: ignore[arg-type]
+
+
+def check_options(options: Mapping[str, Any], *configs: type[Config]) -> None:
+    """Refuse an option that no field of these configurations has."""
+    known = frozenset[str]().union(*map(option_names, configs))
+    for name in options:
+        if name not in known:
+            raise UsageError(f"no option {name!r}", fix=f"there are {', '.join(sorted(known))}")
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a field: ``batch_size`` -> ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(
+            f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}", where=flag(name)
+        )
+
+
+def check_whole(name: str, value: int | None, low: int, high: int | None = None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise UsageError(f"{flag(name)} must be a whole number of at least {low}, got {value!r}")
+    if high is not None and value > high:
+        raise UsageError(f"{flag(name)} must be at most {high}, got {value!r}")
+
+
+def check_real(
+    name: str, value: float | None, low: float, high: float, *, open_low: bool = False
+) -> None:
+    if value is None:
+        return
+    inside = isinstance(value, int | float) and math.isfinite(value)
+    inside = inside and (value > low if open_low else value >= low) and value < high
+    if not inside:
+        opening = "(" if open_low else "["
+        raise UsageError(f"{flag(name)} must lie in {opening}{low:g}, {high:g}), got {value!r}")

@@ -1,0 +1,168 @@
+"""Bytes to text, and the little that reading normalises."""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from textgen.config import Unit
+from textgen.corpus import recognition
+from textgen.corpus.sources import Source
+from textgen.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How bytes are read. encoding: the codec; errors: ``strict`` or ``replace``."""
+
+    unit: Unit
+    encoding: str = "utf-8"
+    errors: str = "strict"
+
+    def __post_init__(self) -> None:
+        if self.errors not in ("strict", "replace"):
+            raise UsageError(f"--errors must be one of strict, replace, got {self.errors!r}")
+        try:
+            codec = codecs.lookup(self.encoding)
+            "".encode(self.encoding)
+        except (LookupError, ValueError) as error:
+            raise UsageError(
+                f"unknown encoding {self.encoding!r}", where="--encoding", fix="try latin-1"
+            ) from error
+        object.__setattr__(self, "encoding", codec.name)
+
+
+@dataclass
+class Findings:
+    """What reading met: byte order marks dropped, texts with CR, characters replaced."""
+
+    byte_order_marks: int = 0
+    carriage_returns: int = 0
+    replaced: int = 0
+
+    def notes(self) -> list[str]:
+        """What a person should hear of it."""
+        notes = []
+        if self.byte_order_marks:
+            notes.append(f"byte order marks dropped: {self.byte_order_marks}")
+        if self.carriage_returns:
+            notes.append(f"files whose CRLF or CR were read as LF: {self.carriage_returns}")
+        if self.replaced:
+            notes.append(f"invalid bytes replaced by U+FFFD: {self.replaced}")
+        return notes
+
+
+def normalised(source: Source, reading: Reading, findings: Findings) -> Iterator[str]:
+    """The text of a source in blocks, ending as the unit's texts end.
+
+    A BOM is dropped; CRLF and CR become LF; a text that does not end with its unit's
+    terminator is given what it lacks. Raises DataError where it is not text.
+    """
+    last, newlines = "", 0
+    texts = _without_mark(_decoded(source, reading, findings), findings)
+    for text in _with_line_feeds(texts, findings):
+        last = text[-1]
+        trailing = len(text) - len(text.rstrip("\n"))
+        newlines = newlines + trailing if trailing == len(text) else trailing
+        yield text
+    if last and last != "\n":
+        yield "\n\n" if reading.unit == "paragraph" else "\n"
+    elif reading.unit == "paragraph" and newlines % 2:
+        # The leftmost pairs of an odd run leave one newline, which ends no paragraph.
+        yield "\n"
+
+
+def _decoded(source: Source, reading: Reading, findings: Findings) -> Iterator[str]:
+    blocks = source.blocks()
+    first = next(blocks, b"")
+    _refuse_what_is_no_text(source.name, first[: recognition.HEAD_BYTES], reading)
+    whole = chain((first,), blocks)
+    if reading.encoding == "utf-8":
+        return _utf8(source.name, whole, reading.errors, findings)
+    return _other(source.name, whole, reading, findings)
+
+
+def _utf8(name: str, blocks: Iterator[bytes], errors: str, findings: Findings) -> Iterator[str]:
+    offset, rest = 0, b""
+    for block in chain(blocks, (b"",)):
+        data = rest + block
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", not block)
+        except UnicodeDecodeError as error:
+            if errors == "strict":
+                raise _invalid(name, "UTF-8", offset + error.start, error.reason) from error
+            text, used = codecs.utf_8_decode(data, "replace", not block)
+            literal = data[:used].count("\ufffd".encode())
+            findings.replaced += text.count("\ufffd") - literal
+        offset, rest = offset + used, data[used:]
+        if text:
+            yield text
+
+
+def _other(
+    name: str, blocks: Iterator[bytes], reading: Reading, findings: Findings
+) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(reading.encoding)(reading.errors)
+    offset = 0
+    for block in chain(blocks, (b"",)):
+        held = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block, not block)
+        except UnicodeDecodeError as error:
+            place = offset - held + error.start
+            raise _invalid(name, reading.encoding, place, error.reason) from error
+        except UnicodeError as error:
+            raise _invalid(name, reading.encoding, offset - held, str(error)) from error
+        offset += len(block)
+        if reading.errors == "replace":
+            findings.replaced += text.count("\ufffd")
+        if text:
+            yield text
+
+
+def _without_mark(texts: Iterator[str], findings: Findings) -> Iterator[str]:
+    first = next(texts, "")
+    if first.startswith("\ufeff"):
+        findings.byte_order_marks += 1
+        first = first[1:]
+    if first:
+        yield first
+    yield from texts
+
+
+def _with_line_feeds(texts: Iterator[str], findings: Findings) -> Iterator[str]:
+    held = ""  # a CR whose LF may come in the next block
+    met = 0
+    for text in chain(texts, ("",)):
+        whole = held + text
+        held = ""
+        if "\r" in whole:
+            met = 1
+            if text and whole[-1] == "\r":
+                whole, held = whole[:-1], "\r"
+            whole = whole.replace("\r\n", "\n").replace("\r", "\n")
+        if whole:
+            yield whole
+    findings.carriage_returns += met
+
+
+def _refuse_what_is_no_text(name: str, head: bytes, reading: Reading) -> None:
+    if reading.encoding != "utf-8":
+        return
+    other = recognition.other_encoding(head)
+    if other is not None:
+        raise DataError(
+            f"this is {other}, not UTF-8", where=name, fix=f"add --encoding {other.lower()}"
+        )
+    kind = recognition.binary(head)
+    if kind is not None:
+        raise DataError("not text", where=name, why=f"it is {kind}")
+
+
+def _invalid(name: str, encoding: str, offset: int, reason: str) -> DataError:
+    return DataError(
+        f"invalid {encoding}",
+        where=f"{name}, byte {offset}",
+        why=reason,
+        fix="give its --encoding (such as latin-1), or add --errors replace",
+    )

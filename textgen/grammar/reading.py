@@ -1,0 +1,201 @@
+"""The text of a grammar file -> Grammar. The format is described in ``corpora/README.md``.
+
+A file is a sequence of blocks. A block starts at the left margin, ``Name:`` for a rule or
+``table name: column | column`` for a table; its entries are indented, ``- text`` or, with a
+weight, ``3 - text``; a line indented without a dash goes on with the entry before it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from textgen.errors import ResourceError
+from textgen.grammar.checking import check_bindings
+from textgen.grammar.sequences import SequenceReader, Source
+from textgen.grammar.symbols import NEWLINE, Choice, Grammar, GrammarError, Row, Symbol, Table
+
+RULE = re.compile(r"(?P<name>[A-Z][A-Za-z0-9]*):")
+TABLE = re.compile(r"table (?P<name>[a-z][a-z0-9]*):(?P<columns>.*)")
+ENTRY = re.compile(r"\s+(?:(?P<weight>\d+)\s+)?-(?:\s+(?P<text>.*))?")
+COLUMN = re.compile(r"[a-z][a-z0-9]*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An alternative of a rule or a row of a table, as it is written."""
+
+    source: Source
+    weight: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rule or (if it has columns) a table, as it is written."""
+
+    name: str
+    columns: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    where: str
+
+
+def load_grammar(path: Path) -> Grammar:
+    """Read the grammar in a UTF-8 file. Raises ResourceError and GrammarError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ResourceError("cannot read the grammar", where=path, why=error.strerror) from error
+    except UnicodeDecodeError as error:
+        raise GrammarError(
+            "the grammar is not UTF-8", where=path, why=f"{error.reason} at byte {error.start}"
+        ) from error
+    return read_grammar(text, str(path))
+
+
+def read_grammar(text: str, path: str = "<grammar>") -> Grammar:
+    """Read a grammar; its first rule is the story.
+
+    path: what messages call the file. Raises GrammarError, whose ``where`` is ``path:line``.
+    """
+    blocks: dict[str, Block] = {}
+    for block in _blocks(text, path):
+        if block.name in blocks:
+            _fail(f"{block.name} is defined twice", block.where, f"see {blocks[block.name].where}")
+        if not block.entries:
+            _fail(f"{block.name} has no entries", block.where)
+        blocks[block.name] = block
+    rules = [block for block in blocks.values() if not block.columns]
+    if not rules:
+        _fail("the grammar has no rule", path)
+    tables = {block.name: _table(block) for block in blocks.values() if block.columns}
+    resolved = _Rules({rule.name: rule for rule in rules}, tables)
+    story = resolved.choice(rules[0].name, rules[0].where)
+    for block in blocks.values():
+        if block.name not in resolved.used:
+            _fail(f"{block.name} is never used", block.where)
+    check_bindings((story,))
+    return Grammar((story, NEWLINE), path)
+
+
+class _Rules:
+    """Turns rules into choices, each once and only when it is first referred to."""
+
+    def __init__(self, blocks: Mapping[str, Block], tables: Mapping[str, Table]) -> None:
+        self.blocks = blocks
+        self.reader = SequenceReader(tables, self.choice)
+        self._choices: dict[str, Choice] = {}
+        self._open: list[str] = []
+
+    @property
+    def used(self) -> set[str]:
+        """The names of the rules and tables that have been referred to."""
+        return self.reader.used_tables | self._choices.keys()
+
+    def choice(self, name: str, where: str) -> Choice:
+        """The rule of that name, referred to at ``where``. Raises GrammarError."""
+        if name not in self.blocks:
+            _fail(f"there is no rule {name}", where)
+        if name in self._open:
+            circle = " -> ".join([*self._open[self._open.index(name) :], name])
+            _fail(f"the rule {name} uses itself", where, circle)
+        if name not in self._choices:
+            self._open.append(name)
+            self._choices[name] = self._read(self.blocks[name])
+            self._open.pop()
+        return self._choices[name]
+
+    def _read(self, block: Block) -> Choice:
+        seen: dict[str, str] = {}
+        weighted: list[tuple[int, tuple[Symbol, ...]]] = []
+        for entry in block.entries:
+            source = entry.source
+            if source.text in seen:
+                _fail(
+                    f"two alternatives of {block.name} are the same",
+                    source.where,
+                    f"see {seen[source.text]}",
+                )
+            seen[source.text] = source.where
+            weighted.append((entry.weight, self.reader.read(source)))
+        return Choice.between(weighted)
+
+
+def _blocks(text: str, path: str) -> list[Block]:
+    """The blocks of the file, in its order."""
+    blocks: list[Block] = []
+    entries: list[Entry] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        where = f"{path}:{number}"
+        line = line.rstrip()
+        if not line or line.lstrip().startswith("#"):
+            continue
+        if not line[0].isspace():
+            entries = []
+            blocks.append(_header(line, where))
+        elif not blocks:
+            _fail("an entry stands before the first rule or table", where)
+        elif entry := ENTRY.fullmatch(line):
+            weight = int(entry["weight"] or 1)
+            if weight == 0:
+                _fail("a weight must be at least 1", where)
+            entries.append(Entry(Source(entry["text"] or "", where), weight))
+        elif not entries:
+            _fail("an entry must start with a dash", where, fix="write '- text' or '3 - text'")
+        else:
+            first = entries.pop()
+            source = Source(f"{first.source.text} {line.strip()}", first.source.where)
+            entries.append(Entry(source, first.weight))
+        last = blocks[-1]
+        blocks[-1] = Block(last.name, last.columns, tuple(entries), last.where)
+    return blocks
+
+
+def _header(line: str, where: str) -> Block:
+    """The block, still empty, that a line at the left margin begins."""
+    if rule := RULE.fullmatch(line):
+        return Block(rule["name"], (), (), where)
+    table = TABLE.fullmatch(line)
+    if table is None:
+        _fail(
+            f"{line!r} begins neither a rule nor a table",
+            where,
+            fix="write 'Name:' or 'table name: column | column'; indent what belongs to it",
+        )
+    columns = _cells(table["columns"])
+    for column in columns:
+        if not COLUMN.fullmatch(column):
+            _fail(f"{column!r} is no name for a column", where, "small letters and digits only")
+        if columns.count(column) > 1:
+            _fail(f"table {table['name']} has two columns {column!r}", where)
+    return Block(table["name"], columns, (), where)
+
+
+def _table(block: Block) -> Table:
+    """The table of a block; cells left out at a row's end are those of the row above."""
+    rows: list[Row] = []
+    above: Sequence[str] = ()
+    for entry, text in ((entry, text) for entry in block.entries for text in _rows(entry)):
+        cells = _cells(text)
+        filled = (*cells, *above[len(cells) :])
+        if len(filled) != len(block.columns):
+            _fail(
+                f"a row of table {block.name} has {len(filled)} cells",
+                entry.source.where,
+                f"it should have {len(block.columns)}: {' | '.join(block.columns)}",
+            )
+        above = filled
+        rows.append(Row(dict(zip(block.columns, filled, strict=True)), entry.weight))
+    return Table(block.name, block.columns, tuple(rows))
+
+
+def _rows(entry: Entry) -> list[str]:
+    return entry.source.text.split(";")
+
+
+def _cells(text: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in text.split("|"))
+
+
+def _fail(what: str, where: str, why: str | None = None, fix: str | None = None) -> NoReturn:
+    raise GrammarError(what, where=where, why=why, fix=fix)

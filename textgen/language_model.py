@@ -1,0 +1,183 @@
+"""The Python face: a model and its tokenizer, loaded, that writes text and scores it."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain, tee
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from textgen import checkpoint
+from textgen.config import UNIT_TERMINATORS, Context, Device, SamplingConfig, check_options
+from textgen.errors import UsageError
+from textgen.results import Sample, SentenceScore
+from textgen.tokenizers.base import EOS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from textgen.batching import IdArray
+
+ScoringPrecision = Literal["float32", "float64", "bf16"]
+_SIDE_BY_SIDE = 64
+
+
+class LanguageModel:
+    """A trained model and its tokenizer.
+
+    >>> model = LanguageModel.load("checkpoints/shakespeare")  # doctest: +SKIP
+    >>> model.sample("ROMEO:", length=200, temperature=0.8)[0].text  # doctest: +SKIP
+    >>> model.score("To be, or not to be").bits_per_character  # doctest: +SKIP
+
+    path: the checkpoint folder that was read. name: ``best`` or ``last``. notes: what a
+    person should be told once.
+    """
+
+    def __init__(self, loaded: checkpoint.Checkpoint, notes: tuple[str, ...] = ()) -> None:
+        self.path, self.name, self.notes = loaded.folder, loaded.name, notes
+        self.header = loaded.header
+        self.tokenizer = loaded.tokenizer
+        self.model = loaded.model
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        precision: ScoringPrecision = "float32",
+    ) -> LanguageModel:
+        """Read ``best``, else ``last``, of a run's folder, or one of the two itself.
+
+        precision: of all arithmetic afterwards; logits become float32 or wider before any sum.
+        Raises ResourceError where there is none, CheckpointError where it is damaged.
+        """
+        import torch
+
+        from textgen.models.placement import choose_device, use_threads
+
+        use_threads(threads)
+        chosen = choose_device(device)
+        loaded = checkpoint.load(Path(path))
+        dtypes = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.bfloat16}
+        if precision not in dtypes:
+            raise UsageError(f"--precision must be one of {', '.join(dtypes)}, got {precision!r}")
+        loaded.model.to(device=chosen, dtype=dtypes[precision])
+        return cls(loaded, (f"reading {loaded.folder}",))
+
+    def sample(
+        self, prompt: str = "", *, on_text: Callable[[int, str], None] | None = None, **options: Any
+    ) -> list[Sample]:
+        """Write texts that go on from a prompt; options are the fields of SamplingConfig."""
+        return list(self.samples(prompt, on_text=on_text, **options))
+
+    def samples(
+        self, prompt: str = "", *, on_text: Callable[[int, str], None] | None = None, **options: Any
+    ) -> Iterator[Sample]:
+        """As ``sample``, each text as soon as it and those before it are finished.
+
+        on_text: called with (index, piece) as the text is written, one text after another.
+        """
+        check_options(options, SamplingConfig)
+        config = SamplingConfig.from_options(options)
+        together = 1 if on_text is not None else _SIDE_BY_SIDE
+        return chain.from_iterable(
+            self._written(prompt, config, range(first, last), on_text)
+            for first in range(0, config.count, together)
+            for last in (min(first + together, config.count),)
+        )
+
+    def _written(
+        self,
+        prompt: str,
+        config: SamplingConfig,
+        indices: range,
+        on_text: Callable[[int, str], None] | None,
+    ) -> list[Sample]:
+        from textgen.sampling.generator import generate
+
+        continuation = self.tokenizer.continuation(prompt)
+        decoders = {index: copy.deepcopy(continuation.decoder) for index in indices}
+        texts: dict[int, list[str]] = {index: [] for index in indices}
+        log_probs: dict[int, list[float]] = {index: [] for index in indices}
+        samples = []
+        for drawn in generate(
+            self.model, continuation.ids.tolist(), config, indices, continuation.first
+        ):
+            index = drawn.index
+            log_probs[index].append(drawn.log_prob)
+            # The <EOS> at which a sample stops ends the text and is not part of it.
+            piece = "" if drawn.finished == "eos" else decoders[index].feed(drawn.id)
+            if drawn.finished:
+                piece += decoders[index].finish()
+            texts[index].append(piece)
+            if on_text is not None and piece:
+                on_text(index, piece)
+            if drawn.finished:
+                samples.append(
+                    Sample(
+                        index=index,
+                        text="".join(texts[index]),
+                        prompt=prompt,
+                        log_prob=sum(log_probs[index]),
+                        tokens=len(log_probs[index]),
+                        finish_reason=drawn.finished,
+                        seed=config.seed,
+                    )
+                )
+        return sorted(samples, key=lambda sample: sample.index)
+
+    @overload
+    def score(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too
+        self, text: str, *, context: Context = "sentence", tokens: bool = False
+    ) -> SentenceScore: ...
+
+    @overload
+    def score(
+        self, text: Iterable[str], *, context: Context = "sentence", tokens: bool = False
+    ) -> list[SentenceScore]: ...
+
+    def score(
+        self, text: str | Iterable[str], *, context: Context = "sentence", tokens: bool = False
+    ) -> SentenceScore | list[SentenceScore]:
+        """How probable a sentence is, or each of several.
+
+        context: ``sentence`` scores each from the start state, ``document`` carries the state
+        from each to the next. tokens: give every token's own score too.
+        """
+        if isinstance(text, str):
+            return next(self.scores([text], context=context, tokens=tokens))
+        return list(self.scores(text, context=context, tokens=tokens))
+
+    def scores(
+        self, sentences: Iterable[str], *, context: Context = "sentence", tokens: bool = False
+    ) -> Iterator[SentenceScore]:
+        """As ``score`` for any number of sentences, read and given one after another."""
+        from textgen.scoring import scorer, units
+
+        if context not in ("sentence", "document"):
+            raise UsageError(f"--context must be sentence or document, got {context!r}")
+        read = {
+            "sentence": scorer.sentence_log_probs,
+            "document": scorer.document_log_probs,
+        }[context]
+        texts, to_encode = tee(sentences)
+        ids, to_score = tee(self._sentence_ids(text) for text in to_encode)
+        terminator = len(UNIT_TERMINATORS[self.tokenizer.config.unit])
+        everything = zip(texts, ids, read(self.model, to_score), strict=True)
+        for line, (text, sentence, log_probs) in enumerate(everything, start=1):
+            yield units.sentence_score(
+                line,
+                text,
+                sentence,
+                log_probs,
+                characters=len(text) + terminator,
+                token=self.tokenizer.token if tokens else None,
+            )
+
+    def _sentence_ids(self, text: str) -> IdArray:
+        """The ids of one sentence, its ``<EOS>`` at the end."""
+        import numpy as np
+
+        return np.append(self.tokenizer.encode(text), np.uint32(EOS))

@@ -1,0 +1,35 @@
+"""The units of a language model's quality: pure arithmetic on log-probabilities."""
+
+import math
+
+LOG_2 = math.log(2.0)
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), loss in nats a token; infinite where that overflows a float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def bits_per_character(log_prob: float, characters: int) -> float:
+    """-log2 P(text) / characters.
+
+    The one unit in which character, subword and word models compare, because it does
+    not depend on how the text was cut into tokens. ``log_prob`` is natural.
+
+    >>> bits_per_character(-2 * LOG_2, 4)
+    0.5
+    """
+    return -log_prob / LOG_2 / characters if characters else math.nan
+
+
+def surprisal(log_prob: float) -> float:
+    """-log2 p of one token, in bits (Hale 2001), from its natural log-probability."""
+    return -log_prob / LOG_2
+
+
+def in_base(log_prob: float, base: str) -> float:
+    """A natural log-probability in base ``e``, ``2`` or ``10``."""
+    return log_prob / {"e": 1.0, "2": LOG_2, "10": math.log(10.0)}[base]

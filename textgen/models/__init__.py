@@ -1,0 +1,28 @@
+"""The models, by the name that ``--model`` takes. A new one is a file and a line here."""
+
+from textgen.config import ModelConfig
+from textgen.errors import UsageError
+from textgen.models.base import Model, Noise, State
+from textgen.models.recurrent import LSTMModel
+
+MODELS: dict[str, type[Model]] = {model.kind: model for model in (LSTMModel,)}
+
+__all__ = ["MODELS", "Model", "Noise", "State", "build", "count_parameters"]
+
+
+def build(config: ModelConfig) -> Model:
+    """A model of this shape, its weights not yet drawn."""
+    return _model_class(config)(config)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """How many weights a model of this shape has, without making it."""
+    return _model_class(config).count(config)
+
+
+def _model_class(config: ModelConfig) -> type[Model]:
+    if config.model not in MODELS:
+        raise UsageError(
+            f"--model must be one of {', '.join(MODELS)}, got {config.model!r}", where="--model"
+        )
+    return MODELS[config.model]

@@ -1,0 +1,112 @@
+"""What every model is: a map from ids and a state to logits and the next state."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from textgen.config import ModelConfig
+
+
+class State(Protocol):
+    """What a model remembers of the text so far, for each row of a batch. Opaque to others."""
+
+    def detach(self) -> Self:
+        """The same state, cut from the graph of gradients."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The state of some rows, in their order; a row may be taken more than once."""
+
+    def keep(self, mask: Tensor) -> Self:
+        """The state where the mask (batch,) is true, and the start state elsewhere."""
+
+    def replace(self, rows: Tensor, other: Self) -> Self:
+        """This state with these rows taken from ``other``, whose rows are as many."""
+
+    def close_to(self, other: Self, tolerance: float) -> Tensor:
+        """For each row (batch,), whether the two differ by at most ``tolerance`` (1 + size)."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as named tensors, batch first, from which ``Model.restore`` makes it again."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Dropout that is an argument: its rate, and the generator that it draws from.
+
+    One mask serves a whole window ("variational" or "locked" dropout: Gal and Ghahramani
+    2016; Merity, Keskar and Socher 2018), so it costs a row of draws, not a matrix.
+    """
+
+    rate: float
+    generator: torch.Generator
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Silence units of ``features`` (time, batch, units), scaled to keep the mean."""
+        if self.rate == 0:
+            return features
+        mask = torch.empty(features.shape[1:], dtype=features.dtype, device=features.device)
+        mask.bernoulli_(1 - self.rate, generator=self.generator)
+        return features * mask.div_(1 - self.rate)
+
+
+class Model(nn.Module, ABC):
+    """A language model over ids.
+
+    ``logits, state = model(ids, state)`` with ids (time, batch) gives logits
+    (time, batch, vocabulary) for the token after each.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def count(cls, config: ModelConfig) -> int:
+        """How many weights a model of this shape has; exact at any size."""
+
+    @abstractmethod
+    def start(self, batch: int) -> State:
+        """The state before anything has been read."""
+
+    @abstractmethod
+    def restore(self, tensors: dict[str, Tensor]) -> State:
+        """The state whose ``tensors`` these are."""
+
+    @abstractmethod
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights before training."""
+
+    @abstractmethod
+    def features(
+        self, ids: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[Tensor, State]:
+        """ids (time, batch) -> features (time, batch, units) that ``logits`` reads, next state."""
+
+    @abstractmethod
+    def logits(self, features: Tensor) -> Tensor:
+        """features (..., units) -> logits (..., vocabulary)."""
+
+    def forward(
+        self, ids: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[Tensor, State]:
+        features, state = self.features(ids, state, noise)
+        return self.logits(features), state
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """One token a row: ids (batch,) -> logits (batch, vocabulary), next state."""
+        logits, state = self(ids.unsqueeze(0), state)
+        return logits[0], state
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype

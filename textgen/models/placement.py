@@ -1,0 +1,70 @@
+"""Where a model computes, and in which arithmetic."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from textgen.config import Device, ModelConfig, Precision
+from textgen.errors import ResourceError, UsageError
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_SMALLEST_FOR_BF16 = 96
+
+
+def choose_device(requested: Device) -> torch.device:
+    """The device asked for; ``auto`` is the first there is of CUDA, MPS and the CPU.
+
+    Raises ResourceError where the one asked for is not there.
+    """
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if requested == "auto":
+        return torch.device(next(name for name, is_there in there.items() if is_there()))
+    if requested not in there:
+        raise UsageError(f"--device must be one of auto, cpu, cuda, mps, got {requested!r}")
+    if not there[requested]():
+        raise ResourceError(
+            f"no {requested} device", where="--device", fix="use --device auto or cpu"
+        )
+    return torch.device(requested)
+
+
+def use_threads(threads: int | None) -> int:
+    """Set how many threads one operation may use, where asked; returns how many it is."""
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f"--threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def choose_precision(requested: Precision, device: torch.device, config: ModelConfig) -> Precision:
+    """The precision to train in; ``auto`` is bf16 where the hardware multiplies it faster.
+
+    The choice follows from the hardware and the sizes, not from a timing, so that a run
+    repeats. Below 96 units the conversions cost more than the products save.
+    """
+    if requested == "fp16" and device.type != "cuda":
+        raise UsageError("--precision fp16 needs a CUDA device", fix="use bf16, float32 or auto")
+    if requested != "auto":
+        return requested
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu" and max(config.hidden_size) >= _SMALLEST_FOR_BF16 and _cpu_has_bf16():
+        return "bf16"
+    return "float32"
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """The context in which a training step's forward pass runs."""
+    dtype = _DTYPES.get(precision)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)

@@ -1,0 +1,157 @@
+"""The LSTM language model (Hochreiter and Schmidhuber 1997; Mikolov et al. 2010)."""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from textgen.config import ModelConfig
+from textgen.models.base import Model, Noise, State
+
+LayerState = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """(hidden, cell) of each layer, each (batch, units)."""
+
+    layers: tuple[LayerState, ...]
+
+    def detach(self) -> Self:
+        return type(self)(tuple((h.detach(), c.detach()) for h, c in self.layers))
+
+    def select(self, rows: Tensor) -> Self:
+        return type(self)(tuple((h[rows], c[rows]) for h, c in self.layers))
+
+    def keep(self, mask: Tensor) -> Self:
+        new = ~mask.unsqueeze(1)  # (batch, 1)
+        # Filled, not multiplied: a product with zero would keep what is not a number.
+        return type(self)(
+            tuple((h.masked_fill(new, 0), c.masked_fill(new, 0)) for h, c in self.layers)
+        )
+
+    def replace(self, rows: Tensor, other: Self) -> Self:
+        return type(self)(
+            tuple(
+                (h.index_copy(0, rows, new_h), c.index_copy(0, rows, new_c))
+                for (h, c), (new_h, new_c) in zip(self.layers, other.layers, strict=True)
+            )
+        )
+
+    def close_to(self, other: Self, tolerance: float) -> Tensor:
+        # A cell counts up to dozens, and rounds in proportion.
+        gaps = [
+            ((mine - theirs).abs() / (1 + theirs.abs())).amax(1)  # (batch,)
+            for pair, other_pair in zip(self.layers, other.layers, strict=True)
+            for mine, theirs in zip(pair, other_pair, strict=True)
+        ]
+        return torch.stack(gaps).amax(0) <= tolerance
+
+    def tensors(self) -> dict[str, Tensor]:
+        named = {}
+        for index, (hidden, cell) in enumerate(self.layers):
+            named[f"hidden.{index}"], named[f"cell.{index}"] = hidden, cell
+        return named
+
+
+class LSTMModel(Model):
+    """Embedding, stacked LSTM layers whose sizes may differ, output layer, tied or not."""
+
+    kind: ClassVar[str] = "lstm"
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        assert config.embedding_size is not None
+        sizes = (config.embedding_size, *config.hidden_size)
+        self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
+        self.layers = nn.ModuleList(itertools.starmap(nn.LSTM, itertools.pairwise(sizes)))
+        self.output = nn.Linear(config.hidden_size[-1], config.vocabulary_size)
+        if config.tie:
+            self.output.weight = self.embedding.weight
+
+    @classmethod
+    def count(cls, config: ModelConfig) -> int:
+        assert config.embedding_size is not None
+        vocabulary, below = config.vocabulary_size, config.embedding_size
+        total = vocabulary * below
+        for units in config.hidden_size:
+            total += 4 * units * (below + units + 2)
+            below = units
+        return total + vocabulary * (1 if config.tie else below + 1)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Orthogonal recurrence (Saxe et al. 2014), forget-gate bias 1 (Jozefowicz et al. 2015)."""
+        tied = bool(self.config.tie)
+        width = self.embedding.embedding_dim
+        self.embedding.weight.normal_(0, width**-0.5 if tied else 1.0, generator=generator)
+        if not tied:
+            bound = self.output.in_features**-0.5
+            self.output.weight.uniform_(-bound, bound, generator=generator)
+        self.output.bias.zero_()
+        for layer, units in zip(self.layers, self.config.hidden_size, strict=True):
+            from_below, from_before, bias, second_bias = layer.parameters()
+            bound = math.sqrt(0.75 / from_below.shape[1])
+            from_below.uniform_(-bound, bound, generator=generator)
+            for gate in from_before.chunk(4):
+                nn.init.orthogonal_(gate, generator=generator)
+            bias.zero_()
+            second_bias.zero_()
+            bias[units : 2 * units] = 1.0
+
+    def start(self, batch: int) -> RecurrentState:
+        def zeros(units: int) -> Tensor:
+            return torch.zeros(batch, units, dtype=self.dtype, device=self.device)
+
+        return RecurrentState(
+            tuple((zeros(units), zeros(units)) for units in self.config.hidden_size)
+        )
+
+    def restore(self, tensors: dict[str, Tensor]) -> RecurrentState:
+        return RecurrentState(
+            tuple(
+                (tensors[f"hidden.{index}"], tensors[f"cell.{index}"])
+                for index in range(len(self.layers))
+            )
+        )
+
+    def features(
+        self, ids: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        layer_states = cast(RecurrentState, state).layers
+        features = self.embedding(ids)  # (time, batch, embedding)
+        next_states = []
+        for layer, (hidden, cell) in zip(self.layers, layer_states, strict=True):
+            if noise is not None:
+                features = noise(features)
+            # nn.LSTM takes oneDNN's path on a CPU only unpacked and without projections.
+            features, (hidden, cell) = layer(features, (hidden.unsqueeze(0), cell.unsqueeze(0)))
+            next_states.append((hidden[0], cell[0]))
+        if noise is not None:
+            features = noise(features)
+        return features, RecurrentState(tuple(next_states))
+
+    def logits(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.output(features))
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, RecurrentState]:
+        """As ``forward`` for one token a row, by two matrix products a layer.
+
+        ``nn.LSTM`` packs its weights anew at every call, which for one token is most of the time.
+        """
+        features = self.embedding(ids)  # (batch, embedding)
+        next_states = []
+        layer_states = cast(RecurrentState, state).layers
+        for layer, (hidden, cell) in zip(self.layers, layer_states, strict=True):
+            from_below, from_before, bias, second_bias = layer.parameters()
+            gates = functional.linear(features, from_below, bias)
+            gates = gates + functional.linear(hidden, from_before, second_bias)
+            admit, forget, candidate, expose = gates.chunk(4, 1)
+            cell = forget.sigmoid() * cell + admit.sigmoid() * candidate.tanh()
+            features = expose.sigmoid() * cell.tanh()
+            next_states.append((features, cell))
+        return self.logits(features), RecurrentState(tuple(next_states))

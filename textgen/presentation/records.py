@@ -1,0 +1,120 @@
+"""Results as JSON objects, one a line: the keys that scripts rely on, at full precision."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from textgen.presentation.console import emit
+from textgen.results import (
+    CheckpointInfo,
+    Sample,
+    ScoreSum,
+    SentenceScore,
+    TokenizerSummary,
+    TokenScore,
+    TrainingResult,
+    Validation,
+)
+
+
+def emit_record(record: dict[str, Any]) -> None:
+    """Write one object as one line of stdout. What is not finite has no JSON: it is null."""
+    try:
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        line = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False)
+    emit(line + "\n")
+
+
+def training_record(result: TrainingResult) -> dict[str, Any]:
+    record = {
+        "checkpoint": result.checkpoint,
+        "steps": result.steps,
+        "tokens_seen": result.tokens_seen,
+        "seconds": result.seconds,
+        "tokens_per_second": result.tokens_per_second,
+        "parameters": result.parameters,
+        "validation": result.validation and validation_record(result.validation),
+    }
+    if result.interrupted is not None:
+        record["interrupted"] = result.interrupted
+    return record
+
+
+def validation_record(validation: Validation) -> dict[str, Any]:
+    return {
+        "loss": validation.loss,
+        "perplexity": validation.perplexity,
+        "bits_per_character": validation.bits_per_character,
+        "tokens": validation.tokens,
+    }
+
+
+def sample_record(sample: Sample) -> dict[str, Any]:
+    return dataclasses.asdict(sample)
+
+
+def score_record(score: SentenceScore) -> dict[str, Any]:
+    record: dict[str, Any] = {"line": score.line, "text": score.text, **_sums(score)}
+    if score.token_scores is not None:
+        record["token_scores"] = [_token_record(token) for token in score.token_scores]
+    return record
+
+
+def total_record(total: ScoreSum) -> dict[str, Any]:
+    return {"total": _sums(total)}
+
+
+def tokenizer_record(summary: TokenizerSummary) -> dict[str, Any]:
+    relied_on = {
+        "level": summary.level,
+        "vocabulary_size": summary.vocabulary_size,
+        "tokens": summary.tokens,
+        "characters": summary.characters,
+        "unknown_rate": summary.unknown_rate,
+        "fingerprint": summary.fingerprint,
+    }
+    return relied_on | dataclasses.asdict(summary)
+
+
+def info_record(info: CheckpointInfo) -> dict[str, Any]:
+    record = dataclasses.asdict(info)
+    record["validation"] = info.validation and validation_record(info.validation)
+    record["curve"] = [
+        {"step": point.step, "seconds": point.seconds, **validation_record(point)}
+        for point in info.curve
+    ]
+    record["training_curve"] = [{"step": step, "loss": loss} for step, loss in info.training_curve]
+    return record
+
+
+def _sums(score: ScoreSum) -> dict[str, Any]:
+    return {
+        "log_prob": score.log_prob,
+        "tokens": score.tokens,
+        "unknown": score.unknown,
+        "perplexity": score.perplexity,
+        "perplexity_without_unknown": score.perplexity_without_unknown,
+        "bits_per_character": score.bits_per_character,
+    }
+
+
+def _token_record(token: TokenScore) -> dict[str, Any]:
+    return {
+        "token": token.token,
+        "id": token.id,
+        "log_prob": token.log_prob,
+        "surprisal": token.surprisal,
+        "unknown": token.unknown,
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,237 @@
+"""What the library returns: frozen values with their units."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from textgen import metrics
+
+FinishReason = Literal["eos", "length", "stop"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One pass over the whole validation part in document context.
+
+    loss: nats a token, ``<EOS>`` included. unknown: how many of the tokens were ``<UNK>``.
+    step, seconds: when in the run it was made.
+    """
+
+    loss: float
+    tokens: int
+    characters: int
+    unknown: int = 0
+    step: int = 0
+    seconds: float = 0.0
+
+    @property
+    def perplexity(self) -> float:
+        return metrics.perplexity(self.loss)
+
+    @property
+    def bits_per_character(self) -> float:
+        return metrics.bits_per_character(-self.loss * self.tokens, self.characters)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One update of the weights (or the few since the last log line).
+
+    loss: nats a training token, mean since the last log line. progress: 0 to 1.
+    seconds: since the first step, of all the parts of a resumed run together.
+    remaining_seconds: what the run still takes, as far as can be told.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens_seen: int
+    tokens_per_second: float
+    progress: float
+    seconds: float
+    remaining_seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """A few words that the model writes while it learns."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint is whole on disk. name: ``best`` or ``last``."""
+
+    step: int
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class TrainingStart:
+    """What is about to be trained, said before the first step."""
+
+    parameters: int
+    vocabulary_size: int
+    train_tokens: int
+    valid_tokens: int
+    train_characters: int
+    level: str
+    device: str
+    precision: str
+    threads: int
+    description: str
+    out: str
+    resumed_step: int = 0
+    notes: tuple[str, ...] = ()
+
+
+TrainingEvent = TrainingStart | TrainingStep | Validation | TrainingSample | CheckpointSaved
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run of training reached.
+
+    validation: of the best model. last_validation: of the weights at the end.
+    Both are None in a run that was stopped before its first.
+    tokens_per_second: training tokens over the seconds of training steps alone.
+    uniform_loss: ln(vocabulary), what a model that knows nothing reaches.
+    interrupted: the signal's number, where the run was stopped by one.
+    """
+
+    checkpoint: str
+    steps: int
+    tokens_seen: int
+    seconds: float
+    tokens_per_second: float
+    parameters: int
+    validation: Validation | None
+    last_validation: Validation | None
+    uniform_loss: float
+    interrupted: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text the model wrote.
+
+    text excludes the prompt and the final ``<EOS>`` of a sample that stopped there;
+    tokens and log_prob (natural, the raw model's) include that ``<EOS>`` and exclude the prompt.
+    """
+
+    index: int
+    text: str
+    prompt: str
+    log_prob: float
+    tokens: int
+    finish_reason: FinishReason
+    seed: int
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """One token as the model saw it coming. log_prob natural, surprisal in bits."""
+
+    token: str
+    id: int
+    log_prob: float
+    unknown: bool
+
+    @property
+    def surprisal(self) -> float:
+        return metrics.surprisal(self.log_prob)
+
+
+@dataclass(frozen=True)
+class ScoreSum:
+    """Log-probabilities summed in float64 over some tokens.
+
+    log_prob: natural. tokens: all, ``<EOS>`` included. unknown: those that are ``<UNK>``,
+    with unknown_log_prob of the sum. characters: of the text, terminators included.
+    """
+
+    log_prob: float
+    tokens: int
+    unknown: int
+    unknown_log_prob: float
+    characters: int
+
+    @property
+    def perplexity(self) -> float:
+        return metrics.perplexity(-self.log_prob / self.tokens) if self.tokens else float("nan")
+
+    @property
+    def perplexity_without_unknown(self) -> float:
+        """Over the known tokens alone, as KenLM's "excluding OOVs"."""
+        known = self.tokens - self.unknown
+        if not known:
+            return float("nan")
+        return metrics.perplexity(-(self.log_prob - self.unknown_log_prob) / known)
+
+    @property
+    def bits_per_character(self) -> float:
+        """Comparable between models only where ``unknown`` is 0."""
+        return metrics.bits_per_character(self.log_prob, self.characters)
+
+    def __add__(self, other: "ScoreSum") -> "ScoreSum":
+        return ScoreSum(
+            self.log_prob + other.log_prob,
+            self.tokens + other.tokens,
+            self.unknown + other.unknown,
+            self.unknown_log_prob + other.unknown_log_prob,
+            self.characters + other.characters,
+        )
+
+
+@dataclass(frozen=True)
+class SentenceScore(ScoreSum):
+    """How probable one sentence is. line: its number in the input, from 1."""
+
+    line: int = 0
+    text: str = ""
+    token_scores: tuple[TokenScore, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TokenizerSummary:
+    """What a tokenizer learned from a corpus.
+
+    unknown_rate: share of ``<UNK>`` among the validation part's tokens (the training
+    part's, where there is no validation part).
+    """
+
+    level: str
+    unit: str
+    vocabulary_size: int
+    tokens: int
+    train_tokens: int
+    valid_tokens: int
+    sentences: int
+    characters: int
+    train_characters: int
+    unknown_rate: float
+    characters_per_token: float
+    most_frequent: tuple[tuple[str, int], ...]
+    fingerprint: str
+    out: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint is, read from its JSON alone."""
+
+    path: str
+    name: str
+    parameters: int
+    bytes: int
+    config: dict[str, Any]
+    versions: dict[str, str]
+    corpus: dict[str, Any]
+    validation: Validation | None
+    curve: tuple[Validation, ...] = field(default=())
+    training_curve: tuple[tuple[int, float], ...] = field(default=())

@@ -1,0 +1,1 @@
+"""How probable a text is: ids to log-probabilities, token by token and summed."""

@@ -1,0 +1,178 @@
+"""Subwords: pieces of words that sentencepiece finds, and bytes for what has no piece.
+
+A text is cut before each run of spaces and around each newline, and sentencepiece encodes each
+of these chunks on its own; no piece of it reaches over such a place, so the ids are those of
+the whole line, and a chunk met before need not be encoded again. What sentencepiece would
+confuse or drop (a literal ``▁``, control characters) is never a piece and goes as bytes.
+Nothing is normalised, so ``decode(encode(text)) == text`` for every text without lone surrogates.
+"""
+
+import codecs
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from textgen import storage
+from textgen.config import TokenizerConfig
+from textgen.errors import CheckpointError
+from textgen.tokenizers import sentencepieces
+from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Continuation, Decoder, Ids, Tokenizer
+from textgen.tokenizers.memory import ChunkMemory
+
+FILE = "subword.model"
+_LARGEST_MODEL = 2**28
+_LONGEST_CHUNK = 1024
+_BLOCK_CHARACTERS = 2**16  # what is split in one go, so that it stays in the processor's cache
+_SEPARATORS = "\0\1\2\3\4\5\6\7\udc00"  # the last is in no text that is UTF-8
+
+
+class SubwordTokenizer(Tokenizer):
+    """sentencepiece's unigram or BPE pieces with byte fallback, under our special ids.
+
+    >>> config = TokenizerConfig(level="subword", vocab_size=270)
+    >>> tokenizer = SubwordTokenizer.learn(config, ["low lower\\n", "low slow\\n"])
+    >>> [tokenizer.token(id) for id in tokenizer.encode("lower\\né")]
+    ['low', 'e', 'r', '<EOS>', '<0xC3>', '<0xA9>']
+    """
+
+    level = "subword"
+
+    def __init__(self, config: TokenizerConfig, model: bytes) -> None:
+        """model: as sentencepiece writes it. Raises ValueError where it is not one of ours."""
+        super().__init__(config)
+        self._model = model
+        self._processor = sentencepieces.processor(model)
+        pieces = sentencepieces.pieces(self._processor)
+        self._tokens = [*SPECIAL_TOKENS, *pieces]
+        specials = [SPECIAL_TOKENS[UNK].encode(), self.terminator.encode()]
+        self._bytes = [*specials, *sentencepieces.written(pieces)]
+        apart = [sentencepieces.SPACE]
+        if config.unk_literal is not None:
+            apart.insert(0, re.escape(config.unk_literal))
+        self._apart = re.compile(f"({'|'.join(apart)})")
+        fixed = {
+            "": [],
+            "\n": _byte_ids("\n"),
+            **({self.terminator: [EOS]} if self.terminator else {}),
+        }
+        self._memory = ChunkMemory(self._work_out, fixed)
+
+    @classmethod
+    def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "SubwordTokenizer":
+        model, notes = sentencepieces.learn(config, texts)
+        tokenizer = cls(config, model)
+        tokenizer.notes = notes
+        return tokenizer
+
+    @classmethod
+    def load(cls, config: TokenizerConfig, files: dict[str, Path]) -> "SubwordTokenizer":
+        if FILE not in files:
+            raise CheckpointError("incomplete", why=f"there is no {FILE}")
+        path = files[FILE]
+        if path.stat().st_size > _LARGEST_MODEL:
+            raise CheckpointError("not read", where=path, why="no model of textgen's is this large")
+        model = path.read_bytes()
+        try:
+            return cls(config, model)
+        except ValueError as error:
+            why = storage.what_it_is(model) or str(error)
+            raise CheckpointError("damaged", where=path, why=why) from error
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE).write_bytes(self._model)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self._tokens)
+
+    def encode(self, text: str) -> Ids:
+        return self._memory.ids(self._chunks(text))
+
+    def _chunks(self, text: str) -> Iterator[list[str]]:
+        mark = next(mark for mark in _SEPARATORS if mark not in text)
+        text = text.replace(" ", mark + " ").replace(" " + mark, " ")
+        newline = mark + "\n" + mark
+        if self.config.unit == "paragraph":
+            end = mark + "\n\n" + mark
+            text = end.join(lines.replace("\n", newline) for lines in text.split("\n\n"))
+        else:
+            text = text.replace("\n", newline)
+        start = 0
+        while (place := text.find(mark, start + _BLOCK_CHARACTERS)) >= 0:
+            yield text[start:place].split(mark)
+            start = place + 1
+        yield text[start:].split(mark)
+
+    def _work_out(self, chunk: str) -> list[int]:
+        if len(chunk) <= _LONGEST_CHUNK and not self._apart.search(chunk):
+            return self._sentencepiece_ids(chunk)
+        ids: list[int] = []
+        for start in range(0, len(chunk), _LONGEST_CHUNK):
+            for part in self._apart.split(chunk[start : start + _LONGEST_CHUNK]):
+                if part == self.config.unk_literal:
+                    ids.append(UNK)
+                elif part == sentencepieces.SPACE:
+                    ids += _byte_ids(part)
+                elif part:
+                    ids += self._sentencepiece_ids(part)
+        return ids
+
+    def _sentencepiece_ids(self, text: str) -> list[int]:
+        ids: list[int] = self._processor.encode(text.encode("utf-8", "replace"))
+        return ids
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        parts = map(self._bytes.__getitem__, np.asarray(ids, dtype=np.int64).tolist())
+        return b"".join(parts).decode("utf-8", "replace")
+
+    def decoder(self) -> "_SubwordDecoder":
+        return _SubwordDecoder(self._bytes)
+
+    def continuation(self, prompt: str) -> Continuation:
+        """How to go on from a prompt. A space at its end belongs to the word that comes: it is
+        not encoded, and what can come is a piece that starts with it."""
+        starts_word = np.array([piece.startswith(b" ") for piece in self._bytes])
+        if not prompt.endswith(" ") or prompt.endswith("  ") or not starts_word.any():
+            return super().continuation(prompt)
+        start = super().continuation(prompt[:-1])
+        assert isinstance(start.decoder, _SubwordDecoder)
+        start.decoder.skip_space()
+        return Continuation(start.ids, start.decoder, starts_word)
+
+    def token(self, id: int) -> str:
+        return self._tokens[id]
+
+    @property
+    def fingerprint(self) -> str:
+        decisive = [self.level, self.config.unit, self.config.unk_literal]
+        digest = hashlib.sha256(storage.json_text(decisive).encode())
+        digest.update(self._model)
+        return digest.hexdigest()
+
+
+class _SubwordDecoder(Decoder):
+    """Holds back the bytes of a character until all of them have come."""
+
+    def __init__(self, piece_bytes: Sequence[bytes]) -> None:
+        self._bytes = piece_bytes
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+        self._skip = b""
+
+    def feed(self, id: int) -> str:
+        written = self._bytes[id].removeprefix(self._skip)
+        self._skip = b""
+        return self._characters.decode(written)
+
+    def finish(self) -> str:
+        return self._characters.decode(b"", final=True)
+
+    def skip_space(self) -> None:
+        """Do not write the space that the next piece starts with: the text has it already."""
+        self._skip = b" "
+
+
+def _byte_ids(text: str) -> list[int]:
+    return [len(SPECIAL_TOKENS) + byte for byte in text.encode()]

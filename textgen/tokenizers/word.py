@@ -1,0 +1,195 @@
+"""Words: one id a word and, with ``--split punctuation``, one a symbol beside it."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from textgen.config import UNIT_TERMINATORS, TokenizerConfig
+from textgen.errors import CheckpointError
+from textgen.tokenizers import vocabulary
+from textgen.tokenizers.base import (
+    EOS,
+    SPECIAL_TOKENS,
+    UNK,
+    Continuation,
+    Decoder,
+    Ids,
+    Tokenizer,
+    is_text,
+)
+from textgen.tokenizers.chunks import ChunkStream, chunks, chunks_of_pieces
+from textgen.tokenizers.memory import ChunkMemory
+from textgen.tokenizers.splitting import JOINER, UNKNOWN, Written, splitter, written
+
+_MOST_CHUNKS, _MOST_TOKENS = 2**18, 2**20  # counted at a time, so that memory stays bounded
+_MOST_LISTS = 2**10  # between two looks at the counts
+
+
+class WordTokenizer(Tokenizer):
+    """One id a word, as ``splitting`` says what a word is.
+
+    >>> config = TokenizerConfig(level="word", min_count=1)
+    >>> tokenizer = WordTokenizer.learn(config, ["No, no.\\n"])
+    >>> [tokenizer.token(id) for id in tokenizer.encode("no, No?\\n")]
+    ['no', '￭,', 'No', '<UNK>', '<EOS>']
+    """
+
+    level = "word"
+
+    def __init__(self, config: TokenizerConfig, symbols: Sequence[str]) -> None:
+        super().__init__(config)
+        self._symbols = tuple(symbols)
+        self._tokens = [*SPECIAL_TOKENS, *symbols]
+        self._ids = {token: id for id, token in enumerate(symbols, start=2)}
+        lossless = config.split == "punctuation"
+        end = Written(self.terminator, joins_left=True, joins_right=True)
+        self._written = [Written(SPECIAL_TOKENS[UNK]), end]
+        self._written += [written(token) if lossless else Written(token) for token in symbols]
+        self._split = splitter(config)
+        fixed = {self.terminator: [EOS]} if self.terminator else {}
+        self._memory = ChunkMemory(self._work_out, fixed)
+
+    @classmethod
+    def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordTokenizer":
+        counts = _Counts(config)
+        for some in chunks_of_pieces(config, texts):
+            counts.add(some)
+        tokenizer = cls(config, vocabulary.ranked(counts.tokens(), config))
+        if counts.forgotten:
+            tokenizer.notes = (
+                f"words counted at most {counts.forgotten} times were dropped on the way,"
+                " to bound memory",
+            )
+        return tokenizer
+
+    @classmethod
+    def load(cls, config: TokenizerConfig, files: dict[str, Path]) -> "WordTokenizer":
+        symbols, where = vocabulary.load(files)
+        if not all(symbols):
+            raise CheckpointError("damaged", where=where, why="a symbol is empty")
+        return cls(config, symbols)
+
+    def save(self, folder: Path) -> None:
+        vocabulary.save(folder, self._symbols)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self._tokens)
+
+    def encode(self, text: str) -> Ids:
+        return self._memory.ids(chunks(self.config, text))
+
+    def _work_out(self, chunk: str) -> list[int]:
+        return [self._ids.get(token, UNK) for token in self._split(chunk)]
+
+    def encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Ids]:
+        stream = ChunkStream(self.config)
+        for text, ends_document in pieces:
+            yield self._memory.ids(stream.feed(text))
+            if ends_document:
+                yield np.append(self._memory.ids(stream.finish()), np.uint32(EOS))
+        yield self._memory.ids(stream.finish())
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        decoder = self.decoder()
+        return "".join(map(decoder.feed, np.asarray(ids, dtype=np.int64).tolist()))
+
+    def decoder(self) -> "_WordDecoder":
+        return _WordDecoder(self._written)
+
+    def continuation(self, prompt: str) -> Continuation:
+        """How to go on from a prompt.
+
+        A space at its end belongs to the word that comes: it is not encoded, and what can come
+        is a token that takes a space. A symbol at its end, such as an opening bracket, is read
+        in the more frequent of its forms: with a space after it or with a word.
+        """
+        ids, first = self.encode(prompt).copy(), None
+        lossless = self.config.split == "punctuation"
+        spaced = prompt[-1:] == " " if lossless else prompt[-1:].isspace() and prompt[-1:] != "\n"
+        if spaced:
+            ids = ids[:-1] if lossless else ids
+            first = np.array([not token.joins_left for token in self._written])
+        elif lossless and len(ids):
+            ids[-1] = self._likelier_form(
+                prompt.rpartition(" ")[2].rpartition("\n")[2], int(ids[-1])
+            )
+        decoder = self.decoder()
+        for id in ids.tolist():
+            decoder.feed(id)
+        if spaced:
+            decoder.skip_space()
+        return Continuation(ids, decoder, first)
+
+    def _likelier_form(self, chunk: str, id: int) -> int:
+        """The id of the chunk's last symbol, as encoded or as before a word: the frequent one."""
+        if not chunk:
+            return id
+        before_word = self._ids.get(self._split(chunk)[-1] + JOINER, UNK)
+        return before_word if UNK < before_word < id or id == UNK else id
+
+    def token(self, id: int) -> str:
+        return self._tokens[id]
+
+    @property
+    def fingerprint(self) -> str:
+        return vocabulary.fingerprint(self.config, self._symbols)
+
+
+class _WordDecoder(Decoder):
+    def __init__(self, written: Sequence[Written]) -> None:
+        self._written = written
+        self._joined = True  # at the start of a text, no space comes first
+
+    def feed(self, id: int) -> str:
+        token = self._written[id]
+        text = token.text if self._joined or token.joins_left else " " + token.text
+        self._joined = token.joins_right
+        return text
+
+    def skip_space(self) -> None:
+        """Write no space before the next token: the text has it already."""
+        self._joined = True
+
+
+class _Counts:
+    """How often each token occurs in a text of any length, in bounded memory.
+
+    forgotten: the count up to which rare tokens had to be dropped on the way, mostly 0.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        self.forgotten = 0
+        self._split = splitter(config)
+        self._end = UNIT_TERMINATORS[config.unit]
+        self._chunks: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
+        self._lists = 0  # whose chunks were not yet split
+
+    def add(self, chunks: list[str]) -> None:
+        self._chunks.update(chunks)
+        self._lists += 1
+        if len(self._chunks) > _MOST_CHUNKS or self._lists > _MOST_LISTS:
+            self._settle()
+
+    def tokens(self) -> dict[str, int]:
+        """The counts of all that can be a symbol."""
+        self._settle()
+        return {
+            token: n for token, n in self._tokens.items() if token != UNKNOWN and is_text(token)
+        }
+
+    def _settle(self) -> None:
+        if self._end:
+            del self._chunks[self._end]
+        for chunk, count in self._chunks.items():
+            for token in self._split(chunk):
+                self._tokens[token] += count
+        self._chunks.clear()
+        self._lists = 0
+        while len(self._tokens) > _MOST_TOKENS:
+            self.forgotten += 1
+            kept = {token: n for token, n in self._tokens.items() if n > self.forgotten}
+            self._tokens = Counter(kept)

@@ -1,0 +1,1 @@
+"""How a model learns: the loop, its schedule, its precision, its validation, its record."""

@@ -1,0 +1,156 @@
+"""Everything that changes while a model learns, and one update of it."""
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from textgen.batching import Streams, Window
+from textgen.config import Precision, TrainingConfig
+from textgen.models import Model, Noise, State
+from textgen.models.placement import autocast
+
+_SEED_STRIDE = 0x9E3779B97F4A7C15
+
+
+class Learner:
+    """A model, its optimizer, the streams it reads and where it is in them.
+
+    ``snapshot`` and ``restore`` carry all of it bit for bit. Randomness needs no carrying:
+    the draws of a step are keyed by (seed, step), the order of the corpus by (seed, epoch).
+    """
+
+    def __init__(
+        self, model: Model, streams: Streams, config: TrainingConfig, precision: Precision
+    ) -> None:
+        self.model, self.streams, self.config = model, streams, config
+        self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
+        self.rate_scale = 1.0
+        self._device = model.device
+        self._precision = precision
+        self._parameters = list(model.parameters())
+        self._state: State = model.start(config.batch_size)
+        self._generator = torch.Generator(device=self._device)
+        self._optimizer = torch.optim.AdamW(
+            _decay_groups(self._parameters, config.weight_decay),
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=True,
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
+        self._loss_sum = self._sum_of(0.0)
+        self._loss_count = 0
+        self._norm = torch.zeros(())
+
+    def update(self, learning_rate: float) -> None:
+        """One step of truncated back-propagation through time (Werbos 1990).
+
+        A gradient that is not finite leaves weights and optimizer as they were.
+        """
+        window = self.streams.next()
+        loss = self._loss(window)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self._optimizer)
+        self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate * self.rate_scale
+        if not self._scaler.is_enabled():
+            # The fused optimizer skips its step where this is 1, without a synchronisation.
+            cast(Any, self._optimizer).found_inf = (~self._norm.isfinite()).float()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._loss_sum = self._loss_sum + loss.detach().to(self._loss_sum)
+        self._loss_count += 1
+        self.step += 1
+        self.tokens_seen += window.targets.size
+
+    def _loss(self, window: Window) -> Tensor:
+        inputs, targets, carried = (
+            self._on_device(part) for part in (window.inputs, window.targets, window.carried)
+        )
+        self._generator.manual_seed((self.config.seed * _SEED_STRIDE + self.step) % 2**63)
+        noise = Noise(self.config.dropout, self._generator)
+        state = self._state.detach().keep(carried)
+        with autocast(self._device, self._precision):
+            logits, state = self.model(inputs, state, noise)  # (time, batch, vocabulary)
+        self._state = state
+        return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+    def _sum_of(self, value: float) -> Tensor:
+        dtype = torch.float32 if self._device.type == "mps" else torch.float64
+        return torch.tensor(value, dtype=dtype, device=self._device)
+
+    def _on_device(self, array: Any) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the loss and the gradient of the last step were; waits for the device."""
+        finite = math.isfinite(float(self._loss_sum))
+        return finite and (self._scaler.is_enabled() or math.isfinite(float(self._norm)))
+
+    @property
+    def gradient_norm(self) -> float:
+        return float(self._norm)
+
+    def take_mean_loss(self) -> float:
+        """Mean training loss since this was last asked, in nats a token."""
+        mean = float(self._loss_sum) / max(1, self._loss_count)
+        self._loss_sum, self._loss_count = torch.zeros_like(self._loss_sum), 0
+        return mean
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors, JSON values) from which ``restore`` goes on as if nothing had been."""
+        tensors = {f"state.{name}": t for name, t in self._state.detach().tensors().items()}
+        slots = self._optimizer.state_dict()["state"]
+        for index, slot in slots.items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in slot.items()}
+        values = {
+            "step": self.step,
+            "tokens_seen": self.tokens_seen,
+            "seconds": self.seconds,
+            "step_seconds": self.step_seconds,
+            "rate_scale": self.rate_scale,
+            "loss_sum": float(self._loss_sum),
+            "loss_count": self._loss_count,
+            "streams": self.streams.state(),
+            "scaler": self._scaler.state_dict(),
+        }
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}, values
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Take up where ``snapshot`` was made. The model's weights are the caller's to restore."""
+        on_device = {name: tensor.to(self._device) for name, tensor in tensors.items()}
+        prefix = "state."
+        self._state = self.model.restore(
+            {n.removeprefix(prefix): t for n, t in on_device.items() if n.startswith(prefix)}
+        )
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, slot = name.split(".", 2)
+                slots.setdefault(int(index), {})[slot] = tensor
+        state = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({**state, "state": slots})
+        self.step, self.tokens_seen = values["step"], values["tokens_seen"]
+        self.seconds, self.step_seconds = values["seconds"], values["step_seconds"]
+        self.rate_scale = values["rate_scale"]
+        self._loss_sum = self._sum_of(values["loss_sum"])
+        self._loss_count = values["loss_count"]
+        self.streams.restore(values["streams"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(values["scaler"])
+
+
+def _decay_groups(parameters: list[torch.nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices; none for biases, which do not overfit."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

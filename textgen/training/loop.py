@@ -1,0 +1,208 @@
+"""The loop: windows in, events out, until the steps or the seconds are spent."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from textgen.batching import IdArray
+from textgen.config import TrainingConfig
+from textgen.errors import DivergedError
+from textgen.results import (
+    CheckpointSaved,
+    TrainingEvent,
+    TrainingSample,
+    TrainingStep,
+    Validation,
+)
+from textgen.training.evaluation import validate
+from textgen.training.learner import Learner
+from textgen.training.record import Record
+from textgen.training.schedule import Schedule
+
+_ROLLBACKS = 3
+
+
+@dataclass
+class Loop:
+    """One run of training.
+
+    stop: gives the number of the signal that asked the run to end, or None.
+    write_sample: a few words of the model's, asked for every ``sample_every`` seconds.
+    """
+
+    learner: Learner
+    schedule: Schedule
+    record: Record
+    config: TrainingConfig
+    valid_ids: IdArray
+    valid_characters: int
+    tokens_an_epoch: int
+    stop: Callable[[], int | None]
+    write_sample: Callable[[], str] | None = None
+    sample_every: float | None = None
+    validation: Validation | None = None
+    interrupted: int | None = None
+    _begun: float = 0.0
+    _saved: float = 0.0
+    _save_seconds: float = 0.0
+    _measured: bool = False
+    _fastest_update: float = float("inf")
+    _sampled: float = 0.0
+    _logged: tuple[int, float] = (0, 0.0)
+    _rollbacks: int = 0
+    _good: tuple[Any, ...] = field(default=())
+
+    def run(self) -> Iterator[TrainingEvent]:
+        """Train to the end of the schedule, or to a signal; every save is whole when it is told."""
+        learner = self.learner
+        if learner.step == 0:
+            yield self._save()
+            self.record.start_afresh()
+        # A resumed run's clock goes on from the seconds it had used.
+        self._begun = time.perf_counter() - learner.seconds
+        self._saved = self._sampled = learner.seconds
+        self._logged = (learner.step, learner.step_seconds)
+        self._remember()
+        progress = self.schedule.progress(learner.step, learner.seconds)
+        if self._owes_validation(progress):
+            yield from self._validate(final=progress >= 1)
+        while progress < 1:
+            before = progress
+            self._update(progress)
+            if not self._measured:
+                self.schedule.expect(self._guessed_validation_seconds(), self._save_seconds)
+            progress = self.schedule.progress(learner.step, self._clock())
+            self.interrupted = self.stop()
+            due = self.schedule.validates(before, progress, learner.step)
+            if not self._checked(due):
+                progress = self.schedule.progress(learner.step, self._clock())
+                continue
+            yield from self._log(progress)
+            if self.interrupted is not None:
+                yield self._save()
+                return
+            if due:
+                yield from self._validate(final=progress >= 1)
+            elif learner.seconds - self._saved >= self.config.save_every:
+                yield self._save()
+            yield from self._sample()
+
+    def _owes_validation(self, progress: float) -> bool:
+        """Whether the run was stopped at a step where a validation was due."""
+        step = self.learner.step
+        made = self.validation is not None and self.validation.step == step
+        return step > 0 and not made and self.schedule.validates(progress, progress, step)
+
+    def _clock(self) -> float:
+        self.learner.seconds = time.perf_counter() - self._begun
+        return self.learner.seconds
+
+    def _update(self, progress: float) -> None:
+        begun = time.perf_counter()
+        self.learner.update(self.schedule.learning_rate(progress))
+        seconds = time.perf_counter() - begun
+        self._fastest_update = min(self._fastest_update, seconds)
+        self.learner.step_seconds += seconds
+
+    def _checked(self, due: bool) -> bool:
+        """Whether all is finite; where it is not, go back to the last good state, more slowly."""
+        learner = self.learner
+        cheap = learner.model.device.type == "cpu"
+        if not (cheap or due or learner.step % self.config.log_every == 0) or learner.is_finite:
+            return True
+        self._rollbacks += 1
+        where = f"step {learner.step}"
+        if self._rollbacks > _ROLLBACKS:
+            best = self.record.best
+            raise DivergedError(
+                "training diverged",
+                where=where,
+                why=f"the loss was not finite {self._rollbacks} times, at ever lower rates",
+                fix="lower --learning-rate"
+                + (f"; the best model, of step {best.step}, is kept" if best else ""),
+            )
+        weights, tensors, values = self._good
+        with torch.no_grad():
+            for parameter, weight in zip(learner.model.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+        clocks = {"seconds": learner.seconds, "step_seconds": learner.step_seconds}
+        slower = {"rate_scale": learner.rate_scale * 0.5**self._rollbacks}
+        learner.restore(tensors, values | clocks | slower)
+        return False
+
+    def _remember(self) -> None:
+        """Keep a copy of the present state to go back to."""
+        weights = [parameter.detach().clone() for parameter in self.learner.model.parameters()]
+        self._good = (weights, *self.learner.snapshot())
+
+    def _log(self, progress: float) -> Iterator[TrainingEvent]:
+        learner = self.learner
+        if learner.step % self.config.log_every:
+            return
+        seconds = self._clock()
+        steps, used = learner.step - self._logged[0], learner.step_seconds - self._logged[1]
+        self._logged = (learner.step, learner.step_seconds)
+        tokens = steps * self.config.batch_size * self.config.sequence_length
+        event = TrainingStep(
+            step=learner.step,
+            epoch=learner.tokens_seen / self.tokens_an_epoch,
+            loss=learner.take_mean_loss(),
+            learning_rate=self.schedule.learning_rate(progress) * learner.rate_scale,
+            gradient_norm=learner.gradient_norm,
+            tokens_seen=learner.tokens_seen,
+            tokens_per_second=tokens / max(used, 1e-9),
+            progress=progress,
+            seconds=seconds,
+            remaining_seconds=self._remaining(progress, seconds),
+        )
+        self.record.log_step(event)
+        yield event
+
+    def _remaining(self, progress: float, seconds: float) -> float:
+        if self.config.budget is not None:
+            return max(0.0, self.config.budget - seconds)
+        return seconds * (1 - progress) / max(progress, 1e-9)
+
+    def _validate(self, *, final: bool) -> Iterator[TrainingEvent]:
+        begun = self._clock()
+        learner = self.learner
+        validation = validate(
+            learner.model, self.valid_ids, characters=self.valid_characters, step=learner.step
+        )
+        validation = replace(validation, seconds=self._clock())
+        self.validation = validation
+        self.record.log_validation(validation)
+        yield validation
+        best = self.record.best
+        # A loss that is not a number is smaller than nothing, so it is never the best.
+        if validation.loss < (best.loss if best else float("inf")):
+            path = self.record.save_best(learner, validation)
+            yield CheckpointSaved(learner.step, path.name, str(path))
+        seconds = self._clock() - begun
+        if final or learner.seconds - self._saved >= self.config.save_every:
+            yield self._save()
+        self._remember()
+        self._measured = True
+        self.schedule.expect(seconds, self._save_seconds)
+
+    def _guessed_validation_seconds(self) -> float:
+        """Reading a token costs about half of learning from it, in a precision twice as slow."""
+        tokens = self.config.batch_size * self.config.sequence_length
+        return len(self.valid_ids) * self._fastest_update / tokens
+
+    def _save(self) -> CheckpointSaved:
+        begun = time.perf_counter()
+        path = self.record.save_last(self.learner, self.validation)
+        self._save_seconds = time.perf_counter() - begun
+        self._saved = self.learner.seconds + self._save_seconds
+        return CheckpointSaved(self.learner.step, path.name, str(path))
+
+    def _sample(self) -> Iterator[TrainingEvent]:
+        if self.write_sample is None or self.sample_every is None:
+            return
+        if self._clock() - self._sampled >= self.sample_every:
+            self._sampled = self.learner.seconds
+            yield TrainingSample(self.learner.step, self.write_sample())

@@ -1,0 +1,167 @@
+"""What a run leaves on disk: ``metrics.jsonl``, ``best`` and ``last``."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from textgen import checkpoint, storage
+from textgen.checkpoint import BEST, LAST, METRICS, Header
+from textgen.errors import CheckpointError, ResourceError
+from textgen.results import TrainingStep, Validation
+from textgen.tokenizers.base import Tokenizer
+
+if TYPE_CHECKING:
+    from textgen.training.learner import Learner
+
+_LEFTOVERS = frozenset(
+    {storage.LOCK, METRICS} | {name + suffix for name in (BEST, LAST) for suffix in (".new",)}
+)
+
+
+def is_empty(out: Path) -> bool:
+    """Whether a new run may start here: nothing in the folder but what a killed one left."""
+    return not out.exists() or all(path.name in _LEFTOVERS for path in out.iterdir())
+
+
+def is_run(out: Path) -> bool:
+    """Whether the folder holds a run's files and nothing of anybody else's."""
+    own = {BEST, LAST} | {name + suffix for name in (BEST, LAST) for suffix in (".new", ".old")}
+    return all(path.name in _LEFTOVERS | own for path in out.iterdir())
+
+
+@dataclass
+class Record:
+    """The folder of one run, held open while it trains.
+
+    template: the header of its checkpoints, but for how far the run is.
+    """
+
+    out: Path
+    template: Header
+    tokenizer: Tokenizer
+    best: Validation | None = None
+
+    def open(self, kept_bytes: int | None) -> None:
+        """Open the metrics, cut back to what the checkpoint knew of them (None: as they are)."""
+        try:
+            self._metrics: BinaryIO = (self.out / METRICS).open("ab")
+            if kept_bytes is not None:
+                self._metrics.truncate(min(kept_bytes, self._metrics.tell()))
+        except OSError as error:
+            raise storage.unwritable(self.out / METRICS, error) from error
+
+    def close(self) -> None:
+        self._metrics.close()
+
+    def start_afresh(self) -> None:
+        """Clear what an earlier run left, now that the new run's first checkpoint is in place."""
+        for leftover in (self.out / BEST, self.out / f"{BEST}.old"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._writing(self.out / METRICS, lambda: self._metrics.truncate(0))
+
+    def log_step(self, step: TrainingStep) -> None:
+        line = asdict(step)
+        for name in ("progress", "remaining_seconds"):
+            del line[name]
+        self._log({"event": "step"} | line)
+
+    def log_validation(self, validation: Validation) -> None:
+        line = checkpoint.validation_json(validation)
+        self._log(
+            {"event": "validation", "step": validation.step}
+            | line
+            | {"seconds": validation.seconds}
+        )
+
+    def _log(self, line: dict[str, Any]) -> None:
+        data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        self._writing(self.out / METRICS, lambda: self._metrics.write(data))
+
+    def save_best(self, learner: "Learner", validation: Validation) -> Path:
+        self.best = validation
+        header = self._header(learner, validation)
+        checkpoint.save(self.out / BEST, header, learner.model, self.tokenizer)
+        return self.out / BEST
+
+    def save_last(self, learner: "Learner", validation: Validation | None) -> Path:
+        """validation: the newest, which ``config.json`` tells of."""
+        self._writing(self.out / METRICS, self._flush)
+        tensors, values = learner.snapshot()
+        values["metrics_bytes"] = self._metrics.tell() if learner.step else 0
+        values["best"] = None if self.best is None else asdict(self.best)
+        values["validation"] = None if validation is None else asdict(validation)
+        header = self._header(learner, validation)
+        checkpoint.save(self.out / LAST, header, learner.model, self.tokenizer, (tensors, values))
+        return self.out / LAST
+
+    def _flush(self) -> None:
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+
+    def _writing(self, path: Path, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise storage.unwritable(path, error) from error
+
+    def _header(self, learner: "Learner", validation: Validation | None) -> Header:
+        return replace(
+            self.template,
+            step=learner.step,
+            tokens_seen=learner.tokens_seen,
+            seconds=learner.seconds,
+            tokens_per_second=learner.tokens_seen / max(learner.step_seconds, 1e-9),
+            validation=validation,
+        )
+
+
+def resume(record: Record, learner: "Learner", folder: Path) -> tuple[int, Validation | None]:
+    """Take up a run where its ``last`` left it; the model's weights have been loaded.
+
+    Returns how many bytes of the metrics it knew of, and the newest validation.
+    """
+    tensors, values = checkpoint.load_resumable(folder)
+    try:
+        learner.restore(tensors, values)
+        best, validation = values["best"], values["validation"]
+        record.best = None if best is None else Validation(**best)
+        metrics_bytes = int(values["metrics_bytes"])
+        newest = None if validation is None else Validation(**validation)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            "damaged", where=folder, why=f"its state of training does not fit ({error})"
+        ) from error
+    record.best = _better_on_disk(record.out, record.best)
+    return metrics_bytes, newest
+
+
+def _better_on_disk(out: Path, known: Validation | None) -> Validation | None:
+    """``best`` may have been saved after the ``last`` that a killed run left; keep the better."""
+    folder = storage.whole(out / BEST)
+    if folder is None:
+        return None
+    found = checkpoint.describe(folder).validation
+    return min((v for v in (found, known) if v is not None), key=lambda v: v.loss, default=None)
+
+
+def check_space(out: Path, parameters: int) -> None:
+    """Refuse to begin a run whose first checkpoint would not fit on the disk.
+
+    ``last`` is weights and two moments; a new one is written beside the old.
+    """
+    needed = 4 * parameters * 8
+    existing = out
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ResourceError(
+            "not enough space for a checkpoint",
+            where=out,
+            why=f"{needed:,} bytes needed, {free:,} free",
+            fix="free space, or choose another --out or a smaller --hidden-size",
+        )

@@ -1,0 +1,151 @@
+"""``train``: a corpus and a length of run to a folder with a trained model."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgen import checkpoint, storage
+from textgen.config import Device, SamplingConfig
+from textgen.results import TrainingEvent, TrainingResult, TrainingStart
+from textgen.tokenizers.base import Tokenizer
+from textgen.training_run import settings as run_settings
+from textgen.training_run.settings import Source
+from textgen.training_run.tokens import read_tokens
+
+if TYPE_CHECKING:
+    from textgen.models import Model
+    from textgen.training.loop import Loop
+    from textgen.training_run.preparation import Prepared
+
+_SAMPLE_TOKENS = 160
+_SAMPLE_TEMPERATURE = 0.8
+
+
+def train(
+    *corpora: str | Path,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    accept_changed_corpus: bool = False,
+    tokenizer: str | Path | None = None,
+    valid: str | Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    sample_every: float | None = None,
+    on_event: Callable[[TrainingEvent], None] = lambda event: None,
+    stop: Callable[[], int | None] = lambda: None,
+    **options: Any,
+) -> TrainingResult:
+    """Learn a language model from text and keep it in the folder ``out``.
+
+    corpora: files, folders, ``-``, or one folder that ``tokenize`` wrote; none means the
+    bundled corpus (on resume: the text the run began with). options: the fields of
+    TokenizerConfig, ModelConfig and TrainingConfig, as ``hidden_size=512, budget="90s"``.
+    on_event: called with each TrainingEvent. stop: polled after each step; the number of a
+    signal ends the run there, saved. sample_every: seconds between samples among the events.
+
+    Raises TextgenError; ``textgen.errors`` says which.
+    """
+    folder = Path(out)
+    source = Source(
+        corpora=tuple(str(path) for path in corpora),
+        valid=None if valid is None else str(valid),
+        encoding=encoding,
+        errors=errors,
+        tokenizer=None if tokenizer is None else str(tokenizer),
+    )
+    settings = run_settings.settle(folder, source, options, device, threads)
+    run_settings.check_folder(folder, resume=resume, overwrite=overwrite)
+    with storage.locked(folder), contextlib.ExitStack() as closing:
+        for name in (checkpoint.BEST, checkpoint.LAST):
+            storage.clear_leftovers(folder / name)
+        if resume:
+            settings = run_settings.take_up(settings, options, accept_changed_corpus)
+        # Text is read before torch is loaded, so that a fault in it is told at once.
+        tokens = read_tokens(settings)
+        from textgen.training_run.preparation import prepare
+
+        prepared = prepare(settings, tokens, closing)
+        start = _start(prepared)
+        on_event(start)
+        loop = _loop(prepared, stop, sample_every)
+        for event in loop.run():
+            on_event(event)
+        return _result(loop, start)
+
+
+def _start(prepared: "Prepared") -> TrainingStart:
+    settings, header = prepared.settings, prepared.record.template
+    shape = header.model
+    return TrainingStart(
+        parameters=header.parameters,
+        vocabulary_size=shape.vocabulary_size,
+        train_tokens=len(prepared.tokens.encoded.train),
+        valid_tokens=len(prepared.tokens.encoded.valid),
+        train_characters=prepared.tokens.encoded.header.train.characters,
+        level=prepared.tokens.tokenizer.config.level,
+        device=header.machine["device"],
+        precision=header.machine["precision"],
+        threads=header.machine["threads"],
+        description=f"{shape.model} {','.join(map(str, shape.hidden_size))}, "
+        f"embedding {shape.embedding_size}{' (tied)' if shape.tie else ''}",
+        out=str(settings.out),
+        resumed_step=prepared.learner.step,
+        notes=prepared.tokens.encoded.header.notes,
+    )
+
+
+def _loop(
+    prepared: "Prepared", stop: Callable[[], int | None], sample_every: float | None
+) -> "Loop":
+    from textgen.training.loop import Loop
+    from textgen.training.schedule import Schedule
+
+    training, encoded = prepared.settings.training, prepared.tokens.encoded
+    tokens_a_step = training.batch_size * training.sequence_length
+    total_steps = training.steps
+    if training.epochs is not None:
+        total_steps = math.ceil(training.epochs * len(encoded.train) / tokens_a_step)
+    return Loop(
+        learner=prepared.learner,
+        schedule=Schedule(training, total_steps),
+        record=prepared.record,
+        config=training,
+        valid_ids=encoded.valid,
+        valid_characters=encoded.header.valid.characters,
+        tokens_an_epoch=len(encoded.train),
+        stop=stop,
+        write_sample=lambda: write_sample(
+            prepared.learner.model, prepared.tokens.tokenizer, prepared.learner.step
+        ),
+        sample_every=sample_every,
+        validation=prepared.validation,
+    )
+
+
+def write_sample(model: "Model", tokenizer: Tokenizer, seed: int) -> str:
+    """A few words of the model's, as it is now."""
+    from textgen.sampling.generator import generate
+
+    config = SamplingConfig(length=_SAMPLE_TOKENS, temperature=_SAMPLE_TEMPERATURE, seed=seed)
+    return tokenizer.decode([drawn.id for drawn in generate(model, [], config, [0])])
+
+
+def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:
+    learner = loop.learner
+    return TrainingResult(
+        checkpoint=start.out,
+        steps=learner.step,
+        tokens_seen=learner.tokens_seen,
+        seconds=learner.seconds,
+        tokens_per_second=learner.tokens_seen / max(learner.step_seconds, 1e-9),
+        parameters=start.parameters,
+        validation=loop.record.best,
+        last_validation=loop.validation,
+        uniform_loss=math.log(start.vocabulary_size),
+        interrupted=loop.interrupted,
+    )

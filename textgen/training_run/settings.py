@@ -1,0 +1,155 @@
+"""What a run is decided by: its options, or the checkpoint that it goes on from."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textgen import checkpoint, storage
+from textgen.config import (
+    Config,
+    Device,
+    ModelConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    check_options,
+    flag,
+    option_names,
+)
+from textgen.errors import CheckpointError, ResourceError, UsageError
+from textgen.training import record
+
+_TOTALS = ("budget", "epochs", "steps")
+_CONFIGS: tuple[type[Config], ...] = (TokenizerConfig, ModelConfig, TrainingConfig)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the text of a run comes from; kept in its checkpoints, so that resume finds it."""
+
+    corpora: tuple[str, ...] = ()
+    valid: str | None = None
+    encoding: str = "utf-8"
+    errors: str = "strict"
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a run, whether it begins or goes on. resumed: what it goes on from."""
+
+    out: Path
+    tokenizer: TokenizerConfig
+    model: ModelConfig
+    training: TrainingConfig
+    source: Source
+    device: Device
+    threads: int | None
+    resumed: checkpoint.Checkpoint | None = None
+    accept_changed_corpus: bool = False
+
+
+def settle(
+    out: Path, source: Source, options: dict[str, Any], device: Device, threads: int | None
+) -> Settings:
+    """The settings of a run that begins, every option checked before anything is created."""
+    check_options(options, *_CONFIGS)
+    tokenizer_options = sorted(option_names(TokenizerConfig) & options.keys())
+    if source.tokenizer is not None and tokenizer_options:
+        raise UsageError(
+            f"--tokenizer and {flag(tokenizer_options[0])} cannot both be given",
+            why="the tokenizer is already learned",
+        )
+    if source.valid is not None and "valid_fraction" in options:
+        raise UsageError("--valid and --valid-fraction cannot both be given")
+    return Settings(
+        out=out,
+        tokenizer=TokenizerConfig.from_options(options),
+        model=ModelConfig.from_options(options),
+        training=TrainingConfig.from_options(options).with_length(),
+        source=source,
+        device=device,
+        threads=threads,
+    )
+
+
+def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that a run must not write to, or that there is nothing to resume from."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite cannot both be given")
+    if out.exists() and not out.is_dir():
+        raise UsageError("not a folder", where=out, fix="choose another --out")
+    empty = record.is_empty(out)
+    if not (resume or overwrite or empty):
+        raise UsageError(
+            "not empty",
+            where=out,
+            fix="go on with --resume, start anew with --overwrite, or choose another --out",
+        )
+    if overwrite and not empty and not record.is_run(out):
+        raise UsageError(
+            "will not overwrite", where=out, why="it holds something other than a textgen run"
+        )
+    if resume and storage.whole(out / checkpoint.LAST) is None:
+        raise ResourceError(
+            "nothing to resume", where=out, why="it holds no checkpoint", fix="leave --resume out"
+        )
+
+
+def take_up(asked: Settings, options: dict[str, Any], accept_changed_corpus: bool) -> Settings:
+    """The settings of the run whose ``last`` is in the folder, with the new totals.
+
+    Raises UsageError where an option contradicts what the run was begun with.
+    """
+    folder = storage.whole(asked.out / checkpoint.LAST)
+    assert folder is not None
+    saved = checkpoint.load(folder)
+    header = saved.header
+    _check_contradictions(asked, saved, options)
+    training = header.training
+    if options.keys() & set(_TOTALS):
+        totals = {name: getattr(asked.training, name) for name in _TOTALS}
+        training = dataclasses.replace(training, **totals)
+    return dataclasses.replace(
+        asked,
+        tokenizer=saved.tokenizer.config,
+        model=header.model,
+        training=training,
+        source=_source(asked.source, header, folder),
+        threads=asked.threads or header.machine["threads"],
+        resumed=saved,
+        accept_changed_corpus=accept_changed_corpus,
+    )
+
+
+def _check_contradictions(
+    asked: Settings, saved: checkpoint.Checkpoint, options: dict[str, Any]
+) -> None:
+    if asked.source.tokenizer is not None:
+        raise UsageError("--resume and --tokenizer cannot both be given")
+    pairs = (
+        (asked.tokenizer, saved.tokenizer.config),
+        (asked.model, saved.header.model),
+        (asked.training, saved.header.training),
+    )
+    for new, kept in pairs:
+        for name in option_names(type(new)) & options.keys() - set(_TOTALS):
+            if getattr(new, name) != getattr(kept, name):
+                raise UsageError(
+                    f"{flag(name)} {options[name]} contradicts the run to be resumed",
+                    where=asked.out,
+                    why=f"it was begun with {getattr(kept, name)}",
+                    fix="leave the option out, or begin a new run",
+                )
+
+
+def _source(asked: Source, header: checkpoint.Header, folder: Path) -> Source:
+    """The text that the run began with, or the text given now in its place."""
+    try:
+        kept = Source(**header.source)
+        kept = dataclasses.replace(kept, corpora=tuple(kept.corpora))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError("damaged", where=folder, why="it names no corpus") from error
+    if not asked.corpora:
+        return kept
+    return dataclasses.replace(asked, valid=asked.valid or kept.valid)

@@ -1,0 +1,77 @@
+"""The text of a run as ids, and the tokenizer that made them."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from textgen.corpus import Corpus
+from textgen.corpus.bundled import bundled_corpus
+from textgen.encoding import EncodedCorpus, encode_corpus, is_encoded, load_encoded
+from textgen.errors import DataError
+from textgen.tokenizers import learn_tokenizer, load_tokenizer_from
+from textgen.tokenizers.base import Tokenizer
+from textgen.training_run.settings import Settings
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A corpus in its two parts, each with at least one token."""
+
+    encoded: EncodedCorpus
+    tokenizer: Tokenizer
+
+
+def read_tokens(settings: Settings) -> Tokens:
+    """Read the corpus that the settings name, learning the tokenizer where none is given.
+
+    Raises DataError where a part is empty, or is not what a resumed run was reading.
+    """
+    source = settings.source
+    paths = [Path(path) for path in source.corpora] or [bundled_corpus()]
+    if len(paths) == 1 and is_encoded(paths[0]):
+        encoded, tokenizer = load_encoded(paths[0])
+    else:
+        corpus = Corpus.open(
+            [str(path) for path in paths],
+            unit=settings.tokenizer.unit,
+            valid=source.valid,
+            valid_fraction=settings.training.valid_fraction,
+            encoding=source.encoding,
+            errors=source.errors,
+        )
+        tokenizer = _tokenizer(settings, corpus)
+        encoded = encode_corpus(corpus, tokenizer)
+    for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
+        if not len(ids):
+            raise DataError(
+                f"the {part} part is empty",
+                where=paths[0],
+                why="needed at least one token in each part",
+                fix="give more text",
+            )
+    _check_same_corpus(settings, encoded, tokenizer)
+    return Tokens(encoded, tokenizer)
+
+
+def _tokenizer(settings: Settings, corpus: Corpus) -> Tokenizer:
+    if settings.resumed is not None:
+        return settings.resumed.tokenizer
+    if settings.source.tokenizer is not None:
+        return load_tokenizer_from(settings.source.tokenizer)
+    return learn_tokenizer(settings.tokenizer, corpus.train())
+
+
+def _check_same_corpus(settings: Settings, encoded: EncodedCorpus, tokenizer: Tokenizer) -> None:
+    """A resumed run must read on in the text it was reading."""
+    if settings.resumed is None:
+        return
+    if tokenizer.fingerprint != settings.resumed.tokenizer.fingerprint:
+        raise DataError("the tokenizer has changed since the run was begun", where=settings.out)
+    kept, found = settings.resumed.header.corpus, dataclasses.asdict(encoded.header)
+    same = all(kept.get(name) == found[name] for name in ("fingerprint", "boundary", "train"))
+    if not same and not settings.accept_changed_corpus:
+        raise DataError(
+            "the corpus has changed since the run was begun",
+            where=settings.out,
+            fix="give the text it was begun with, or add --accept-changed-corpus",
+        )
