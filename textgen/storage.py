@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 LOCK = ".lock"
 _MANIFEST_FORMAT = 1
 _LARGEST_JSON = 256 * 2**20
+_LARGEST_MANIFEST = 2**20
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -90,8 +91,7 @@ def verified(folder: Path) -> dict[str, Path]:
     Raises CheckpointError naming the file, ResourceError where something cannot be read.
     """
     try:
-        manifest = read_json(folder / MANIFEST)
-        files = _listed_files(folder, manifest)
+        files = _listed_files(folder / MANIFEST)
         for name, (sha256, size) in files.items():
             _check_file(folder / name, sha256, size)
     except FileNotFoundError as error:
@@ -103,10 +103,10 @@ def verified(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in files}
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, largest: int = _LARGEST_JSON) -> Any:
     """A JSON value, read strictly: a regular file of sane size, UTF-8, no key twice."""
     _check_regular(path)
-    if path.stat().st_size > _LARGEST_JSON:
+    if path.stat().st_size > largest:
         raise CheckpointError("not read", where=path, why="no header of textgen's is this large")
     data = path.read_bytes()
     try:
@@ -146,8 +146,12 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # Removed while held, so that it is nobody else's; Windows removes no file that is held.
+        if os.name == "posix":
+            _remove_if_only_lock(folder)
         lock.release()
-        _remove_if_only_lock(folder)
+        if os.name != "posix":
+            _remove_if_only_lock(folder)
 
 
 def _remove_if_only_lock(folder: Path) -> None:
@@ -220,12 +224,13 @@ def _manifest_sha256(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _listed_files(folder: Path, manifest: Any) -> dict[str, tuple[str, int]]:
-    where = folder / MANIFEST
+def _listed_files(where: Path) -> dict[str, tuple[str, int]]:
+    manifest = read_json(where, _LARGEST_MANIFEST)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise CheckpointError("damaged", where=where, why="no list of files")
     check_format(manifest.get("format"), _MANIFEST_FORMAT, where)
-    if manifest.get("sha256") != _manifest_sha256(manifest):
+    written = _is_as_written(where, manifest)
+    if not written or manifest.get("sha256") != _manifest_sha256(manifest):
         raise CheckpointError("damaged", where=where, why="its checksum differs")
     files = {}
     for name, entry in manifest["files"].items():
@@ -236,6 +241,14 @@ def _listed_files(folder: Path, manifest: Any) -> dict[str, tuple[str, int]]:
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError("damaged", where=where, why=f"no checksum of {name}") from error
     return files
+
+
+def _is_as_written(path: Path, value: Any) -> bool:
+    """Whether a file is what ``write_json`` makes of its value, to the last byte."""
+    try:
+        return path.read_bytes() == json_text(value).encode()
+    except (ValueError, RecursionError):
+        return False
 
 
 def check_format(found: object, newest: int, where: Path) -> None:

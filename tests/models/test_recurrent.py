@@ -240,15 +240,22 @@ def test_close_to_judges_each_row_by_its_worst_unit(model: Model) -> None:
     state = read_state(model)
     (hidden, cell), *rest = state.layers
     moved = cell.clone()
-    moved[1, -1] += 0.1
+    moved[1, -1] += 0.1 * (1 + moved[1, -1].abs())
     moved[2, 0] = torch.nan
     other = RecurrentState(((hidden, moved), *rest))
     assert state.close_to(other, 0.05).tolist() == [True, False, False, True]
     assert state.close_to(other, 0.15).tolist() == [True, True, False, True]
-    last_moved = RecurrentState(
-        (*state.layers[:-1], (state.layers[-1][0] + 1, state.layers[-1][1]))
-    )
+    below, (last_hidden, last_cell) = state.layers
+    last_moved = RecurrentState((below, (last_hidden + 5, last_cell)))
     assert not bool(state.close_to(last_moved, 0.5).any())
+
+
+def test_close_to_allows_a_large_cell_its_rounding() -> None:
+    def cells(*values: float) -> RecurrentState:
+        return RecurrentState(((torch.zeros(len(values), 1), torch.tensor(values).unsqueeze(1)),))
+
+    near = cells(50.00002, 0.00002, -50.00002).close_to(cells(50.0, 0.0, -50.0), 1e-6)
+    assert near.tolist() == [True, False, True]
 
 
 def test_a_state_goes_through_named_tensors_and_back(model: Model) -> None:

@@ -113,13 +113,13 @@ def textgen(
         bool,
         typer.Option("--version", is_eager=True, callback=_say_version, help="Say which it is."),
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
     """Train a recurrent language model on your own text, on your own machine; then let it write,
     and let it say how probable a sentence is.
     """
     if ctx.invoked_subcommand is None:
-        console.emit("")
-        ctx.command.format_help(ctx, None)  # type: ignore[arg-type]
+        typer.echo(ctx.get_help())
 
 
 for _module, _panel in (
@@ -135,16 +135,24 @@ for _module, _panel in (
     )
 
 
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("textgen", list(arguments)) as ctx:
+            command.invoke(ctx)
+    except typer.Exit as end:  # as --help, --version and an interrupted run end
+        return end.exit_code
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code; whatever happens, there is no traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         console.prepare_streams()
-        command = typer.main.get_command(app)
-        with command.make_context("textgen", list(arguments)) as ctx:
-            command.invoke(ctx)
+        code = _run(arguments)
         console.finish_output()
-        return 0
+        return code
     except BaseException as error:
         return failures.report(error, arguments)
     finally:

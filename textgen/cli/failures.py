@@ -51,8 +51,6 @@ _ClickError: Any = _ClickUsageError.__base__
 
 def report(error: BaseException, arguments: list[str]) -> int:
     """Say in one line what went wrong; with ``--debug`` also where. The exit code."""
-    if isinstance(error, typer.Exit):
-        return error.exit_code
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, KeyboardInterrupt | typer.Abort):

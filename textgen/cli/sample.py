@@ -24,24 +24,28 @@ EXAMPLES = """
 """
 
 
+PromptOption = Annotated[
+    str,
+    typer.Option(
+        "--prompt",
+        metavar="TEXT",
+        help="What to go on from; - reads it from stdin.",
+        show_default=False,
+        rich_help_panel="Text",
+    ),
+]
+FormatOption = Annotated[
+    Format, choice_option("--format", Format, "Text, or a JSON object for each sample.")
+]
+
+
 @command_options(SamplingConfig)
 def sample(
     *,
     checkpoint: Checkpoint,
-    prompt: Annotated[
-        str,
-        typer.Option(
-            "--prompt",
-            metavar="TEXT",
-            help="What to go on from; - reads it from stdin.",
-            show_default=False,
-            rich_help_panel="Text",
-        ),
-    ] = "",
+    prompt: PromptOption = "",
     given: dict[str, Any],
-    output: Annotated[
-        Format, choice_option("--format", Format, "Text, or a JSON object for each sample.")
-    ] = "text",
+    output: FormatOption = "text",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:

@@ -25,7 +25,7 @@ ScoreLevel = Literal["sentence", "token"]
 
 EXAMPLES = """
     Which of two sentences is likelier, and by how much?
-    textgen score checkpoints/mine --text "the dogs were" --text "the dogs was"
+    textgen score checkpoints/mine --text "the dogs are" --text "the dogs is"
     How well does the model predict a text it has not seen?
     textgen score checkpoints/mine heldout.txt --context document
     The surprisal of every token, as a table for R or pandas:
@@ -33,44 +33,49 @@ EXAMPLES = """
 """
 
 
+FileArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[FILE]",
+        help="Sentences to score; - or nothing reads stdin.",
+        show_default=False,
+    ),
+]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        metavar="TEXT",
+        help="Score this sentence instead of a file; give it twice to compare two.",
+        show_default=False,
+    ),
+]
+LevelOption = Annotated[
+    ScoreLevel,
+    choice_option("--level", ScoreLevel, "Show each sentence, or every token of each."),
+]
+FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the scores.")]
+PrecisionOption = Annotated[
+    ScorePrecision,
+    choice_option(
+        "--precision", ScorePrecision, "Arithmetic of scoring; bf16 is rough.", panel="Machine"
+    ),
+]
+
+
 @command_options()
 def score(
     *,
     checkpoint: Checkpoint,
-    file: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[FILE]",
-            help="Sentences to score; - or nothing reads stdin.",
-            show_default=False,
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text",
-            metavar="TEXT",
-            help="Score this sentence instead of a file; give it twice to compare two.",
-            show_default=False,
-        ),
-    ] = None,
-    level: Annotated[
-        ScoreLevel,
-        choice_option("--level", ScoreLevel, "Show each sentence, or every token of each."),
-    ] = "sentence",
+    file: FileArgument = None,
+    text: TextOption = None,
+    level: LevelOption = "sentence",
     context: ContextOption = "sentence",
     log_base: LogBaseOption = "e",
-    output: Annotated[
-        Format, choice_option("--format", Format, "How to show the scores.")
-    ] = "table",
+    output: FormatOption = "table",
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
-    precision: Annotated[
-        ScorePrecision,
-        choice_option(
-            "--precision", ScorePrecision, "Arithmetic of scoring; bf16 is rough.", panel="Machine"
-        ),
-    ] = "float32",
+    precision: PrecisionOption = "float32",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:

@@ -32,53 +32,57 @@ EXAMPLES = """
 """
 
 
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Keep the tokenizer and the text as ids here; train takes the folder as its corpus.",
+        show_default=False,
+    ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what textgen wrote into --out before.")
+]
+FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the result.")]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="DIR",
+        help="Learn nothing: encode the text with the tokenizer of this folder or"
+        " checkpoint, a line for each sentence.",
+        show_default=False,
+        rich_help_panel="Using a tokenizer",
+    ),
+]
+PrintOption = Annotated[
+    Print | None,
+    typer.Option(
+        "--print",
+        parser=parsing.choice("--print", ("ids", "tokens", "mask")),
+        metavar="WHAT",
+        help="What to print of each token; the mask is 1 where it is unknown. In tokens a"
+        " space is ␣, a newline \\n, a backslash \\\\.",
+        show_default="ids, tokens, mask; default: ids",
+        rich_help_panel="Using a tokenizer",
+    ),
+]
+
+
 @command_options(TokenizerConfig, extra={TrainingConfig: ("valid_fraction",)})
 def tokenize(
     *,
     corpus: Corpora = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Keep the tokenizer and the text as ids here; train takes the folder as its"
-            " corpus.",
-            show_default=False,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what textgen wrote into --out before.")
-    ] = False,
-    output: Annotated[
-        Format, choice_option("--format", Format, "How to show the result.")
-    ] = "table",
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    output: FormatOption = "table",
     given: dict[str, Any],
     valid: ValidOption = None,
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            "--tokenizer",
-            metavar="DIR",
-            help="Learn nothing: encode the text with the tokenizer of this folder or"
-            " checkpoint, a line for each sentence.",
-            show_default=False,
-            rich_help_panel="Using a tokenizer",
-        ),
-    ] = None,
-    printed: Annotated[
-        Print | None,
-        typer.Option(
-            "--print",
-            parser=parsing.choice("--print", ("ids", "tokens", "mask")),
-            metavar="WHAT",
-            help="What to print of each token; the mask is 1 where it is unknown. In tokens a"
-            " space is ␣, a newline \\n, a backslash \\\\.",
-            show_default="ids, tokens, mask; default: ids",
-            rich_help_panel="Using a tokenizer",
-        ),
-    ] = None,
+    tokenizer: TokenizerOption = None,
+    printed: PrintOption = None,
 ) -> None:
     """Learn how text becomes tokens, and see what was learned.
 

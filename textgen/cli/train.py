@@ -1,5 +1,6 @@
 """``textgen train``: learn a language model from text."""
 
+import sys
 from typing import Annotated, Any, Literal
 
 import typer
@@ -25,61 +26,68 @@ EXAMPLES = """
     Train on the bundled stories for a minute:
     textgen train --out checkpoints/first --budget 60s
     Train on your own texts for two hours, with two layers:
-    textgen train books/ --out checkpoints/2h --budget 2h --hidden-size 512,512
+    textgen train books/ --out checkpoints/b --budget 2h --hidden-size 512,512
     Go on where it stopped, for three hours altogether:
-    textgen train --out checkpoints/2h --resume --budget 3h
+    textgen train --out checkpoints/b --resume --budget 3h
     Train on words instead of characters:
     textgen train books/ --out checkpoints/words --level word --epochs 10
 """
+
+
+OutOption = Annotated[
+    str, typer.Option("--out", metavar="DIR", help="The folder to keep the model in.")
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where the run in --out stopped; all else is remembered."),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the run that is in --out.")
+]
+ChangedCorpusOption = Annotated[
+    bool,
+    typer.Option("--accept-changed-corpus", help="Resume although the text has changed since."),
+]
+FormatOption = Annotated[
+    Format, choice_option("--format", Format, "How to show what the run reached.")
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="DIR",
+        help="Use the tokenizer of this folder or checkpoint instead of learning one.",
+        show_default=False,
+        rich_help_panel="Tokens",
+    ),
+]
+SampleEveryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sample-every",
+        metavar="TIME",
+        help="Time between the samples shown while it learns, or none. They change no weight.",
+        show_default=f"default: {_SECONDS_BETWEEN_SAMPLES:.0f}s on a terminal, else none",
+        rich_help_panel="Watching and saving",
+    ),
+]
 
 
 @command_options(TokenizerConfig, ModelConfig, TrainingConfig)
 def train(
     *,
     corpus: Corpora = None,
-    out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="The folder to keep the model in.")
-    ],
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on where the run in --out stopped; all else is remembered."
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that is in --out.")
-    ] = False,
-    accept_changed_corpus: Annotated[
-        bool,
-        typer.Option("--accept-changed-corpus", help="Resume although the text has changed since."),
-    ] = False,
-    output: Annotated[
-        Format, choice_option("--format", Format, "How to show what the run reached.")
-    ] = "text",
+    out: OutOption,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    accept_changed_corpus: ChangedCorpusOption = False,
+    output: FormatOption = "text",
     valid: ValidOption = None,
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            "--tokenizer",
-            metavar="DIR",
-            help="Use the tokenizer of this folder or checkpoint instead of learning one.",
-            show_default=False,
-            rich_help_panel="Tokens",
-        ),
-    ] = None,
+    tokenizer: TokenizerOption = None,
     given: dict[str, Any],
-    sample_every: Annotated[
-        str | None,
-        typer.Option(
-            "--sample-every",
-            metavar="TIME",
-            help="Time between the samples shown while it learns, or none. They change no weight.",
-            show_default=f"default: {_SECONDS_BETWEEN_SAMPLES:.0f}s on a terminal, else none",
-            rich_help_panel="Watching and saving",
-        ),
-    ] = None,
+    sample_every: SampleEveryOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -117,8 +125,6 @@ def train(
 
 
 def _seconds_between_samples(typed: str | None) -> float | None:
-    import sys
-
     from textgen.presentation.console import is_terminal
 
     if typed is None:
@@ -156,4 +162,7 @@ def _run(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
         else:
             console.show(tables.training_summary(result, arguments["out"]))
     if result.interrupted is not None:
+        if output == "json":
+            folder = tables.quoted(arguments["out"])
+            console.note(f"stopped, and saved; go on with: textgen train --out {folder} --resume")
         raise typer.Exit(exit_code(result.interrupted))

@@ -13,6 +13,7 @@ from typing import Literal
 from textgen.config.options import (
     Config,
     check_choice,
+    check_flag,
     check_options,
     check_real,
     check_whole,
@@ -110,8 +111,10 @@ class TokenizerConfig(Config):
         check_choice("subword_model", self.subword_model, ("unigram", "bpe"))
         check_whole("vocab_size", self.vocab_size, 3, 2**31 - 1)
         check_whole("min_count", self.min_count, 1)
-        if self.unk_literal == "":
-            raise UsageError("--unk-literal must not be empty")
+        if self.unk_literal is not None and not (
+            isinstance(self.unk_literal, str) and self.unk_literal
+        ):
+            raise UsageError(f"--unk-literal must be text, got {self.unk_literal!r}")
 
     @property
     def least_count(self) -> int:
@@ -152,6 +155,8 @@ class ModelConfig(Config):
         for size in self.hidden_size:
             check_whole("hidden_size", size, 1)
         check_whole("embedding_size", self.embedding_size, 1)
+        check_whole("vocabulary_size", self.vocabulary_size, 0)
+        check_flag("tie", self.tie)
         if self.tie and self.embedding_size not in (None, self.hidden_size[-1]):
             raise UsageError(
                 f"--tie needs --embedding-size {self.embedding_size} to equal the last"
@@ -228,6 +233,7 @@ class TrainingConfig(Config):
                 why="each says how long the run is",
                 fix="keep one",
             )
+        check_real("budget", self.budget, 0, math.inf, open_low=True)
         check_whole("epochs", self.epochs, 1)
         check_whole("steps", self.steps, 1)
         check_whole("batch_size", self.batch_size, 1, 2**20)
@@ -239,10 +245,17 @@ class TrainingConfig(Config):
         check_real("warmup", self.warmup, 0, 1)
         check_real("valid_fraction", self.valid_fraction, 0, 1, open_low=True)
         check_whole("valid_every", self.valid_every, 1)
+        check_real("save_every", self.save_every, 0, math.inf, open_low=True)
         check_whole("log_every", self.log_every, 1)
         check_whole("seed", self.seed, 0, 2**63 - 1)
         check_choice("precision", self.precision, ("auto", "float32", "bf16", "fp16"))
+        check_whole("run_windows", self.run_windows, 1)
+        check_real("unknown_rate", self.unknown_rate, 0, 1)
         object.__setattr__(self, "betas", tuple(self.betas))
+        if len(self.betas) != 2:
+            raise UsageError(f"--betas must be two numbers, got {self.betas!r}")
+        for beta in self.betas:
+            check_real("betas", beta, 0, 1)
 
     def with_length(self) -> "TrainingConfig":
         """The same run with its length settled: ten minutes where nobody said."""
@@ -271,8 +284,8 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         check_real("temperature", self.temperature, 0, math.inf)
         check_whole("top_k", self.top_k, 1)
-        if self.top_p is not None and not (0 < self.top_p <= 1):
-            raise UsageError(f"--top-p must lie in (0, 1], got {self.top_p!r}")
+        check_real("top_p", self.top_p, 0, 1, open_low=True, closed_high=True)
+        check_flag("allow_unk", self.allow_unk)
         check_whole("length", self.length, 1)
         check_whole("sentences", self.sentences, 1)
         check_whole("count", self.count, 1)

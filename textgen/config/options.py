@@ -40,10 +40,10 @@ def parse_duration(value: str | float) -> float:
     >>> parse_duration("1h30m")
     5400.0
     """
-    if isinstance(value, int | float):
-        seconds = float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = _as_float(value)
     else:
-        text = value.strip().lower()
+        text = value.strip().lower() if isinstance(value, str) else ""
         pattern = r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
         match = re.fullmatch(pattern, text) if text else None
         if match is None:
@@ -65,14 +65,12 @@ def parse_sizes(value: str | int | tuple[int, ...] | list[int]) -> tuple[int, ..
     """
     if isinstance(value, int):
         return (value,)
-    if isinstance(value, str):
-        try:
-            return tuple(int(part) for part in value.split(","))
-        except ValueError:
-            raise UsageError(
-                f"not layer sizes: {value!r}", where="--hidden-size", fix="write 512 or 256,128"
-            ) from None
-    return tuple(value)
+    try:
+        return tuple(map(int, value.split(","))) if isinstance(value, str) else tuple(value)
+    except (ValueError, TypeError):
+        raise UsageError(
+            f"not layer sizes: {value!r}", where="--hidden-size", fix="write 512 or 256,128"
+        ) from None
 
 
 class Config:
@@ -80,13 +78,16 @@ class Config:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
-        """The configuration with these options set; keys of other configurations are ignored."""
+        """The configuration with these options set; None leaves one at its default.
+
+        Keys of other configurations are ignored.
+        """
         values = {}
         for spec in dataclasses.fields(cls):  # type: ignore[arg-type]
-            if spec.name in options:
+            value = options.get(spec.name)
+            if value is not None:
                 parse = spec.metadata.get("parse")
-                value = options[spec.name]
-                values[spec.name] = parse(value) if parse and value is not None else value
+                values[spec.name] = parse(value) if parse else value
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,22 +122,43 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         )
 
 
-def check_whole(name: str, value: int | None, low: int, high: int | None = None) -> None:
+def check_whole(name: str, value: int | None, low: int, high: int = 2**63 - 1) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise UsageError(f"{flag(name)} must be a whole number of at least {low}, got {value!r}")
-    if high is not None and value > high:
+    if value > high:
         raise UsageError(f"{flag(name)} must be at most {high}, got {value!r}")
 
 
 def check_real(
-    name: str, value: float | None, low: float, high: float, *, open_low: bool = False
+    name: str,
+    value: float | None,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    closed_high: bool = False,
 ) -> None:
     if value is None:
         return
-    inside = isinstance(value, int | float) and math.isfinite(value)
-    inside = inside and (value > low if open_low else value >= low) and value < high
-    if not inside:
-        opening = "(" if open_low else "["
-        raise UsageError(f"{flag(name)} must lie in {opening}{low:g}, {high:g}), got {value!r}")
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    number = _as_float(value) if real else math.nan
+    above = number > low if open_low else number >= low
+    below = number <= high if closed_high else number < high
+    if not (above and below):
+        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{']' if closed_high else ')'}"
+        raise UsageError(f"{flag(name)} must lie in {interval}, got {value!r}")
+
+
+def check_flag(name: str, value: bool | None) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{flag(name)} must be true or false, got {value!r}")
+
+
+def _as_float(value: float) -> float:
+    """A whole number too large for a float is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

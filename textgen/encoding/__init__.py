@@ -14,7 +14,6 @@ from textgen.encoding.encoded import (
     HEADER,
     TOKENS,
     EncodedCorpus,
-    blocks,
     encode_corpus,
     is_encoded,
     load_encoded,
@@ -49,7 +48,7 @@ def summarize(
     total = header.train + header.valid
     judged = header.valid if header.valid.tokens else header.train
     counts = np.zeros(tokenizer.vocabulary_size, dtype=np.int64)
-    for block in blocks(encoded.train):
+    for block in encoded.blocks(header.train):
         counts += np.bincount(block, minlength=len(counts))
     order = np.argsort(-counts, kind="stable")[:_MOST_FREQUENT]
     return TokenizerSummary(

@@ -28,6 +28,7 @@ class EncodedCorpus:
 
     def __init__(self, file: IO[bytes], header: CorpusHeader) -> None:
         self.header = header
+        self._file = file
         tokens = header.train.tokens + header.valid.tokens
         self._all: StoredIds = (
             np.memmap(file, dtype=header.dtype, mode="r", shape=(tokens,))
@@ -43,6 +44,18 @@ class EncodedCorpus:
     @property
     def valid(self) -> StoredIds:
         return self._all[self.header.train.tokens :]
+
+    def blocks(self, part: PartCounts) -> Iterator[StoredIds]:
+        """The ids of ``header.train`` or ``header.valid``, a million at a time.
+
+        They are read, not mapped: what a pass over a mapping touches stays in memory.
+        """
+        dtype = np.dtype(self.header.dtype)
+        start = self.header.train.tokens if part is self.header.valid else 0
+        for place in range(start, start + part.tokens, _BLOCK_IDS):
+            self._file.seek(place * dtype.itemsize)
+            count = min(_BLOCK_IDS, start + part.tokens - place)
+            yield np.frombuffer(self._file.read(count * dtype.itemsize), dtype=dtype)
 
 
 def encode_corpus(
@@ -142,8 +155,8 @@ def load_encoded(folder: Path) -> tuple[EncodedCorpus, Tokenizer]:
     if files[TOKENS].stat().st_size != tokens * np.dtype(header.dtype).itemsize:
         raise CheckpointError("damaged", where=files[TOKENS], why=f"it is not {tokens} tokens")
     encoded = _mapped(files[TOKENS], header)
-    for part in (encoded.train, encoded.valid):
-        if any(block.max() >= tokenizer.vocabulary_size for block in blocks(part)):
+    for part in (header.train, header.valid):
+        if any(block.max() >= tokenizer.vocabulary_size for block in encoded.blocks(part)):
             raise CheckpointError(
                 "damaged", where=files[TOKENS], why="an id is outside the vocabulary"
             )
@@ -154,8 +167,3 @@ def is_encoded(path: Path) -> bool:
     """Whether a path leads to what ``encode_corpus`` wrote, rather than to text."""
     folder = storage.whole(path)
     return folder is not None and (folder / HEADER).is_file() and (folder / TOKENS).is_file()
-
-
-def blocks(ids: StoredIds) -> Iterator[StoredIds]:
-    """The ids a million at a time, so that no copy of them fills the memory."""
-    return (ids[start : start + _BLOCK_IDS] for start in range(0, len(ids), _BLOCK_IDS))

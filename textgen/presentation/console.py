@@ -110,9 +110,10 @@ def abandon_output() -> None:
         os.close(nowhere)
 
 
-def show(*renderables: RenderableType) -> None:
-    """Write results to stdout, laid out for it."""
+def show(*renderables: RenderableType, widest: int | None = None) -> None:
+    """Write results to stdout, laid out for it, in no more than ``widest`` columns."""
     console = out_console()
+    console.width = min(console.width, widest or console.width)
     text = laid_out(console, *renderables)
     if not console.is_terminal:
         text = "\n".join(line.rstrip(" ") for line in text.split("\n"))

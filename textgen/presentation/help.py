@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from textgen.presentation.console import emit, laid_out, out_console
+from textgen.presentation.console import out_console, show
 
 _WIDEST = 100
 _NARROW = 64
@@ -38,21 +38,19 @@ class HelpPage:
 
 def show_help(page: HelpPage) -> None:
     """Write a help page to stdout. A line of over a hundred columns is tiring: none is longer."""
-    console = out_console()
-    console.width = min(console.width, _WIDEST)
-    emit(laid_out(console, help_page(page, console)))
+    width = min(out_console().width, _WIDEST)
+    show(help_page(page, width), widest=_WIDEST)
 
 
-def help_page(page: HelpPage, console: Console) -> RenderableType:
+def help_page(page: HelpPage, width: int) -> RenderableType:
     rows = [row for _, panel in page.panels for row in panel]
     longest = max((len(_left(row).plain) for row in rows), default=0)
-    left = min(longest, int(console.width * _LEFT_SHARE))
+    left = min(longest, int(width * _LEFT_SHARE))
     usage = Text.assemble(("Usage: ", "label"), (page.usage, "heading"))
     parts: list[RenderableType] = [Padding(usage, (1, 1, 1, 1)), Padding(_prose(page.text), (0, 1))]
     parts.append(Text())
     parts += [
-        _panel(title, _rows(panel, left, narrow=console.width < _NARROW))
-        for title, panel in page.panels
+        _panel(title, _rows(panel, left, narrow=width < _NARROW)) for title, panel in page.panels
     ]
     if page.examples:
         parts.append(Padding(_examples(page.examples), (0, 1)))

@@ -45,21 +45,6 @@ def plot(curves: Sequence[Curve], width: int, height: int, *, x_name: str = "ste
     return _labelled(canvas, curves, (left, right), (low, high), x_name)
 
 
-def sparkline(values: Sequence[float], width: int) -> str:
-    """The latest of some values as a row of blocks.
-
-    >>> sparkline([3, 2, 1], 3)
-    '█▅▁'
-    """
-    kept = [value for value in values if math.isfinite(value)][-width:]
-    if not kept:
-        return ""
-    low, high = min(kept), max(kept)
-    blocks = "▁▂▃▄▅▆▇█"
-    span = (high - low) or 1.0
-    return "".join(blocks[round((value - low) / span * 7)] for value in kept)
-
-
 class _Canvas:
     """Dots by character cell, each cell in the style of the last curve that touched it."""
 

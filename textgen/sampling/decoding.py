@@ -42,6 +42,8 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 def keep_top_p(probabilities: Tensor, p: float) -> Tensor:
     """The smallest set of likeliest ids that holds ``p`` (Holtzman et al. 2020), renormalized."""
+    if p >= 1:
+        return probabilities
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
     kept = ordered.masked_fill(before >= p, 0.0)

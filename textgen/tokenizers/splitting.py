@@ -74,8 +74,11 @@ def splitter(config: TokenizerConfig) -> SplitChunk:
     def by_punctuation(chunk: str) -> tuple[str, ...]:
         if chunk in ("\n", GLUE, ""):
             return ({"\n": "\n", GLUE: JOINER, "": EMPTY}[chunk],)
-        if chunk.isalnum() and literal is None and len(chunk) <= LONGEST_CHUNK:
-            return (chunk,)
+        if literal is None and len(chunk) <= LONGEST_CHUNK:  # most chunks are as simple as this
+            if chunk.isalnum():
+                return (chunk,)
+            if chunk[-1] in ".,;:!?" and chunk[:-1].isalnum():
+                return (chunk[:-1], JOINER + chunk[-1])
         tokens: list[str] = []
         for part in _parts(chunk):
             tokens += [JOINER] if tokens else []

@@ -81,8 +81,9 @@ class WordTokenizer(Tokenizer):
     def encode(self, text: str) -> Ids:
         return self._memory.ids(chunks(self.config, text))
 
-    def _work_out(self, chunk: str) -> list[int]:
-        return [self._ids.get(token, UNK) for token in self._split(chunk)]
+    def _work_out(self, chunks: list[str]) -> Iterator[list[int]]:
+        id_of = self._ids.get
+        return ([id_of(token, UNK) for token in self._split(chunk)] for chunk in chunks)
 
     def encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Ids]:
         stream = ChunkStream(self.config)

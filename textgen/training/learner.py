@@ -135,7 +135,8 @@ class Learner:
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, slot = name.split(".", 2)
-                slots.setdefault(int(index), {})[slot] = tensor
+                # A copy, for the optimizer writes into what it is given.
+                slots.setdefault(int(index), {})[slot] = tensor.clone()
         state = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**state, "state": slots})
         self.step, self.tokens_seen = values["step"], values["tokens_seen"]

@@ -22,13 +22,16 @@ class Schedule:
     total_steps: int | None
     reserve: float = 0.0
     validation_seconds: float = 0.0
+    _reached: float = 0.0
 
     def progress(self, step: int, seconds: float) -> float:
         """The share of the run that is done after ``step`` updates and ``seconds`` of wall time."""
         if self.total_steps is not None:
             return min(1.0, step / self.total_steps)
         assert self.config.budget is not None
-        return min(1.0, seconds / (self.config.budget - self.reserve))
+        # A shorter reserve must not turn the run back, or a tenth of it would come twice.
+        self._reached = max(self._reached, seconds / (self.config.budget - self.reserve))
+        return min(1.0, self._reached)
 
     def expect(self, validation_seconds: float, save_seconds: float) -> None:
         """Keep time at the end for one more validation and save, at most half of the budget."""

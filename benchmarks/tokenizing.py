@@ -1,0 +1,163 @@
+"""How fast text becomes ids, on one core, and in how much memory: a table and JSON.
+
+    python benchmarks/tokenizing.py [CORPUS] [--memory]
+
+"first" is one pass of a tokenizer that has just been loaded, over all of CORPUS; "again" is the
+same pass once more, as in a corpus that is long. Megabytes are 10^6 bytes of UTF-8. Other work
+on the machine slows single figures down, so medians are given, and sentencepiece's own encoding
+of the same lines takes turns with ours; compare the ratios.
+"""
+
+import argparse
+import codecs
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textgen.config import TokenizerConfig
+from textgen.corpus import Corpus
+from textgen.encoding import tokenize
+from textgen.tokenizers import Tokenizer, learn_tokenizer, load_tokenizer, save_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "tokenizing.json"
+GIGABYTE = 10**9
+CONFIGS = {
+    "characters": TokenizerConfig(level="char"),
+    "words, punctuation": TokenizerConfig(level="word"),
+    "words, white space": TokenizerConfig(level="word", split="whitespace"),
+    "subwords, unigram": TokenizerConfig(level="subword"),
+    "subwords, BPE": TokenizerConfig(level="subword", subword_model="bpe"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", nargs="?", type=Path, default=ROOT / "corpora" / "stories.txt")
+    parser.add_argument("--memory", action="store_true", help="tokenize a file of 1 GB too")
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    report: dict[str, Any] = {
+        "command": " ".join(["python benchmarks/tokenizing.py", *sys.argv[1:]]),
+        "corpus": arguments.corpus.name,
+        "bytes": arguments.corpus.stat().st_size,
+        "megabytes_per_second": speeds(arguments.corpus, arguments.repeats),
+        "pipeline_megabytes_per_second": pipelines(arguments.corpus, arguments.repeats),
+    }
+    if arguments.memory:
+        report["one_gigabyte"] = memory(arguments.corpus)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def speeds(path: Path, repeats: int) -> dict[str, dict[str, float]]:
+    """Encoding alone, from text in memory to ids in memory."""
+    text = "".join(piece.text for piece in Corpus.open([path]).train())
+    megabytes = len(text.encode()) / 1e6
+    print(f"{'encoding, MB/s':<28}{'first':>9}{'again':>9}{'sentencepiece':>16}{'ratio':>8}")
+    found = {}
+    for name, config in CONFIGS.items():
+        learned = learn_tokenizer(config, [(text, False)])
+        rounds = [_round(learned, text) for _ in range(repeats)]
+        first, again, theirs = (statistics.median(times) for times in zip(*rounds, strict=True))
+        row = {"first": megabytes / first, "again": megabytes / again}
+        if theirs:
+            row["sentencepiece"] = megabytes / theirs
+            row["first_ratio"] = statistics.median(c / a for a, _, c in rounds)
+            row["ratio"] = statistics.median(c / b for _, b, c in rounds)
+        found[name] = {key: round(value, 2) for key, value in row.items()}
+        print(
+            f"{name:<28}" + _cells(row, {"first": 9, "again": 9, "sentencepiece": 16, "ratio": 8})
+        )
+    return found
+
+
+def _round(learned: Tokenizer, text: str) -> tuple[float, float, float]:
+    """Seconds of a first pass, of another, and of sentencepiece over the same lines (or 0)."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_tokenizer(learned, Path(folder))
+        fresh = load_tokenizer({path.name: path for path in Path(folder).iterdir()})
+    first = _seconds(lambda: fresh.encode(text))
+    again = _seconds(lambda: fresh.encode(text))
+    processor = getattr(fresh, "_processor", None)
+    if processor is None:
+        return first, again, 0.0
+    lines = text.split("\n")
+    return first, again, _seconds(lambda: processor.encode(lines, num_threads=1))
+
+
+def pipelines(path: Path, repeats: int) -> dict[str, float]:
+    """All of it: read, check, hash, split, learn, encode, write, flush, map."""
+    print(f"\n{'file to folder, MB/s':<28}")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        long = _repeated(path, Path(folder) / "text", 30 * 10**6)
+        for name, config in CONFIGS.items():
+            out = Path(folder) / "out"
+            times = [
+                _seconds(lambda: tokenize([long], config, out=out, overwrite=True))  # noqa: B023
+                for _ in range(max(1, repeats // 2))
+            ]
+            found[name] = round(long.stat().st_size / 1e6 / statistics.median(times), 2)
+            print(f"{name:<28}{found[name]:>9.1f}")
+    return found
+
+
+def memory(path: Path) -> dict[str, dict[str, float]]:
+    """Peak resident memory and seconds of tokenizing a file of 1 GB, each in its own process."""
+    print(f"\n{'1 GB, file to folder':<28}{'seconds':>9}{'peak MB':>9}")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        long = _repeated(path, Path(folder) / "text", GIGABYTE)
+        for level in ("char", "word", "subword"):
+            command = [sys.executable, __file__, "--child", level, str(long), f"{folder}/{level}"]
+            output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+            row = json.loads(output)
+            found[level] = row
+            print(f"{level:<28}{row['seconds']:>9.1f}{row['peak_megabytes']:>9.0f}")
+    return found
+
+
+def child(level: str, path: str, out: str) -> None:
+    """What ``memory`` runs: prints one JSON object."""
+    config = TokenizerConfig.from_options({"level": level})
+    seconds = _seconds(lambda: tokenize([path], config, out=out))
+    unit = 1e3 if sys.platform == "linux" else 1e6  # ru_maxrss is in KB on Linux, else in bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    print(json.dumps({"seconds": round(seconds, 1), "peak_megabytes": round(peak)}))
+
+
+def _repeated(path: Path, to: Path, size: int) -> Path:
+    """A file of about ``size`` bytes: the text over and over."""
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    with to.open("wb") as stream:
+        for _ in range(-(-size // len(text))):
+            stream.write(text)
+    return to
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _cells(row: dict[str, float], widths: dict[str, int]) -> str:
+    return "".join(f"{row[key]:>{width}.2f}" for key, width in widths.items() if key in row)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        main()

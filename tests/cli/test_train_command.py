@@ -1,0 +1,128 @@
+"""``textgen train``: what it hands over, what it shows, and how it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+import textgen
+
+
+def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> None:
+    ended = run("train", "a.txt", "--out", "x", "--format", "json")
+    assert ended.code == 0
+    assert json.loads(ended.out) == {
+        "checkpoint": "x",
+        "steps": 40,
+        "tokens_seen": 40960,
+        "seconds": 9.5,
+        "tokens_per_second": 41000.5,
+        "parameters": 1234567,
+        "validation": {
+            "loss": 1.5,
+            "perplexity": pytest.approx(4.4816890703),
+            "bits_per_character": pytest.approx(2.1640425613),
+            "tokens": 100,
+        },
+    }
+
+
+def test_the_summary_has_the_figures_and_the_next_commands(run: Any, library: Any) -> None:
+    out = run("train", "a.txt", "--out", "my models/x").out
+    for expected in (
+        "1.5000",
+        "4.482",
+        "2.164",
+        "5.771",  # ln of the vocabulary in bits: guessing evenly
+        "41,000 tokens a second",
+        "textgen sample 'my models/x'",
+        "textgen score 'my models/x' --text ",
+        "textgen info 'my models/x'",
+    ):
+        assert expected in out
+    assert "--resume" not in out
+
+
+def test_progress_goes_to_stderr_in_plain_lines_off_a_terminal(run: Any, library: Any) -> None:
+    ended = run("train", "a.txt", "--out", "x")
+    assert "validation loss 1.5000" in ended.err
+    assert "note: a thing worth knowing" in ended.err
+    assert "\x1b" not in ended.err
+    assert "tokens/s" not in ended.out
+
+
+def test_no_corpus_means_the_library_s_own_and_is_said(run: Any, library: Any) -> None:
+    ended = run("train", "--out", "x")
+    assert library.calls["train"]["corpora"] == ()
+    assert "bundled" in ended.err
+    assert "bundled" not in run("train", "--out", "x", "--resume").err
+
+
+def test_options_of_the_run_are_handed_over(run: Any, library: Any) -> None:
+    run("train", "a", "b", "--out", "x", "--resume", "--threads", "2", "--sample-every", "5s")
+    handed = library.calls["train"]
+    assert handed["corpora"] == ("a", "b")
+    assert (handed["resume"], handed["overwrite"]) == (True, False)
+    assert (handed["threads"], handed["device"], handed["sample_every"]) == (2, "auto", 5.0)
+
+
+def test_off_a_terminal_nothing_is_sampled_unless_asked(run: Any, library: Any) -> None:
+    run("train", "a", "--out", "x")
+    assert library.calls["train"]["sample_every"] is None
+    run("train", "a", "--out", "x", "--sample-every", "none")
+    assert library.calls["train"]["sample_every"] is None
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_first_signal_lets_training_save_and_says_how_to_go_on(
+    run: Any, library: Any, name: str, code: int
+) -> None:
+    signum = getattr(signal, name)
+    before = signal.getsignal(signum)
+
+    def interrupt(stop: Any) -> None:
+        assert stop() is None
+        os.kill(os.getpid(), signum)
+        assert stop() == signum
+
+    library.during_training = interrupt
+    ended = run("train", "a", "--out", "x")
+    assert ended.code == code
+    assert "textgen train --out x --resume" in ended.out
+    assert "Traceback" not in ended.err
+    assert signal.getsignal(signum) is before
+    in_json = run("train", "a", "--out", "x", "--format", "json")
+    assert in_json.code == code
+    assert json.loads(in_json.out)["interrupted"] == signum
+    assert "textgen train --out x --resume" in in_json.err
+
+
+def test_the_second_signal_leaves_at_once(run: Any, library: Any) -> None:
+    reached = []
+
+    def interrupt(stop: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("first")
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("second")
+
+    library.during_training = interrupt
+    ended = run("train", "a", "--out", "x")
+    assert reached == ["first"]
+    assert (ended.code, ended.out) == (130, "")
+
+
+def test_a_signal_before_there_is_anything_to_save_leaves_at_once(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*corpora: str, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal was ignored")
+
+    monkeypatch.setitem(textgen.__dict__, "train", train)
+    ended = run("train", "a", "--out", "x")
+    assert (ended.code, ended.out) == (143, "")

@@ -1,0 +1,39 @@
+"""JSON lines that any reader takes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from textgen.presentation.records import emit_record, score_record, training_record
+from textgen.results import SentenceScore, TrainingResult
+
+
+def test_what_has_no_json_is_null_and_the_rest_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    score = SentenceScore(
+        log_prob=-1e30,
+        tokens=1,
+        unknown=1,
+        unknown_log_prob=-1e30,
+        characters=0,
+        line=1,
+        text="é\n",
+    )
+    emit_record(score_record(score))
+    emit_record({"third": 1 / 3})
+    first, second = capsys.readouterr().out.splitlines()
+    record = json.loads(first, parse_constant=pytest.fail)
+    assert record["log_prob"] == -1e30
+    assert record["perplexity"] is None
+    assert record["bits_per_character"] is None
+    assert record["text"] == "é\n"
+    assert json.loads(second)["third"] == 1 / 3
+
+
+def test_a_run_stopped_before_its_first_validation_has_none() -> None:
+    result = TrainingResult("x", 1, 2, 3.0, 4.0, 5, None, None, math.log(6), interrupted=2)
+    record = training_record(result)
+    assert record["validation"] is None
+    assert record["interrupted"] == 2

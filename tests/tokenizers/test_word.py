@@ -1,0 +1,204 @@
+"""Words: the joiner marks by hand, and the spacing given back exactly."""
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgen.config import TokenizerConfig, Unit
+from textgen.tokenizers import learn_tokenizer
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.chunks import ChunkStream
+from textgen.tokenizers.splitting import LONGEST_CHUNK
+
+UNITS: tuple[Unit, ...] = ("line", "paragraph", "document")
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+# What the marks and the spaces could be confused by, often enough to meet itself.
+hard_text = st.text(st.sampled_from("ab1  \n\n'’￭％.,-(\"\t\u00a0\u0301é\u2028F0D"), max_size=30)
+
+
+def learned(text: str, **options: object) -> Tokenizer:
+    config = TokenizerConfig.from_options({"level": "word", "min_count": 1, **options})
+    return learn_tokenizer(config, [(text, False)])
+
+
+def tokens(text: str, **options: object) -> list[str]:
+    tokenizer = learned(text, **options)
+    return [tokenizer.token(id) for id in tokenizer.encode(text).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('He said, "well-known (sic)."', 'He said ￭, "￭ well ￭-￭ known (￭ sic ￭) ￭. ￭"'),
+        ("don't l’été rock'n'roll", "don't l’été rock'n'roll"),
+        ("'tis the dogs'", "'￭ tis the dogs ￭'"),
+        ("a , b", "a , b"),
+        ("3.14 x_1", "3 ￭.￭ 14 x ￭_￭ 1"),
+        ("a  b", "a ％0020 b"),
+        (" a", "％0020 a"),
+        ("a ", "a ％0020"),
+        ("a\tb", "a ￭\t￭ b"),
+        ("a￭b ￭", "a ￭％FFED￭ b ％FFED"),
+        ("％FFED ％0020", "％￭ FFED ％￭ 0020"),
+        ("e\u0301t हिन्दी", "e\u0301t हिन्दी"),
+        ("", ""),
+    ],
+)
+def test_a_line_becomes_words_and_marked_symbols(text: str, expected: str) -> None:
+    assert tokens(text) == (expected.split(" ") if expected else [])
+
+
+def test_an_empty_line_is_only_its_eos() -> None:
+    assert tokens("a\n\n\nb\n") == ["a", "<EOS>", "<EOS>", "<EOS>", "b", "<EOS>"]
+    assert tokens("\n\na") == ["<EOS>", "<EOS>", "a"]
+    assert tokens(" \n") == ["％0020", "％0020", "<EOS>"]
+
+
+def test_inside_a_paragraph_the_newline_is_a_token() -> None:
+    text = "a b\nc\n\n\nd\n\n"
+    assert tokens(text, unit="paragraph") == ["a", "b", "\n", "c", "<EOS>", "\n", "d", "<EOS>"]
+
+
+def test_white_space_splitting_keeps_words_as_they_are() -> None:
+    text = "No,\tno. \u2003 <EOS>\nend\n"
+    tokenizer = learned(text, split="whitespace")
+    assert tokens(text, split="whitespace") == ["No,", "no.", "<EOS>", "<EOS>", "end", "<EOS>"]
+    assert tokenizer.encode("<EOS>").tolist() != [EOS]
+    assert tokenizer.decode(tokenizer.encode(text)) == "No, no. <EOS>\nend\n"
+
+
+@given(st.one_of(any_text, hard_text), st.sampled_from(UNITS))
+def test_decoding_gives_back_every_text_over_the_learned_symbols(text: str, unit: Unit) -> None:
+    tokenizer = learned(text, unit=unit)
+    ids = tokenizer.encode(text).tolist()
+    assert UNK not in ids
+    assert tokenizer.decode(ids) == text
+    decoder = tokenizer.decoder()
+    assert "".join(map(decoder.feed, ids)) + decoder.finish() == text
+
+
+@given(
+    st.lists(hard_text, max_size=5),
+    st.sampled_from(["line", "document"]),
+    st.sampled_from(["punctuation", "whitespace"]),
+)
+def test_where_pieces_are_cut_changes_no_id(parts: list[str], unit: Unit, split: str) -> None:
+    whole = "".join(parts)
+    tokenizer = learned(whole, unit=unit, split=split)
+    pieces = [(part, False) for part in parts]
+    ids = [id for part in tokenizer.encode_pieces(pieces) for id in part.tolist()]
+    assert ids == tokenizer.encode(whole).tolist()
+    config = TokenizerConfig.from_options(
+        {"level": "word", "min_count": 1, "unit": unit, "split": split}
+    )
+    assert learn_tokenizer(config, pieces).fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("length", [LONGEST_CHUNK, LONGEST_CHUNK + 1, 5 * LONGEST_CHUNK + 7])
+@pytest.mark.parametrize("symbol", ["a", ",", "a,"])
+def test_an_endless_word_is_cut_and_joined_again(length: int, symbol: str) -> None:
+    text = f"b {symbol * length} b\n"
+    tokenizer = learned(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert all(len(tokenizer.token(id)) <= LONGEST_CHUNK for id in range(tokenizer.vocabulary_size))
+
+
+def test_an_endless_word_is_cut_alike_wherever_its_pieces_end() -> None:
+    text = "x" * 200_000 + "," * 70_000 + " end\n"
+    tokenizer = learned(text)
+    for size in (50_000, 99_999, 131_072):
+        pieces = [(text[at : at + size], False) for at in range(0, len(text), size)]
+        parts = [part.tolist() for part in tokenizer.encode_pieces(pieces)]
+        assert list(chain.from_iterable(parts)) == tokenizer.encode(text).tolist()
+
+
+def test_no_more_than_a_chunk_is_held_back() -> None:
+    stream = ChunkStream(TokenizerConfig(level="word"))
+    for _ in range(8):
+        for _ in stream.feed("y" * 100_000):
+            pass
+    rest = [chunk for chunks in stream.finish() for chunk in chunks]
+    assert sum(map(len, rest)) <= 2**16
+
+
+def test_a_word_has_one_id_whatever_stands_beside_it() -> None:
+    tokenizer = learned('word "word" (word), word. word-word\n')
+    assert sum(tokenizer.token(id) == "word" for id in range(tokenizer.vocabulary_size)) == 1
+    assert tokenizer.encode('"word"').tolist()[1] == tokenizer.encode("word").tolist()[0]
+
+
+def test_words_seen_once_are_unknown_by_default() -> None:
+    config = TokenizerConfig(level="word")
+    tokenizer = learn_tokenizer(config, [("the cat the dog\nthe cat\n", False)])
+    assert [tokenizer.token(id) for id in range(2, tokenizer.vocabulary_size)] == ["the", "cat"]
+    assert tokenizer.decode(tokenizer.encode("the dog, the cat\n")) == "the <UNK> <UNK> the cat\n"
+
+
+def test_vocab_size_counts_the_special_tokens() -> None:
+    tokenizer = learned("a a a b b c\n", vocab_size=4)
+    assert [tokenizer.token(id) for id in range(4)] == ["<UNK>", "<EOS>", "a", "b"]
+    assert tokenizer.vocabulary_size == 4
+
+
+@pytest.mark.parametrize("split", ["punctuation", "whitespace"])
+def test_the_unk_literal_is_unk(split: str) -> None:
+    text = "a <unk> b <unk>\n"
+    assert tokens(text, unk_literal="<unk>", split=split) == [
+        "a", "<UNK>", "b", "<UNK>", "<EOS>",
+    ]  # fmt: skip
+
+
+def test_the_unk_literal_is_found_beside_symbols_but_not_inside_words() -> None:
+    assert tokens("(unk), unknown", unk_literal="unk") == ["(￭", "<UNK>", "￭)", "￭,", "unknown"]
+    tokenizer = learned("a<unk>b <unk>.\n", unk_literal="<unk>")
+    assert tokenizer.decode(tokenizer.encode("a<unk>b <unk>.\n")) == "a<UNK>b <UNK>.\n"
+
+
+def test_a_prompt_is_a_prefix_of_the_text_it_starts() -> None:
+    tokenizer = learned("the king said, (so) the king\n" * 3)
+    for prompt in ("the king", "the king ", "the king said", "the king said,"):
+        start = tokenizer.continuation(prompt)
+        whole = tokenizer.encode("the king said, (so)\n").tolist()
+        assert whole[: len(start.ids)] == start.ids.tolist()
+        written = "".join(start.decoder.feed(id) for id in whole[len(start.ids) :])
+        assert prompt + written == "the king said, (so)\n"
+
+
+def test_after_a_space_only_what_takes_a_space_can_come() -> None:
+    tokenizer = learned("the king, the king\n")
+    first = tokenizer.continuation("the ").first
+    assert first is not None
+    allowed = {tokenizer.token(id) for id in range(tokenizer.vocabulary_size) if first[id]}
+    assert allowed == {"<UNK>", "the", "king"}
+
+
+def test_an_open_bracket_at_the_end_of_a_prompt_awaits_a_word() -> None:
+    tokenizer = learned("a (b) (c) ( d\n")
+    ids = tokenizer.continuation("a (").ids.tolist()
+    assert [tokenizer.token(id) for id in ids] == ["a", "(￭"]
+
+
+def test_rare_words_are_dropped_rather_than_memory_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textgen.tokenizers.word._MOST_CHUNKS", 10)
+    monkeypatch.setattr("textgen.tokenizers.word._MOST_TOKENS", 20)
+    lines = [(f"often w{number}x\n", False) for number in range(200)]
+    tokenizer = learn_tokenizer(TokenizerConfig(level="word", min_count=1), lines)
+    assert tokenizer.encode("often").tolist() == [2]
+    assert tokenizer.vocabulary_size <= 22
+    assert tokenizer.notes
+
+
+def test_forgetting_remembered_chunks_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textgen.tokenizers.memory._MOST_CHUNKS", 3)
+    text = "a b c d e f\na b c d\n"
+    tokenizer = learned(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_war_and_peace_comes_back_whole(corpora: Path) -> None:
+    text = (corpora / "war_and_peace_90.txt").read_text("utf-8")[:300_000]
+    tokenizer = learned(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text

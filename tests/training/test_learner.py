@@ -1,0 +1,281 @@
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from textgen.batching import Streams
+from textgen.config import Precision, TrainingConfig
+from textgen.models import Model, Noise
+from textgen.training import learner as learner_module
+from textgen.training.learner import Learner
+
+MakeModel = Callable[..., Model]
+RATE = 0.01
+
+
+@pytest.fixture
+def make_learner(make_model: MakeModel) -> Callable[..., Learner]:
+    """Makes a learner of a tiny model on two thousand ids, most of them easy to foretell."""
+    random = np.random.default_rng(0)
+    ids = (1 + np.arange(2000) % 7).astype(np.uint16)
+    ids[random.random(2000) < 0.2] = 9
+
+    def make(precision: Precision = "float32", tie: bool = False, **options: Any) -> Learner:
+        given = {"steps": 100, "batch_size": 3, "sequence_length": 8, "dropout": 0.2} | options
+        config = TrainingConfig.from_options(given)
+        streams = Streams(
+            ids,
+            batch_size=config.batch_size,
+            sequence_length=config.sequence_length,
+            run_windows=4,
+            unknown_rate=0.05,
+            seed=config.seed,
+        )
+        model = make_model(hidden=(7, 6), tie=tie).train()
+        return Learner(model, streams, config, precision)
+
+    return make
+
+
+def weights_of(learner: Learner) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in learner.model.parameters()]
+
+
+def everything(learner: Learner) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, values = learner.snapshot()
+    weights = {f"weight.{i}": weight for i, weight in enumerate(weights_of(learner))}
+    return tensors | weights, values
+
+
+def put_back(
+    learner: Learner, weights: list[Tensor], tensors: dict[str, Tensor], values: dict[str, Any]
+) -> None:
+    with torch.no_grad():
+        for parameter, weight in zip(learner.model.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+    learner.restore(tensors, values)
+
+
+def assert_identical(one: Learner, other: Learner) -> None:
+    (tensors, values), (other_tensors, other_values) = everything(one), everything(other)
+    assert values == other_values
+    assert tensors.keys() == other_tensors.keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == other_tensors[name].dtype, name
+        assert torch.equal(tensor, other_tensors[name]), name
+
+
+@pytest.mark.parametrize(
+    ("precision", "tie"), [("float32", False), ("float32", True), ("bf16", False)]
+)
+def test_a_learner_restored_at_any_step_goes_on_bit_for_bit(
+    make_learner: Callable[..., Learner], precision: Precision, tie: bool
+) -> None:
+    uninterrupted, kept = make_learner(precision, tie), []
+    for step in range(20):
+        if step in (0, 1, 7, 13, 19):
+            tensors, values = uninterrupted.snapshot()
+            kept.append((step, weights_of(uninterrupted), tensors, json.dumps(values)))
+        uninterrupted.update(RATE)
+    for step, weights, tensors, values in kept:
+        resumed = make_learner(precision, tie)
+        put_back(resumed, weights, tensors, json.loads(values))
+        assert resumed.step == step
+        for _ in range(20 - step):
+            resumed.update(RATE)
+        assert_identical(resumed, uninterrupted)
+
+
+def test_a_snapshot_can_be_gone_back_to_more_than_once(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    for _ in range(5):
+        learner.update(RATE)
+    weights, (tensors, values) = weights_of(learner), learner.snapshot()
+    ends = []
+    for _ in range(3):
+        put_back(learner, weights, tensors, values)
+        for _ in range(5):
+            learner.update(RATE)
+        ends.append(everything(learner)[0])
+    for later in ends[1:]:
+        assert all(torch.equal(tensor, ends[0][name]) for name, tensor in later.items())
+
+
+def test_learning_lowers_the_loss(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner(dropout=0.0)
+    losses = []
+    for _ in range(4):
+        for _ in range(50):
+            learner.update(RATE)
+        losses.append(learner.take_mean_loss())
+    assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_a_loss_that_is_no_number_leaves_weights_and_optimizer_as_they_were(
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch, broken: float
+) -> None:
+    learner = make_learner()
+    learner.update(RATE)
+    assert learner.is_finite
+    before = everything(learner)[0]
+    logits = learner.model.logits
+    monkeypatch.setattr(learner.model, "logits", lambda features: logits(features) * broken)
+    learner.update(RATE)
+    assert not learner.is_finite
+    after = everything(learner)[0]
+    for name, tensor in before.items():
+        if not name.startswith("state."):
+            assert torch.equal(tensor, after[name]), name
+    monkeypatch.undo()
+    learner.take_mean_loss()
+    learner.update(RATE)
+    assert learner.is_finite
+    assert not torch.equal(everything(learner)[0]["weight.0"], before["weight.0"])
+
+
+def test_a_gradient_that_is_no_number_is_not_taken_though_the_loss_is_one(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    learner.update(RATE)
+    before = weights_of(learner)
+    weight = learner.model.get_parameter("output.weight")
+    handle = weight.register_hook(lambda gradient: gradient * torch.inf)
+    learner.update(RATE)
+    assert not learner.is_finite
+    assert not math.isfinite(learner.gradient_norm)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(learner), strict=True))
+    handle.remove()
+
+
+def test_a_broken_state_is_forgotten_where_a_run_starts(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    tensors, values = learner.snapshot()
+    nans = {name: torch.full_like(tensor, torch.nan) for name, tensor in tensors.items()}
+    learner.restore(nans, values)
+    learner.update(RATE)  # every row of the first window starts a run
+    assert learner.is_finite
+
+
+def seeds_of_masks(learner: Learner, monkeypatch: pytest.MonkeyPatch, steps: int = 4) -> list[int]:
+    seeds: list[int] = []
+
+    def noise(rate: float, generator: torch.Generator) -> Noise:
+        seeds.append(generator.initial_seed())
+        return Noise(rate, generator)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learner_module, "Noise", noise)
+        for _ in range(steps):
+            learner.update(RATE)
+    return seeds
+
+
+def test_dropout_is_keyed_by_seed_and_step(
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = seeds_of_masks(make_learner(), monkeypatch)
+    assert len(set(first)) == 4
+    assert seeds_of_masks(make_learner(), monkeypatch) == first
+    assert not set(seeds_of_masks(make_learner(seed=2), monkeypatch)) & set(first)
+    late = make_learner()
+    tensors, values = late.snapshot()
+    late.restore(tensors, values | {"step": 2})
+    assert seeds_of_masks(late, monkeypatch, 2) == first[2:]
+
+
+def test_the_largest_seed_is_one(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner(seed=2**63 - 1)
+    learner.update(RATE)
+    assert learner.is_finite
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_biases(
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make_learner(weight_decay=0.5)
+    logits = learner.model.logits
+    monkeypatch.setattr(learner.model, "logits", lambda features: logits(features) * 0)
+    before = weights_of(learner)
+    learner.update(0.1)  # no gradient: all that happens is the decay
+    for old, new in zip(before, weights_of(learner), strict=True):
+        expected = old * (1 - 0.1 * 0.5) if old.ndim > 1 else old
+        torch.testing.assert_close(new, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("clip", [0.01, 1e6])
+def test_a_long_gradient_is_cut_to_the_clip_and_a_short_one_left(
+    make_learner: Callable[..., Learner], clip: float
+) -> None:
+    learner, taken = make_learner(clip=clip), []
+
+    def look(*_: Any) -> None:
+        gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
+        taken.append(torch.cat([g.flatten() for g in gradients]).norm().item())
+
+    learner._optimizer.register_step_pre_hook(look)
+    learner.update(RATE)
+    assert taken == [pytest.approx(min(clip, learner.gradient_norm), rel=1e-3)]
+    assert learner.gradient_norm > 0.01
+
+
+def test_a_rate_of_zero_changes_no_weight(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner()
+    before = weights_of(learner)
+    learner.update(0.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(learner), strict=True))
+
+
+def test_the_scale_of_the_rate_slows_learning(make_learner: Callable[..., Learner]) -> None:
+    full, half = make_learner(), make_learner()
+    half.rate_scale = 0.5
+    full.update(RATE / 2)
+    half.update(RATE)
+    for a, b in zip(weights_of(full), weights_of(half), strict=True):
+        assert torch.equal(a, b)
+
+
+@torch.no_grad()
+def test_the_loss_is_that_of_reading_the_streams_with_the_state_carried(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner, reader = make_learner(dropout=0.0), make_learner(dropout=0.0)
+    state = reader.model.start(3)
+    for _ in range(12):
+        with torch.enable_grad():
+            learner.update(0.0)
+        window = reader.streams.next()
+        rows = []
+        for row, carried in enumerate(window.carried):
+            start = state.select(torch.tensor([row])) if carried else reader.model.start(1)
+            rows.append(reader.model(torch.from_numpy(window.inputs[:, [row]].copy()), start))
+        logits = torch.cat([logits for logits, _ in rows], 1)
+        for row, (_, after) in enumerate(rows):
+            state = state.replace(torch.tensor([row]), after)
+        expected = -logits.log_softmax(-1).gather(
+            -1, torch.from_numpy(window.targets).unsqueeze(-1)
+        )
+        assert learner.take_mean_loss() == pytest.approx(expected.mean().item(), abs=1e-5)
+
+
+def test_the_mean_loss_is_over_the_steps_since_it_was_last_taken(
+    make_learner: Callable[..., Learner],
+) -> None:
+    one, other = make_learner(), make_learner()
+    singly = []
+    for _ in range(4):
+        one.update(RATE)
+        other.update(RATE)
+        singly.append(one.take_mean_loss())
+    assert other.take_mean_loss() == pytest.approx(np.mean(singly))
+    assert other.tokens_seen == 4 * 3 * 8

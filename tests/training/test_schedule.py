@@ -1,0 +1,118 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from textgen.config import TrainingConfig
+from textgen.training.schedule import Schedule
+
+
+def by_steps(total: int, **options: object) -> Schedule:
+    return Schedule(TrainingConfig.from_options({"steps": total} | options), total)
+
+
+def by_clock(budget: float, **options: object) -> Schedule:
+    return Schedule(TrainingConfig.from_options({"budget": budget} | options), None)
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_exactly_zero() -> None:
+    schedule = by_steps(100, learning_rate=0.01, warmup=0.2)
+    rates = [schedule.learning_rate(schedule.progress(step, 0.0)) for step in range(101)]
+    assert rates[:21] == pytest.approx([0.01 * step / 20 for step in range(21)])
+    assert rates[20:] == pytest.approx([0.01 * (100 - step) / 80 for step in range(20, 101)])
+    assert rates[-1] == 0.0
+    assert max(rates) == pytest.approx(0.01)
+
+
+def test_without_warmup_the_rate_starts_at_its_peak() -> None:
+    schedule = by_steps(100, learning_rate=0.01, warmup=0)
+    assert [schedule.learning_rate(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.01, 0.005, 0])
+
+
+def test_progress_by_steps_does_not_look_at_the_clock() -> None:
+    schedule = by_steps(40)
+    assert [schedule.progress(10, seconds) for seconds in (0.0, 5.0, 1e9)] == [0.25] * 3
+    assert schedule.progress(40, 0.0) == schedule.progress(41, 0.0) == 1.0
+    assert schedule.progress(39, 1e9) < 1
+
+
+def test_progress_by_the_clock_ends_exactly_with_the_budget_less_what_comes_after() -> None:
+    schedule = by_clock(100.0)
+    assert schedule.progress(0, 0.0) == 0
+    assert schedule.progress(7, 50.0) == 0.5
+    schedule.expect(2.0, 3.0)
+    assert schedule.reserve >= 5.0
+    end = 100.0 - schedule.reserve
+    assert schedule.progress(8, end - 0.01) < 1
+    assert schedule.progress(8, end) == 1.0
+    assert schedule.learning_rate(1.0) == 0.0
+
+
+def test_what_comes_after_takes_at_most_half_of_a_budget() -> None:
+    schedule = by_clock(10.0)
+    schedule.expect(1e6, 0.0)
+    assert schedule.progress(0, 4.9) < 1
+    assert schedule.progress(1, 5.0) == 1
+
+
+def test_progress_never_goes_back_though_what_comes_after_gets_shorter() -> None:
+    schedule, seen = by_clock(100.0), []
+    random = np.random.default_rng(0)
+    for step, seconds in enumerate(np.arange(0, 100, 0.25)):
+        seen.append(schedule.progress(step, float(seconds)))
+        if step % 20 == 0:
+            schedule.expect(float(random.uniform(0.1, 10)), 0.5)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+@pytest.mark.parametrize("total", [1, 7, 10, 95, 1000])
+def test_a_run_of_steps_is_validated_at_every_tenth_and_at_its_end(total: int) -> None:
+    schedule = by_steps(total)
+    due = [
+        step
+        for step in range(1, total + 1)
+        if schedule.validates((step - 1) / total, step / total, step)
+    ]
+    assert len(due) == min(10, total)
+    assert due[-1] == total
+    gaps = [after - before for before, after in itertools.pairwise([0, *due])]
+    assert max(gaps) <= -(-total // 10)
+
+
+def test_a_run_by_the_clock_is_validated_at_every_tenth_and_at_its_end() -> None:
+    schedule, now, before, due = by_clock(90.0), 0.0, 0.0, []
+    random = np.random.default_rng(0)
+    while before < 1:
+        now += float(random.uniform(0.02, 0.4))
+        after = schedule.progress(0, now)
+        if schedule.validates(before, after, 0):
+            due.append(after)
+            now += 0.2
+            schedule.expect(float(random.uniform(0.1, 0.4)), 0.1)
+        before = after
+    assert len(due) == 10
+    assert due[-1] == 1
+    gaps = [after - before for before, after in itertools.pairwise([0.0, *due])]
+    assert max(gaps) < 0.1 + 2 * 0.6 / 90
+
+
+def test_costly_validations_are_fewer_but_the_last_is_made() -> None:
+    schedule = by_clock(100.0)
+    schedule.expect(2.0, 0.0)
+    progress = np.linspace(0, 1, 1001)
+    due = [
+        after
+        for before, after in itertools.pairwise(progress)
+        if schedule.validates(before, after, 0)
+    ]
+    assert due == pytest.approx([0.5, 1.0])
+    schedule.expect(30.0, 0.0)
+    assert not schedule.validates(0.0, 0.99, 0)
+    assert schedule.validates(0.99, 1.0, 0)
+
+
+def test_the_asked_steps_are_validated_and_the_end() -> None:
+    schedule = by_steps(100, valid_every=30)
+    due = [s for s in range(1, 101) if schedule.validates((s - 1) / 100, s / 100, s)]
+    assert due == [30, 60, 90, 100]
