@@ -47,15 +47,16 @@ def main() -> None:
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    shown = [Path(word).name for word in sys.argv[1:]]  # where the corpus lies is nobody's matter
     report: dict[str, Any] = {
-        "command": " ".join(["python benchmarks/tokenizing.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/tokenizing.py", *shown]),
         "corpus": arguments.corpus.name,
         "bytes": arguments.corpus.stat().st_size,
-        "megabytes_per_second": speeds(arguments.corpus, arguments.repeats),
-        "pipeline_megabytes_per_second": pipelines(arguments.corpus, arguments.repeats),
     }
-    if arguments.memory:
+    if arguments.memory:  # first: a process starts with the peak of the one that started it
         report["one_gigabyte"] = memory(arguments.corpus)
+    report["megabytes_per_second"] = speeds(arguments.corpus, arguments.repeats)
+    report["pipeline_megabytes_per_second"] = pipelines(arguments.corpus, arguments.repeats)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
@@ -64,7 +65,7 @@ def speeds(path: Path, repeats: int) -> dict[str, dict[str, float]]:
     """Encoding alone, from text in memory to ids in memory."""
     text = "".join(piece.text for piece in Corpus.open([path]).train())
     megabytes = len(text.encode()) / 1e6
-    print(f"{'encoding, MB/s':<28}{'first':>9}{'again':>9}{'sentencepiece':>16}{'ratio':>8}")
+    print(f"\n{'encoding, MB/s':<28}{'first':>9}{'again':>9}{'sentencepiece':>16}{'ratio':>8}")
     found = {}
     for name, config in CONFIGS.items():
         learned = learn_tokenizer(config, [(text, False)])
@@ -115,7 +116,7 @@ def pipelines(path: Path, repeats: int) -> dict[str, float]:
 
 def memory(path: Path) -> dict[str, dict[str, float]]:
     """Peak resident memory and seconds of tokenizing a file of 1 GB, each in its own process."""
-    print(f"\n{'1 GB, file to folder':<28}{'seconds':>9}{'peak MB':>9}")
+    print(f"{'1 GB, file to folder':<28}{'seconds':>9}{'peak MB':>9}")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         long = _repeated(path, Path(folder) / "text", GIGABYTE)

@@ -437,6 +437,33 @@ def test_no_depth_of_nesting_gets_past_the_reader(target: Path) -> None:
         refusal(target)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"a": 1, "a": 1}',
+        '{"x": {"a": 1, "b": 2, "a": 3}}',
+        '{"a": 1' + "0" * 5000 + "}",
+        "[" * 10**6,
+        '{"a":' * 10**5,
+        "{} {}",
+        "\x00",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_json_that_is_not_strict_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        storage.read_json(tmp_path / "config.json")
+
+
+def test_json_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        storage.read_json(tmp_path / "config.json")
+
+
 def test_a_huge_manifest_is_refused_before_it_is_read(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

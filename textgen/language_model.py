@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -98,7 +97,7 @@ class LanguageModel:
         from textgen.sampling.generator import generate
 
         continuation = self.tokenizer.continuation(prompt)
-        decoders = {index: copy.deepcopy(continuation.decoder) for index in indices}
+        decoders = {index: continuation.decoder.copy() for index in indices}
         texts: dict[int, list[str]] = {index: [] for index in indices}
         log_probs: dict[int, list[float]] = {index: [] for index in indices}
         samples = []

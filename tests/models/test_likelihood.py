@@ -84,6 +84,23 @@ def test_a_model_that_never_forgets_is_read_exactly(
     assert tokens_read > 8 * len(ids)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_model_that_forgets_slowly_is_read_until_its_states_truly_meet(
+    make_model: MakeModel, random_ids: DrawIds, reads: list[tuple[int, int]], dtype: torch.dtype
+) -> None:
+    """Its cells keep 31 % of what they hold through a window, so that they meet after a dozen."""
+    model = never_forgetting(make_model(dtype=dtype))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("layers") and parameter.ndim == 1:
+                parameter.chunk(4)[1].fill_(2.0)  # two biases: forget gates at sigmoid(4)
+    ids = random_ids(8000)
+    log_probs = Document(model, first=EOS, segments=3).read(ids)
+    assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
+    windows_again = sum(rows < 3 for _, rows in reads)
+    assert 8 < windows_again < 41
+
+
 def test_what_is_read_matters_for_ever_to_the_model_that_never_forgets(
     make_model: MakeModel, random_ids: DrawIds
 ) -> None:
@@ -120,9 +137,8 @@ def test_parts_of_any_size_give_the_same_as_one_read(
     model = make_model(dtype=torch.float64)
     model = never_forgetting(model) if remembering else model
     ids = random_ids(3000)
-    document, parts = Document(model, first=EOS), []
-    for part in np.split(ids, [1, 2, 2, 65, 700, 701, 2400]):
-        parts.append(document.read(part))
+    document = Document(model, first=EOS)
+    parts = [document.read(part) for part in np.split(ids, [1, 2, 2, 65, 700, 701, 2400])]
     assert np.abs(np.concatenate(parts) - sequential(model, ids)).max() < 1e-10
 
 

@@ -1,5 +1,6 @@
 """Subwords: sentencepiece's own ids, and every text given back."""
 
+import copy
 from itertools import chain
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def test_the_streaming_decoder_equals_decode_for_any_ids(ids: list[int], unit: U
     tokenizer = TOKENIZERS[unit]
     decoder = tokenizer.decoder()
     assert "".join(map(decoder.feed, ids)) + decoder.finish() == tokenizer.decode(ids)
+
+
+def test_a_copied_decoder_goes_its_own_way() -> None:
+    first, second, third = TOKENIZERS["line"].encode("é").tolist()[0], 2 + 0xA9, 2 + 0xA8
+    decoder = TOKENIZERS["line"].decoder()
+    assert decoder.feed(first) == ""
+    other = copy.deepcopy(decoder)
+    assert (decoder.feed(second), other.feed(third)) == ("é", "è")
 
 
 @pytest.mark.parametrize("text", ["a b", "  ", "ab", "é", "\t", "▁ x", "漢字"])

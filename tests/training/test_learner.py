@@ -108,6 +108,24 @@ def test_a_snapshot_can_be_gone_back_to_more_than_once(
         assert all(torch.equal(tensor, ends[0][name]) for name, tensor in later.items())
 
 
+@pytest.mark.parametrize(
+    "name", ["state.hidden.0", "state.cell.1", "optimizer.0.exp_avg", "optimizer.4.exp_avg_sq"]
+)
+def test_a_snapshot_of_another_shape_is_refused(
+    make_learner: Callable[..., Learner], name: str
+) -> None:
+    learner = make_learner()
+    learner.update(RATE)
+    tensors, values = learner.snapshot()
+    learner.restore(tensors, values)
+    with pytest.raises(ValueError, match=r"is \(2, .*\), not \(|is \(2,\), not \("):
+        learner.restore(tensors | {name: tensors[name][:2]}, values)
+    with pytest.raises(KeyError):
+        learner.restore({n: t for n, t in tensors.items() if n != name}, values)
+    with pytest.raises(IndexError):
+        learner.restore(tensors | {"optimizer.99.exp_avg": tensors["optimizer.0.exp_avg"]}, values)
+
+
 def test_learning_lowers_the_loss(make_learner: Callable[..., Learner]) -> None:
     learner = make_learner(dropout=0.0)
     losses = []

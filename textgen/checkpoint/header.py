@@ -57,6 +57,8 @@ def read_header(path: Path) -> Header:
             parameters=int(raw["parameters"]),
             validation=None if validation is None else read_validation(validation),
         )
+        if header.model != header.model.resolved(header.model.vocabulary_size):
+            raise ValueError("the shape of the model is left open")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError("damaged", where=path, why=why) from error

@@ -40,25 +40,7 @@ def log_probs_per_line(grammar: Grammar, text: str) -> list[float]:
     The figures of a run of lines sum to that run's log-probability given what is before it, and
     all of them to the log-probability of the text. Raises OutsideLanguageError.
     """
-    if text and not text.endswith("\n"):
-        raise OutsideLanguageError("the last line has no newline", where=f"column {len(text)}")
-    log_probs: list[float] = []
-    states = _start(grammar)
-    before = 0.0
-    for number, line in enumerate(_lines(text), start=1):
-        states, furthest = _read_line(line, states)
-        if not states:
-            raise OutsideLanguageError(
-                "the grammar does not write this text",
-                where=f"line {number}, column {furthest + 1}",
-                why=f"{line[:furthest]!r} cannot be followed by {line[furthest : furthest + 20]!r}",
-            )
-        log_prob = _log_sum(states)
-        log_probs.append(log_prob - before)
-        before = log_prob
-        if all(frame is None for frame, _, _ in states):
-            states, before = _start(grammar), 0.0
-    return log_probs
+    return _log_probs(grammar, text, first_line=1)
 
 
 def story_log_prob(grammar: Grammar, story: str) -> float:
@@ -88,8 +70,36 @@ def bits_per_character(grammar: Grammar, text: str, start: int = 0) -> float:
     story_end = text.rfind("\n\n", 0, start)
     story_start = 0 if story_end < 0 else story_end + 2  # what is before does not matter
     context = text.count("\n", story_start, start)
-    log_probs = log_probs_per_line(grammar, text[story_start:])
+    first_line = text.count("\n", 0, story_start) + 1
+    log_probs = _log_probs(grammar, text[story_start:], first_line)
     return -math.fsum(log_probs[context:]) / math.log(2) / (len(text) - start)
+
+
+def _log_probs(grammar: Grammar, text: str, first_line: int) -> list[float]:
+    """``log_probs_per_line``; ``first_line`` is what messages call the first line."""
+    if text and not text.endswith("\n"):
+        raise OutsideLanguageError(
+            "the text does not end with a newline",
+            where=f"line {first_line + text.count(chr(10))}",
+            fix="end its last line with one",
+        )
+    log_probs: list[float] = []
+    states = _start(grammar)
+    before = 0.0
+    for number, line in enumerate(_lines(text), start=first_line):
+        states, furthest = _read_line(line, states)
+        if not states:
+            raise OutsideLanguageError(
+                "the grammar does not write this text",
+                where=f"line {number}, column {furthest + 1}",
+                why=f"it writes {line[:furthest]!r} here, but not {line[: furthest + 10]!r}",
+            )
+        log_prob = _log_sum(states)
+        log_probs.append(log_prob - before)
+        before = log_prob
+        if all(frame is None for frame, _, _ in states):
+            states, before = _start(grammar), 0.0
+    return log_probs
 
 
 def _start(grammar: Grammar) -> list[State]:

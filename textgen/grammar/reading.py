@@ -6,7 +6,7 @@ weight, ``3 - text``; a line indented without a dash goes on with the entry befo
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -172,25 +172,23 @@ def _header(line: str, where: str) -> Block:
 
 
 def _table(block: Block) -> Table:
-    """The table of a block; cells left out at a row's end are those of the row above."""
+    """The table of a block; cells left out at a row's end are those of the row before."""
     rows: list[Row] = []
-    above: Sequence[str] = ()
-    for entry, text in ((entry, text) for entry in block.entries for text in _rows(entry)):
-        cells = _cells(text)
-        filled = (*cells, *above[len(cells) :])
-        if len(filled) != len(block.columns):
-            _fail(
-                f"a row of table {block.name} has {len(filled)} cells",
-                entry.source.where,
-                f"it should have {len(block.columns)}: {' | '.join(block.columns)}",
-            )
-        above = filled
-        rows.append(Row(dict(zip(block.columns, filled, strict=True)), entry.weight))
+    before: tuple[str, ...] = ()
+    for entry in block.entries:
+        for text in entry.source.text.split(";"):
+            cells = _cells(text)
+            cells += before[len(cells) :]
+            if len(cells) != len(block.columns):
+                _fail(
+                    f"a row of table {block.name} has {len(cells)} cells",
+                    entry.source.where,
+                    f"{text.strip()!r} should have {len(block.columns)}:"
+                    f" {' | '.join(block.columns)}",
+                )
+            before = cells
+            rows.append(Row(dict(zip(block.columns, cells, strict=True)), entry.weight))
     return Table(block.name, block.columns, tuple(rows))
-
-
-def _rows(entry: Entry) -> list[str]:
-    return entry.source.text.split(";")
 
 
 def _cells(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ a choice between equals, ``//`` for the end of a line.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -124,19 +124,13 @@ class SequenceReader:
             _fail(f"{variable!r} is a table and cannot be a variable", where)
         column = (reference["column"] or table.columns[0]).lower()
         _check_column(table, column, where)
-        texts = [row.cells[column] for row in table.rows]
-        for text in texts:
-            if not text or texts.count(text) > 1:
-                _fail(
-                    f"table {table.name} cannot be drawn from by its column {column!r}",
-                    where,
-                    f"the text {text!r} would not tell which row was drawn",
-                )
+        case = _case(reference["column"])
+        _check_distinct([case.spell(row.cells[column]) for row in table.rows], reference[0], where)
         conditions = reference["conditions"].split(",") if reference["conditions"] else []
         return Pick(
             table=table,
             column=column,
-            case=_case(reference["column"]),
+            case=case,
             variable=variable,
             conditions=tuple(_condition(each, table, where) for each in conditions),
             where=where,
@@ -156,6 +150,17 @@ def _condition(text: str, table: Table, where: str) -> Condition:
 def _check_column(table: Table, column: str, where: str) -> None:
     if column not in table.columns:
         _fail(f"table {table.name} has no column {column!r}", where, " | ".join(table.columns))
+
+
+def _check_distinct(texts: Sequence[str], reference: str, where: str) -> None:
+    """Refuse a draw whose text would not tell which row was drawn."""
+    if len(set(texts) - {""}) < len(texts):
+        unclear = next(text for text in texts if not text or texts.count(text) > 1)
+        _fail(
+            f"{reference} does not tell its rows apart",
+            where,
+            f"the text {unclear!r} does not say which row was drawn",
+        )
 
 
 def _case(column: str | None) -> Case:

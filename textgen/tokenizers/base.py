@@ -1,10 +1,11 @@
 """What every tokenizer is: text to ids and back, over ``<UNK>``, ``<EOS>`` and learned symbols."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,13 @@ class Decoder(ABC):
     def finish(self) -> str:
         """The text that waited for an id that did not come."""
         return ""
+
+    def copy(self) -> Self:
+        """Another decoder at the same place; the vocabulary is shared, not copied."""
+        return copy.copy(self)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.copy()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ _MARK_BLOCKS = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))
 SplitChunk = Callable[[str], tuple[str, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Written:
     """What a token writes, and on which sides it takes no space."""
 

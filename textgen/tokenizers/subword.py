@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -183,6 +184,12 @@ class _SubwordDecoder(Decoder):
 
     def finish(self) -> str:
         return self._characters.decode(b"", final=True)
+
+    def copy(self) -> Self:
+        other = super().copy()
+        other._characters = codecs.getincrementaldecoder("utf-8")("replace")
+        other._characters.setstate(self._characters.getstate())
+        return other
 
     def skip_space(self) -> None:
         """Do not write the space that the next piece starts with: the text has it already."""

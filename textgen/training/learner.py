@@ -125,7 +125,10 @@ class Learner:
         return {name: tensor.detach().clone() for name, tensor in tensors.items()}, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Take up where ``snapshot`` was made. The model's weights are the caller's to restore."""
+        """Take up where ``snapshot`` was made. The model's weights are the caller's to restore.
+
+        Raises ValueError, KeyError or IndexError where the snapshot is not of such a model.
+        """
         on_device = {name: tensor.to(self._device) for name, tensor in tensors.items()}
         prefix = "state."
         self._state = self.model.restore(
@@ -137,16 +140,30 @@ class Learner:
                 _, index, slot = name.split(".", 2)
                 # A copy, for the optimizer writes into what it is given.
                 slots.setdefault(int(index), {})[slot] = tensor.clone()
+        self._check_shapes(slots)
         state = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**state, "state": slots})
-        self.step, self.tokens_seen = values["step"], values["tokens_seen"]
-        self.seconds, self.step_seconds = values["seconds"], values["step_seconds"]
-        self.rate_scale = values["rate_scale"]
-        self._loss_sum = self._sum_of(values["loss_sum"])
-        self._loss_count = values["loss_count"]
+        self.step, self.tokens_seen = int(values["step"]), int(values["tokens_seen"])
+        self.seconds, self.step_seconds = float(values["seconds"]), float(values["step_seconds"])
+        self.rate_scale = float(values["rate_scale"])
+        self._loss_sum = self._sum_of(float(values["loss_sum"]))
+        self._loss_count = int(values["loss_count"])
         self.streams.restore(values["streams"])
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(values["scaler"])
+
+    def _check_shapes(self, slots: dict[int, dict[str, Tensor]]) -> None:
+        """Refuse a state, or an optimizer's moments, that are not of this model and batch."""
+        found, start = self._state.tensors(), self.model.start(self.config.batch_size).tensors()
+        pairs = [(name, found[name], start[name].shape) for name in start]
+        ordered = [p for group in self._optimizer.param_groups for p in group["params"]]
+        for index, slot in slots.items():
+            shapes = {"step": torch.Size(), "exp_avg": ordered[index].shape}
+            shapes["exp_avg_sq"] = shapes["exp_avg"]
+            pairs += [(f"optimizer.{index}.{n}", slot[n], shape) for n, shape in shapes.items()]
+        for name, tensor, shape in pairs:
+            if tensor.shape != shape:
+                raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(shape)}")
 
 
 def _decay_groups(parameters: list[torch.nn.Parameter], decay: float) -> list[dict[str, Any]]:

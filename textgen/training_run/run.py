@@ -52,8 +52,8 @@ def train(
     """
     folder = Path(out)
     source = Source(
-        corpora=tuple(str(path) for path in corpora),
-        valid=None if valid is None else str(valid),
+        corpora=tuple(map(_lasting, corpora)),
+        valid=None if valid is None else _lasting(valid),
         encoding=encoding,
         errors=errors,
         tokenizer=None if tokenizer is None else str(tokenizer),
@@ -76,6 +76,11 @@ def train(
         for event in loop.run():
             on_event(event)
         return _result(loop, start)
+
+
+def _lasting(path: str | Path) -> str:
+    """A path that a resumed run finds again from wherever it is started; ``-`` is stdin."""
+    return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 
 def _start(prepared: "Prepared") -> TrainingStart:

@@ -151,5 +151,9 @@ def _source(asked: Source, header: checkpoint.Header, folder: Path) -> Source:
     except (KeyError, TypeError) as error:
         raise CheckpointError("damaged", where=folder, why="it names no corpus") from error
     if not asked.corpora:
+        if "-" in kept.corpora:
+            raise UsageError(
+                "the corpus was read from stdin", where=folder, fix="give the text again"
+            )
         return kept
     return dataclasses.replace(asked, valid=asked.valid or kept.valid)

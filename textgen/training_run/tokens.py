@@ -4,10 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from textgen.config import TokenizerConfig
 from textgen.corpus import Corpus
 from textgen.corpus.bundled import bundled_corpus
 from textgen.encoding import EncodedCorpus, encode_corpus, is_encoded, load_encoded
-from textgen.errors import DataError
+from textgen.errors import DataError, UsageError
 from textgen.tokenizers import learn_tokenizer, load_tokenizer_from
 from textgen.tokenizers.base import Tokenizer
 from textgen.training_run.settings import Settings
@@ -30,16 +31,18 @@ def read_tokens(settings: Settings) -> Tokens:
     paths = [Path(path) for path in source.corpora] or [bundled_corpus()]
     if len(paths) == 1 and is_encoded(paths[0]):
         encoded, tokenizer = load_encoded(paths[0])
+        _check_same_tokens(settings, tokenizer, paths[0])
     else:
+        known = _known_tokenizer(settings)
         corpus = Corpus.open(
             [str(path) for path in paths],
-            unit=settings.tokenizer.unit,
+            unit=(known.config if known else settings.tokenizer).unit,
             valid=source.valid,
             valid_fraction=settings.training.valid_fraction,
             encoding=source.encoding,
             errors=source.errors,
         )
-        tokenizer = _tokenizer(settings, corpus)
+        tokenizer = known or learn_tokenizer(settings.tokenizer, corpus.train())
         encoded = encode_corpus(corpus, tokenizer)
     for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
         if not len(ids):
@@ -53,12 +56,27 @@ def read_tokens(settings: Settings) -> Tokens:
     return Tokens(encoded, tokenizer)
 
 
-def _tokenizer(settings: Settings, corpus: Corpus) -> Tokenizer:
+def _known_tokenizer(settings: Settings) -> Tokenizer | None:
+    """The tokenizer to reuse, where there is one."""
     if settings.resumed is not None:
         return settings.resumed.tokenizer
     if settings.source.tokenizer is not None:
         return load_tokenizer_from(settings.source.tokenizer)
-    return learn_tokenizer(settings.tokenizer, corpus.train())
+    return None
+
+
+def _check_same_tokens(settings: Settings, tokenizer: Tokenizer, folder: Path) -> None:
+    """Ids that are already made cannot be made otherwise."""
+    if settings.tokenizer not in (TokenizerConfig(), tokenizer.config):
+        raise UsageError(
+            "the tokens' options cannot be changed",
+            where=folder,
+            why="the corpus is already tokenized",
+            fix="leave them out, or give the text",
+        )
+    if settings.source.valid is not None or settings.source.tokenizer is not None:
+        option = "--valid" if settings.source.valid is not None else "--tokenizer"
+        raise UsageError(f"{option} needs the corpus as text", where=folder)
 
 
 def _check_same_corpus(settings: Settings, encoded: EncodedCorpus, tokenizer: Tokenizer) -> None:
