@@ -23,7 +23,7 @@ from textgen.errors import CheckpointError, LockedError, ResourceError
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 _MANIFEST_FORMAT = 1
-_LARGEST_JSON = 256 * 2**20
+_LARGEST_JSON = 64 * 2**20
 _LARGEST_MANIFEST = 2**20
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -45,7 +45,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             _remove(previous)
             target.rename(previous)
-        begun.rename(target)
+        _put_in_place(begun, target, previous)
         flush_folder(target.parent)
         _remove(previous)
     except OSError as error:
@@ -55,6 +55,15 @@ def new_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         with contextlib.suppress(OSError):
             _remove(begun)
+        raise
+
+
+def _put_in_place(begun: Path, target: Path, previous: Path) -> None:
+    try:
+        begun.rename(target)
+    except OSError:
+        if previous.exists() and not target.exists():
+            previous.rename(target)
         raise
 
 

@@ -97,7 +97,7 @@ def _versions() -> dict[str, str]:
 def validation_json(validation: Validation) -> dict[str, Any]:
     """A validation as scripts and ``metrics.jsonl`` see it."""
     return {
-        "loss": validation.loss,
+        "loss": _finite(validation.loss),
         "perplexity": _finite(validation.perplexity),
         "bits_per_character": _finite(validation.bits_per_character),
         "tokens": validation.tokens,

@@ -21,14 +21,14 @@ def find(path: Path) -> tuple[str, Path]:
             kind = storage.what_it_is(stream.read(512)) or "a file, where a folder is expected"
         raise CheckpointError("not a textgen checkpoint", where=path, why=kind)
     if (path / storage.MANIFEST).exists():
-        return path.name.removesuffix(".old"), path
+        return path.absolute().name.removesuffix(".old"), path
     for name in (BEST, LAST):
         folder = storage.whole(path / name)
         if folder is not None:
             return name, folder
     alone = storage.whole(path)
     if alone is not None and (alone / storage.MANIFEST).exists():
-        return path.name, alone
+        return path.absolute().name, alone
     raise ResourceError(
         "no checkpoint" if path.is_dir() else "no such folder",
         where=path,

@@ -61,6 +61,7 @@ UNIT_TERMINATORS: Mapping[Unit, str] = {"line": "\n", "paragraph": "\n\n", "docu
 """The text that each unit's ``<EOS>`` stands for. A document ends where its file ends."""
 
 VALID_FRACTION = 0.1
+_MOST_LAYERS = 64
 
 
 _READING, _TOKENS, _MODEL, _LENGTH, _LEARNING, _WATCHING, _MACHINE = (
@@ -152,6 +153,8 @@ class ModelConfig(Config):
     def __post_init__(self) -> None:
         if not self.hidden_size:
             raise UsageError("--hidden-size must name at least one layer")
+        if len(self.hidden_size) > _MOST_LAYERS:
+            raise UsageError(f"--hidden-size must name at most {_MOST_LAYERS} layers")
         for size in self.hidden_size:
             check_whole("hidden_size", size, 1)
         check_whole("embedding_size", self.embedding_size, 1)

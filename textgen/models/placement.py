@@ -22,6 +22,8 @@ def choose_device(requested: Device) -> torch.device:
         "mps": torch.backends.mps.is_available,
         "cpu": lambda: True,
     }
+    # TensorFloat-32 keeps ten bits: scores would differ from those of a CPU, and of a sample.
+    torch.backends.cudnn.allow_tf32 = False
     if requested == "auto":
         return torch.device(next(name for name, is_there in there.items() if is_there()))
     if requested not in there:

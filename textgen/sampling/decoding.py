@@ -16,9 +16,9 @@ def distribution(logits: Tensor, config: SamplingConfig, banned: Tensor | None =
     In order: bans, temperature, top-k, top-p. Temperature 0 puts all on the likeliest.
     banned: (vocabulary,) bool, ids that are never drawn.
     """
-    logits = logits.double()
+    logits = in_float64(logits)
     if banned is not None:
-        logits = logits.masked_fill(banned, -torch.inf)
+        logits = logits.masked_fill(banned.to(logits.device), -torch.inf)
     if config.temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.zeros_like(logits).scatter_(-1, best, 1.0)
@@ -30,6 +30,11 @@ def distribution(logits: Tensor, config: SamplingConfig, banned: Tensor | None =
     if config.top_p is not None:
         probabilities = keep_top_p(probabilities, config.top_p)
     return probabilities
+
+
+def in_float64(logits: Tensor) -> Tensor:
+    """The logits in float64, on the CPU where the device has none (MPS)."""
+    return (logits.cpu() if logits.device.type == "mps" else logits).double()
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

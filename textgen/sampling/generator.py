@@ -11,7 +11,7 @@ from torch import Tensor
 from textgen.config import SamplingConfig
 from textgen.models import Model, State
 from textgen.results import FinishReason
-from textgen.sampling.decoding import distribution, draw
+from textgen.sampling.decoding import distribution, draw, in_float64
 from textgen.tokenizers.base import EOS, UNK
 
 _DRAWS_AHEAD = 256
@@ -75,6 +75,8 @@ def generate(
     streams = [_Stream(index, _Uniforms(config.seed, index)) for index in indices]
     banned = torch.zeros(model.config.vocabulary_size, dtype=torch.bool, device=model.device)
     banned[UNK] = not config.allow_unk
+    if first is not None and not (first & ~banned.cpu().numpy()).any():
+        first = None  # nothing could follow the prompt as it stands
     banned_now = banned if first is None else banned | ~torch.from_numpy(first).to(banned.device)
     logits, state = _after_prompt(model, prompt)
     rows = torch.zeros(len(streams), dtype=torch.long, device=model.device)
@@ -95,8 +97,8 @@ def generate(
         if len(going) < len(streams):
             streams = [streams[row] for row in going]
             rows = torch.tensor(going, device=model.device)
-            ids, state = ids[rows], state.select(rows)
-        logits, state = model.step(ids, state)
+            ids, state = ids[rows.to(ids.device)], state.select(rows)
+        logits, state = model.step(ids.to(model.device), state)
 
 
 def _after_prompt(model: Model, prompt: Sequence[int]) -> tuple[Tensor, State]:
@@ -107,6 +109,6 @@ def _after_prompt(model: Model, prompt: Sequence[int]) -> tuple[Tensor, State]:
 
 
 def _log_probs(logits: Tensor, ids: Tensor) -> list[float]:
-    log_probs = logits.double().log_softmax(-1).gather(-1, ids.unsqueeze(1))
+    log_probs = in_float64(logits).log_softmax(-1).gather(-1, ids.unsqueeze(1))
     values: list[float] = log_probs.squeeze(1).tolist()
     return values

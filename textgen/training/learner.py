@@ -27,7 +27,7 @@ class Learner:
     ) -> None:
         self.model, self.streams, self.config = model, streams, config
         self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
-        self.rate_scale = 1.0
+        self.rate_scale, self.learning_rate = 1.0, 0.0
         self._device = model.device
         self._precision = precision
         self._parameters = list(model.parameters())
@@ -54,8 +54,9 @@ class Learner:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
+        self.learning_rate = learning_rate * self.rate_scale
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate * self.rate_scale
+            group["lr"] = self.learning_rate
         if not self._scaler.is_enabled():
             # The fused optimizer skips its step where this is 1, without a synchronisation.
             cast(Any, self._optimizer).found_inf = (~self._norm.isfinite()).float()

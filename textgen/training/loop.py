@@ -1,5 +1,6 @@
 """The loop: windows in, events out, until the steps or the seconds are spent."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -71,13 +72,17 @@ class Loop:
             yield from self._validate(final=progress >= 1)
         while progress < 1:
             before = progress
-            self._update(progress)
+            self._update()
             if not self._measured:
                 self.schedule.expect(self._guessed_validation_seconds(), self._save_seconds)
             progress = self.schedule.progress(learner.step, self._clock())
             self.interrupted = self.stop()
             due = self.schedule.validates(before, progress, learner.step)
-            if not self._checked(due):
+            saving = learner.seconds - self._saved >= self.config.save_every
+            # Only where the device would be waited for anyway, unless waiting costs nothing.
+            looking = due or saving or self.interrupted is not None or self._logs()
+            if (looking or learner.model.device.type == "cpu") and not learner.is_finite:
+                self._go_back()
                 progress = self.schedule.progress(learner.step, self._clock())
                 continue
             yield from self._log(progress)
@@ -86,7 +91,7 @@ class Loop:
                 return
             if due:
                 yield from self._validate(final=progress >= 1)
-            elif learner.seconds - self._saved >= self.config.save_every:
+            elif saving:
                 yield self._save()
             yield from self._sample()
 
@@ -100,19 +105,18 @@ class Loop:
         self.learner.seconds = time.perf_counter() - self._begun
         return self.learner.seconds
 
-    def _update(self, progress: float) -> None:
+    def _update(self) -> None:
         begun = time.perf_counter()
-        self.learner.update(self.schedule.learning_rate(progress))
+        # An update has the rate of its middle, so that none is at rate 0.
+        middle = self.schedule.progress(self.learner.step + 0.5, self.learner.seconds)
+        self.learner.update(self.schedule.learning_rate(middle))
         seconds = time.perf_counter() - begun
         self._fastest_update = min(self._fastest_update, seconds)
         self.learner.step_seconds += seconds
 
-    def _checked(self, due: bool) -> bool:
-        """Whether all is finite; where it is not, go back to the last good state, more slowly."""
+    def _go_back(self) -> None:
+        """Return to the last good state, to go on at a lower rate; a few times at most."""
         learner = self.learner
-        cheap = learner.model.device.type == "cpu"
-        if not (cheap or due or learner.step % self.config.log_every == 0) or learner.is_finite:
-            return True
         self._rollbacks += 1
         where = f"step {learner.step}"
         if self._rollbacks > _ROLLBACKS:
@@ -131,16 +135,18 @@ class Loop:
         clocks = {"seconds": learner.seconds, "step_seconds": learner.step_seconds}
         slower = {"rate_scale": learner.rate_scale * 0.5**self._rollbacks}
         learner.restore(tensors, values | clocks | slower)
-        return False
 
     def _remember(self) -> None:
         """Keep a copy of the present state to go back to."""
         weights = [parameter.detach().clone() for parameter in self.learner.model.parameters()]
         self._good = (weights, *self.learner.snapshot())
 
+    def _logs(self) -> bool:
+        return self.learner.step % self.config.log_every == 0
+
     def _log(self, progress: float) -> Iterator[TrainingEvent]:
         learner = self.learner
-        if learner.step % self.config.log_every:
+        if not self._logs():
             return
         seconds = self._clock()
         steps, used = learner.step - self._logged[0], learner.step_seconds - self._logged[1]
@@ -150,7 +156,7 @@ class Loop:
             step=learner.step,
             epoch=learner.tokens_seen / self.tokens_an_epoch,
             loss=learner.take_mean_loss(),
-            learning_rate=self.schedule.learning_rate(progress) * learner.rate_scale,
+            learning_rate=learner.learning_rate,
             gradient_norm=learner.gradient_norm,
             tokens_seen=learner.tokens_seen,
             tokens_per_second=tokens / max(used, 1e-9),
@@ -173,11 +179,12 @@ class Loop:
             learner.model, self.valid_ids, characters=self.valid_characters, step=learner.step
         )
         validation = replace(validation, seconds=self._clock())
-        self.validation = validation
+        if math.isfinite(validation.loss):
+            self.validation = validation
         self.record.log_validation(validation)
         yield validation
         best = self.record.best
-        # A loss that is not a number is smaller than nothing, so it is never the best.
+        # A loss that is not a number is not smaller than any, so it is never the best.
         if validation.loss < (best.loss if best else float("inf")):
             path = self.record.save_best(learner, validation)
             yield CheckpointSaved(learner.step, path.name, str(path))

@@ -24,7 +24,7 @@ class Schedule:
     validation_seconds: float = 0.0
     _reached: float = 0.0
 
-    def progress(self, step: int, seconds: float) -> float:
+    def progress(self, step: float, seconds: float) -> float:
         """The share of the run that is done after ``step`` updates and ``seconds`` of wall time."""
         if self.total_steps is not None:
             return min(1.0, step / self.total_steps)
