@@ -67,9 +67,9 @@ def measure(bits: bool, statistics: bool) -> None:
     if bits:
         grammar = load_grammar(GRAMMAR)
         start = validation_start(text)
+        show("characters, validation part", len(text) - start)
         show("bits a character, whole corpus", bits_per_character(grammar, text))
         show("bits a character, validation part", bits_per_character(grammar, text, start))
-        show("characters in the validation part", len(text) - start)
 
 
 def validation_start(text: str) -> int:

@@ -96,6 +96,15 @@ def test_draws_come_as_often_as_their_weights_say() -> None:
         assert abs(texts.count(text) - expected) < 5 * math.sqrt(expected)
 
 
+def test_the_example_in_the_readme_is_a_grammar_and_unambiguous() -> None:
+    readme = (CORPORA / "README.md").read_text(encoding="utf-8")
+    grammar = read_grammar(readme.split("```text\n")[1].split("```")[0], "README.md")
+    for seed in range(50):
+        story = generate_story(grammar, Random(seed))
+        assert count_derivations(grammar, story.text) == 1
+        assert story_log_prob(grammar, story.text) == pytest.approx(story.log_prob)
+
+
 def test_the_probability_of_a_story_is_that_of_the_draws_that_wrote_it(grammar: Grammar) -> None:
     for seed in range(400):
         story = generate_story(grammar, Random(seed))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from textgen.grammar.symbols import Choice, GrammarError, Pick, Recall, Symbol, Table
+from textgen.grammar.symbols import Choice, Pick, Recall, Symbol, Table, fail
 
 # The variables that are bound at some point whatever was chosen before it, with their tables.
 Bound: TypeAlias = frozenset[tuple[str, Table]]
@@ -46,15 +46,15 @@ def _after_choice(choice: Choice, bound: Bound, known: dict[tuple[Choice, Bound]
 def _check_use(variable: str, column: str | None, bound: Bound, where: str) -> None:
     table = next((table for name, table in bound if name == variable), None)
     if table is None:
-        raise GrammarError(
+        fail(
             f"the variable {variable!r} may not be bound here",
-            where=where,
-            why="there is a way to this place on which no row was drawn for it",
+            where,
+            "there is a way to this place on which no row was drawn for it",
             fix=f"write <{variable}=table> earlier, or in every alternative before",
         )
     if column is not None and column not in table.columns:
-        raise GrammarError(
+        fail(
             f"{variable!r} has no column {column!r}",
-            where=where,
-            why=f"table {table.name} has {' | '.join(table.columns)}",
+            where,
+            f"table {table.name} has {' | '.join(table.columns)}",
         )

@@ -9,12 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from textgen.errors import ResourceError
 from textgen.grammar.checking import check_bindings
 from textgen.grammar.sequences import SequenceReader, Source
-from textgen.grammar.symbols import NEWLINE, Choice, Grammar, GrammarError, Row, Symbol, Table
+from textgen.grammar.symbols import NEWLINE, Choice, Grammar, GrammarError, Row, Symbol, Table, fail
 
 RULE = re.compile(r"(?P<name>[A-Z][A-Za-z0-9]*):")
 TABLE = re.compile(r"table (?P<name>[a-z][a-z0-9]*):(?P<columns>.*)")
@@ -61,19 +60,19 @@ def read_grammar(text: str, path: str = "<grammar>") -> Grammar:
     blocks: dict[str, Block] = {}
     for block in _blocks(text, path):
         if block.name in blocks:
-            _fail(f"{block.name} is defined twice", block.where, f"see {blocks[block.name].where}")
+            fail(f"{block.name} is defined twice", block.where, f"see {blocks[block.name].where}")
         if not block.entries:
-            _fail(f"{block.name} has no entries", block.where)
+            fail(f"{block.name} has no entries", block.where)
         blocks[block.name] = block
     rules = [block for block in blocks.values() if not block.columns]
     if not rules:
-        _fail("the grammar has no rule", path)
+        fail("the grammar has no rule", path)
     tables = {block.name: _table(block) for block in blocks.values() if block.columns}
     resolved = _Rules({rule.name: rule for rule in rules}, tables)
     story = resolved.choice(rules[0].name, rules[0].where)
     for block in blocks.values():
         if block.name not in resolved.used:
-            _fail(f"{block.name} is never used", block.where)
+            fail(f"{block.name} is never used", block.where)
     check_bindings((story,))
     return Grammar((story, NEWLINE), path)
 
@@ -95,10 +94,10 @@ class _Rules:
     def choice(self, name: str, where: str) -> Choice:
         """The rule of that name, referred to at ``where``. Raises GrammarError."""
         if name not in self.blocks:
-            _fail(f"there is no rule {name}", where)
+            fail(f"there is no rule {name}", where)
         if name in self._open:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
-            _fail(f"the rule {name} uses itself", where, circle)
+            fail(f"the rule {name} uses itself", where, circle)
         if name not in self._choices:
             self._open.append(name)
             self._choices[name] = self._read(self.blocks[name])
@@ -111,7 +110,7 @@ class _Rules:
         for entry in block.entries:
             source = entry.source
             if source.text in seen:
-                _fail(
+                fail(
                     f"two alternatives of {block.name} are the same",
                     source.where,
                     f"see {seen[source.text]}",
@@ -134,14 +133,14 @@ def _blocks(text: str, path: str) -> list[Block]:
             entries = []
             blocks.append(_header(line, where))
         elif not blocks:
-            _fail("an entry stands before the first rule or table", where)
+            fail("an entry stands before the first rule or table", where)
         elif entry := ENTRY.fullmatch(line):
             weight = int(entry["weight"] or 1)
             if weight == 0:
-                _fail("a weight must be at least 1", where)
+                fail("a weight must be at least 1", where)
             entries.append(Entry(Source(entry["text"] or "", where), weight))
         elif not entries:
-            _fail("an entry must start with a dash", where, fix="write '- text' or '3 - text'")
+            fail("an entry must start with a dash", where, fix="write '- text' or '3 - text'")
         else:
             first = entries.pop()
             source = Source(f"{first.source.text} {line.strip()}", first.source.where)
@@ -157,7 +156,7 @@ def _header(line: str, where: str) -> Block:
         return Block(rule["name"], (), (), where)
     table = TABLE.fullmatch(line)
     if table is None:
-        _fail(
+        fail(
             f"{line!r} begins neither a rule nor a table",
             where,
             fix="write 'Name:' or 'table name: column | column'; indent what belongs to it",
@@ -165,9 +164,9 @@ def _header(line: str, where: str) -> Block:
     columns = _cells(table["columns"])
     for column in columns:
         if not COLUMN.fullmatch(column):
-            _fail(f"{column!r} is no name for a column", where, "small letters and digits only")
+            fail(f"{column!r} is no name for a column", where, "small letters and digits only")
         if columns.count(column) > 1:
-            _fail(f"table {table['name']} has two columns {column!r}", where)
+            fail(f"table {table['name']} has two columns {column!r}", where)
     return Block(table["name"], columns, (), where)
 
 
@@ -180,7 +179,7 @@ def _table(block: Block) -> Table:
             cells = _cells(text)
             cells += before[len(cells) :]
             if len(cells) != len(block.columns):
-                _fail(
+                fail(
                     f"a row of table {block.name} has {len(cells)} cells",
                     entry.source.where,
                     f"{text.strip()!r} should have {len(block.columns)}:"
@@ -193,7 +192,3 @@ def _table(block: Block) -> Table:
 
 def _cells(text: str) -> tuple[str, ...]:
     return tuple(cell.strip() for cell in text.split("|"))
-
-
-def _fail(what: str, where: str, why: str | None = None, fix: str | None = None) -> NoReturn:
-    raise GrammarError(what, where=where, why=why, fix=fix)

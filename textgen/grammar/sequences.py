@@ -7,19 +7,18 @@ a choice between equals, ``//`` for the end of a line.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from textgen.grammar.symbols import (
     NEWLINE,
     Case,
     Choice,
     Condition,
-    GrammarError,
     Pick,
     Recall,
     Symbol,
     Table,
     Words,
+    fail,
 )
 
 TOKEN = re.compile(r"<[^<>]*>|\s*//\s*|[{|}<>]|(?:(?!\s*//)[^{|}<>])+")
@@ -61,7 +60,7 @@ class SequenceReader:
         tokens = iter(TOKEN.findall(source.text))
         symbols, end = self._until(tokens, source.where)
         if end is not None:
-            _fail(f"{end!r} stands outside a choice", source.where)
+            fail(f"{end!r} stands outside a choice", source.where)
         return symbols
 
     def _until(self, tokens: Iterator[str], where: str) -> tuple[tuple[Symbol, ...], str | None]:
@@ -75,7 +74,7 @@ class SequenceReader:
             elif token.strip() == "//":
                 symbols.append(NEWLINE)
             elif token in ("<", ">"):
-                _fail(f"{token!r} has no partner", where)
+                fail(f"{token!r} has no partner", where)
             elif token.startswith("<"):
                 symbols.append(self._reference(token, where))
             else:
@@ -89,18 +88,18 @@ class SequenceReader:
         while end == "|":
             symbols, end = self._until(tokens, where)
             if symbols in alternatives:
-                _fail("two parts of a choice in braces are the same", where)
+                fail("two parts of a choice in braces are the same", where)
             alternatives.append(symbols)
         if end is None:
-            _fail("'{' has no partner", where)
+            fail("'{' has no partner", where)
         if len(alternatives) == 1:
-            _fail("a choice in braces has only one part", where)
+            fail("a choice in braces has only one part", where)
         return Choice.between([(1, symbols) for symbols in alternatives])
 
     def _reference(self, token: str, where: str) -> Symbol:
         reference = REFERENCE.fullmatch(token)
         if reference is None:
-            _fail(
+            fail(
                 f"{token} is no reference",
                 where,
                 fix="write <Rule>, <table>, <variable=table.column> or <variable.column>",
@@ -110,10 +109,10 @@ class SequenceReader:
             self.used_tables.add(name)
             return self._pick(reference, self.tables[name], where)
         if variable is not None or reference["conditions"] is not None:
-            _fail(f"there is no table {name!r}", where)
+            fail(f"there is no table {name!r}", where)
         if name[0].isupper():
             if reference["column"] is not None:
-                _fail(f"{name} is a rule and has no columns", where)
+                fail(f"{name} is a rule and has no columns", where)
             return self.rule(name, where)
         column = reference["column"]
         return Recall(name, column and column.lower(), _case(column), where)
@@ -121,7 +120,7 @@ class SequenceReader:
     def _pick(self, reference: re.Match[str], table: Table, where: str) -> Pick:
         variable = reference["variable"]
         if variable in self.tables:
-            _fail(f"{variable!r} is a table and cannot be a variable", where)
+            fail(f"{variable!r} is a table and cannot be a variable", where)
         column = (reference["column"] or table.columns[0]).lower()
         _check_column(table, column, where)
         case = _case(reference["column"])
@@ -140,7 +139,7 @@ class SequenceReader:
 def _condition(text: str, table: Table, where: str) -> Condition:
     match = CONDITION.fullmatch(text)
     if match is None:
-        _fail(
+        fail(
             f"{text!r} is no condition", where, fix="write column=value or column!=variable.column"
         )
     _check_column(table, match["column"], where)
@@ -149,14 +148,14 @@ def _condition(text: str, table: Table, where: str) -> Condition:
 
 def _check_column(table: Table, column: str, where: str) -> None:
     if column not in table.columns:
-        _fail(f"table {table.name} has no column {column!r}", where, " | ".join(table.columns))
+        fail(f"table {table.name} has no column {column!r}", where, " | ".join(table.columns))
 
 
 def _check_distinct(texts: Sequence[str], reference: str, where: str) -> None:
     """Refuse a draw whose text would not tell which row was drawn."""
     if len(set(texts) - {""}) < len(texts):
         unclear = next(text for text in texts if not text or texts.count(text) > 1)
-        _fail(
+        fail(
             f"{reference} does not tell its rows apart",
             where,
             f"the text {unclear!r} does not say which row was drawn",
@@ -168,7 +167,3 @@ def _case(column: str | None) -> Case:
     if column is None or column[0].islower():
         return Case.AS_IS
     return Case.UPPER if len(column) > 1 and column.isupper() else Case.CAPITAL
-
-
-def _fail(what: str, where: str, why: str | None = None, fix: str | None = None) -> NoReturn:
-    raise GrammarError(what, where=where, why=why, fix=fix)

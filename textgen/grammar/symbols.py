@@ -5,13 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import accumulate
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from textgen.errors import DataError
 
 
 class GrammarError(DataError):
     """A grammar file does not say what it should; ``where`` is ``file:line``."""
+
+
+def fail(what: str, where: str, why: str | None = None, fix: str | None = None) -> NoReturn:
+    """Raise a GrammarError."""
+    raise GrammarError(what, where=where, why=why, fix=fix)
 
 
 class Case(Enum):
@@ -137,10 +142,10 @@ class Pick:
             if all((row.cells[check.column] == value) == check.equal for check, value in checks)
         )
         if not rows:
-            raise GrammarError(
+            fail(
                 f"no row of table {self.table.name!r} is left to choose from",
-                where=self.where,
-                why=f"the conditions ask for {', '.join(map(repr, wanted))}",
+                self.where,
+                f"the conditions ask for {', '.join(map(repr, wanted))}",
             )
         texts = tuple(self.case.spell(row.cells[self.column]) for row in rows)
         by_initial: dict[str, list[int]] = {}
