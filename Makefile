@@ -18,8 +18,8 @@ demo: $(INSTALLED)
 	$(BIN)/textgen train --out $(DEMO) --budget 60s --overwrite
 	@$(BIN)/python corpora/build.py --bits
 	$(BIN)/textgen sample $(DEMO) --length 600
-	$(BIN)/textgen score $(DEMO) --text "The dogs that chased the cat were tired." \
-	  --text "The dogs that chased the cat was tired."
+	$(BIN)/textgen score $(DEMO) --text "The geese that the proud baker fears are always late." \
+	  --text "The geese that the proud baker fears is always late."
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=_default_corpus())
     parser.add_argument("--only", nargs="*", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     arguments = parser.parse_args()
-    report: dict[str, Any] = {
+    kept = RESULTS / "run.json"
+    report: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    report |= {
         "machine": machine(),
         "corpus": arguments.corpus.name,
         "command": "python benchmarks/run.py",
@@ -53,7 +55,7 @@ def main() -> None:
                 shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
                 print(f"{name:<12} {key:<44} {shown:>16}")
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "run.json").write_text(json.dumps(report, indent=1) + "\n")
+    kept.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _default_corpus() -> Path:

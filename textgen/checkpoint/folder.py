@@ -106,21 +106,19 @@ def _unshared(model: "Model") -> dict[str, "torch.Tensor"]:
 def _load_model(path: Path, config: ModelConfig) -> "Model":
     import torch
 
-    from textgen.models import build
+    from textgen.models import build, weight_shapes
 
     try:
-        with torch.device("meta"):
-            shape = build(config)
-    except (UsageError, RuntimeError, TypeError) as error:
+        expected = weight_shapes(config)
+    except UsageError as error:
         raise CheckpointError("damaged", where=path.parent / CONFIG, why=str(error)) from error
     tensors = _read_tensors(path)
-    expected = {name: parameter.shape for name, parameter in shape.named_parameters()}
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())[0]
         raise CheckpointError("not this model's weights", where=path, why=f"{odd!r} is odd")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name] or tensor.dtype != torch.float32:
-            why = f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {tuple(expected[name])}"
+            why = f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {expected[name]}"
             raise CheckpointError("not this model's weights", where=path, why=why)
         if not bool(tensor.isfinite().all()):
             raise CheckpointError("damaged", where=path, why=f"{name} is not finite")

@@ -151,6 +151,8 @@ class ModelConfig(Config):
     vocabulary_size: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, str):
+            raise UsageError(f"--model must be a name, got {self.model!r}")
         if not self.hidden_size:
             raise UsageError("--hidden-size must name at least one layer")
         if len(self.hidden_size) > _MOST_LAYERS:

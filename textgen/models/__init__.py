@@ -1,5 +1,7 @@
 """The models, by the name that ``--model`` takes. A new one is a file and a line here."""
 
+import math
+
 from textgen.config import ModelConfig
 from textgen.errors import UsageError
 from textgen.models.base import Model, Noise, State
@@ -7,7 +9,7 @@ from textgen.models.recurrent import LSTMModel
 
 MODELS: dict[str, type[Model]] = {model.kind: model for model in (LSTMModel,)}
 
-__all__ = ["MODELS", "Model", "Noise", "State", "build", "count_parameters"]
+__all__ = ["MODELS", "Model", "Noise", "State", "build", "count_parameters", "weight_shapes"]
 
 
 def build(config: ModelConfig) -> Model:
@@ -16,8 +18,13 @@ def build(config: ModelConfig) -> Model:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """How many weights a model of this shape has, without making it."""
-    return _model_class(config).count(config)
+    """How many weights a model of this shape has, without making it; exact at any size."""
+    return sum(map(math.prod, weight_shapes(config).values()))
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight of such a model by its name, without making it."""
+    return _model_class(config).shapes(config)
 
 
 def _model_class(config: ModelConfig) -> type[Model]:

@@ -67,8 +67,8 @@ class Model(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def count(cls, config: ModelConfig) -> int:
-        """How many weights a model of this shape has; exact at any size."""
+    def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight by its name; one that is shared stands under one name."""
 
     @abstractmethod
     def start(self, batch: int) -> State:

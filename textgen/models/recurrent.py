@@ -74,14 +74,19 @@ class LSTMModel(Model):
             self.output.weight = self.embedding.weight
 
     @classmethod
-    def count(cls, config: ModelConfig) -> int:
+    def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
         assert config.embedding_size is not None
         vocabulary, below = config.vocabulary_size, config.embedding_size
-        total = vocabulary * below
-        for units in config.hidden_size:
-            total += 4 * units * (below + units + 2)
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocabulary, below)}
+        for index, units in enumerate(config.hidden_size):
+            layer, gates = f"layers.{index}", 4 * units
+            shapes[f"{layer}.weight_ih_l0"] = (gates, below)
+            shapes[f"{layer}.weight_hh_l0"] = (gates, units)
+            shapes[f"{layer}.bias_ih_l0"] = shapes[f"{layer}.bias_hh_l0"] = (gates,)
             below = units
-        return total + vocabulary * (1 if config.tie else below + 1)
+        if not config.tie:
+            shapes["output.weight"] = (vocabulary, below)
+        return shapes | {"output.bias": (vocabulary,)}
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
