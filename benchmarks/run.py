@@ -47,6 +47,8 @@ def main() -> None:
         model = Path(folder) / "model"
         for name in BENCHMARKS:
             if name in arguments.only:
+                if name in ("start_up", "use") and not model.exists():
+                    _train(arguments.corpus, model, "--steps", "200")
                 print(f"{name} ...", file=sys.stderr, flush=True)
                 report[name] = BENCHMARKS[name](arguments.corpus, model)
     for name, figures in report.items():
@@ -75,14 +77,8 @@ def machine() -> dict[str, str]:
 
 def training(corpus: Path, model: Path) -> dict[str, float]:
     """One run of the command with defaults and a budget, as a person would type it."""
-    command = [TEXTGEN, "train", corpus, "--out", model, "--budget", BUDGET, "--format", "json"]
     begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, status
-    result = json.loads(output)
+    result, usage = _train(corpus, model, "--budget", BUDGET)
     return {
         "validation loss, nats a token": result["validation"]["loss"],
         "bits a character": result["validation"]["bits_per_character"],
@@ -92,6 +88,16 @@ def training(corpus: Path, model: Path) -> dict[str, float]:
         "parameters": result["parameters"],
         "peak memory, MB": usage.ru_maxrss / 1024,
     }
+
+
+def _train(corpus: Path, model: Path, *length: str) -> tuple[dict[str, Any], Any]:
+    command = [TEXTGEN, "train", corpus, "--out", model, *length, "--format", "json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, status
+    return json.loads(output), usage
 
 
 def speed(corpus: Path, model: Path) -> dict[str, float]:
