@@ -47,7 +47,7 @@ def main() -> None:
         model = Path(folder) / "model"
         for name in BENCHMARKS:
             if name in arguments.only:
-                if name in ("start_up", "use") and not model.exists():
+                if name in ("start_up", "use", "precision") and not model.exists():
                     _train(arguments.corpus, model, "--steps", "200")
                 print(f"{name} ...", file=sys.stderr, flush=True)
                 report[name] = BENCHMARKS[name](arguments.corpus, model)
@@ -225,11 +225,33 @@ def use(corpus: Path, model: Path) -> dict[str, float]:
     }
 
 
+def precision(corpus: Path, model: Path) -> dict[str, float]:
+    """What ``--precision bf16`` costs in exactness, over the corpus's last thousand sentences."""
+    from textgen import LanguageModel
+
+    lines = [line for line in corpus.read_text(encoding="utf-8").split("\n") if line][-1000:]
+    exact, rough = (
+        LanguageModel.load(model, precision=name).score(lines, tokens=True)
+        for name in ("float64", "bf16")
+    )
+    tokens = [
+        abs(a.log_prob - b.log_prob)
+        for one, other in zip(exact, rough, strict=True)
+        for a, b in zip(one.token_scores or (), other.token_scores or (), strict=True)
+    ]
+    sentences = [abs(a.log_prob - b.log_prob) / a.tokens for a, b in zip(exact, rough, strict=True)]
+    return {
+        "bf16, most wrong token, nats": max(tokens),
+        "bf16, median sentence, nats a token": statistics.median(sentences),
+    }
+
+
 BENCHMARKS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
     "training": training,
     "speed": speed,
     "start_up": start_up,
     "use": use,
+    "precision": precision,
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 
 from textgen import LanguageModel, checkpoint, storage, train
 from textgen.errors import DataError, DivergedError, ResourceError, TextgenError, UsageError
-from textgen.results import TrainingEvent, TrainingSample, TrainingStep, Validation
+from textgen.results import CheckpointSaved, TrainingEvent, TrainingSample, TrainingStep, Validation
 from textgen.training.learner import Learner
 
 TEXT = "".join(
@@ -306,3 +306,59 @@ def test_a_read_only_folder_is_refused_before_training(corpus: Path, tmp_path: P
         out = tmp_path / "locked" / "run"
     with pytest.raises(ResourceError, match="cannot write"):
         train(corpus, out=out, steps=1, **SMALL)
+
+
+def test_a_new_run_cut_off_at_its_first_save_does_not_inherit_the_best_of_the_old(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(corpus, out=out, steps=60, learning_rate=0.02, **SMALL)
+    old = checkpoint.describe(out / "best").validation
+
+    def cut_off(event: TrainingEvent) -> None:
+        if isinstance(event, CheckpointSaved):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, out=out, steps=4, overwrite=True, on_event=cut_off, **SMALL)
+    result = train(out=out, resume=True)
+    assert result.validation is not None
+    assert old is not None
+    assert result.validation.loss > old.loss
+    assert checkpoint.load(out / "best").header.step <= 4
+
+
+def test_best_is_of_the_text_that_was_accepted(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(corpus, out=out, steps=60, learning_rate=0.02, **SMALL)
+    corpus.write_text("".join(reversed(TEXT)).lstrip() + "\n", encoding="utf-8")
+    result = train(out=out, resume=True, steps=62, accept_changed_corpus=True)
+    assert result.validation is not None
+    assert result.validation.step > 60
+    assert checkpoint.load(out / "best").header.step > 60
+
+
+def test_resume_refuses_what_it_would_not_heed(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(corpus, out=out, steps=3, **SMALL)
+    for options in ({"valid": "other.txt"}, {"encoding": "utf-16"}, {"steps": 2}):
+        with pytest.raises(UsageError):
+            train(out=out, resume=True, **options)
+
+
+def test_tokenized_text_refuses_what_it_would_not_heed(corpus: Path, tmp_path: Path) -> None:
+    from textgen.config import TokenizerConfig
+    from textgen.encoding import tokenize
+
+    tokenize([corpus], TokenizerConfig(level="word", min_count=1), out=tmp_path / "ids")
+    for options in ({"level": "char"}, {"valid_fraction": 0.5}, {"encoding": "latin-1"}):
+        with pytest.raises(UsageError, match="tokenized"):
+            train(tmp_path / "ids", out=tmp_path / "run", steps=1, **options, **SMALL)
+    train(tmp_path / "ids", out=tmp_path / "run", steps=1, level="word", **SMALL)
+
+
+def test_a_text_of_which_nothing_is_known_is_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no token is known"):
+        train(corpus, out=tmp_path / "run", steps=1, min_count=10**6, **SMALL)
+    with pytest.raises(UsageError, match="empty path"):
+        train("", out=tmp_path / "run", steps=1, **SMALL)

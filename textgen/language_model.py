@@ -179,4 +179,10 @@ class LanguageModel:
         """The ids of one sentence, its ``<EOS>`` at the end."""
         import numpy as np
 
+        if self.tokenizer.terminator and self.tokenizer.terminator in text:
+            raise UsageError(
+                f"not one sentence: {text[:40]!r}",
+                why=f"with --unit {self.tokenizer.config.unit} it ends at the newline in it",
+                fix="give its parts one by one, or in a file",
+            )
         return np.append(self.tokenizer.encode(text), np.uint32(EOS))

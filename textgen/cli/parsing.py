@@ -52,6 +52,14 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def typed_text(option: str, value: str) -> str:
+    """Text for the model, read as UTF-8 whatever the locale took it for."""
+    try:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        raise UsageError(f"{option} is not UTF-8: {value!r}") from None
+
+
 def closest(typed: str, known: Sequence[str]) -> str | None:
     """The known word that was probably meant: one that begins so, or is spelt much alike."""
     begins = [word for word in known if len(typed.strip("-")) > 1 and word.startswith(typed)]

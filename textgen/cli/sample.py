@@ -10,6 +10,7 @@ from textgen.cli.options import (
     DeviceOption,
     ThreadsOption,
 )
+from textgen.cli.parsing import typed_text
 from textgen.config import SamplingConfig
 
 Format = Literal["text", "json"]
@@ -63,8 +64,7 @@ def sample(
     from textgen.presentation import console, records
     from textgen.presentation.samples import SampleWriter
 
-    if prompt == "-":
-        prompt = _prompt_from_stdin()
+    prompt = _prompt_from_stdin() if prompt == "-" else typed_text("--prompt", prompt)
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
     for message in model.notes:
         console.note(message)

@@ -16,6 +16,7 @@ from textgen.cli.options import (
     ScorePrecision,
     ThreadsOption,
 )
+from textgen.cli.parsing import typed_text
 from textgen.config import LogBase
 from textgen.errors import UsageError
 from textgen.results import ScoreSum, SentenceScore
@@ -100,7 +101,8 @@ def score(
     for message in model.notes:
         console.note(message)
     unit = model.tokenizer.config.unit
-    texts = text or sentences(file or "-", unit=unit, encoding=encoding, errors=errors)
+    typed = [typed_text("--text", each) for each in text or ()]
+    texts = typed or sentences(file or "-", unit=unit, encoding=encoding, errors=errors)
     scores = model.scores(texts, context=context, tokens=level == "token")
     _write(scores, output, log_base, tokens=level == "token", compare=len(text or ()) == 2)
 

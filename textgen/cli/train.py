@@ -132,7 +132,7 @@ def _seconds_between_samples(typed: str | None) -> float | None:
     if typed == "none":
         return None
     try:
-        return parse_duration(typed)
+        return parse_duration(typed, "--sample-every")
     except UsageError as error:
         raise UsageError(f"--sample-every: {error.what}", fix="write 10s, 5m or none") from None
 

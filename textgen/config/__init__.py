@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from textgen.config.options import (
@@ -217,7 +218,7 @@ class TrainingConfig(Config):
         60.0,
         "Time between checkpoints.",
         panel=_WATCHING,
-        parse=parse_duration,
+        parse=partial(parse_duration, option="--save-every"),
         metavar="TIME",
         shown="60s",
     )

@@ -34,7 +34,7 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def parse_duration(value: str | float) -> float:
+def parse_duration(value: str | float, option: str = "--budget") -> float:
     """Seconds from ``90s``, ``10m``, ``2h``, ``1h30m`` or a plain number of seconds.
 
     >>> parse_duration("1h30m")
@@ -48,12 +48,12 @@ def parse_duration(value: str | float) -> float:
         match = re.fullmatch(pattern, text) if text else None
         if match is None:
             raise UsageError(
-                f"not a duration: {value!r}", where="--budget", fix="write 90s, 10m or 1h30m"
+                f"not a duration: {value!r}", where=option, fix="write 90s, 10m or 1h30m"
             )
         hours, minutes, rest = (float(part or 0) for part in match.groups())
         seconds = hours * 3600 + minutes * 60 + rest
     if not (math.isfinite(seconds) and seconds > 0):
-        raise UsageError(f"a budget must be positive, got {value!r}", where="--budget")
+        raise UsageError(f"a duration must be positive, got {value!r}", where=option)
     return seconds
 
 

@@ -1,5 +1,6 @@
 """Where a model computes, and in which arithmetic."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -38,8 +39,9 @@ def choose_device(requested: Device) -> torch.device:
 def use_threads(threads: int | None) -> int:
     """Set how many threads one operation may use, where asked; returns how many it is."""
     if threads is not None:
-        if threads < 1:
-            raise UsageError(f"--threads must be at least 1, got {threads}")
+        most = max(64, 4 * (os.cpu_count() or 1))
+        if not 1 <= threads <= most:
+            raise UsageError(f"--threads must be from 1 to {most}, got {threads}")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 

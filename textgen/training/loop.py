@@ -128,18 +128,20 @@ class Loop:
                 fix="lower --learning-rate"
                 + (f"; the best model, of step {best.step}, is kept" if best else ""),
             )
-        weights, tensors, values = self._good
+        weights, tensors, values, metrics = self._good
         with torch.no_grad():
             for parameter, weight in zip(learner.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
         clocks = {"seconds": learner.seconds, "step_seconds": learner.step_seconds}
         slower = {"rate_scale": learner.rate_scale * 0.5**self._rollbacks}
         learner.restore(tensors, values | clocks | slower)
+        self.record.cut_back(metrics)
+        self._logged = (learner.step, learner.step_seconds)
 
     def _remember(self) -> None:
         """Keep a copy of the present state to go back to."""
         weights = [parameter.detach().clone() for parameter in self.learner.model.parameters()]
-        self._good = (weights, *self.learner.snapshot())
+        self._good = (weights, *self.learner.snapshot(), self.record.length())
 
     def _logs(self) -> bool:
         return self.learner.step % self.config.log_every == 0

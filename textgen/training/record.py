@@ -59,9 +59,18 @@ class Record:
 
     def start_afresh(self) -> None:
         """Clear what an earlier run left, now that the new run's first checkpoint is in place."""
+        self.best = None
         for leftover in (self.out / BEST, self.out / f"{BEST}.old"):
             shutil.rmtree(leftover, ignore_errors=True)
         self._writing(self.out / METRICS, lambda: self._metrics.truncate(0))
+
+    def length(self) -> int:
+        """How many bytes of metrics there are."""
+        return self._metrics.tell()
+
+    def cut_back(self, length: int) -> None:
+        """Forget the metrics after ``length``: the run went back to where they were so many."""
+        self._writing(self.out / METRICS, lambda: self._metrics.truncate(length))
 
     def log_step(self, step: TrainingStep) -> None:
         line = asdict(step)
@@ -135,7 +144,8 @@ def resume(record: Record, learner: "Learner", folder: Path) -> tuple[int, Valid
         raise CheckpointError(
             "damaged", where=folder, why=f"its state of training does not fit ({error})"
         ) from error
-    record.best = _better_on_disk(record.out, record.best)
+    if learner.step:  # before the first step, what is there is an earlier run's
+        record.best = _better_on_disk(record.out, record.best)
     return metrics_bytes, newest
 
 

@@ -63,6 +63,8 @@ def prepare(settings: Settings, tokens: Tokens, closing: contextlib.ExitStack) -
     kept_bytes, validation = None, None
     if settings.resumed is not None:
         kept_bytes, validation = record.resume(run_record, learner, settings.resumed.folder)
+        if tokens.changed:  # losses on another text are not to be compared with
+            run_record.best = validation = None
     run_record.open(kept_bytes)
     closing.callback(run_record.close)
     return Prepared(settings, tokens, learner, run_record, validation)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from textgen import checkpoint, storage
 from textgen.config import Device, SamplingConfig
+from textgen.errors import UsageError
 from textgen.results import TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
 from textgen.training_run import settings as run_settings
@@ -58,6 +59,8 @@ def train(
         errors=errors,
         tokenizer=None if tokenizer is None else str(tokenizer),
     )
+    if accept_changed_corpus and not resume:
+        raise UsageError("--accept-changed-corpus needs --resume")
     settings = run_settings.settle(folder, source, options, device, threads)
     run_settings.check_folder(folder, resume=resume, overwrite=overwrite)
     with storage.locked(folder), contextlib.ExitStack() as closing:
@@ -80,6 +83,8 @@ def train(
 
 def _lasting(path: str | Path) -> str:
     """A path that a resumed run finds again from wherever it is started; ``-`` is stdin."""
+    if not str(path):
+        raise UsageError("an empty path was given for a text", fix="name a file or a folder")
     return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 

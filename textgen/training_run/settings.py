@@ -36,7 +36,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides a run, whether it begins or goes on. resumed: what it goes on from."""
+    """All that decides a run, whether it begins or goes on.
+
+    given: the names of the options that were asked for. resumed: what it goes on from.
+    """
 
     out: Path
     tokenizer: TokenizerConfig
@@ -45,6 +48,7 @@ class Settings:
     source: Source
     device: Device
     threads: int | None
+    given: frozenset[str] = frozenset()
     resumed: checkpoint.Checkpoint | None = None
     accept_changed_corpus: bool = False
 
@@ -70,6 +74,7 @@ def settle(
         source=source,
         device=device,
         threads=threads,
+        given=frozenset(options),
     )
 
 
@@ -110,16 +115,29 @@ def take_up(asked: Settings, options: dict[str, Any], accept_changed_corpus: boo
     if options.keys() & set(_TOTALS):
         totals = {name: getattr(asked.training, name) for name in _TOTALS}
         training = dataclasses.replace(training, **totals)
+        _check_not_past(training, header)
     return dataclasses.replace(
         asked,
         tokenizer=saved.tokenizer.config,
         model=header.model,
         training=training,
         source=_source(asked.source, header, folder),
-        threads=asked.threads or header.machine["threads"],
+        threads=asked.threads or header.machine.get("threads"),
         resumed=saved,
         accept_changed_corpus=accept_changed_corpus,
     )
+
+
+def _check_not_past(training: TrainingConfig, header: checkpoint.Header) -> None:
+    """New totals are of the whole run, what was done before included."""
+    for name, done in (("steps", header.step), ("budget", header.seconds)):
+        total = getattr(training, name)
+        if total is not None and total < done:
+            raise UsageError(
+                f"{flag(name)} {total:g} is less than the run has had",
+                why=f"it has had {done:g}",
+                fix="give a larger total",
+            )
 
 
 def _check_contradictions(
@@ -150,10 +168,17 @@ def _source(asked: Source, header: checkpoint.Header, folder: Path) -> Source:
         kept = dataclasses.replace(kept, corpora=tuple(kept.corpora))
     except (KeyError, TypeError) as error:
         raise CheckpointError("damaged", where=folder, why="it names no corpus") from error
-    if not asked.corpora:
-        if "-" in kept.corpora:
+    if asked.corpora:
+        return dataclasses.replace(asked, valid=asked.valid or kept.valid)
+    for name in ("valid", "encoding", "errors"):
+        value = getattr(asked, name)
+        if value not in (getattr(Source(), name), getattr(kept, name)):
             raise UsageError(
-                "the corpus was read from stdin", where=folder, fix="give the text again"
+                f"{flag(name)} {value} contradicts the run to be resumed",
+                where=folder,
+                why=f"it was begun with {getattr(kept, name)}",
+                fix="leave the option out, or give the text again too",
             )
-        return kept
-    return dataclasses.replace(asked, valid=asked.valid or kept.valid)
+    if any(path == "-" or Path(path).is_fifo() for path in kept.corpora):
+        raise UsageError("the corpus came through a pipe", where=folder, fix="give the text again")
+    return kept

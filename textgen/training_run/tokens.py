@@ -4,22 +4,26 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from textgen.config import TokenizerConfig
+from textgen.config import TokenizerConfig, flag, option_names
 from textgen.corpus import Corpus
 from textgen.corpus.bundled import bundled_corpus
 from textgen.encoding import EncodedCorpus, encode_corpus, is_encoded, load_encoded
 from textgen.errors import DataError, UsageError
 from textgen.tokenizers import learn_tokenizer, load_tokenizer_from
 from textgen.tokenizers.base import Tokenizer
-from textgen.training_run.settings import Settings
+from textgen.training_run.settings import Settings, Source
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A corpus in its two parts, each with at least one token."""
+    """A corpus in its two parts, each with at least one token.
+
+    changed: whether it is another text than the run to be resumed was reading.
+    """
 
     encoded: EncodedCorpus
     tokenizer: Tokenizer
+    changed: bool = False
 
 
 def read_tokens(settings: Settings) -> Tokens:
@@ -52,8 +56,15 @@ def read_tokens(settings: Settings) -> Tokens:
                 why="needed at least one token in each part",
                 fix="give more text",
             )
-    _check_same_corpus(settings, encoded, tokenizer)
-    return Tokens(encoded, tokenizer)
+    train = encoded.header.train
+    if train.unknown + train.sentences == train.tokens and train.unknown:
+        raise DataError(
+            "no token is known",
+            where=paths[0],
+            why=f"all {train.unknown:,} are <UNK>",
+            fix="lower --min-count or raise --vocab-size",
+        )
+    return Tokens(encoded, tokenizer, _is_changed(settings, encoded, tokenizer))
 
 
 def _known_tokenizer(settings: Settings) -> Tokenizer | None:
@@ -67,22 +78,28 @@ def _known_tokenizer(settings: Settings) -> Tokenizer | None:
 
 def _check_same_tokens(settings: Settings, tokenizer: Tokenizer, folder: Path) -> None:
     """Ids that are already made cannot be made otherwise."""
-    if settings.tokenizer not in (TokenizerConfig(), tokenizer.config):
+    changed = [
+        name
+        for name in sorted(settings.given & option_names(TokenizerConfig))
+        if getattr(settings.tokenizer, name) != getattr(tokenizer.config, name)
+    ]
+    source, nothing = settings.source, Source()
+    names = ("valid", "tokenizer", "encoding", "errors")
+    changed += [name for name in names if getattr(source, name) != getattr(nothing, name)]
+    changed += sorted(settings.given & {"valid_fraction"})
+    if changed and settings.resumed is None:
         raise UsageError(
-            "the tokens' options cannot be changed",
+            f"{flag(changed[0])} needs the corpus as text",
             where=folder,
-            why="the corpus is already tokenized",
-            fix="leave them out, or give the text",
+            why="it is tokenized already",
+            fix="leave the option out, or give the text",
         )
-    if settings.source.valid is not None or settings.source.tokenizer is not None:
-        option = "--valid" if settings.source.valid is not None else "--tokenizer"
-        raise UsageError(f"{option} needs the corpus as text", where=folder)
 
 
-def _check_same_corpus(settings: Settings, encoded: EncodedCorpus, tokenizer: Tokenizer) -> None:
-    """A resumed run must read on in the text it was reading."""
+def _is_changed(settings: Settings, encoded: EncodedCorpus, tokenizer: Tokenizer) -> bool:
+    """A resumed run reads on in the text it was reading, or in another that was accepted."""
     if settings.resumed is None:
-        return
+        return False
     if tokenizer.fingerprint != settings.resumed.tokenizer.fingerprint:
         raise DataError("the tokenizer has changed since the run was begun", where=settings.out)
     kept, found = settings.resumed.header.corpus, dataclasses.asdict(encoded.header)
@@ -93,3 +110,4 @@ def _check_same_corpus(settings: Settings, encoded: EncodedCorpus, tokenizer: To
             where=settings.out,
             fix="give the text it was begun with, or add --accept-changed-corpus",
         )
+    return not same
