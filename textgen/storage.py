@@ -6,6 +6,7 @@ other file and of itself; nothing in a folder is used before all of that has bee
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -69,10 +70,9 @@ def _put_in_place(begun: Path, target: Path, previous: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> ResourceError:
     """The ResourceError for a write to ``path`` that the system refused."""
-    reason = error.strerror or str(error)
-    return ResourceError(
-        "cannot write", where=path, why=reason, fix="free space or choose another folder"
-    )
+    full = error.errno in (None, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+    fix = "free space, or choose another folder" if full else "choose another folder"
+    return ResourceError("cannot write", where=path, why=error.strerror or str(error), fix=fix)
 
 
 def whole(target: Path) -> Path | None:

@@ -58,7 +58,7 @@ def test_tsv_of_tokens_is_lm_zoo_s_table(run: Any, library: Any) -> None:
         "2\t1\tb\t2.0",
         "2\t2\t<EOS>\t2.0",
     ]
-    assert "5 tokens" in ended.lines[-1]
+    assert "5 tokens" in ended.err
 
 
 @pytest.mark.parametrize(("base", "name"), [("e", "ln p"), ("2", "log2 p"), ("10", "log10 p")])

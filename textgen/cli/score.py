@@ -98,13 +98,14 @@ def score(
     from textgen.presentation import console
 
     model = LanguageModel.load(checkpoint, device=device, threads=threads, precision=precision)
-    for message in model.notes:
-        console.note(message)
     unit = model.tokenizer.config.unit
     typed = [typed_text("--text", each) for each in text or ()]
     texts = typed or sentences(file or "-", unit=unit, encoding=encoding, errors=errors)
     scores = model.scores(texts, context=context, tokens=level == "token")
     _write(scores, output, log_base, tokens=level == "token", compare=len(text or ()) == 2)
+    # Last, because an error in the text is to be the only line.
+    for message in model.notes:
+        console.note(message)
 
 
 def _write(

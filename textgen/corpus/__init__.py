@@ -104,7 +104,9 @@ class Corpus:
 
     def _hold_out_tail(self, fraction: float) -> None:
         if self.characters == 0:
-            raise DataError("empty", where=", ".join(self.sources), why="there is no text in it")
+            raise DataError(
+                "empty", where=", ".join(self.sources), fix="give a file with text in it"
+            )
         # Counted exactly: 0.1 is a tenth, not the binary fraction next to it.
         held_out = int(self.characters * Fraction(str(fraction)))
         # So short a text that a tenth of it is nothing is validated on its last <EOS>.
@@ -118,7 +120,7 @@ class Corpus:
             (self.valid_characters, self.sources[train_sources:]),
         ):
             if part == 0:
-                raise DataError("empty", where=", ".join(names), why="there is no text in it")
+                raise DataError("empty", where=", ".join(names), fix="give a file with text in it")
 
     def _next_sentence(self, earliest: int) -> int:
         """The first start of a sentence from ``earliest`` on; ``earliest`` where none follows."""

@@ -156,7 +156,7 @@ def _refuse_what_is_no_text(name: str, head: bytes, reading: Reading) -> None:
         )
     kind = recognition.binary(head)
     if kind is not None:
-        raise DataError("not text", where=name, why=f"it is {kind}")
+        raise DataError("not text", where=name, why=f"it is {kind}", fix="give plain text")
 
 
 def _invalid(name: str, encoding: str, offset: int, reason: str) -> DataError:

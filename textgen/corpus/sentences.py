@@ -24,7 +24,7 @@ def sentences(
             found = True
             yield sentence
     if not found:
-        raise DataError("empty", where=path)
+        raise DataError("empty", where=path, fix="give a text")
 
 
 def _split(blocks: Iterator[str], unit: Unit) -> Iterator[str]:

@@ -143,7 +143,7 @@ def _single(path: Path, *, once: bool) -> Source:
         weakref.finalize(stream, stream.close)
         return _from_stream(str(path), stream, once=once)
     except FileNotFoundError as error:
-        raise ResourceError("no such file", where=path) from error
+        raise ResourceError("no such file", where=path, fix="check the path") from error
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError as error:  # a NUL in the path
@@ -175,7 +175,12 @@ def _in_folder(folder: Path, notes: list[str]) -> list[Source]:
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         notes.append(f"left out of {folder}, not text: {', '.join(skipped[:3])}{more}")
     if not sources:
-        raise ResourceError("no text in this folder", where=folder)
+        raise ResourceError(
+            "no text in this folder",
+            where=folder,
+            why="hidden and binary files do not count",
+            fix="name a file or another folder",
+        )
     return sources
 
 

@@ -93,7 +93,10 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
         )
     if overwrite and not empty and not record.is_run(out):
         raise UsageError(
-            "will not overwrite", where=out, why="it holds something other than a textgen run"
+            "will not overwrite",
+            where=out,
+            why="it holds something other than a textgen run",
+            fix="choose another --out",
         )
     if resume and storage.whole(out / checkpoint.LAST) is None:
         raise ResourceError(

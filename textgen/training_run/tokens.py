@@ -101,7 +101,11 @@ def _is_changed(settings: Settings, encoded: EncodedCorpus, tokenizer: Tokenizer
     if settings.resumed is None:
         return False
     if tokenizer.fingerprint != settings.resumed.tokenizer.fingerprint:
-        raise DataError("the tokenizer has changed since the run was begun", where=settings.out)
+        raise DataError(
+            "the tokenizer has changed since the run was begun",
+            where=settings.out,
+            fix="give the corpus it was begun with",
+        )
     kept, found = settings.resumed.header.corpus, dataclasses.asdict(encoded.header)
     same = all(kept.get(name) == found[name] for name in ("fingerprint", "boundary", "train"))
     if not same and not settings.accept_changed_corpus:
