@@ -38,6 +38,7 @@ check: lint typecheck layers test
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/tokenizing.py
 
 # Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit.
 corpus: $(INSTALLED)
