@@ -18,8 +18,8 @@ demo: $(INSTALLED)
 	$(BIN)/textgen train --out $(DEMO) --budget 60s --overwrite
 	@$(BIN)/python corpora/build.py --bits
 	$(BIN)/textgen sample $(DEMO) --length 600 --temperature 0.6
-	$(BIN)/textgen score $(DEMO) --text "The geese that the proud baker fears are always late." \
-	  --text "The geese that the proud baker fears is always late."
+	$(BIN)/textgen score $(DEMO) --text "“Where is the gong?” asked Ida." \
+	  --text "“Where is the gong? asked Ida.”"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
