@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -249,3 +250,24 @@ def test_it_works_without_home_locale_or_terminal(trained: Path) -> None:
     environment = {"LANG": "C", "LC_ALL": "C", "HOME": "", "TERM": "dumb", "COLUMNS": "40"}
     finished = textgen("score", trained, "--text", "The café owner sees", **environment)
     assert "café" in finished.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_resume_goes_on(
+    corpus: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "run"
+    command = [TEXTGEN, "train", corpus, "--out", out, "--steps", "1000000", *SMALL]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    while "step" not in running.stderr.readline():
+        assert running.poll() is None
+    running.send_signal(number)
+    shown, said = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert "--resume" in shown + said
+    done = json.loads((out / "last" / "config.json").read_text())["progress"]["step"]
+    total = ("--steps", str(done + 5))
+    finished = textgen("train", "--out", out, "--resume", *total, "--format", "json")
+    assert json.loads(finished.stdout)["steps"] == done + 5
