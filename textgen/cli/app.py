@@ -149,8 +149,8 @@ def _run(arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code; whatever happens, there is no traceback."""
     # torch's threads wait for each other by spinning. Where another program has one of the
-    # cores they spin in vain: training went at 300 tokens a second instead of 20,000. A short
-    # spin costs nothing on a quiet machine. It is read when torch is loaded.
+    # cores they spin in vain, and training can become many times slower. A short spin costs
+    # little on a quiet machine. It is read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
