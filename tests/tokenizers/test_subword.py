@@ -26,15 +26,19 @@ def learned(text: str = TEXT, **options: object) -> Tokenizer:
 
 
 TOKENIZERS = {unit: learned(unit=unit) for unit in UNITS}
+BPE = {unit: learned(unit=unit, subword_model="bpe") for unit in UNITS}
+both_models = st.sampled_from([TOKENIZERS, BPE])
 
 
 def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
     return [tokenizer.token(id) for id in tokenizer.encode(text).tolist()]
 
 
-@given(st.one_of(any_text, hard_text), st.sampled_from(UNITS))
-def test_decoding_gives_back_every_text(text: str, unit: Unit) -> None:
-    tokenizer = TOKENIZERS[unit]
+@given(st.one_of(any_text, hard_text), st.sampled_from(UNITS), both_models)
+def test_decoding_gives_back_every_text(
+    text: str, unit: Unit, models: dict[Unit, Tokenizer]
+) -> None:
+    tokenizer = models[unit]
     ids = tokenizer.encode(text).tolist()
     assert UNK not in ids
     assert tokenizer.decode(ids) == text
@@ -130,6 +134,20 @@ def test_a_space_at_the_end_of_a_prompt_belongs_to_the_next_piece() -> None:
     assert start.first is not None
     assert start.first[whole[len(start.ids)]]
     assert "the " + "".join(map(start.decoder.feed, whole[len(start.ids) :])) == "the widest"
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZERS["line"], BPE["line"]])
+def test_a_long_line_has_the_ids_of_its_words(tokenizer: Tokenizer) -> None:
+    words = " lower slower newest".replace(" ", "\0 ").split("\0")[1:] * 200  # 4,200 characters
+    expected = list(chain.from_iterable(tokenizer.encode(word).tolist() for word in words))
+    assert tokenizer.encode("".join(words)).tolist() == expected
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZERS["line"], BPE["line"]])
+def test_ids_do_not_depend_on_the_lines_before(tokenizer: Tokenizer) -> None:
+    lines = [*TEXT.splitlines(keepends=True), "▁ lower\n", "slow " * 300 + "\n"] * 100
+    expected = list(chain.from_iterable(tokenizer.encode(line).tolist() for line in lines))
+    assert tokenizer.encode("".join(lines)).tolist() == expected
 
 
 def test_an_endless_word_is_cut_and_comes_back() -> None:

@@ -13,51 +13,39 @@ _MOST_CHUNKS = 2**18
 _LONGEST_CHUNK = 64
 
 
-class ChunkMemory(dict[str, bytes]):
+class ChunkMemory:
     """A chunk's ids, worked out when it is first met and remembered while there is room.
 
     They are kept as the bytes of uint32, because joining bytes beats every loop over numbers.
     work_out: the ids of each of some chunks. fixed: the chunks that are no text, as a newline.
-    together: it is faster to work out many chunks at once than one by one.
     """
 
-    def __init__(
-        self, work_out: WorkOut, fixed: Mapping[str, Iterable[int]], *, together: bool = False
-    ) -> None:
+    def __init__(self, work_out: WorkOut, fixed: Mapping[str, Iterable[int]]) -> None:
         self._work_out = work_out
-        self._together = together
         self._fixed = {chunk: _bytes(ids) for chunk, ids in fixed.items()}
-        self._much_is_new = True
-        super().__init__(self._fixed)
-
-    def __missing__(self, chunk: str) -> bytes:
-        (ids,) = map(_bytes, self._work_out([chunk]))
-        if len(chunk) <= _LONGEST_CHUNK:
-            self._make_room()
-            self[chunk] = ids
-        return ids
+        self._known = dict(self._fixed)
 
     def ids(self, lists: Iterable[list[str]]) -> Ids:
         """The ids of all the chunks in these lists."""
         parts = []
         for chunks in lists:
-            known = len(self)
-            if self._together and self._much_is_new:
-                self._meet(chunks)
-            parts.append(b"".join(map(self.__getitem__, chunks)))
-            self._much_is_new = len(self) - known > len(chunks) // 50
+            found = list(map(self._known.get, chunks))
+            if None in found:
+                new = self._meet([c for c, ids in zip(chunks, found, strict=True) if ids is None])
+                found = [
+                    new[c] if ids is None else ids for c, ids in zip(chunks, found, strict=True)
+                ]
+            parts.append(b"".join(found))  # type: ignore[arg-type]
         return np.frombuffer(b"".join(parts), dtype=np.uint32)
 
-    def _meet(self, chunks: list[str]) -> None:
-        """Work out all that is new together."""
-        self._make_room()
-        new = [chunk for chunk in set(chunks) if chunk not in self and len(chunk) <= _LONGEST_CHUNK]
-        self.update(zip(new, map(_bytes, self._work_out(new)), strict=True))
-
-    def _make_room(self) -> None:
-        if len(self) >= _MOST_CHUNKS:
-            self.clear()
-            self.update(self._fixed)
+    def _meet(self, chunks: list[str]) -> dict[str, bytes]:
+        """Work out the ids of all that is new together, and remember what is short."""
+        distinct = list(dict.fromkeys(chunks))
+        new = dict(zip(distinct, map(_bytes, self._work_out(distinct)), strict=True))
+        if len(self._known) >= _MOST_CHUNKS:
+            self._known = dict(self._fixed)
+        self._known.update((c, ids) for c, ids in new.items() if len(c) <= _LONGEST_CHUNK)
+        return new
 
 
 def _bytes(ids: Iterable[int]) -> bytes:

@@ -19,7 +19,7 @@ tokens exactly where neither has a joiner mark ``￭`` on that side (as in OpenN
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -93,34 +93,35 @@ def _parts(chunk: str) -> list[str]:
     return [chunk[at : at + LONGEST_CHUNK] for at in range(0, len(chunk), LONGEST_CHUNK)]
 
 
-def _marked(chunk: str, literal: str | None) -> Iterator[str]:
+def _marked(chunk: str, literal: str | None) -> list[str]:
     """The tokens of a chunk, each symbol with the marks that say where no space is."""
-    matches = _pattern(chunk.isascii(), literal).finditer(chunk)
-    found = [(match.lastgroup, match[0]) for match in matches]
-    kinds = [kind for kind, _ in found]
-    before, after = [None, *kinds[:-1]], [*kinds[1:], None]
-    for (kind, text), previous, following in zip(found, before, after, strict=True):
-        if kind == "symbol":
-            core = _ESCAPED_JOINER if text == JOINER else text
-            left = JOINER if previous else ""
-            right = JOINER if following and following != "symbol" else ""
-            yield left + core + right
+    # (word, symbol) each, one of them empty; both where it is what ``--unk-literal`` names
+    parts = _pattern(chunk.isascii(), literal).findall(chunk)
+    tokens: list[str] = []
+    before_is_symbol = True  # or there is nothing before
+    for (word, symbol), following in zip(parts, [*parts[1:], None], strict=True):
+        if symbol:
+            core = _ESCAPED_JOINER if symbol == JOINER else symbol
+            left = JOINER if tokens else ""
+            right = JOINER if following and not following[1] else ""
+            tokens.append(left + core + right)
         else:
-            if previous and previous != "symbol":
-                yield JOINER
-            yield UNKNOWN if kind == "unknown" else text
+            if not before_is_symbol:
+                tokens.append(JOINER)
+            tokens.append(word or UNKNOWN)
+        before_is_symbol = bool(symbol)
+    return tokens
 
 
 @cache
 def _pattern(ascii_only: bool, literal: str | None) -> re.Pattern[str]:
     letter = "[0-9A-Za-z]" if ascii_only else rf"(?:[^\W_]|[{_combining_marks()}])"
-    word = rf"(?P<word>{letter}+(?:[{_APOSTROPHES}]{letter}+)*)"
-    kinds = [word, r"(?P<symbol>.)"]
+    unknown = "(?!)"  # which matches nowhere
     if literal is not None:
         ends_in_word = re.search(letter + r"\Z", literal)
-        boundary = f"(?!{letter})" if ends_in_word else ""
-        kinds.insert(0, f"(?P<unknown>{re.escape(literal)}{boundary})")
-    return re.compile("|".join(kinds), re.DOTALL)
+        unknown = re.escape(literal) + (f"(?!{letter})" if ends_in_word else "")
+    word = rf"{letter}+(?:[{_APOSTROPHES}]{letter}+)*"
+    return re.compile(f"{unknown}|({word})|(.)", re.DOTALL)
 
 
 @cache

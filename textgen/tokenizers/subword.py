@@ -1,15 +1,19 @@
 """Subwords: pieces of words that sentencepiece finds, and bytes for what has no piece.
 
-A text is cut before each run of spaces and around each newline, and sentencepiece encodes each
-of these chunks on its own; no piece of it reaches over such a place, so the ids are those of
-the whole line, and a chunk met before need not be encoded again. What sentencepiece would
-confuse or drop (a literal ``▁``, control characters) is never a piece and goes as bytes.
-Nothing is normalised, so ``decode(encode(text)) == text`` for every text without lone surrogates.
+sentencepiece is given line after line, one of more than 1024 characters in parts that start with
+a space: over a longer text the sums of its scores would round, and ids would depend on what came
+before. No piece reaches into a run of spaces from before it, so BPE, whose merges are slow, is
+asked once for each such chunk, and remembers; unigram finds faster than one can remember.
+
+What sentencepiece would confuse or drop (a literal ``▁``, control characters) is never a piece and
+goes as bytes. Nothing is normalised, so ``decode(encode(text)) == text`` for every text without
+lone surrogates.
 """
 
 import codecs
 import hashlib
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -35,7 +39,8 @@ from textgen.tokenizers.memory import ChunkMemory
 FILE = "subword.model"
 _LARGEST_MODEL = 2**28
 _LONGEST_CHUNK = 1024
-_BLOCK_CHARACTERS = 2**16  # what is split in one go, so that it stays in the processor's cache
+_PIECE = re.compile(f".{{1,{_LONGEST_CHUNK}}}(?= |\\Z)|.{{1,{_LONGEST_CHUNK}}}", re.DOTALL)
+_BLOCK_CHARACTERS = 2**15  # what is split in one go, so that it stays in the processor's cache
 _SEPARATORS = "\0\1\2\3\4\5\6\7\udc00"  # the last is in no text that is UTF-8
 
 
@@ -62,12 +67,12 @@ class SubwordTokenizer(Tokenizer):
         literal = () if config.unk_literal is None else (config.unk_literal,)
         self._apart = (*literal, sentencepieces.SPACE)  # what sentencepiece is not shown
         self._parts = re.compile(f"({'|'.join(map(re.escape, self._apart))})")
-        fixed = {
+        self._ends = {
             "": [],
             "\n": _byte_ids("\n"),
             **({self.terminator: [EOS]} if self.terminator else {}),
         }
-        self._memory = ChunkMemory(self._work_out, fixed, together=True)
+        self._memory = ChunkMemory(self._work_out, self._ends)
 
     @classmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "SubwordTokenizer":
@@ -100,11 +105,21 @@ class SubwordTokenizer(Tokenizer):
     def encode(self, text: str) -> Ids:
         if not text.isascii() and not is_text(text):
             text = text.encode("utf-8", "replace").decode()  # lone surrogates
-        return self._memory.ids(self._chunks(text))
+        if self.config.subword_model == "bpe":
+            return self._memory.ids(self._chunks(text))
+        ids = array("I")
+        for chunks in self._chunks(text):
+            lines, ends = chunks[::2], chunks[1::2]
+            for of_line, end in zip(self._work_out(lines), [*ends, ""], strict=False):
+                ids.fromlist(of_line)
+                ids.fromlist(self._ends[end])
+        return np.frombuffer(ids, dtype=np.uint32)
 
     def _chunks(self, text: str) -> Iterator[list[str]]:
+        """Lines and what ends them by turns; for BPE, each line cut before its words too."""
         mark = next(mark for mark in _SEPARATORS if mark not in text)
-        text = text.replace(" ", mark + " ").replace(" " + mark, " ")
+        if self.config.subword_model == "bpe":
+            text = text.replace(" ", mark + " ").replace(" " + mark, " ")
         newline = mark + "\n" + mark
         if self.config.unit == "paragraph":
             end = mark + "\n\n" + mark
@@ -112,7 +127,7 @@ class SubwordTokenizer(Tokenizer):
         else:
             text = text.replace("\n", newline)
         start = 0
-        while (place := text.find(mark, start + _BLOCK_CHARACTERS)) >= 0:
+        while (place := text.find("\n" + mark, start + _BLOCK_CHARACTERS) + 1) > 0:
             yield text[start:place].split(mark)
             start = place + 1
         yield text[start:].split(mark)
@@ -126,8 +141,8 @@ class SubwordTokenizer(Tokenizer):
 
     def _ids_of_parts(self, chunk: str) -> list[int]:
         ids: list[int] = []
-        for start in range(0, len(chunk), _LONGEST_CHUNK):
-            for part in self._parts.split(chunk[start : start + _LONGEST_CHUNK]):
+        for piece in _PIECE.findall(chunk):
+            for part in self._parts.split(piece):
                 if part == self.config.unk_literal:
                     ids.append(UNK)
                 elif part == sentencepieces.SPACE:
