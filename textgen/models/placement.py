@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cache
 
 import torch
 
@@ -54,6 +55,8 @@ def choose_precision(requested: Precision, device: torch.device, config: ModelCo
     """
     if requested == "fp16" and device.type != "cuda":
         raise UsageError("--precision fp16 needs a CUDA device", fix="use bf16, float32 or auto")
+    if requested == "bf16" and device.type == "cpu" and not cpu_learns_in_bf16():
+        raise UsageError("--precision bf16 needs a processor that has it", fix="use auto")
     if requested != "auto":
         return requested
     if device.type == "cuda":
@@ -66,6 +69,18 @@ def choose_precision(requested: Precision, device: torch.device, config: ModelCo
 def _cpu_has_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@cache
+def cpu_learns_in_bf16() -> bool:
+    """Whether an LSTM can be trained in bf16 here at all; oneDNN has it from AVX-512 on."""
+    layer = torch.nn.LSTM(2, 2)
+    try:
+        with autocast(torch.device("cpu"), "bf16"):
+            layer(torch.zeros(1, 1, 2))
+    except RuntimeError:
+        return False
+    return True
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
