@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
-    from textgen.training_run import train
+    from textgen.training_run import plan, train
 
 __version__ = "0.1.0"
-__all__ = ["LanguageModel", "__version__", "train"]
+__all__ = ["LanguageModel", "__version__", "plan", "train"]
 
-_HOMES = {"LanguageModel": "textgen.language_model", "train": "textgen.training_run"}
+_HOMES = {
+    "LanguageModel": "textgen.language_model",
+    "plan": "textgen.training_run",
+    "train": "textgen.training_run",
+}
 
 
 def __getattr__(name: str) -> Any:

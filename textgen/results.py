@@ -89,6 +89,38 @@ class TrainingStart:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class PlannedOption:
+    """One of a run's options. reason: why it has this value."""
+
+    name: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will be. state_bytes: weights, gradients and the optimizer's moments.
+
+    window_bytes: roughly what one update holds besides. tokens, seconds: of the whole run;
+    tokens_per_second was measured on this machine.
+    """
+
+    options: tuple[PlannedOption, ...]
+    parameters: int
+    state_bytes: int
+    window_bytes: int
+    tokens_per_second: float
+    tokens: float
+    seconds: float
+    epochs: float
+    vocabulary_size: int
+    train_tokens: int
+    device: str
+    precision: str
+    threads: int
+
+
 TrainingEvent = TrainingStart | TrainingStep | Validation | TrainingSample | CheckpointSaved
 
 

@@ -15,7 +15,7 @@ from textgen.cli.options import (
     ValidOption,
 )
 from textgen.cli.signals import StopRequest, exit_code, listening
-from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, parse_duration
+from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, flag, parse_duration
 from textgen.errors import UsageError
 
 Format = Literal["text", "json"]
@@ -29,13 +29,24 @@ EXAMPLES = """
     textgen train books/ --out checkpoints/b --budget 2h --hidden-size 512,512
     Go on where it stopped, for three hours altogether:
     textgen train --out checkpoints/b --resume --budget 3h
+    See first what would be trained, and why:
+    textgen train books/ --budget 2h --plan
     Train on words instead of characters:
     textgen train books/ --out checkpoints/words --level word --epochs 10
 """
 
 
 OutOption = Annotated[
-    str, typer.Option("--out", metavar="DIR", help="The folder to keep the model in.")
+    str | None,
+    typer.Option(
+        "--out", metavar="DIR", help="The folder to keep the model in.", show_default="required"
+    ),
+]
+PlanOption = Annotated[
+    bool,
+    typer.Option(
+        "--plan", help="Tell what would be trained, how large, how fast and why, and stop there."
+    ),
 ]
 ResumeOption = Annotated[
     bool,
@@ -77,7 +88,8 @@ SampleEveryOption = Annotated[
 def train(
     *,
     corpus: Corpora = None,
-    out: OutOption,
+    out: OutOption = None,
+    plan: PlanOption = False,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     accept_changed_corpus: ChangedCorpusOption = False,
@@ -106,22 +118,52 @@ def train(
             why="one keeps the run in --out, the other replaces it",
             fix="keep one",
         )
-    seconds = _seconds_between_samples(sample_every)
     arguments: dict[str, Any] = {
-        "out": out,
-        "resume": resume,
-        "overwrite": overwrite,
-        "accept_changed_corpus": accept_changed_corpus,
         "tokenizer": tokenizer,
         "valid": valid,
         "device": device,
         "threads": threads,
         "encoding": encoding,
         "errors": errors,
-        "sample_every": seconds,
         **given,
     }
+    if plan:
+        _refuse_with_plan(resume=resume, overwrite=overwrite)
+        _plan(corpus or [], arguments, output)
+        return
+    if out is None:
+        raise UsageError("--out is needed", fix="name the folder to keep the model in")
+    arguments |= {
+        "out": out,
+        "resume": resume,
+        "overwrite": overwrite,
+        "accept_changed_corpus": accept_changed_corpus,
+        "sample_every": _seconds_between_samples(sample_every),
+    }
     _run(corpus or [], arguments, output)
+
+
+def _refuse_with_plan(**others: bool) -> None:
+    for name, value in others.items():
+        if value:
+            raise UsageError(
+                f"--plan and {flag(name)} cannot both be given",
+                why="a plan is of a run that begins",
+                fix="keep one",
+            )
+
+
+def _plan(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
+    from textgen import plan as library_plan
+    from textgen.presentation import console, plans, records
+
+    if not corpora:
+        console.note("no corpus given: planning for the bundled stories")
+    found = library_plan(*corpora, **arguments)
+    if output == "json":
+        records.emit_record(plans.plan_record(found))
+    else:
+        console.show(plans.plan_tables(found))
 
 
 def _seconds_between_samples(typed: str | None) -> float | None:

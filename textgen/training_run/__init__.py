@@ -1,5 +1,5 @@
 """One run of training from its command to its folder."""
 
-from textgen.training_run.run import train
+from textgen.training_run.run import plan, train
 
-__all__ = ["train"]
+__all__ = ["plan", "train"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +18,9 @@ from textgen.tokenizers.base import Tokenizer
 from textgen.training import record
 from textgen.training.learner import Learner
 from textgen.training.record import Record
+from textgen.training_run.planning import settle_open
 from textgen.training_run.settings import Settings
 from textgen.training_run.tokens import Tokens
-
-_WEIGHT_COPIES = 4  # the weight, its gradient and the optimizer's two moments
-_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,8 @@ def prepare(settings: Settings, tokens: Tokens, closing: contextlib.ExitStack) -
 
     closing: takes what must be closed when the run is over.
     """
+    if settings.resumed is None:
+        settings, _ = settle_open(settings, tokens)
     threads = use_threads(settings.threads)
     device = choose_device(settings.device)
     encoded, tokenizer = tokens.encoded, tokens.tokenizer
@@ -71,32 +70,16 @@ def prepare(settings: Settings, tokens: Tokens, closing: contextlib.ExitStack) -
 
 
 def _model(settings: Settings, tokenizer: Tokenizer) -> Model:
-    """The model to go on with, or a new one; refused where memory could not hold it."""
+    """The model to go on with, or a new one; refused where the disk could not hold it."""
     if settings.resumed is not None:
         return settings.resumed.model
     shape = settings.model.resolved(tokenizer.vocabulary_size)
-    parameters = count_parameters(shape)
-    needed, there = _WEIGHT_COPIES * _FLOAT_BYTES * parameters, _memory_bytes()
-    if there is not None and needed > there:
-        raise UsageError(
-            f"--hidden-size {','.join(map(str, shape.hidden_size))} is too large",
-            why=f"training {parameters:,} parameters needs {needed:,} bytes of {there:,}",
-            fix="lower --hidden-size or --embedding-size",
-        )
-    record.check_space(settings.out, parameters)
+    record.check_space(settings.out, count_parameters(shape))
     model = build(shape)
     generator = torch.Generator()
     generator.manual_seed(settings.training.seed)
     model.initialize(generator)
     return model
-
-
-def _memory_bytes() -> int | None:
-    """The machine's memory, where the system tells."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _precision(settings: Settings, device: torch.device, shape: ModelConfig) -> Precision:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from textgen import checkpoint, storage
 from textgen.config import Device, SamplingConfig
 from textgen.errors import UsageError
-from textgen.results import TrainingEvent, TrainingResult, TrainingStart
+from textgen.results import Plan, TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
 from textgen.training_run import settings as run_settings
 from textgen.training_run.settings import Source
@@ -52,13 +52,7 @@ def train(
     Raises TextgenError; ``textgen.errors`` says which.
     """
     folder = Path(out)
-    source = Source(
-        corpora=tuple(map(_lasting, corpora)),
-        valid=None if valid is None else _lasting(valid),
-        encoding=encoding,
-        errors=errors,
-        tokenizer=None if tokenizer is None else str(tokenizer),
-    )
+    source = _source(corpora, valid, encoding, errors, tokenizer)
     if accept_changed_corpus and not resume:
         raise UsageError("--accept-changed-corpus needs --resume")
     settings = run_settings.settle(folder, source, options, device, threads)
@@ -79,6 +73,44 @@ def train(
         for event in loop.run():
             on_event(event)
         return _result(loop, start)
+
+
+def plan(
+    *corpora: str | Path,
+    tokenizer: str | Path | None = None,
+    valid: str | Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    **options: Any,
+) -> Plan:
+    """What ``train`` would do with the same arguments, and why; it writes nothing.
+
+    The speed is measured, which takes some seconds. Raises TextgenError as ``train`` does.
+    """
+    source = _source(corpora, valid, encoding, errors, tokenizer)
+    settings = run_settings.settle(Path(), source, options, device, threads)
+    tokens = read_tokens(settings)
+    from textgen.training_run import planning
+
+    return planning.plan(settings, tokens)
+
+
+def _source(
+    corpora: tuple[str | Path, ...],
+    valid: str | Path | None,
+    encoding: str,
+    errors: str,
+    tokenizer: str | Path | None,
+) -> Source:
+    return Source(
+        corpora=tuple(map(_lasting, corpora)),
+        valid=None if valid is None else _lasting(valid),
+        encoding=encoding,
+        errors=errors,
+        tokenizer=None if tokenizer is None else str(tokenizer),
+    )
 
 
 def _lasting(path: str | Path) -> str:

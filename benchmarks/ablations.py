@@ -1,0 +1,278 @@
+"""What each setting and technique is worth in the same time: a table that grows row by row.
+
+    python benchmarks/ablations.py --study characters-90s [SETTING ...] [--seeds N]
+    python benchmarks/ablations.py --table
+
+A study has a base, trained for so many steps; 5,000 are 90 seconds of two cores. A setting whose
+steps are slower gets fewer of them: how much slower, both being run by turns, is measured first.
+So the table says what one gets for the same time, whatever else the machine is doing meanwhile.
+A row that is in ``results/ablations.json`` is not run again; ``--table`` writes ablations.md.
+The corpora are in the folder that TEXTGEN_CORPORA names.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import techniques as t
+import torch
+
+from textgen.batching import Streams
+from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig
+from textgen.corpus import Corpus
+from textgen.encoding import EncodedCorpus, encode_corpus
+from textgen.models.recurrent import LSTMModel
+from textgen.tokenizers import learn_tokenizer
+from textgen.training.evaluation import validate
+from textgen.training.schedule import Schedule
+
+RESULTS = Path(__file__).resolve().parent / "results"
+KEPT = RESULTS / "ablations.json"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Options of ModelConfig and TrainingConfig, and techniques on top."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    techniques: Callable[[], tuple[t.Technique, ...]] = tuple
+    model: type[LSTMModel] = LSTMModel
+    schedule: Callable[[float], float] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    corpus: str
+    tokenizer: TokenizerConfig
+    steps: int
+    base: Mapping[str, Any]
+    settings: Mapping[str, Setting]
+
+
+def varied(name: str, *values: Any) -> dict[str, Setting]:
+    return {f"{name} {value}": Setting({name: value}) for value in values}
+
+
+def cosine(progress: float) -> float:
+    return 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
+
+
+def plateau(progress: float) -> float:
+    """Constant, then down over the last 40 % as 1 - sqrt (Haegele et al. 2024)."""
+    return 1.0 if progress < 0.6 else 1 - ((progress - 0.6) / 0.4) ** 0.5
+
+
+CHARACTERS = TokenizerConfig(level="char")
+COMMON = (
+    varied("learning_rate", 2.5e-3, 3.5e-3, 7e-3, 1e-2)
+    | varied("weight_decay", 0.0, 0.03, 0.05, 0.2, 0.3)
+    | varied("dropout", 0.0, 0.05, 0.15, 0.2, 0.3, 0.4, 0.5)
+    | varied("embedding_size", 64, 256)
+    | varied("batch_size", 8, 12, 24, 32)
+    | varied("sequence_length", 32, 48, 96, 128)
+    | varied("clip", 0.25, 4.0)
+    | varied("run_windows", 4, 128)
+    | varied("unknown_rate", 0.0)
+    | varied("hidden_size", (192,), (256,), (384,), (640,), (768,), (1024,), (512, 512))
+    | {
+        "betas 0.9 0.95": Setting({"betas": (0.9, 0.95)}),
+        "betas 0.9 0.999": Setting({"betas": (0.9, 0.999)}),
+        "betas 0.95 0.99": Setting({"betas": (0.95, 0.99)}),
+        "betas 0.8 0.99": Setting({"betas": (0.8, 0.99)}),
+        "warmup 0.02": Setting({"warmup": 0.02}),
+        "warmup 0.1": Setting({"warmup": 0.1}),
+        "cosine": Setting(schedule=cosine),
+        "plateau, then 1 - sqrt": Setting(schedule=plateau),
+        "average 0.99": Setting(techniques=lambda: (t.Average(0.99),)),
+        "average 0.998": Setting(techniques=lambda: (t.Average(0.998),)),
+        "average 0.998, rate 8e-3": Setting({"learning_rate": 8e-3}, lambda: (t.Average(0.998),)),
+        "tail average 0.1": Setting(techniques=lambda: (t.TailAverage(0.1),)),
+        "weight drop 0.1": Setting(techniques=lambda: (t.WeightDrop(0.1),)),
+        "weight drop 0.2": Setting(techniques=lambda: (t.WeightDrop(0.2),)),
+        "weight drop 0.4": Setting(techniques=lambda: (t.WeightDrop(0.4),)),
+        "AR 1e-3, TAR 1e-3": Setting(
+            techniques=lambda: (t.ActivationPenalty(1e-3, 1e-3),), model=t.Watched
+        ),
+        "AR 1e-2, TAR 1e-2": Setting(
+            techniques=lambda: (t.ActivationPenalty(1e-2, 1e-2),), model=t.Watched
+        ),
+        "variable window": Setting(techniques=lambda: (t.VariableWindow(),)),
+        "Muon a gate 0.01": Setting(techniques=lambda: (t.Muon(0.01),)),
+        "Muon a gate 0.03": Setting(techniques=lambda: (t.Muon(0.03),)),
+        "Muon a gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (t.Muon(0.02),)),
+        "Muon whole 0.02": Setting(techniques=lambda: (t.Muon(0.02, whole=True),)),
+        "two layers, residual": Setting({"hidden_size": (512, 512)}, model=t.Deep),
+        "two layers, residual, normalised": Setting(
+            {"hidden_size": (512, 512)}, model=t.DeepNormalised
+        ),
+        "one layer, normalised": Setting(model=t.DeepNormalised),
+    }
+)
+STUDIES = {
+    "characters-6s": Study("tinyshakespeare.txt", CHARACTERS, 330, {"dropout": 0.0}, COMMON),
+    "characters-30s": Study("tinyshakespeare.txt", CHARACTERS, 1_700, {}, COMMON),
+    "characters-90s": Study("tinyshakespeare.txt", CHARACTERS, 5_000, {}, COMMON),
+    "characters-300s": Study("tinyshakespeare.txt", CHARACTERS, 17_000, {"dropout": 0.3}, COMMON),
+    "characters-30min": Study("tinyshakespeare.txt", CHARACTERS, 100_000, {"dropout": 0.4}, COMMON),
+    "words-5min": Study(
+        "war_and_peace_90.txt", TokenizerConfig(level="word"), 4_000, {"dropout": 0.3}, COMMON
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("settings", nargs="*", help="which settings; without any: the base")
+    parser.add_argument("--study", choices=STUDIES, default="characters-90s")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.table:
+        write_table()
+        return
+    study = STUDIES[arguments.study]
+    encoded = read(study)
+    for name in arguments.settings or ["base"]:
+        for seed in range(1, arguments.seeds + 1):
+            key = {"study": arguments.study, "setting": name, "seed": seed}
+            if any(key.items() <= row.items() for row in rows()):
+                continue
+            row = key | run(study, find(study, name), encoded, seed)
+            KEPT.write_text(json.dumps([*rows(), row], indent=1) + "\n")
+            print(json.dumps(row), flush=True)
+
+
+def find(study: Study, name: str) -> Setting:
+    """A named setting; names joined by " + " are several at once."""
+    if name == "base":
+        return Setting()
+    parts = [study.settings[part] for part in name.split(" + ")]
+    return Setting(
+        {key: value for part in parts for key, value in part.options.items()},
+        lambda: tuple(technique for part in parts for technique in part.techniques()),
+        next((part.model for part in parts if part.model is not LSTMModel), LSTMModel),
+        next((part.schedule for part in parts if part.schedule), None),
+    )
+
+
+def rows() -> list[dict[str, Any]]:
+    return json.loads(KEPT.read_text()) if KEPT.exists() else []
+
+
+def read(study: Study) -> EncodedCorpus:
+    path = Path(os.environ.get("TEXTGEN_CORPORA", "."), study.corpus)
+    if not path.is_file():
+        sys.exit(f"no {study.corpus}: set TEXTGEN_CORPORA to the folder that has it")
+    corpus = Corpus.open([path])
+    return encode_corpus(corpus, learn_tokenizer(study.tokenizer, corpus.train()))
+
+
+def build(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> t.Trial:
+    options = {**study.base, **setting.options}
+    config = TrainingConfig.from_options({**options, "steps": 1, "seed": seed})
+    vocabulary = int(encoded.train.max()) + 1
+    shape = ModelConfig.from_options(options).resolved(vocabulary)
+    model = setting.model(shape)
+    model.initialize(torch.Generator().manual_seed(seed))
+    streams = Streams(
+        encoded.train,
+        batch_size=config.batch_size,
+        sequence_length=config.sequence_length,
+        run_windows=config.run_windows,
+        unknown_rate=0.0 if encoded.header.train.unknown else config.unknown_rate,
+        seed=seed,
+    )
+    return t.make_trial(model, streams, config, setting.techniques())
+
+
+def run(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> dict[str, Any]:
+    slower = slowness(study, setting, encoded)
+    steps = round(study.steps / slower)
+    trial = build(study, setting, encoded, seed)
+    schedule = Schedule(trial.config, steps)
+    begun = time.perf_counter()
+    for step in range(steps):
+        rate = schedule.learning_rate((step + 0.5) / steps)
+        if setting.schedule is not None:
+            warm = min(1.0, (step + 0.5) / steps / trial.config.warmup)
+            rate = trial.config.learning_rate * warm * setting.schedule(step / steps)
+        trial.train(rate, (step + 1) / steps)
+        if step == steps - steps // 20:
+            trial.take_mean_loss()  # what follows is of the last twentieth
+    training = trial.take_mean_loss()
+    for technique in trial.techniques:
+        technique.end(trial)
+    found = validate(trial.model, encoded.valid, characters=encoded.header.valid.characters)
+    return {
+        "loss": round(found.loss, 4),
+        "training_loss": round(training, 4),
+        "steps": steps,
+        "step_over_base": round(slower, 3),
+        "epochs": round(trial.tokens_seen / len(encoded.train), 2),
+        "seconds": round(time.perf_counter() - begun, 1),
+        "parameters": sum(p.numel() for p in trial.model.parameters()),
+    }
+
+
+def slowness(study: Study, setting: Setting, encoded: EncodedCorpus) -> float:
+    """Seconds of a step over those of the base's, by turns; 1 where nothing says otherwise."""
+    costly = {"batch_size", "sequence_length", "hidden_size", "embedding_size", "dropout"}
+    plain = setting.techniques is tuple and setting.model is LSTMModel
+    if plain and not costly & setting.options.keys():
+        return 1.0
+    base, other = (build(study, each, encoded, 1) for each in (Setting(), setting))
+    pairs = []
+    for _ in range(12):
+        pair = []
+        for trial in (base, other):
+            begun = time.perf_counter()
+            for _ in range(8):
+                trial.train(1e-4, 0.01)
+            pair.append(time.perf_counter() - begun)
+        pairs.append(pair)
+    return statistics.median(ours / theirs for theirs, ours in pairs[2:])
+
+
+def write_table() -> None:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows():
+        groups.setdefault((row["study"], row["setting"]), []).append(row)
+    lines = ["# What was tried, for the same time", "", __doc__.split("\n\n")[2], ""]
+    for study in STUDIES:
+        found = {name: group for (of, name), group in groups.items() if of == study}
+        if not found:
+            continue
+        base = STUDIES[study]
+        lines += [
+            f"## {study}",
+            "",
+            f"{base.corpus}, {base.steps:,} steps of the base"
+            + "".join(f", {k} {v}" for k, v in base.base.items()),
+            "",
+            "| setting | seeds | loss | training loss | steps | step over base's | epochs | s |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for name, group in sorted(found.items(), key=lambda pair: _mean(pair[1], "loss")):
+            cells = [name, len(group)]
+            cells += [f"{_mean(group, key):.4g}" for key in ("loss", "training_loss")]
+            cells += [group[0][key] for key in ("steps", "step_over_base", "epochs")]
+            lines.append(
+                "| " + " | ".join(map(str, [*cells, round(_mean(group, "seconds"))])) + " |"
+            )
+        lines.append("")
+    (RESULTS / "ablations.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _mean(group: list[dict[str, Any]], key: str) -> float:
+    return statistics.mean(row[key] for row in group)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""What the field has tried on recurrent language models, as additions to textgen's own learner.
+
+Each is a few lines around one update, so that ``ablations.py`` can say what it is worth. What
+paid is in the package and no longer here; what did not stays here, and in the table.
+"""
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from textgen.batching import Streams, Window
+from textgen.config import ModelConfig, TrainingConfig
+from textgen.models import Model, Noise, State
+from textgen.models.recurrent import LSTMModel, RecurrentState
+from textgen.training.learner import Learner
+
+
+class Technique:
+    """What is done beside a learner's own updates."""
+
+    def begin(self, trial: "Trial") -> None:
+        """Once, before the first update."""
+
+    def before(self, trial: "Trial") -> None:
+        """Before each update."""
+
+    def after(self, trial: "Trial", progress: float) -> None:
+        """After each update, with the share of the run that is done."""
+
+    def end(self, trial: "Trial") -> None:
+        """Once, before the validation."""
+
+    def penalty(self, features: Tensor) -> Tensor | float:
+        """What is added to the loss: features (time, batch, units) of the last layer."""
+        return 0.0
+
+
+class Trial(Learner):
+    """A learner with techniques."""
+
+    techniques: tuple[Technique, ...] = ()
+
+    def adopt(self, techniques: tuple[Technique, ...]) -> None:
+        self.techniques = techniques
+        for technique in techniques:
+            technique.begin(self)
+
+    @property
+    def optimizer(self) -> Any:
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def train(self, rate: float, progress: float) -> None:
+        for technique in self.techniques:
+            technique.before(self)
+        self.update(rate)
+        for technique in self.techniques:
+            technique.after(self, progress)
+
+    def _loss(self, window: Window) -> Tensor:
+        loss = super()._loss(window)
+        if self.techniques and isinstance(self.model, Watched):
+            for technique in self.techniques:
+                loss = loss + technique.penalty(self.model.seen)
+        return loss
+
+    def weights(self) -> list[Tensor]:
+        return [parameter.detach() for parameter in self.model.parameters()]
+
+
+class Average(Technique):
+    """Validate an exponential moving average of the weights (Polyak and Juditsky 1992)."""
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+
+    def begin(self, trial: Trial) -> None:
+        self._mean = [weight.clone() for weight in trial.weights()]
+        self._steps = 0
+
+    def after(self, trial: Trial, progress: float) -> None:
+        self._steps += 1
+        # Of a young run the average reaches no further back than a tenth of it.
+        share = max(1 - self._decay, 10 / (self._steps + 10))
+        torch._foreach_lerp_(self._mean, trial.weights(), share)
+
+    def end(self, trial: Trial) -> None:
+        for weight, mean in zip(trial.weights(), self._mean, strict=True):
+            weight.copy_(mean)
+
+
+class TailAverage(Technique):
+    """Validate the mean of the weights over the end of the run (ASGD; Merity et al. 2018)."""
+
+    def __init__(self, tail: float) -> None:
+        self._tail = tail
+        self._count = 0
+
+    def after(self, trial: Trial, progress: float) -> None:
+        if progress < 1 - self._tail:
+            return
+        self._count += 1
+        if self._count == 1:
+            self._mean = [weight.clone() for weight in trial.weights()]
+        torch._foreach_lerp_(self._mean, trial.weights(), 1 / self._count)
+
+    def end(self, trial: Trial) -> None:
+        for weight, mean in zip(trial.weights(), self._mean, strict=True):
+            weight.copy_(mean)
+
+
+class WeightDrop(Technique):
+    """Silence recurrent weights for a window (Wan et al. 2013; Merity et al. 2018).
+
+    The masks are cut at random places from one long row of draws, which costs next to nothing.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+
+    def begin(self, trial: Trial) -> None:
+        self._weights = [p for name, p in trial.model.named_parameters() if "weight_hh" in name]
+        self._generator = torch.Generator().manual_seed(0)
+        longest = max(weight.numel() for weight in self._weights)
+        row = torch.rand(4 * longest, generator=self._generator) >= self._rate
+        self._row = row.float() / (1 - self._rate)
+        self._raw: list[Tensor] = []
+        trial.optimizer.register_step_pre_hook(self._restore)
+
+    def before(self, trial: Trial) -> None:
+        self._masks, self._raw = [], []
+        for weight in self._weights:
+            room = len(self._row) - weight.numel()
+            start = int(torch.randint(room, (), generator=self._generator))
+            mask = self._row[start : start + weight.numel()].view_as(weight)
+            self._masks.append(mask)
+            self._raw.append(weight.detach().clone())
+            weight.detach().mul_(mask)
+
+    def _restore(self, *_: object) -> None:
+        for weight, raw, mask in zip(self._weights, self._raw, self._masks, strict=True):
+            weight.detach().copy_(raw)
+            cast(Tensor, weight.grad).mul_(mask)
+
+
+class ActivationPenalty(Technique):
+    """AR and TAR: small activations that change slowly (Merity, McCann and Socher 2017)."""
+
+    def __init__(self, size: float, change: float) -> None:
+        self._size, self._change = size, change
+
+    def penalty(self, features: Tensor) -> Tensor:
+        features = features.float()
+        changes = features[1:] - features[:-1]
+        return self._size * features.square().mean() + self._change * changes.square().mean()
+
+
+class VariableWindow(Technique):
+    """Half the time a window of half the length (a coarse form of AWD-LSTM's variable BPTT)."""
+
+    def begin(self, trial: Trial) -> None:
+        self._random = torch.Generator().manual_seed(0)
+        self._length = trial.config.sequence_length
+
+    def before(self, trial: Trial) -> None:
+        short = bool(torch.rand((), generator=self._random) < 0.05)
+        trial.streams._length = self._length // 2 if short else self._length
+
+
+class Muon(Technique):
+    """Orthogonalised momentum for the matrices of the LSTM, a gate at a time (Jordan 2024).
+
+    The rest, and what is no matrix, stays with AdamW.
+    """
+
+    def __init__(self, rate: float, *, whole: bool = False) -> None:
+        self._rate, self._whole = rate, whole
+
+    def begin(self, trial: Trial) -> None:
+        adam = trial.optimizer
+        chosen = {id(p): p for n, p in trial.model.named_parameters() if "weight_hh" in n}
+        chosen |= {id(p): p for n, p in trial.model.named_parameters() if "weight_ih" in n}
+        for group in adam.param_groups:
+            group["params"] = [p for p in group["params"] if id(p) not in chosen]
+        self._weights = list(chosen.values())
+        self._momentum = [torch.zeros_like(p) for p in self._weights]
+        self._peak, self._decay = trial.config.learning_rate, trial.config.weight_decay
+        self._adam = adam
+        adam.register_step_pre_hook(self._step)
+
+    @torch.no_grad()
+    def _step(self, *_: object) -> None:
+        rate = self._rate * self._adam.param_groups[0]["lr"] / self._peak
+        for weight, momentum in zip(self._weights, self._momentum, strict=True):
+            gradient = cast(Tensor, weight.grad)
+            momentum.lerp_(gradient, 0.05)
+            update = gradient.lerp(momentum, 0.95)
+            blocks = [update] if self._whole else list(update.chunk(4))
+            stacked = torch.stack([_orthogonal(block) for block in blocks]).view_as(weight)
+            weight.mul_(1 - rate * self._decay).sub_(rate * stacked)
+            weight.grad = None
+
+
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest orthogonal matrix, roughly, by five Newton-Schulz steps in bf16."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    x = (x.T if tall else x).float()
+    return x * math.sqrt(max(1.0, x.shape[0] / x.shape[1]))
+
+
+class Watched(LSTMModel):
+    """An LSTM that lets a penalty see its last features."""
+
+    seen: Tensor
+
+    def features(
+        self, ids: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        self.seen, following = super().features(ids, state, noise)
+        return self.seen, following
+
+
+class Deep(LSTMModel):
+    """Layers with residual connections, and layer normalisation between them where asked."""
+
+    normalised = False
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.norms = nn.ModuleList(nn.LayerNorm(units) for units in config.hidden_size)
+
+    def features(
+        self, ids: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        features = self.embedding(ids)
+        following = []
+        layer_states = cast(RecurrentState, state).layers
+        for layer, norm, (hidden, cell) in zip(self.layers, self.norms, layer_states, strict=True):
+            below = noise(features) if noise is not None else features
+            above, (hidden, cell) = layer(below, (hidden.unsqueeze(0), cell.unsqueeze(0)))
+            features = above + features if above.shape == features.shape else above
+            features = norm(features) if self.normalised else features
+            following.append((hidden[0], cell[0]))
+        if noise is not None:
+            features = noise(features)
+        return features, RecurrentState(tuple(following))
+
+
+class DeepNormalised(Deep):
+    normalised = True
+
+
+def make_trial(
+    model: Model, streams: Streams, config: TrainingConfig, techniques: tuple[Technique, ...]
+) -> Trial:
+    from textgen.models.placement import choose_precision
+
+    precision = choose_precision(config.precision, model.device, model.config)
+    trial = Trial(model, streams, config, precision)
+    trial.adopt(techniques)
+    return trial

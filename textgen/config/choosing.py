@@ -1,0 +1,109 @@
+"""What is decided where nobody decided: the shape and the regularisation of a run.
+
+From the size of the corpus and what can be computed in the time. The rules are few and smooth,
+and follow the tables of ``benchmarks/results/ablations.md``. An option given by hand wins, and
+the rest is chosen around it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from textgen.config import ModelConfig, TrainingConfig
+
+_WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
+_COMPUTE_OF_512 = 1e13
+_TOKENS_OF_512 = 4e6
+_DROPOUT_AN_OCTAVE, _EPOCHS_WITHOUT, _MOST_DROPOUT = 0.11, 2.4, 0.5
+_USUAL = {
+    "hidden_size": "the usual width; only --budget says what there is time for",
+    "embedding_size": "tokens differ in far fewer ways than texts",
+    "tie": "one matrix for both pays where there are many tokens to learn about",
+    "batch_size": "many small updates teach more than few large ones in the same time",
+    "sequence_length": "a longer window makes fewer updates and teaches no more",
+    "learning_rate": "the best of those tried",
+    "weight_decay": "the best of those tried",
+    "clip": "the gradient is seldom longer",
+    "warmup": "the first updates are the wildest",
+    "precision": "the fastest that this machine learns in",
+}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a choice follows from.
+
+    compute: the floating-point operations that a budget buys; None where steps or epochs say
+    how long the run is.
+    """
+
+    vocabulary_size: int
+    train_tokens: int
+    compute: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run with nothing left open.
+
+    tokens: how many will be learned from, as far as can be told. reasons: why each option is
+    what it is, by its name.
+    """
+
+    model: ModelConfig
+    training: TrainingConfig
+    tokens: float
+    reasons: dict[str, str]
+
+
+def choose(
+    model: ModelConfig, training: TrainingConfig, given: Collection[str], of: Circumstances
+) -> Choice:
+    """Settle what was not given, for a run of the length that ``training`` says."""
+    reasons = dict(_USUAL)
+    if "hidden_size" not in given and of.compute is not None:
+        width, reasons["hidden_size"] = _width(of)
+        model = dataclasses.replace(model, hidden_size=(width,))
+    model = model.resolved(of.vocabulary_size)
+    tokens = _tokens(model, training, of)
+    epochs = tokens / of.train_tokens
+    if "dropout" not in given:
+        rate = _DROPOUT_AN_OCTAVE * math.log2(max(epochs, 1e-9) / _EPOCHS_WITHOUT)
+        rate = round(min(max(rate, 0.0), _MOST_DROPOUT), 2)
+        training = dataclasses.replace(training, dropout=rate)
+        reasons["dropout"] = f"each text is read about {_about(epochs)} times"
+    return Choice(model, training, tokens, reasons | dict.fromkeys(given, "as asked"))
+
+
+def flop_per_token(model: ModelConfig) -> float:
+    """What learning from one token takes: a product forward, two backward, for each weight."""
+    assert model.embedding_size is not None
+    below, weights = model.embedding_size, 0
+    for units in model.hidden_size:
+        weights += 4 * units * (below + units)
+        below = units
+    return 6.0 * (weights + below * model.vocabulary_size)
+
+
+def _tokens(model: ModelConfig, training: TrainingConfig, of: Circumstances) -> float:
+    if training.epochs is not None:
+        return float(training.epochs * of.train_tokens)
+    if training.steps is not None:
+        return float(training.steps * training.batch_size * training.sequence_length)
+    assert of.compute is not None
+    return of.compute / flop_per_token(model)
+
+
+def _width(of: Circumstances) -> tuple[int, str]:
+    """Wider with the time and with the text: parameters grow as the square of the width."""
+    assert of.compute is not None
+    by_time = 512 * (of.compute / _COMPUTE_OF_512) ** (1 / 3)
+    by_text = 512 * max(1.0, of.train_tokens / _TOKENS_OF_512) ** 0.5
+    width = max([w for w in _WIDTHS if w <= 1.2 * min(by_time, by_text)], default=_WIDTHS[0])
+    limit = "what this time can train" if by_time < by_text else "what this much text can teach"
+    return width, f"about {limit}"
+
+
+def _about(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
