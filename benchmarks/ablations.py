@@ -80,7 +80,7 @@ COMMON = (
     | varied("clip", 0.25, 4.0)
     | varied("run_windows", 4, 128)
     | varied("unknown_rate", 0.0)
-    | varied("hidden_size", (192,), (256,), (384,), (640,), (768,), (1024,), (512, 512))
+    | varied("hidden_size", (128,), (192,), (256,), (384,), (640,), (768,), (1024,), (512, 512))
     | {
         "betas 0.9 0.95": Setting({"betas": (0.9, 0.95)}),
         "betas 0.9 0.999": Setting({"betas": (0.9, 0.999)}),
@@ -108,6 +108,8 @@ COMMON = (
         "Muon a gate 0.03": Setting(techniques=lambda: (t.Muon(0.03),)),
         "Muon a gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (t.Muon(0.02),)),
         "Muon whole 0.02": Setting(techniques=lambda: (t.Muon(0.02, whole=True),)),
+        "unigram bias": Setting(techniques=lambda: (t.UnigramBias(),)),
+        "dropout on the output alone": Setting(model=t.OutputNoise),
         "two layers, residual": Setting({"hidden_size": (512, 512)}, model=t.Deep),
         "two layers, residual, normalised": Setting(
             {"hidden_size": (512, 512)}, model=t.DeepNormalised

@@ -7,6 +7,7 @@ paid is in the package and no longer here; what did not stays here, and in the t
 import math
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -160,6 +161,15 @@ class ActivationPenalty(Technique):
         return self._size * features.square().mean() + self._change * changes.square().mean()
 
 
+class UnigramBias(Technique):
+    """Start the output's bias at the log-frequency of each token."""
+
+    def begin(self, trial: Trial) -> None:
+        bias = trial.model.get_parameter("output.bias")
+        counts = np.bincount(np.asarray(trial.streams._ids), minlength=len(bias)) + 0.5
+        bias.detach().copy_(torch.from_numpy(np.log(counts / counts.sum())))
+
+
 class VariableWindow(Technique):
     """Half the time a window of half the length (a coarse form of AWD-LSTM's variable BPTT)."""
 
@@ -230,6 +240,16 @@ class Watched(LSTMModel):
     ) -> tuple[Tensor, RecurrentState]:
         self.seen, following = super().features(ids, state, noise)
         return self.seen, following
+
+
+class OutputNoise(LSTMModel):
+    """Dropout after the last layer alone, none on the embedding or between layers."""
+
+    def features(
+        self, ids: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        features, following = super().features(ids, state)
+        return features if noise is None else noise(features), following
 
 
 class Deep(LSTMModel):

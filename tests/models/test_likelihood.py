@@ -220,3 +220,40 @@ def test_a_batch_gives_each_column_what_it_gets_alone(
     for column in range(3):
         alone = sequential(model, targets[:, column])
         assert np.abs(log_probs[:, column] - alone).max() < 1e-10
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_the_loss_of_some_rows_at_a_time_is_that_of_all(
+    make_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch, tie: bool
+) -> None:
+    model = make_model(dtype=torch.float64, hidden=(7, 6), tie=tie)
+    ids = torch.arange(5 * 4).view(5, 4) % 11
+    found = []
+    for most in (2**25, 3 * 11):  # all 20 rows at once, and three at a time
+        monkeypatch.setattr(likelihood, "_MOST_LOGITS", most)
+        model.zero_grad()
+        features, _ = model.features(ids[:-1], model.start(4))
+        loss = likelihood.mean_cross_entropy(model, features, ids[1:])
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_no_more_logits_are_made_at_once_than_fit(
+    make_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = make_model(), []
+    make_logits = model.logits
+    monkeypatch.setattr(likelihood, "_MOST_LOGITS", 3 * 11)
+
+    def watched(features: torch.Tensor) -> torch.Tensor:
+        seen.append(len(features))
+        return make_logits(features)
+
+    monkeypatch.setattr(model, "logits", watched)
+    ids = torch.arange(20).view(5, 4) % 11
+    features, _ = model.features(ids, model.start(4))
+    likelihood.mean_cross_entropy(model, features, ids).backward()
+    assert max(seen) == 3
+    assert sum(seen) == 2 * 20  # once forward, once more for the gradient

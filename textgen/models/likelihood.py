@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from textgen.models.base import Model, State
 
@@ -15,6 +16,7 @@ LogProbs = npt.NDArray[np.float64]
 
 _WINDOW = 64
 _LARGEST_LOGITS = 2**22
+_MOST_LOGITS = 2**25  # 128 MB of float32; their gradient is as large
 _SEGMENTS_ON_CPU, _SEGMENTS = 16, 128  # on a CPU more cost more second readings than they save
 _BLOCK_TOKENS = 2**18
 _TOLERANCES = {torch.bfloat16: 2e-2, torch.float32: 1e-6, torch.float64: 1e-14}
@@ -37,6 +39,29 @@ def target_log_probs(model: Model, features: Tensor, targets: Tensor) -> Tensor:
         )
         pieces.append(-losses)
     return torch.cat(pieces).view(targets.shape)
+
+
+def mean_cross_entropy(model: Model, features: Tensor, targets: Tensor) -> Tensor:
+    """The loss to learn from, in nats a token.
+
+    features: (time, batch, units), targets: (time, batch). Where the logits of a whole window
+    would be too large, those of some rows at a time are made, and made again for the gradient
+    (checkpointing; Chen et al. 2016), so that no more than ``_MOST_LOGITS`` are ever held: a
+    third more work in the output layer for bounded memory.
+    """
+    flat, ids = features.flatten(0, 1), targets.flatten()
+    rows = max(1, _MOST_LOGITS // model.config.vocabulary_size)
+
+    def loss_sum(some: Tensor, of: Tensor) -> Tensor:
+        return functional.cross_entropy(model.logits(some).float(), of, reduction="sum")
+
+    if len(ids) <= rows:
+        return loss_sum(flat, ids) / len(ids)
+    losses = [
+        checkpoint(loss_sum, some, of, use_reentrant=False, preserve_rng_state=False)
+        for some, of in zip(torch.split(flat, rows), torch.split(ids, rows), strict=True)
+    ]
+    return torch.stack(losses).sum() / len(ids)
 
 
 class Document:

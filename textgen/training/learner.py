@@ -5,11 +5,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from textgen.batching import Streams, Window
 from textgen.config import Precision, TrainingConfig
 from textgen.models import Model, Noise, State
+from textgen.models.likelihood import mean_cross_entropy
 from textgen.models.placement import autocast
 
 _SEED_STRIDE = 0x9E3779B97F4A7C15
@@ -76,9 +76,8 @@ class Learner:
         noise = Noise(self.config.dropout, self._generator)
         state = self._state.detach().keep(carried)
         with autocast(self._device, self._precision):
-            logits, state = self.model(inputs, state, noise)  # (time, batch, vocabulary)
-        self._state = state
-        return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+            features, self._state = self.model.features(inputs, state, noise)
+            return mean_cross_entropy(self.model, features, targets)
 
     def _sum_of(self, value: float) -> Tensor:
         dtype = torch.float32 if self._device.type == "mps" else torch.float64
