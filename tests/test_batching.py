@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -333,3 +334,21 @@ def test_a_sentence_over_the_limit_has_a_batch_of_its_own() -> None:
 
 def test_no_sentences_are_no_batches() -> None:
     assert list(bucket_by_length([], batch_tokens=10)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells resident memory")
+def test_a_mapped_corpus_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    def mapped_kilobytes() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+    path = tmp_path / "ids"
+    with path.open("wb") as file:
+        file.truncate(128 * 2**20)
+    ids = np.memmap(path, np.uint16, "r")
+    reading = streams(ids, batch_size=16, sequence_length=1024, run_windows=1)
+    before, most = mapped_kilobytes(), 0
+    for _ in range(2**10):  # a fourth of it, in runs from all over it
+        reading.next()
+        most = max(most, mapped_kilobytes())
+    assert most - before < 64 * 1024  # all of it without letting go

@@ -1,5 +1,6 @@
 """Ids to windows for training, and sentences to length-bucketed batches for scoring."""
 
+import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from textgen.tokenizers.base import EOS, UNK
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
+
+_TOKENS_HELD = 2**20  # after so many, the pages of a mapped corpus are let go
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Streams:
         self._threshold = np.uint64(unknown_rate * 2**64)
         self._seed = seed
         self._rows = [_Row() for _ in range(batch_size)]
+        self._read = 0
         self._epoch, self._dealt = 0, 0
         self._shuffle()
 
@@ -91,6 +95,10 @@ class Streams:
             row.windows -= 1
             row.fresh = False
         ids = np.ascontiguousarray(ids.T)  # (1 + time, batch)
+        self._read += ids.size
+        if self._read >= _TOKENS_HELD:
+            self._read = 0
+            _let_go(self._ids)
         return Window(ids[:-1], ids[1:], carried)
 
     def state(self) -> dict[str, Any]:
@@ -144,6 +152,13 @@ class Streams:
             return np.zeros(places.shape, np.bool_)
         key = epochs[:, None] * np.uint64(0x9E3779B97F4A7C15) + np.uint64(self._seed)
         return _mixed(_mixed(key) + places.astype(np.uint64)) < self._threshold
+
+
+def _let_go(ids: IdArray) -> None:
+    """Give back the memory of what was read of a mapped file, which else grows to all of it."""
+    mapping = getattr(ids, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
