@@ -24,11 +24,20 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from textgen.batching import Streams
+from textgen.config import ModelConfig, TrainingConfig
+from textgen.config.choosing import flop_per_token
+from textgen.models import build
+from textgen.models.placement import autocast, choose_precision
+from textgen.training.learner import Learner
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TEXTGEN = Path(sys.executable).with_name("textgen")
 BUDGET = "90s"
 SENTENCES = 10_000
+_PRODUCT_SIZE = 2048
+_PRODUCT_FLOP = 2 * _PRODUCT_SIZE**3
 
 
 def main() -> None:
@@ -101,16 +110,32 @@ def _train(corpus: Path, model: Path, *length: str) -> tuple[dict[str, Any], Any
 
 
 def speed(corpus: Path, model: Path) -> dict[str, float]:
-    """Our update against a bare nn.LSTM loop of the same shape and precision, interleaved."""
-    ours, bare = _our_update(corpus), _bare_update(corpus)
-    for update in (ours, bare):
+    """Our update against a bare nn.LSTM loop of the same shape and precision, interleaved.
+
+    And both against the fastest product of large matrices in that precision, in the same minute.
+    """
+    ours, bare, product = _our_update(corpus), _bare_update(corpus), _matrix_product()
+    for update in (ours, bare, product):
         _seconds(update, 5)
-    pairs = [(_seconds(ours, 20), _seconds(bare, 20)) for _ in range(15)]
+    rounds = [(_seconds(ours, 20), _seconds(bare, 20), _seconds(product, 5)) for _ in range(15)]
+    pairs = [(a, b) for a, b, _ in rounds]
+    flop = 20 * 16 * 64 * flop_per_token(ModelConfig().resolved(int(_ids(corpus).max()) + 1))
+    peak = 5 * _PRODUCT_FLOP
     return {
+        "matrix-product peak, GFLOP/s": peak / min(c for *_, c in rounds) / 1e9,
+        "share of the peak, ours": statistics.median(flop / a / (peak / c) for a, _, c in rounds),
+        "share of the peak, bare": statistics.median(flop / b / (peak / c) for _, b, c in rounds),
         "ours, tokens a second": 20 * 16 * 64 / statistics.median(a for a, _ in pairs),
         "bare nn.LSTM loop, tokens a second": 20 * 16 * 64 / statistics.median(b for _, b in pairs),
         "ours over bare, median of 15 pairs": statistics.median(b / a for a, b in pairs),
     }
+
+
+def _matrix_product() -> Callable[[], None]:
+    precision = choose_precision("auto", torch.device("cpu"), ModelConfig())
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    matrix = torch.randn(_PRODUCT_SIZE, _PRODUCT_SIZE).to(dtype)
+    return lambda: torch.mm(matrix, matrix)  # type: ignore[return-value]
 
 
 def _seconds(update: Callable[[], None], times: int) -> float:
@@ -128,12 +153,6 @@ def _ids(corpus: Path) -> Any:
 
 
 def _our_update(corpus: Path) -> Callable[[], None]:
-    from textgen.batching import Streams
-    from textgen.config import ModelConfig, TrainingConfig
-    from textgen.models import build
-    from textgen.models.placement import choose_precision
-    from textgen.training.learner import Learner
-
     ids, config = _ids(corpus), TrainingConfig(steps=1)
     model = build(ModelConfig().resolved(int(ids.max()) + 1))
     model.initialize(torch.Generator())
@@ -152,9 +171,6 @@ def _our_update(corpus: Path) -> Callable[[], None]:
 
 def _bare_update(corpus: Path) -> Callable[[], None]:
     """The loop that a person would write: nn.LSTM, autocast, AdamW, random offsets."""
-    from textgen.config import ModelConfig
-    from textgen.models.placement import autocast, choose_precision
-
     ids = torch.from_numpy(_ids(corpus).astype(np.int64))
     vocabulary = int(ids.max()) + 1
     embedding = torch.nn.Embedding(vocabulary, 128)
