@@ -170,6 +170,23 @@ class UnigramBias(Technique):
         bias.detach().copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
 
+class ScaledOutput(Technique):
+    """Start the output's weights at a share of their usual size."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+
+    def begin(self, trial: Trial) -> None:
+        trial.model.get_parameter("output.weight").detach().mul_(self._share)
+
+
+class ScaledEmbedding(ScaledOutput):
+    """Start the embedding at a share of its usual size."""
+
+    def begin(self, trial: Trial) -> None:
+        trial.model.get_parameter("embedding.weight").detach().mul_(self._share)
+
+
 class VariableWindow(Technique):
     """Half the time a window of half the length (a coarse form of AWD-LSTM's variable BPTT)."""
 

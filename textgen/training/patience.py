@@ -1,0 +1,36 @@
+"""When there is nothing left to gain: the held-out text has long been getting less probable."""
+
+from dataclasses import dataclass, field
+
+from textgen.results import Validation
+
+_WORSE, _TIMES, _LATEST = 1.03, 3, 0.8
+
+
+@dataclass
+class Patience:
+    """Watches the validations of a run.
+
+    A network that has learned its text by heart gives the held-out part ever less, and a lower
+    rate does not bring that back. So a run is given up after three validations, one not better
+    than the other, each at least 3 % above the best there was; but not in the last fifth,
+    where the falling rate gains most. losses: what was seen since the best.
+    """
+
+    losses: list[float] = field(default_factory=list)
+
+    def exhausted(self, validation: Validation, best: Validation, progress: float) -> str | None:
+        """Why the run should end here, or None. Told of every validation, in order."""
+        if not validation.loss > best.loss:  # so that what is no number is no reason
+            self.losses = []
+            return None
+        self.losses.append(validation.loss)
+        newest = self.losses[-_TIMES:]
+        if progress >= _LATEST or len(newest) < _TIMES or newest != sorted(newest):
+            return None
+        if newest[0] < _WORSE * best.loss:
+            return None
+        return (
+            f"nothing left to gain: the validation loss has been rising since step {best.step:,}"
+            f" ({best.loss:.4f}, now {validation.loss:.4f})"
+        )
