@@ -28,6 +28,7 @@ def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> No
             "bits_per_character": pytest.approx(2.1640425613),
             "tokens": 100,
         },
+        "baselines": {"uniform_loss": 4.0, "ngram_loss": 2.0, "ngram_order": 6},
     }
 
 
@@ -38,6 +39,9 @@ def test_the_summary_has_the_figures_and_the_next_commands(run: Any, library: An
         "4.482",
         "2.164",
         "5.771",  # ln of the vocabulary in bits: guessing evenly
+        "6-gram model",
+        "2.885",  # its two nats in bits
+        "433 MB at most",
         "41,000 tokens a second",
         "textgen sample 'my models/x'",
         "textgen score 'my models/x' --text ",
