@@ -39,6 +39,7 @@ class TrainingStep:
     loss: nats a training token, mean since the last log line. progress: 0 to 1.
     seconds: since the first step, of all the parts of a resumed run together.
     remaining_seconds: what the run still takes, as far as can be told.
+    memory_bytes: of the whole process, where the system tells.
     """
 
     step: int
@@ -51,6 +52,7 @@ class TrainingStep:
     progress: float
     seconds: float
     remaining_seconds: float
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,19 @@ TrainingEvent = TrainingStart | TrainingStep | Validation | TrainingSample | Che
 
 
 @dataclass(frozen=True)
+class NgramBaseline:
+    """What a Kneser-Ney n-gram model reaches on the validation part, or on its beginning.
+
+    loss: nats a token. train_tokens, valid_tokens: how many it learned from and was tried on.
+    """
+
+    order: int
+    loss: float
+    train_tokens: int
+    valid_tokens: int
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """What a run of training reached.
 
@@ -133,6 +148,8 @@ class TrainingResult:
     tokens_per_second: training tokens over the seconds of training steps alone.
     uniform_loss: ln(vocabulary), what a model that knows nothing reaches.
     interrupted: the signal's number, where the run was stopped by one.
+    ngram: what counting reaches; None in a run that was stopped.
+    peak_memory_bytes: the most the process held, where the system tells.
     """
 
     checkpoint: str
@@ -145,6 +162,8 @@ class TrainingResult:
     last_validation: Validation | None
     uniform_loss: float
     interrupted: int | None = None
+    ngram: NgramBaseline | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import textgen
 from textgen.cli.app import main
 from textgen.config import TokenizerConfig
 from textgen.results import (
+    NgramBaseline,
     Sample,
     SentenceScore,
     TokenScore,
@@ -69,6 +70,8 @@ class FakeLibrary:
             last_validation=VALIDATION,
             uniform_loss=4.0,
             interrupted=stop(),
+            ngram=NgramBaseline(order=6, loss=2.0, train_tokens=900, valid_tokens=100),
+            peak_memory_bytes=433_000_000,
         )
 
     def load(self, path: str, **options: Any) -> FakeModel:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
+import sys
+import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +32,7 @@ def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> No
             "bits_per_character": pytest.approx(2.1640425613),
             "tokens": 100,
         },
+        "baselines": {"uniform_loss": 4.0, "ngram_loss": 2.0, "ngram_order": 6},
     }
 
 
@@ -38,6 +43,9 @@ def test_the_summary_has_the_figures_and_the_next_commands(run: Any, library: An
         "4.482",
         "2.164",
         "5.771",  # ln of the vocabulary in bits: guessing evenly
+        "6-gram model",
+        "2.885",  # its two nats in bits
+        "433 MB at most",
         "41,000 tokens a second",
         "textgen sample 'my models/x'",
         "textgen score 'my models/x' --text ",
@@ -126,3 +134,48 @@ def test_a_signal_before_there_is_anything_to_save_leaves_at_once(
     monkeypatch.setitem(textgen.__dict__, "train", train)
     ended = run("train", "a", "--out", "x")
     assert (ended.code, ended.out) == (143, "")
+
+
+def test_log_dir_without_tensorboard_ends_before_anything_is_made(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("tensorboard") is not None:
+        monkeypatch.setitem(sys.modules, "tensorboard", None)
+    out, logs = tmp_path / "out", tmp_path / "logs"
+    ended = run("train", "a", "--out", out, "--log-dir", logs)
+    assert (ended.code, ended.out, len(ended.lines)) == (1, "", 1)
+    assert "pip install 'textgen[tensorboard]'" in ended.err
+    assert "train" not in library.calls
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_log_dir_receives_the_events_beside_the_display(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int | None) -> None:
+            self.folder, self.scalars, self.closed = folder, set(), False
+            made.append(self)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            self.scalars.add((name, value, step))
+
+        def flush(self) -> None:
+            pass
+
+        def close(self) -> None:
+            self.closed = True
+
+    module: Any = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
+    ended = run("train", "a", "--out", "x", "--log-dir", "logs")
+    assert ended.code == 0
+    assert "validation loss 1.5000" in ended.err
+    (writer,) = made
+    assert (writer.folder, writer.closed) == ("logs", True)
+    assert ("loss/validation", 1.5, 40) in writer.scalars
+    assert ("loss/training", 2.0, 20) in writer.scalars

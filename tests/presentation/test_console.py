@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+
 import pytest
 
 from textgen.errors import ResourceError
@@ -53,3 +56,21 @@ def test_a_refused_write_is_a_resource_error_and_a_lost_reader_a_broken_pipe(
     monkeypatch.setattr("sys.stdout", Refusing(BrokenPipeError(32, "Broken pipe")))
     with pytest.raises(BrokenPipeError):
         console.emit("x")
+
+
+def test_a_note_wraps_between_words_for_a_person_and_is_one_line_in_a_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setenv("TERM", "xterm")
+    message = "training on the bundled stories"
+    wrapped = ["note: training on the", "bundled stories"]
+    for stream, expected in ((Terminal(), wrapped), (io.StringIO(), [f"note: {message}"])):
+        monkeypatch.setattr("sys.stderr", stream)
+        console.note(message)
+        plain = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
+        assert [line.rstrip() for line in plain.splitlines()] == expected

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from textgen.presentation import progress
-from textgen.presentation.console import laid_out, out_console
+from textgen.presentation.console import laid_out, live_console, out_console
 from textgen.presentation.plots import Curve, plot
 from textgen.presentation.training_view import TrainingState, training_view
 from textgen.results import (
@@ -23,7 +26,7 @@ from textgen.results import (
 STEPS = 100
 
 
-def events() -> Iterator[TrainingEvent]:
+def events(level: str = "char") -> Iterator[TrainingEvent]:
     """A run of 100 log steps, a validation at every twentieth, a long sample and a short one."""
     yield TrainingStart(
         parameters=1303041,
@@ -31,7 +34,7 @@ def events() -> Iterator[TrainingEvent]:
         train_tokens=1000,
         valid_tokens=100,
         train_characters=1000,
-        level="char",
+        level=level,
         device="cpu",
         precision="bf16",
         threads=2,
@@ -43,7 +46,7 @@ def events() -> Iterator[TrainingEvent]:
         loss = 1.4 + 3 * math.exp(-step / 10)
         done = step / STEPS
         yield TrainingStep(
-            20 * step, 3 * done, loss, 5e-3, 0.8, step, 41203.4, done, step, 100 - step
+            20 * step, 3 * done, loss, 5e-3, 0.8, step, 41203.4, done, step, 100 - step, 433 * 10**6
         )
         if step % 20 == 0:
             yield Validation(loss + 0.1, 100, 100, 0, 20 * step, step)
@@ -60,27 +63,36 @@ def frame(state: TrainingState, width: int, height: int) -> list[str]:
     return laid_out(console, training_view(state, width, height)).splitlines()
 
 
-def state_after(number: int) -> TrainingState:
+def state_after(number: int, level: str = "char") -> TrainingState:
     state = TrainingState()
-    for event, _ in zip(events(), range(number), strict=False):
+    for event, _ in zip(events(level), range(number), strict=False):
         state.add(event)
     return state
 
 
-@pytest.mark.parametrize("width", [40, 64, 80, 140])
-@pytest.mark.parametrize("height", [10, 20, 50])
-def test_every_frame_fits_the_terminal_it_is_drawn_for(width: int, height: int) -> None:
+@pytest.mark.parametrize("width", [40, 64, 80, 160])
+@pytest.mark.parametrize("height", [12, 16, 20, 24, 50])
+@pytest.mark.parametrize("stopping", [False, True])
+def test_every_frame_fits_the_terminal_it_is_drawn_for(
+    width: int, height: int, stopping: bool
+) -> None:
     for number in (0, 1, 2, 5, 25, 50, 200):
-        lines = frame(state_after(number), width, height)
+        state = state_after(number)
+        state.stopping = stopping
+        lines = frame(state, width, height)
         assert max(map(len, lines)) <= width
+        assert len(lines) <= height
         assert not any("\x1b" in line for line in lines)
 
 
 def test_a_frame_has_what_one_watches_for() -> None:
     shown = "\n".join(frame(state_after(200), 80, 50))
     for expected in (
+        "run",
         "100%",
         "0s left",
+        "epoch 3",
+        "433 MB",
         "training loss",
         "1.5001  best",
         "perplexity",
@@ -96,6 +108,102 @@ def test_a_frame_has_what_one_watches_for() -> None:
 def test_frames_keep_their_height_so_that_nothing_jumps() -> None:
     heights = {len(frame(state_after(number), 80, 50)) for number in range(50, 110)}
     assert len(heights) == 1
+
+
+def test_the_second_bar_is_of_the_pass_that_is_being_made() -> None:
+    state = state_after(1)
+    for epoch, name, share in ((0.0, 1, 0), (0.25, 1, 25), (1.0, 1, 100), (3.5, 4, 50)):
+        state.add(TrainingStep(20, epoch, 2.0, 0, 0, 0, 0, 0.5, 0, 0))
+        (bar,) = [line for line in frame(state, 80, 50) if "epoch" in line]
+        assert f"epoch {name}" in bar
+        assert f"{share}%" in bar
+        done, rest = bar.count("━"), bar.count("─")
+        assert 100 * done / (done + rest) == pytest.approx(share, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected", "other"),
+    [("char", "bits a char", "perplexity"), ("word", "perplexity", "bits a char")],
+)
+def test_a_narrow_terminal_shows_the_unit_of_the_level(
+    level: str, expected: str, other: str
+) -> None:
+    narrow = "\n".join(frame(state_after(200, level), 40, 50))
+    assert expected in narrow
+    assert other not in narrow
+    wide = "\n".join(frame(state_after(200, level), 80, 50))
+    assert expected in wide
+    assert other in wide
+
+
+def test_a_terminal_of_24_rows_shows_the_curve_and_the_sample() -> None:
+    for width in (40, 80, 160):
+        shown = "\n".join(frame(state_after(200), width, 24))
+        assert "─ validation" in shown
+        assert "To be." in shown
+
+
+def test_the_last_frame_leaves_no_empty_rows() -> None:
+    state = state_after(200)
+    state.over = True
+    assert frame(state, 80, 50)[-2].strip() == "To be."
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_each_frame_appears_at_once_and_a_resize_clears_what_was_laid_out_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "80"), ("LINES", "50")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    console = live_console()
+    monkeypatch.setattr(progress, "live_console", lambda: console)
+    monkeypatch.setattr(progress, "_FRAME_SECONDS", 0.0)
+    clear = "\x1b[2J"
+    with progress.training_progress() as shown:
+        for number, event in enumerate(events()):
+            if number == 50:
+                assert clear not in console.file.getvalue()  # type: ignore[attr-defined]
+                console.width = 60
+            shown(event)
+    written = console.file.getvalue()  # type: ignore[attr-defined]
+    assert written.count(clear) == 1
+    frames = re.findall(r"\x1b\[\?2026h(.*?)\x1b\[\?2026l", written, re.DOTALL)
+    assert len(frames) == 1 + sum(1 for _ in events())
+    assert frames[-1].count("\n") < frames[-2].count("\n")  # what stays has no empty rows
+    for drawn in frames[-20:]:
+        plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", drawn)
+        assert max(map(len, plain.splitlines())) <= 60
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(progress.training_progress(), progress.LineProgress)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(progress.training_progress(), progress.LiveProgress)
+
+
+def test_no_color_leaves_the_display_and_takes_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = {}
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("with", "without"):
+        if name == "without":
+            monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setattr("sys.stderr", Terminal())
+        with progress.training_progress() as shown:
+            for event in events():
+                shown(event)
+        written[name] = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    coloured = re.compile(r"\x1b\[(?:\d+;)*3\d(?:;\d+)*m")
+    assert coloured.search(written["with"])
+    assert not coloured.search(written["without"])
 
 
 def test_a_worse_validation_is_not_called_the_best() -> None:
@@ -123,6 +231,7 @@ def test_off_a_terminal_lines_are_few(capsys: pytest.CaptureFixture[str]) -> Non
     assert sum("validation" in line for line in lines) == 5
     assert 8 <= sum("tokens/s" in line for line in lines) <= 12
     assert "note: a thing worth knowing" in lines
+    assert "433 MB" in captured.err
 
 
 def test_a_plot_stays_inside_its_box_and_leaves_out_what_is_not_finite() -> None:

@@ -1,5 +1,6 @@
 """``textgen train``: learn a language model from text."""
 
+import contextlib
 import sys
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,16 @@ SampleEveryOption = Annotated[
         rich_help_panel="Watching and saving",
     ),
 ]
+LogDirOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-dir",
+        metavar="DIR",
+        help="Write the run for TensorBoard too; needs the package tensorboard.",
+        show_default=False,
+        rich_help_panel="Watching and saving",
+    ),
+]
 
 
 @command_options(TokenizerConfig, ModelConfig, TrainingConfig)
@@ -100,6 +111,7 @@ def train(
     tokenizer: TokenizerOption = None,
     given: dict[str, Any],
     sample_every: SampleEveryOption = None,
+    log_dir: LogDirOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -140,7 +152,7 @@ def train(
         "accept_changed_corpus": accept_changed_corpus,
         "sample_every": _seconds_between_samples(sample_every),
     }
-    _run(corpus or [], arguments, output)
+    _run(corpus or [], arguments, output, log_dir)
 
 
 def _refuse_with_plan(**others: bool) -> None:
@@ -179,11 +191,15 @@ def _seconds_between_samples(typed: str | None) -> float | None:
         raise UsageError(f"--sample-every: {error.what}", fix="write 10s, 5m or none") from None
 
 
-def _run(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
+def _run(
+    corpora: list[str], arguments: dict[str, Any], output: Format, log_dir: str | None
+) -> None:
     from textgen.presentation import console, records, tables
     from textgen.presentation.progress import training_progress
+    from textgen.presentation.tensorboard import TensorBoardLog
     from textgen.results import TrainingEvent, TrainingStart
 
+    log = None if log_dir is None else TensorBoardLog(log_dir)
     if not corpora and not arguments["resume"]:
         console.note("no corpus given: training on the bundled stories")
     progress = training_progress()
@@ -193,11 +209,13 @@ def _run(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
         if isinstance(event, TrainingStart):
             request.arm()
         progress(event)
+        if log is not None:
+            log(event)
 
     with listening(request):
         from textgen import train as library_train
 
-        with progress:
+        with progress, log or contextlib.nullcontext():
             result = library_train(*corpora, on_event=on_event, stop=request, **arguments)
         if output == "json":
             records.emit_record(records.training_record(result))

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -67,6 +68,24 @@ def err_console() -> Console:
 def live_console() -> Console:
     """A console that writes to stderr itself, as a display that changes in place must."""
     return _console(sys.stderr, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def in_one_piece(console: Console) -> Iterator[None]:
+    """What is drawn inside appears at once, so that no half of a frame is ever seen.
+
+    These are the marks of "synchronized output"; a terminal that does not know them shows nothing
+    of them.
+    """
+    if console.legacy_windows:
+        yield
+        return
+    console.file.write("\x1b[?2026h")
+    try:
+        yield
+    finally:
+        console.file.write("\x1b[?2026l")
+        console.file.flush()
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -130,7 +149,8 @@ def say(*renderables: RenderableType) -> None:
 
 def note(message: str) -> None:
     """Say something worth knowing that is neither result nor error."""
-    say(Text.assemble(("note: ", "accent"), (shown(message), "label"), no_wrap=True))
+    in_lines = not is_terminal(sys.stderr)
+    say(Text.assemble(("note: ", "accent"), (shown(message), "label"), no_wrap=in_lines))
 
 
 def say_error(line: str) -> None:

@@ -9,8 +9,8 @@ from typing import Self
 from rich.live import Live
 from rich.text import Text
 
-from textgen.presentation.console import is_terminal, live_console, note, say, shown
-from textgen.presentation.numbers import count, duration, figure, fixed, rounded
+from textgen.presentation.console import in_one_piece, is_terminal, live_console, note, say, shown
+from textgen.presentation.numbers import count, duration, figure, fixed, rounded, size
 from textgen.presentation.training_view import TrainingState, training_view
 from textgen.results import (
     TrainingEvent,
@@ -69,6 +69,7 @@ class LiveProgress(Progress):
             redirect_stderr=False,
         )
         self._drawn_at = 0.0
+        self._drawn_for = self._console.size
 
     def __call__(self, event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
@@ -97,13 +98,17 @@ class LiveProgress(Progress):
             self._live.update(Text())
             self._live.transient = True
         else:
-            self._state.stopping = False
+            self._state.stopping, self._state.over = False, True
             self._draw()
         self._live.stop()
 
     def _draw(self) -> None:
-        size = self._console.size
-        self._live.update(training_view(self._state, size.width, size.height), refresh=True)
+        seen = self._console.size
+        with in_one_piece(self._console):
+            if seen != self._drawn_for:  # the terminal has laid the last frame out anew
+                self._console.clear()
+                self._drawn_for = seen
+            self._live.update(training_view(self._state, seen.width, seen.height), refresh=True)
 
 
 class LineProgress(Progress):
@@ -156,6 +161,7 @@ class LineProgress(Progress):
             f"loss {fixed(step.loss, 4)}",
             f"rate {step.learning_rate:.2g}",
             f"{count(round(step.tokens_per_second))} tokens/s",
+            *([size(step.memory_bytes)] if step.memory_bytes else []),
             f"{duration(step.remaining_seconds)} left",
         )
 

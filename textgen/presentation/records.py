@@ -36,6 +36,11 @@ def training_record(result: TrainingResult) -> dict[str, Any]:
         "tokens_per_second": result.tokens_per_second,
         "parameters": result.parameters,
         "validation": result.validation and validation_record(result.validation),
+        "baselines": {
+            "uniform_loss": result.uniform_loss,
+            "ngram_loss": result.ngram and result.ngram.loss,
+            "ngram_order": result.ngram and result.ngram.order,
+        },
     }
     if result.interrupted is not None:
         record["interrupted"] = result.interrupted

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from textgen.metrics import LOG_2
 from textgen.presentation.console import shown
-from textgen.presentation.numbers import count, duration, figure, fixed, rounded, share
+from textgen.presentation.numbers import count, duration, figure, fixed, rounded, share, size
 from textgen.presentation.tokens import token_text
 from textgen.results import TokenizerSummary, TrainingResult, Validation
 
@@ -86,12 +86,9 @@ def _most_frequent(summary: TokenizerSummary, width: int) -> Table:
     return table
 
 
-def validation_facts(validation: Validation, uniform_loss: float | None = None) -> list[Fact]:
-    """The three figures of a validation, beside what guessing evenly would give."""
+def validation_facts(validation: Validation) -> list[Fact]:
+    """The three figures of a validation."""
     bits = Text(figure(validation.bits_per_character))
-    if uniform_loss is not None and validation.characters:
-        evenly = uniform_loss * validation.tokens / validation.characters / LOG_2
-        bits.append(f"  (guessing evenly: {figure(evenly)})", "label")
     if validation.unknown:
         unknown = share(validation.unknown / validation.tokens)
         bits.append(f"  ({unknown} unknown: comparable only over one vocabulary)", "warning")
@@ -102,14 +99,29 @@ def validation_facts(validation: Validation, uniform_loss: float | None = None) 
     ]
 
 
+def _compared(result: TrainingResult, validation: Validation) -> list[Fact]:
+    """The bits a character of models that did not learn, or only counted."""
+    if not validation.characters:
+        return []
+    bits_a_nat = validation.tokens / validation.characters / LOG_2
+    pairs: list[Fact] = []
+    if result.ngram is not None:
+        learned = f"  Kneser-Ney, from {rounded(result.ngram.train_tokens)} tokens"
+        bits = figure(result.ngram.loss * bits_a_nat)
+        name = f"  {result.ngram.order}-gram model"
+        pairs.append((name, Text.assemble(bits, (learned, "label"))))
+    return [*pairs, ("  guessing evenly", figure(result.uniform_loss * bits_a_nat))]
+
+
 def training_summary(result: TrainingResult, out: str) -> RenderableType:
     """What a run reached, where it is, and the commands to type next."""
     seen = f"{rounded(result.tokens_seen)} tokens in {count(result.steps)} steps"
-    best = result.validation
+    best, memory = result.validation, result.peak_memory_bytes
     pairs: list[Fact] = [
-        *(validation_facts(best, result.uniform_loss) if best is not None else []),
+        *([*validation_facts(best), *_compared(result, best)] if best is not None else []),
         ("trained", f"{seen}, {duration(result.seconds)}"),
         ("speed", f"{count(round(result.tokens_per_second))} tokens a second"),
+        ("memory", f"{size(memory)} at most" if memory else ""),
         ("parameters", rounded(result.parameters)),
         ("saved", result.checkpoint),
     ]

@@ -1,5 +1,6 @@
 """One frame of the training display, for a terminal of any width."""
 
+import math
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
@@ -8,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from textgen.presentation.console import shown
-from textgen.presentation.numbers import count, duration, figure, fixed, rounded
+from textgen.presentation.numbers import count, duration, figure, fixed, rounded, size
 from textgen.presentation.plots import Curve, plot
 from textgen.results import (
     CheckpointSaved,
@@ -21,9 +22,8 @@ from textgen.results import (
 
 _WIDEST = 110
 _NARROW = 64
-_TALL, _SHORT = 26, 16
-_PLOT_ROWS = 5
-_SAMPLE_ROWS = 4
+_LEAST_PLOT, _MOST_PLOT = 3, 8  # rows of dots; two more are a gap and the labels
+_LEAST_SAMPLE, _MOST_SAMPLE = 4, 8  # rows of text; two more are a gap and the title
 _MOST_POINTS = 512
 _WRAPPER = Console(width=_WIDEST)  # Text.wrap asks for one, for its tab size alone
 
@@ -39,6 +39,7 @@ class TrainingState:
     sample: TrainingSample | None = None
     saved: CheckpointSaved | None = None
     stopping: bool = False
+    over: bool = False
     losses: list[tuple[float, float]] = field(default_factory=list)
     validations: list[tuple[float, float]] = field(default_factory=list)
 
@@ -61,20 +62,40 @@ class TrainingState:
 def training_view(state: TrainingState, width: int, height: int) -> RenderableType:
     """The frame: what is trained, how far, the figures, the curve, what the model writes."""
     width = min(width, _WIDEST) - 2
-    parts: list[RenderableType] = [Text(), *_title(state, width), _bar(state, width)]
-    parts += [Text(), _figures(state, narrow=width < _NARROW)]
-    if height >= _TALL and len(state.losses) > 3:
+    figures = _figures(state, narrow=width < _NARROW)
+    head: list[RenderableType] = [*_title(state, width), *_bars(state, width)]
+    spare = height - len(head) - figures.row_count - 1  # one line to say that it is stopping
+    gap = [Text()] if spare >= 3 else []  # above all, before the figures, below all
+    plot_rows, sample_rows = _rows(spare - 3)
+    parts = [*gap, *head, *gap, figures]
+    if plot_rows and len(state.losses) > 3:
         curves = (
             Curve("training", state.losses, "faint"),
             Curve("validation", state.validations, "accent"),
         )
-        parts += [Text(), plot(curves, width, _PLOT_ROWS)]
-    if height >= _SHORT and state.sample is not None:
-        parts += [Text(), *_sample(state.sample, width)]
+        parts += [Text(), plot(curves, width, plot_rows)]
+    if sample_rows and state.sample is not None:
+        parts += [Text(), *_sample(state.sample, width, sample_rows, steady=not state.over)]
     if state.stopping:
-        said = "Stopping: this step is finished and saved. Ctrl-C again leaves at once."
-        parts.append(Text(said, style="warning"))
-    return Padding(Group(*parts), (0, 1, 1, 1))
+        parts.append(_stopping(width))
+    return Padding(Group(*parts), (0, 1, len(gap), 1))
+
+
+def _rows(spare: int) -> tuple[int, int]:
+    """How many rows the curve and the sample get of those that are left; 0 where it does not fit.
+
+    The sample has its least first, then the curve all it can use, then the sample more.
+    """
+    sample = _LEAST_SAMPLE if spare >= _LEAST_SAMPLE + 2 else 0
+    spare -= sample + 2 if sample else 0
+    curve = min(_MOST_PLOT, spare - 2) if spare >= _LEAST_PLOT + 2 else 0
+    spare -= curve + 2 if curve else 0
+    return curve, min(_MOST_SAMPLE, sample + spare) if sample else 0
+
+
+def _stopping(width: int) -> Text:
+    said = "Stopping: this step is finished and saved. Ctrl-C again leaves at once."
+    return Text(said if len(said) <= width else "Stopping, and saving.", style="warning")
 
 
 def _title(state: TrainingState, width: int) -> list[Text]:
@@ -87,13 +108,29 @@ def _title(state: TrainingState, width: int) -> list[Text]:
     return [title]
 
 
-def _bar(state: TrainingState, width: int) -> Text:
-    progress = min(1.0, max(0.0, state.step.progress)) if state.step else 0.0
-    left = duration(state.step.remaining_seconds) if state.step else "–"
-    said = f" {progress:4.0%}  {left:>7} left"
-    cells = max(4, width - len(said))
-    done = round(progress * cells)
-    return Text.assemble(("━" * done, "accent"), ("─" * (cells - done), "faint"), said)
+def _bars(state: TrainingState, width: int) -> list[Text]:
+    """How far the run is, and how far the pass over the training part."""
+    step = state.step
+    progress = min(1.0, max(0.0, step.progress)) if step else 0.0
+    passes = max(1, math.ceil(step.epoch)) if step else 1
+    part = step.epoch - (passes - 1) if step else 0.0
+    left = duration(step.remaining_seconds) if step else "–"
+    names = ("run", f"epoch {passes}")
+    ends = (
+        f" {progress:4.0%}  {left:>7} left",
+        f" {part:4.0%}  step {count(step.step if step else 0)}",
+    )
+    name_width = max(9, *map(len, names))
+    cells = max(4, width - name_width - max(map(len, ends)))
+    return [
+        Text.assemble((f"{name:<{name_width}}", "label"), *_bar(share, cells), end)
+        for name, share, end in zip(names, (progress, part), ends, strict=True)
+    ]
+
+
+def _bar(share: float, cells: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    done = round(share * cells)
+    return ("━" * done, "accent"), ("─" * (cells - done), "faint")
 
 
 def _figures(state: TrainingState, *, narrow: bool) -> Table:
@@ -104,7 +141,8 @@ def _figures(state: TrainingState, *, narrow: bool) -> Table:
     if narrow:
         table.add_column(style="label")
         table.add_column()
-        rows = [*left, *right[:3]]
+        hidden = "perplexity" if _is_by_character(state) else "bits a character"
+        rows = [each for each in (*left, *right[:3]) if each[0] != hidden]
         for name, value in rows:
             table.add_row(name, value)
         return table
@@ -114,6 +152,10 @@ def _figures(state: TrainingState, *, narrow: bool) -> Table:
     for (name, value), (other_name, other) in zip(left, right, strict=True):
         table.add_row(name, value, other_name, other)
     return table
+
+
+def _is_by_character(state: TrainingState) -> bool:
+    return state.start is not None and state.start.level == "char"
 
 
 def _learned(state: TrainingState) -> list[tuple[str, str | Text]]:
@@ -135,20 +177,20 @@ def _running(state: TrainingState) -> list[tuple[str, str | Text]]:
     speed = f"{count(round(step.tokens_per_second))} tokens/s" if step else "–"
     return [
         ("speed", speed),
-        ("epoch", figure(step.epoch, 3) if step else "–"),
         ("learning rate", f"{step.learning_rate:.2g}" if step else "–"),
+        ("memory", size(step.memory_bytes) if step and step.memory_bytes else "–"),
         ("saved", f"step {count(saved.step)}" if saved else "–"),
     ]
 
 
-def _sample(sample: TrainingSample, width: int) -> list[Text]:
-    """The newest sample in rows of a constant number, so that nothing below it jumps."""
+def _sample(sample: TrainingSample, width: int, rows: int, *, steady: bool) -> list[Text]:
+    """The newest sample; steady: in a constant number of rows, so that nothing below it jumps."""
     title = Text(f"At step {count(sample.step)} the model writes", style="label")
     text = Text(shown(sample.text.strip("\n"), keep="\n").expandtabs(4))
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
         lines += list(line.wrap(_WRAPPER, width - 2)) or [Text()]
-    lines = [*lines, *([Text()] * _SAMPLE_ROWS)][:_SAMPLE_ROWS]
+    lines = [*lines, *([Text()] * rows if steady else [])][:rows]
     return [title, *(Text.assemble("  ", line) for line in lines)]
 
 

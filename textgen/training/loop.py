@@ -11,6 +11,7 @@ import torch
 from textgen.batching import IdArray
 from textgen.config import TrainingConfig
 from textgen.errors import DivergedError
+from textgen.process_memory import resident_bytes
 from textgen.results import (
     CheckpointSaved,
     TrainingEvent,
@@ -165,6 +166,7 @@ class Loop:
             progress=progress,
             seconds=seconds,
             remaining_seconds=self._remaining(progress, seconds),
+            memory_bytes=resident_bytes(),
         )
         self.record.log_step(event)
         yield event

@@ -74,7 +74,7 @@ class Record:
 
     def log_step(self, step: TrainingStep) -> None:
         line = asdict(step)
-        for name in ("progress", "remaining_seconds"):
+        for name in ("progress", "remaining_seconds", "memory_bytes"):
             del line[name]
         self._log({"event": "step"} | line)
 

@@ -1,6 +1,7 @@
 """``train``: a corpus and a length of run to a folder with a trained model."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from textgen import checkpoint, storage
 from textgen.config import Device, SamplingConfig
 from textgen.errors import UsageError
-from textgen.results import Plan, TrainingEvent, TrainingResult, TrainingStart
+from textgen.ngram_baseline import TRAIN_TOKENS, VALID_TOKENS, kneser_ney_loss, order_for
+from textgen.process_memory import peak_resident_bytes
+from textgen.results import NgramBaseline, Plan, TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
 from textgen.training_run import settings as run_settings
 from textgen.training_run.settings import Source
-from textgen.training_run.tokens import read_tokens
+from textgen.training_run.tokens import Tokens, read_tokens
 
 if TYPE_CHECKING:
     from textgen.models import Model
@@ -72,7 +75,11 @@ def train(
         loop = _loop(prepared, stop, sample_every)
         for event in loop.run():
             on_event(event)
-        return _result(loop, start)
+        result = _result(loop, start)
+    # The folder is whole and another run may have it: what follows is no part of the run.
+    if result.interrupted is None:
+        result = dataclasses.replace(result, ngram=_ngram(start, tokens))
+    return result
 
 
 def plan(
@@ -190,4 +197,16 @@ def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:
         last_validation=loop.validation,
         uniform_loss=math.log(start.vocabulary_size),
         interrupted=loop.interrupted,
+        peak_memory_bytes=peak_resident_bytes(),
+    )
+
+
+def _ngram(start: TrainingStart, tokens: Tokens) -> NgramBaseline:
+    order = order_for(start.level, start.vocabulary_size)
+    train_ids, valid_ids = tokens.encoded.train, tokens.encoded.valid
+    return NgramBaseline(
+        order=order,
+        loss=kneser_ney_loss(train_ids, valid_ids, order, start.vocabulary_size),
+        train_tokens=min(len(train_ids), TRAIN_TOKENS),
+        valid_tokens=min(len(valid_ids), VALID_TOKENS),
     )
