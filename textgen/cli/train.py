@@ -31,6 +31,8 @@ EXAMPLES = """
     textgen train --out checkpoints/b --resume --budget 3h
     Train on words instead of characters:
     textgen train books/ --out checkpoints/words --level word --epochs 10
+    Begin with that model, and learn from a text of another kind:
+    textgen train mine/ --out checkpoints/m --init-from checkpoints/words
 """
 
 
@@ -61,6 +63,23 @@ TokenizerOption = Annotated[
         rich_help_panel="Tokens",
     ),
 ]
+InitFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from",
+        metavar="CHECKPOINT",
+        help="Fine-tune: begin with the weights, shape and tokenizer of this checkpoint.",
+        show_default=False,
+    ),
+]
+ExtendVocabularyOption = Annotated[
+    bool,
+    typer.Option(
+        "--extend-vocabulary",
+        help="Add to --init-from's tokens those that are new in the text.",
+        rich_help_panel="Tokens",
+    ),
+]
 SampleEveryOption = Annotated[
     str | None,
     typer.Option(
@@ -85,7 +104,9 @@ def train(
     valid: ValidOption = None,
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
+    init_from: InitFromOption = None,
     tokenizer: TokenizerOption = None,
+    extend_vocabulary: ExtendVocabularyOption = False,
     given: dict[str, Any],
     sample_every: SampleEveryOption = None,
     device: DeviceOption = "auto",
@@ -113,6 +134,8 @@ def train(
         "overwrite": overwrite,
         "accept_changed_corpus": accept_changed_corpus,
         "tokenizer": tokenizer,
+        "init_from": init_from,
+        "extend_vocabulary": extend_vocabulary,
         "valid": valid,
         "device": device,
         "threads": threads,
