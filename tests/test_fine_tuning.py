@@ -280,9 +280,11 @@ def test_what_contradicts_the_checkpoint_is_refused_and_what_agrees_is_not(
         {"tokenizer": other},
     ]
     for options in contradictions:
-        with pytest.raises(UsageError, match=r"--\S+ .* contradicts --init-from .*source"):
+        with pytest.raises(UsageError, match=r"--\S+.* contradicts --init-from .*source"):
             train(corpus, out=out, init_from=source, steps=1, **options, **RUN)
         assert not out.exists()
+    with pytest.raises(UsageError, match=r"--tie contradicts .* that checkpoint has --no-tie;"):
+        train(corpus, out=out, init_from=source, tie=True, **RUN)
     agreeing: dict[str, Any] = {**SHAPE, "level": "char", "min_count": 1, "tie": False}
     agreeing["vocab_size"] = checkpoint.load(source).tokenizer.vocabulary_size
     train(corpus, out=out, init_from=source, steps=1, **agreeing, **RUN)

@@ -101,10 +101,15 @@ def _effective(config: TokenizerConfig, name: str) -> object:
 
 
 def _contradiction(name: str, value: object, given: str, kept: object) -> UsageError:
-    shown = ",".join(map(str, kept)) if isinstance(kept, tuple) else kept
+    if isinstance(value, bool):  # a switch: its two spellings say it all
+        switches = {True: flag(name), False: flag(f"no_{name}")}
+        asked, shown = switches[value], switches[not value]
+    else:
+        asked = f"{flag(name)} {value}"
+        shown = ",".join(map(str, kept)) if isinstance(kept, tuple) else str(kept)
     return UsageError(
-        f"{flag(name)} {value} contradicts --init-from {given}",
-        why=f"that checkpoint has {'no limit' if shown is None else shown}",
+        f"{asked} contradicts --init-from {given}",
+        why=f"that checkpoint has {'none' if kept is None else shown}",
         fix=f"leave {flag(name)} out, or train a new model without --init-from",
     )
 
