@@ -92,3 +92,10 @@ def test_a_resumed_run_keeps_what_was_chosen(
     second = checkpoint.describe(out / "last")
     assert second.config["model"] == first.config["model"]
     assert second.config["training"] == first.config["training"] | {"budget": 1.5}
+
+
+def test_a_plan_to_go_on_from_a_model_keeps_its_shape(corpus: Path, tmp_path: Path) -> None:
+    train(corpus, out=tmp_path / "run", steps=2, **SMALL)
+    planned = plan(corpus, init_from=tmp_path / "run", budget=60.0)
+    values = {option.name: option.value for option in planned.options}
+    assert values["hidden_size"] == (16,)

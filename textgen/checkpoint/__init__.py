@@ -7,12 +7,13 @@ holds what training needs to go on as if it had never stopped.
 from textgen.checkpoint.description import describe
 from textgen.checkpoint.folder import Checkpoint, Resumable, load, load_resumable, save
 from textgen.checkpoint.header import Header, validation_json
-from textgen.checkpoint.places import BEST, LAST, METRICS, find
+from textgen.checkpoint.places import BEST, LAST, METRICS, WEIGHTS, find
 
 __all__ = [
     "BEST",
     "LAST",
     "METRICS",
+    "WEIGHTS",
     "Checkpoint",
     "Header",
     "Resumable",

@@ -27,6 +27,7 @@ def describe(path: Path | str) -> CheckpointInfo:
             "tokenizer": load_tokenizer(files).config.to_json(),
             "training": header.training.to_json(),
             "source": header.source,
+            "init_from": header.init_from,
             "machine": header.machine,
             "progress": raw["progress"],
         },

@@ -22,7 +22,8 @@ class Header:
 
     corpus: the header of the encoded corpus, with its fingerprint and its tokenizer's.
     source: where the text was read from. machine: what was chosen for the machine (device,
-    precision, threads). Both are reused on resume.
+    precision, threads). Both are reused on resume. init_from: of a fine-tune, what it began
+    from: the path as it was given, the step, and what identifies weights and tokenizer.
     """
 
     model: ModelConfig
@@ -36,6 +37,7 @@ class Header:
     tokens_per_second: float
     parameters: int
     validation: Validation | None
+    init_from: dict[str, Any] | None = None
 
 
 def read_header(path: Path) -> Header:
@@ -44,6 +46,7 @@ def read_header(path: Path) -> Header:
         storage.check_format(raw["format"], _FORMAT, path)
         progress = raw["progress"]
         validation = raw["validation"]
+        init_from = raw.get("init_from")  # checkpoints of before there was fine-tuning lack it
         header = Header(
             model=ModelConfig.from_options(raw["model"]),
             training=TrainingConfig.from_options(raw["training"]),
@@ -56,6 +59,7 @@ def read_header(path: Path) -> Header:
             tokens_per_second=float(progress["tokens_per_second"]),
             parameters=int(raw["parameters"]),
             validation=None if validation is None else read_validation(validation),
+            init_from=None if init_from is None else dict(init_from),
         )
         if header.model != header.model.resolved(header.model.vocabulary_size):
             raise ValueError("the shape of the model is left open")
@@ -73,6 +77,7 @@ def header_json(header: Header) -> dict[str, Any]:
         "corpus": header.corpus,
         "source": header.source,
         "machine": header.machine,
+        "init_from": header.init_from,
         "progress": {
             "step": header.step,
             "tokens_seen": header.tokens_seen,

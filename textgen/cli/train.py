@@ -34,6 +34,8 @@ EXAMPLES = """
     textgen train books/ --budget 2h --plan
     Train on words instead of characters:
     textgen train books/ --out checkpoints/words --level word --epochs 10
+    Begin with that model, and learn from a text of another kind:
+    textgen train mine/ --out checkpoints/m --init-from checkpoints/words
 """
 
 
@@ -73,6 +75,23 @@ TokenizerOption = Annotated[
         rich_help_panel="Tokens",
     ),
 ]
+InitFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from",
+        metavar="CHECKPOINT",
+        help="Fine-tune: begin with the weights, shape and tokenizer of this checkpoint.",
+        show_default=False,
+    ),
+]
+ExtendVocabularyOption = Annotated[
+    bool,
+    typer.Option(
+        "--extend-vocabulary",
+        help="Add to --init-from's tokens those that are new in the text.",
+        rich_help_panel="Tokens",
+    ),
+]
 SampleEveryOption = Annotated[
     str | None,
     typer.Option(
@@ -108,7 +127,9 @@ def train(
     valid: ValidOption = None,
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
+    init_from: InitFromOption = None,
     tokenizer: TokenizerOption = None,
+    extend_vocabulary: ExtendVocabularyOption = False,
     given: dict[str, Any],
     sample_every: SampleEveryOption = None,
     log_dir: LogDirOption = None,
@@ -132,6 +153,8 @@ def train(
         )
     arguments: dict[str, Any] = {
         "tokenizer": tokenizer,
+        "init_from": init_from,
+        "extend_vocabulary": extend_vocabulary,
         "valid": valid,
         "device": device,
         "threads": threads,

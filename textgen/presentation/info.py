@@ -47,7 +47,16 @@ def _model(info: CheckpointInfo) -> list[Fact]:
         ("parameters", f"{count(info.parameters)}, {size(info.bytes)} on disk"),
         ("vocabulary", _setting(vocabulary)),
         *_options(ModelConfig, model),
+        ("fine-tuned from", _origin(info.config.get("init_from"))),
     ]
+
+
+def _origin(init_from: Mapping[str, Any] | None) -> str:
+    """Which checkpoint a fine-tune began from; nothing for a model that began at random."""
+    if not init_from:
+        return ""
+    weights = str(init_from.get("weights_sha256", ""))[:16]
+    return f"{init_from.get('path')}, step {init_from.get('step')}, weights {weights}"
 
 
 def _tokens(tokenizer: Mapping[str, Any]) -> list[Fact]:

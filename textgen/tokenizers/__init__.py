@@ -11,6 +11,7 @@ from textgen.tokenizers.base import (
 )
 from textgen.tokenizers.registry import TOKENIZERS, learn_tokenizer
 from textgen.tokenizers.stored import load_tokenizer, load_tokenizer_from, save_tokenizer
+from textgen.tokenizers.symbols import SymbolTokenizer
 
 __all__ = [
     "EOS",
@@ -20,6 +21,7 @@ __all__ = [
     "Continuation",
     "Decoder",
     "Ids",
+    "SymbolTokenizer",
     "Tokenizer",
     "learn_tokenizer",
     "load_tokenizer",

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from textgen.config import TokenizerConfig
 from textgen.errors import CheckpointError
 from textgen.tokenizers import vocabulary
-from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Decoder, Ids, Tokenizer, pairs_to_eos
+from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Decoder, Ids, pairs_to_eos
+from textgen.tokenizers.symbols import SymbolTokenizer
 
 _CODE_POINTS = 0x110000
 _SURROGATES = slice(0xD800, 0xE000)
@@ -18,7 +19,7 @@ _NEWLINE = 0x0A
 _UNKNOWN_CHARACTER = "\udfff"
 
 
-class CharacterTokenizer(Tokenizer):
+class CharacterTokenizer(SymbolTokenizer):
     """One id a character.
 
     >>> tokenizer = CharacterTokenizer.learn(TokenizerConfig(), ["abba\\n", "b\\n"])
@@ -29,9 +30,7 @@ class CharacterTokenizer(Tokenizer):
     level = "char"
 
     def __init__(self, config: TokenizerConfig, symbols: Sequence[str]) -> None:
-        super().__init__(config)
-        self._symbols = tuple(symbols)
-        self._tokens = [*SPECIAL_TOKENS, *symbols]
+        super().__init__(config, symbols)
         self._texts = [SPECIAL_TOKENS[UNK], self.terminator, *symbols]
         self._table = np.zeros(_CODE_POINTS, dtype=np.uint32)  # code point -> id
         self._table[[ord(symbol) for symbol in symbols]] = np.arange(2, len(symbols) + 2)
@@ -60,13 +59,6 @@ class CharacterTokenizer(Tokenizer):
             raise CheckpointError("damaged", where=where, why="a symbol is not one character")
         return cls(config, symbols)
 
-    def save(self, folder: Path) -> None:
-        vocabulary.save(folder, self._symbols)
-
-    @property
-    def vocabulary_size(self) -> int:
-        return len(self._tokens)
-
     def encode(self, text: str) -> Ids:
         if self.config.unk_literal is not None:
             text = text.replace(self.config.unk_literal, _UNKNOWN_CHARACTER)
@@ -91,13 +83,6 @@ class CharacterTokenizer(Tokenizer):
 
     def decoder(self) -> Decoder:
         return _CharacterDecoder(self._texts)
-
-    def token(self, id: int) -> str:
-        return self._tokens[id]
-
-    @property
-    def fingerprint(self) -> str:
-        return vocabulary.fingerprint(self.config, self._symbols)
 
 
 class _CharacterDecoder(Decoder):

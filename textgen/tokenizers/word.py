@@ -16,18 +16,18 @@ from textgen.tokenizers.base import (
     Continuation,
     Decoder,
     Ids,
-    Tokenizer,
     is_text,
 )
 from textgen.tokenizers.chunks import ChunkStream, chunks, chunks_of_pieces
 from textgen.tokenizers.memory import ChunkMemory
 from textgen.tokenizers.splitting import JOINER, UNKNOWN, Written, splitter, written
+from textgen.tokenizers.symbols import SymbolTokenizer
 
 _MOST_CHUNKS, _MOST_TOKENS = 2**18, 2**20  # counted at a time, so that memory stays bounded
 _MOST_LISTS = 2**10  # between two looks at the counts
 
 
-class WordTokenizer(Tokenizer):
+class WordTokenizer(SymbolTokenizer):
     """One id a word, as ``splitting`` says what a word is.
 
     >>> config = TokenizerConfig(level="word", min_count=1)
@@ -39,9 +39,7 @@ class WordTokenizer(Tokenizer):
     level = "word"
 
     def __init__(self, config: TokenizerConfig, symbols: Sequence[str]) -> None:
-        super().__init__(config)
-        self._symbols = tuple(symbols)
-        self._tokens = [*SPECIAL_TOKENS, *symbols]
+        super().__init__(config, symbols)
         self._ids = {token: id for id, token in enumerate(symbols, start=2)}
         lossless = config.split == "punctuation"
         end = Written(self.terminator, joins_left=True, joins_right=True)
@@ -70,13 +68,6 @@ class WordTokenizer(Tokenizer):
         if not all(symbols):
             raise CheckpointError("damaged", where=where, why="a symbol is empty")
         return cls(config, symbols)
-
-    def save(self, folder: Path) -> None:
-        vocabulary.save(folder, self._symbols)
-
-    @property
-    def vocabulary_size(self) -> int:
-        return len(self._tokens)
 
     def encode(self, text: str) -> Ids:
         return self._memory.ids(chunks(self.config, text))
@@ -130,13 +121,6 @@ class WordTokenizer(Tokenizer):
             return id
         before_word = self._ids.get(self._split(chunk)[-1] + JOINER, UNK)
         return before_word if UNK < before_word < id or id == UNK else id
-
-    def token(self, id: int) -> str:
-        return self._tokens[id]
-
-    @property
-    def fingerprint(self) -> str:
-        return vocabulary.fingerprint(self.config, self._symbols)
 
 
 class _WordDecoder(Decoder):

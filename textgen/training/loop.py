@@ -33,6 +33,7 @@ class Loop:
 
     stop: gives the number of the signal that asked the run to end, or None.
     write_sample: a few words of the model's, asked for every ``sample_every`` seconds.
+    validates_start: whether to validate before the first step too.
     """
 
     learner: Learner
@@ -46,6 +47,7 @@ class Loop:
     write_sample: Callable[[], str] | None = None
     sample_every: float | None = None
     validation: Validation | None = None
+    validates_start: bool = False
     interrupted: int | None = None
     _begun: float = 0.0
     _saved: float = 0.0
@@ -71,6 +73,7 @@ class Loop:
         progress = self.schedule.progress(learner.step, learner.seconds)
         if self._owes_validation(progress):
             yield from self._validate(final=progress >= 1)
+            progress = self.schedule.progress(learner.step, learner.seconds)
         while progress < 1:
             before = progress
             self._update()
@@ -97,10 +100,12 @@ class Loop:
             yield from self._sample()
 
     def _owes_validation(self, progress: float) -> bool:
-        """Whether the run was stopped at a step where a validation was due."""
+        """Whether a validation is due where the run begins, or was due where it was stopped."""
         step = self.learner.step
+        if step == 0:
+            return self.validates_start
         made = self.validation is not None and self.validation.step == step
-        return step > 0 and not made and self.schedule.validates(progress, progress, step)
+        return not made and self.schedule.validates(progress, progress, step)
 
     def _clock(self) -> float:
         self.learner.seconds = time.perf_counter() - self._begun

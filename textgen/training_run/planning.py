@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from textgen.batching import Streams
-from textgen.config import ModelConfig, TrainingConfig
+from textgen.config import ModelConfig, TrainingConfig, option_names
 from textgen.config.choosing import Choice, Circumstances, choose, flop_per_token
 from textgen.errors import UsageError
 from textgen.models import build, count_parameters
@@ -33,13 +33,16 @@ def settle_open(settings: Settings, tokens: Tokens) -> tuple[Settings, Choice]:
     use_threads(settings.threads)
     model, training = settings.model.resolved(tokens.tokenizer.vocabulary_size), settings.training
     check_memory(model)
+    given = settings.given
+    if settings.origin is not None:  # its shape is that of the weights it begins with
+        given |= option_names(ModelConfig)
     of = Circumstances(model.vocabulary_size, len(tokens.encoded.train))
     if training.budget is not None:
         of = _with_speed(of, settings, model)
-    choice = choose(settings.model, training, settings.given, of)
+    choice = choose(settings.model, training, given, of)
     if training.budget is not None and choice.model != model:  # whose speed is another
         of = _with_speed(of, settings, choice.model)
-        again = choose(choice.model, training, settings.given | {"hidden_size"}, of)
+        again = choose(choice.model, training, given | {"hidden_size"}, of)
         why = {"hidden_size": choice.reasons["hidden_size"]}
         choice = dataclasses.replace(again, reasons=again.reasons | why)
     return dataclasses.replace(settings, model=choice.model, training=choice.training), choice

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from textgen.config import ModelConfig, Precision
 from textgen.encoding import EncodedCorpus
 from textgen.errors import CheckpointError, UsageError
 from textgen.models import Model, build, count_parameters
+from textgen.models.extension import extended
 from textgen.models.placement import choose_device, choose_precision, use_threads
 from textgen.results import Validation
 from textgen.tokenizers.base import Tokenizer
@@ -70,11 +72,13 @@ def prepare(settings: Settings, tokens: Tokens, closing: contextlib.ExitStack) -
 
 
 def _model(settings: Settings, tokenizer: Tokenizer) -> Model:
-    """The model to go on with, or a new one; refused where the disk could not hold it."""
+    """The model to go on with or to begin with; refused where the disk could not hold it."""
     if settings.resumed is not None:
         return settings.resumed.model
     shape = settings.model.resolved(tokenizer.vocabulary_size)
     record.check_space(settings.out, count_parameters(shape))
+    if settings.origin is not None:
+        return extended(settings.origin.checkpoint.model, tokenizer.vocabulary_size)
     model = build(shape)
     generator = torch.Generator()
     generator.manual_seed(settings.training.seed)
@@ -125,4 +129,22 @@ def _header(
         tokens_per_second=0.0,
         parameters=count_parameters(shape),
         validation=None,
+        init_from=_init_from(settings),
     )
+
+
+def _init_from(settings: Settings) -> dict[str, Any] | None:
+    """What a fine-tune remembers of where it began."""
+    if settings.resumed is not None:
+        return settings.resumed.header.init_from
+    if settings.origin is None:
+        return None
+    saved = settings.origin.checkpoint
+    return {
+        "path": settings.origin.given,
+        "checkpoint": saved.name,
+        "step": saved.header.step,
+        "weights_sha256": settings.origin.weights_sha256,
+        "tokenizer_fingerprint": saved.tokenizer.fingerprint,
+        "vocabulary_size": saved.tokenizer.vocabulary_size,
+    }

@@ -14,6 +14,7 @@ from textgen.ngram_baseline import TRAIN_TOKENS, VALID_TOKENS, kneser_ney_loss, 
 from textgen.process_memory import peak_resident_bytes
 from textgen.results import NgramBaseline, Plan, TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
+from textgen.training_run import origin
 from textgen.training_run import settings as run_settings
 from textgen.training_run.settings import Source
 from textgen.training_run.tokens import Tokens, read_tokens
@@ -34,6 +35,8 @@ def train(
     overwrite: bool = False,
     accept_changed_corpus: bool = False,
     tokenizer: str | Path | None = None,
+    init_from: str | Path | None = None,
+    extend_vocabulary: bool = False,
     valid: str | Path | None = None,
     device: Device = "auto",
     threads: int | None = None,
@@ -49,6 +52,8 @@ def train(
     corpora: files, folders, ``-``, or one folder that ``tokenize`` wrote; none means the
     bundled corpus (on resume: the text the run began with). options: the fields of
     TokenizerConfig, ModelConfig and TrainingConfig, as ``hidden_size=512, budget="90s"``.
+    init_from: a checkpoint to begin with, its weights, shape and tokenizer; extend_vocabulary:
+    to which what is new in the text is added.
     on_event: called with each TrainingEvent. stop: polled after each step; the number of a
     signal ends the run there, saved. sample_every: seconds between samples among the events.
 
@@ -59,7 +64,11 @@ def train(
     if accept_changed_corpus and not resume:
         raise UsageError("--accept-changed-corpus needs --resume")
     settings = run_settings.settle(folder, source, options, device, threads)
+    begins_with = None if init_from is None else str(init_from)
+    origin.check(folder, begins_with, resume=resume, extend=extend_vocabulary)
     run_settings.check_folder(folder, resume=resume, overwrite=overwrite)
+    if begins_with is not None:
+        settings = origin.take_over(settings, options, begins_with, extend=extend_vocabulary)
     with storage.locked(folder), contextlib.ExitStack() as closing:
         for name in (checkpoint.BEST, checkpoint.LAST):
             storage.clear_leftovers(folder / name)
@@ -85,6 +94,8 @@ def train(
 def plan(
     *corpora: str | Path,
     tokenizer: str | Path | None = None,
+    init_from: str | Path | None = None,
+    extend_vocabulary: bool = False,
     valid: str | Path | None = None,
     device: Device = "auto",
     threads: int | None = None,
@@ -98,6 +109,8 @@ def plan(
     """
     source = _source(corpora, valid, encoding, errors, tokenizer)
     settings = run_settings.settle(Path(), source, options, device, threads)
+    if init_from is not None:
+        settings = origin.take_over(settings, options, str(init_from), extend=extend_vocabulary)
     tokens = read_tokens(settings)
     from textgen.training_run import planning
 
@@ -144,7 +157,7 @@ def _start(prepared: "Prepared") -> TrainingStart:
         f"embedding {shape.embedding_size}{' (tied)' if shape.tie else ''}",
         out=str(settings.out),
         resumed_step=prepared.learner.step,
-        notes=prepared.tokens.encoded.header.notes,
+        notes=(*prepared.tokens.encoded.header.notes, *prepared.tokens.notes),
     )
 
 
@@ -173,6 +186,8 @@ def _loop(
         ),
         sample_every=sample_every,
         validation=prepared.validation,
+        # What a fine-tune begins with is known to be good: it may well be the best.
+        validates_start=prepared.record.template.init_from is not None,
     )
 
 

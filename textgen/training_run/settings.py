@@ -35,10 +35,25 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a fine-tune begins from.
+
+    given: its path as the person wrote it. weights_sha256: of its weights as they were read.
+    extends: whether the vocabulary grows by what is new in the text.
+    """
+
+    checkpoint: checkpoint.Checkpoint
+    given: str
+    weights_sha256: str
+    extends: bool
+
+
+@dataclass(frozen=True)
 class Settings:
     """All that decides a run, whether it begins or goes on.
 
     given: the names of the options that were asked for. resumed: what it goes on from.
+    origin: what it begins from, where that is not weights drawn at random.
     """
 
     out: Path
@@ -50,6 +65,7 @@ class Settings:
     threads: int | None
     given: frozenset[str] = frozenset()
     resumed: checkpoint.Checkpoint | None = None
+    origin: Origin | None = None
     accept_changed_corpus: bool = False
 
 

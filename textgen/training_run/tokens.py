@@ -9,8 +9,13 @@ from textgen.corpus import Corpus
 from textgen.corpus.bundled import bundled_corpus
 from textgen.encoding import EncodedCorpus, encode_corpus, is_encoded, load_encoded
 from textgen.errors import DataError, UsageError
-from textgen.tokenizers import learn_tokenizer, load_tokenizer_from
-from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers import (
+    SymbolTokenizer,
+    Tokenizer,
+    learn_tokenizer,
+    load_tokenizer_from,
+)
+from textgen.training_run import origin
 from textgen.training_run.settings import Settings, Source
 
 
@@ -19,11 +24,13 @@ class Tokens:
     """A corpus in its two parts, each with at least one token.
 
     changed: whether it is another text than the run to be resumed was reading.
+    notes: what a person should hear of how text and tokenizer fit.
     """
 
     encoded: EncodedCorpus
     tokenizer: Tokenizer
     changed: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_tokens(settings: Settings) -> Tokens:
@@ -33,9 +40,12 @@ def read_tokens(settings: Settings) -> Tokens:
     """
     source = settings.source
     paths = [Path(path) for path in source.corpora] or [bundled_corpus()]
+    corpus = None
     if len(paths) == 1 and is_encoded(paths[0]):
         encoded, tokenizer = load_encoded(paths[0])
         _check_same_tokens(settings, tokenizer, paths[0])
+        if settings.origin is not None:
+            origin.check_encoded(settings.origin, tokenizer, paths[0])
     else:
         known = _known_tokenizer(settings)
         corpus = Corpus.open(
@@ -46,7 +56,7 @@ def read_tokens(settings: Settings) -> Tokens:
             encoding=source.encoding,
             errors=source.errors,
         )
-        tokenizer = known or learn_tokenizer(settings.tokenizer, corpus.train())
+        tokenizer = _tokenizer(settings, known, corpus)
         encoded = encode_corpus(corpus, tokenizer)
     for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
         if not len(ids):
@@ -56,21 +66,46 @@ def read_tokens(settings: Settings) -> Tokens:
                 why="needed at least one token in each part",
                 fix="give more text",
             )
+    _check_known(settings, encoded, paths[0])
+    changed = _is_changed(settings, encoded, tokenizer)
+    return Tokens(encoded, tokenizer, changed, _notes(settings, encoded, tokenizer, corpus))
+
+
+def _check_known(settings: Settings, encoded: EncodedCorpus, where: Path) -> None:
     train = encoded.header.train
     if train.unknown + train.sentences == train.tokens and train.unknown:
+        kept = settings.origin is not None and not settings.origin.extends
         raise DataError(
             "no token is known",
-            where=paths[0],
+            where=where,
             why=f"all {train.unknown:,} are <UNK>",
-            fix="lower --min-count or raise --vocab-size",
+            fix="add --extend-vocabulary" if kept else "lower --min-count or raise --vocab-size",
         )
-    return Tokens(encoded, tokenizer, _is_changed(settings, encoded, tokenizer))
+
+
+def _tokenizer(settings: Settings, known: Tokenizer | None, corpus: Corpus) -> Tokenizer:
+    """The tokenizer that is known, with what is new where that was asked for; or a new one."""
+    if settings.origin is not None and settings.origin.extends:
+        assert isinstance(known, SymbolTokenizer)
+        return known.extended(settings.tokenizer, (text for text, _ in corpus.train()))
+    return known or learn_tokenizer(settings.tokenizer, corpus.train())
+
+
+def _notes(
+    settings: Settings, encoded: EncodedCorpus, tokenizer: Tokenizer, corpus: Corpus | None
+) -> tuple[str, ...]:
+    if settings.origin is None:
+        return ()
+    texts = None if corpus is None else lambda: (text for text, _ in corpus.train())
+    return origin.notes(settings.origin, tokenizer, encoded, texts)
 
 
 def _known_tokenizer(settings: Settings) -> Tokenizer | None:
     """The tokenizer to reuse, where there is one."""
     if settings.resumed is not None:
         return settings.resumed.tokenizer
+    if settings.origin is not None:
+        return settings.origin.checkpoint.tokenizer
     if settings.source.tokenizer is not None:
         return load_tokenizer_from(settings.source.tokenizer)
     return None
