@@ -44,6 +44,8 @@ class Streams:
     start state having read ``<EOS>``; its last window reads on into the text that follows, so
     that no window is padded. Where nothing in the corpus is unknown, a small rate of tokens
     reads as ``<UNK>``, chosen by (seed, epoch, position).
+
+    own: the streams that ``next`` gives; the others are dealt their runs, but not read.
     """
 
     def __init__(
@@ -55,13 +57,14 @@ class Streams:
         run_windows: int,
         unknown_rate: float,
         seed: int,
+        own: slice = slice(None),
     ) -> None:
         self._ids = ids
         self._length = sequence_length
         most = len(ids) // (batch_size * sequence_length)
         self._run = sequence_length * max(1, min(run_windows, most))
         self._threshold = np.uint64(unknown_rate * 2**64)
-        self._seed = seed
+        self._seed, self._own = seed, own
         self._rows = [_Row() for _ in range(batch_size)]
         self._epoch, self._dealt = 0, 0
         self._shuffle()
@@ -72,21 +75,22 @@ class Streams:
         return self._epoch + self._dealt / len(self._order)
 
     def next(self) -> Window:
-        """The next window of every stream."""
-        carried = np.empty(len(self._rows), np.bool_)
-        for index, row in enumerate(self._rows):
+        """The next window of every stream that is read here."""
+        for row in self._rows:
             if row.windows == 0:
                 self._deal(row)
-            carried[index] = not row.fresh
-        starts = np.array([row.position for row in self._rows])
+        own = self._rows[self._own]
+        carried = np.array([not row.fresh for row in own], np.bool_)
+        starts = np.array([row.position for row in own])
         places = starts[:, None] + np.arange(-1, self._length)  # (batch, 1 + time)
         places %= len(self._ids)
         ids = self._ids[places].astype(np.int64)
-        epochs = np.array([row.epoch for row in self._rows], np.uint64)
+        epochs = np.array([row.epoch for row in own], np.uint64)
         ids[self._unknown(places, epochs)] = UNK
-        for index, row in enumerate(self._rows):
+        for index, row in enumerate(own):
             if row.fresh and (row.position == 0 or self._starts_sentence(row.position)):
                 ids[index, 0] = EOS
+        for row in self._rows:
             row.position += self._length
             row.windows -= 1
             row.fresh = False

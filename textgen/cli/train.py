@@ -16,7 +16,8 @@ from textgen.cli.options import (
 )
 from textgen.cli.signals import StopRequest, exit_code, listening
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, parse_duration
-from textgen.errors import UsageError
+from textgen.errors import ResourceError, UsageError
+from textgen.training.ranks import placed, speaks
 
 Format = Literal["text", "json"]
 
@@ -121,7 +122,10 @@ def train(
         "sample_every": seconds,
         **given,
     }
-    _run(corpus or [], arguments, output)
+    if speaks():
+        _run(corpus or [], arguments, output)
+    else:
+        _follow(corpus or [], arguments)
 
 
 def _seconds_between_samples(typed: str | None) -> float | None:
@@ -145,7 +149,7 @@ def _run(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
     if not corpora and not arguments["resume"]:
         console.note("no corpus given: training on the bundled stories")
     progress = training_progress()
-    request = StopRequest(progress.stopping)
+    request = StopRequest(progress.stopping, among=placed() is not None)
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
@@ -165,4 +169,25 @@ def _run(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
         if output == "json":
             folder = tables.quoted(arguments["out"])
             console.note(f"stopped, and saved; go on with: textgen train --out {folder} --resume")
+        raise typer.Exit(exit_code(result.interrupted))
+
+
+def _follow(corpora: list[str], arguments: dict[str, Any]) -> None:
+    """Take part in a run of several processes, of which the first says everything."""
+    request = StopRequest(among=True)
+
+    def stop() -> int | None:
+        request.arm()  # the first process hears of the signal, and is the one to decide
+        return request()
+
+    with listening(request):
+        from textgen import train as library_train
+
+        try:
+            result = library_train(*corpora, stop=stop, **arguments)
+        except ResourceError:
+            if request.signum is None:
+                raise
+            raise typer.Exit(exit_code(request.signum)) from None
+    if result.interrupted is not None:
         raise typer.Exit(exit_code(result.interrupted))
