@@ -4,6 +4,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from textgen import checkpoint, train
 from textgen.batching import Streams
 from textgen.errors import UsageError
+from textgen.results import TrainingEvent, TrainingStart
 from textgen.training.ranks import ALONE, joined, placed
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are forked here")
@@ -29,29 +31,28 @@ TEXT = "".join(
 )
 OPTIONS = ["--hidden-size", "8", "--sequence-length", "8", "--batch-size", "2", "--log-every", "3"]
 SMALL: dict[str, Any] = {"hidden_size": 8, "sequence_length": 8, "log_every": 3, "device": "cpu"}
+Fault = tuple[int, signal.Signals] | None
 Start = Callable[..., list[tuple[int, str, str]]]
 
 
-def _process(
-    arguments: list[str], environment: dict[str, str], said: Path, kill_at: int | None
-) -> None:
+def _process(arguments: list[str], environment: dict[str, str], said: Path, fault: Fault) -> None:
     """One process of the run: ``textgen`` with its words in two files.
 
-    kill_at: the update at which the second process ends without a word.
+    fault: the update at which the second process is sent a signal.
     """
     from textgen.cli.app import main
     from textgen.training.learner import Learner
 
     os.environ.update(environment)
-    if kill_at is not None and environment["RANK"] == "1":
-        update = Learner.update
+    if fault is not None and environment["RANK"] == "1":
+        update, (step, signum) = Learner.update, fault
 
-        def dying_update(learner: Learner, rate: float) -> None:
-            if learner.step == kill_at:
-                os._exit(9)
+        def struck_update(learner: Learner, rate: float) -> None:
+            if learner.step == step:
+                os.kill(os.getpid(), signum)
             update(learner, rate)
 
-        Learner.update = dying_update  # type: ignore[method-assign]
+        Learner.update = struck_update  # type: ignore[method-assign]
     with (
         said.with_suffix(".out").open("w") as out,
         said.with_suffix(".err").open("w") as err,
@@ -66,7 +67,9 @@ def _process(
 def forked() -> Any:
     """Processes that have torch loaded already, so that starting them is cheap."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["textgen.training.following", "textgen.cli.app"])
+    context.set_forkserver_preload(
+        ["textgen.training.following", "textgen.cli.app", "torch._dynamo"]
+    )
     return context
 
 
@@ -74,7 +77,7 @@ def forked() -> Any:
 def start(forked: Any, tmp_path: Path) -> Start:
     """Runs ``textgen train`` in two processes; (exit code, stdout, stderr) of each."""
 
-    def run(*arguments: str, kill_at: int | None = None, **more: str) -> list[tuple[int, str, str]]:
+    def run(*arguments: str, fault: Fault = None, **more: str) -> list[tuple[int, str, str]]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
@@ -82,7 +85,7 @@ def start(forked: Any, tmp_path: Path) -> Start:
         processes = []
         for rank in ("0", "1"):
             environment = place | {"RANK": rank, "LOCAL_RANK": rank} | more
-            given = (["train", *arguments], environment, tmp_path / f"said{rank}", kill_at)
+            given = (["train", *arguments], environment, tmp_path / f"said{rank}", fault)
             processes.append(forked.Process(target=_process, args=given))
         for process in processes:
             process.start()
@@ -134,22 +137,43 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does_and_the_first_al
         assert (tensor - found[name]).abs().max() < 1e-5, name
 
 
-def test_a_resumed_run_and_a_restarted_one_go_on_bit_for_bit(
+def test_stopped_resumed_and_restarted_is_bit_identical_to_uninterrupted(
     start: Start, corpus: Path, tmp_path: Path
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
-    same = [str(corpus), "--steps", "24", "--device", "cpu", "--save-every", "0.001s", *OPTIONS]
-    launched = {"TORCHELASTIC_RUN_ID": "run"}
+    same = [str(corpus), "--steps", "9", "--device", "cpu", *OPTIONS]
+    here, launched = ["--out", str(out)], {"TORCHELASTIC_RUN_ID": "run"}
     assert [code for code, *_ in start(*same, "--out", str(whole))] == [0, 0]
-    first, second = start(*same, "--out", str(out), kill_at=13, **launched)
-    assert (first[0], second[0]) == (1, 9)
-    assert "lost touch with the other processes" in first[2].splitlines()[-1]
-    again = start(*same, "--out", str(out), **launched, TORCHELASTIC_RESTART_COUNT="1")
+    stopped = start(*same, *here, fault=(3, signal.SIGTERM))
+    assert [code for code, *_ in stopped] == [143, 143], stopped
+    lost = start("--resume", *here, fault=(6, signal.SIGKILL), **launched)
+    assert [code for code, *_ in lost] == [1, -signal.SIGKILL]
+    assert "lost touch with the other processes" in lost[0][2].splitlines()[-1]
+    again = start("--resume", *here, **launched, TORCHELASTIC_RESTART_COUNT="1")
     assert [code for code, *_ in again] == [0, 0], again
     expected, found = weights(whole), weights(out)
     assert all(tensor.equal(found[name]) for name, tensor in expected.items())
     with pytest.raises(UsageError, match="the run was begun in 2"):
         train(out=out, resume=True)
+
+
+@pytest.mark.parametrize(("started_by", "goes_on"), [("this", True), ("another", False)])
+def test_a_restarted_command_goes_on_only_with_the_run_that_it_began(
+    started_by: str, goes_on: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", started_by)
+    out = tmp_path / "out"
+    train(corpus, out=out, steps=2, batch_size=2, **SMALL)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    starts: list[int] = []
+
+    def hear(event: TrainingEvent) -> None:
+        if isinstance(event, TrainingStart):
+            starts.append(event.resumed_step)
+
+    train(corpus, out=out, overwrite=True, steps=2, batch_size=2, on_event=hear, **SMALL)
+    assert starts == [2 if goes_on else 0]
 
 
 def test_an_error_of_the_first_process_ends_the_others_in_silence(
