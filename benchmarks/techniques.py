@@ -187,6 +187,20 @@ class ScaledEmbedding(ScaledOutput):
         trial.model.get_parameter("embedding.weight").detach().mul_(self._share)
 
 
+class BiasRate(Technique):
+    """A higher rate for the biases, which Adam else moves as slowly as any weight."""
+
+    def __init__(self, times: float) -> None:
+        self._times = times
+
+    def begin(self, trial: Trial) -> None:
+        trial.optimizer.register_step_pre_hook(self._raise)
+
+    def _raise(self, optimizer: Any, *_: object) -> None:
+        matrices, biases = optimizer.param_groups[:2]
+        biases["lr"] = self._times * matrices["lr"]
+
+
 class VariableWindow(Technique):
     """Half the time a window of half the length (a coarse form of AWD-LSTM's variable BPTT)."""
 

@@ -352,3 +352,12 @@ def test_a_mapped_corpus_is_read_in_bounded_memory(tmp_path: Path) -> None:
         reading.next()
         most = max(most, mapped_kilobytes())
     assert most - before < 64 * 1024  # all of it without letting go
+
+
+def test_the_counts_are_those_of_a_sample_from_all_over_the_text() -> None:
+    short = numbered_text(100) % 7
+    assert streams(short).counts(9).tolist() == np.bincount(short, minlength=9).tolist()
+    halves = np.repeat(np.array([2, 3], np.uint16), 5_000_000)
+    counts = streams(halves).counts(5)
+    assert counts.sum() < 2**22
+    assert 0.45 < counts[2] / counts.sum() < 0.55

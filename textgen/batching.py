@@ -12,6 +12,7 @@ from textgen.tokenizers.base import EOS, UNK
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 
+_SAMPLES, _COUNTED = 64, 2**15  # what the frequencies of the tokens are counted on
 _TOKENS_HELD = 2**20  # after so many, the pages of a mapped corpus are let go
 
 
@@ -47,6 +48,8 @@ class Streams:
     start state having read ``<EOS>``; its last window reads on into the text that follows, so
     that no window is padded. Where nothing in the corpus is unknown, a small rate of tokens
     reads as ``<UNK>``, chosen by (seed, epoch, position).
+
+    own: the streams that ``next`` gives; the others are dealt their runs, but not read.
     """
 
     def __init__(
@@ -58,13 +61,14 @@ class Streams:
         run_windows: int,
         unknown_rate: float,
         seed: int,
+        own: slice = slice(None),
     ) -> None:
         self._ids = ids
         self._length = sequence_length
         most = len(ids) // (batch_size * sequence_length)
         self._run = sequence_length * max(1, min(run_windows, most))
         self._threshold = np.uint64(unknown_rate * 2**64)
-        self._seed = seed
+        self._seed, self._own = seed, own
         self._rows = [_Row() for _ in range(batch_size)]
         self._read = 0
         self._epoch, self._dealt = 0, 0
@@ -75,22 +79,29 @@ class Streams:
         """Epochs dealt so far, as a fraction."""
         return self._epoch + self._dealt / len(self._order)
 
+    def counts(self, vocabulary_size: int) -> npt.NDArray[np.int64]:
+        """How often each id stands in the text (vocabulary,), by a sample from all over it."""
+        places = np.linspace(0, max(0, len(self._ids) - _COUNTED), _SAMPLES).astype(np.int64)
+        parts = [self._ids[place : place + _COUNTED] for place in np.unique(places)]
+        return np.bincount(np.concatenate(parts), minlength=vocabulary_size)
+
     def next(self) -> Window:
-        """The next window of every stream."""
-        carried = np.empty(len(self._rows), np.bool_)
-        for index, row in enumerate(self._rows):
+        """The next window of every stream that is read here."""
+        for row in self._rows:
             if row.windows == 0:
                 self._deal(row)
-            carried[index] = not row.fresh
-        starts = np.array([row.position for row in self._rows])
+        own = self._rows[self._own]
+        carried = np.array([not row.fresh for row in own], np.bool_)
+        starts = np.array([row.position for row in own])
         places = starts[:, None] + np.arange(-1, self._length)  # (batch, 1 + time)
         places %= len(self._ids)
         ids = self._ids[places].astype(np.int64)
-        epochs = np.array([row.epoch for row in self._rows], np.uint64)
+        epochs = np.array([row.epoch for row in own], np.uint64)
         ids[self._unknown(places, epochs)] = UNK
-        for index, row in enumerate(self._rows):
+        for index, row in enumerate(own):
             if row.fresh and (row.position == 0 or self._starts_sentence(row.position)):
                 ids[index, 0] = EOS
+        for row in self._rows:
             row.position += self._length
             row.windows -= 1
             row.fresh = False

@@ -61,6 +61,17 @@ class DivergedError(TextgenError):
     exit_code = 4
 
 
+class ElsewhereError(TextgenError):
+    """The first of several processes failed, and says itself how.
+
+    code: the exit code it ends with.
+    """
+
+    def __init__(self, what: str, *, code: int) -> None:
+        super().__init__(what)
+        self.code = code
+
+
 class LockedError(TextgenError):
     """Another run is writing into the same folder."""
 

@@ -315,3 +315,25 @@ def test_the_model_applies_noise_before_every_layer_and_the_output(model: Model)
 
     model(random_batch(), model.start(3), Counting(0.5, generator()))
     assert Counting.seen == [6, 7, 5]
+
+
+def test_a_model_that_has_learned_nothing_expects_tokens_as_often_as_they_are_seen(
+    make_model: Callable[..., Model],
+) -> None:
+    counts = torch.tensor([0, 30, 10, 60])
+    model = make_model(vocabulary=4)
+    model.initialize(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.get_parameter("output.weight").zero_()
+    model.expect(counts)
+    logits, _ = model(torch.tensor([[1]]), model.start(1))
+    found = logits.detach().softmax(-1).flatten()
+    assert torch.allclose(found, torch.tensor([0.5, 30.5, 10.5, 60.5]) / 102)
+
+
+def test_what_a_model_expects_by_now_is_left_as_it_is(make_model: Callable[..., Model]) -> None:
+    model = make_model(vocabulary=4)
+    learned = model.get_parameter("output.bias").detach().clone()
+    assert learned.any()
+    model.expect(torch.tensor([1, 2, 3, 4]))
+    assert torch.equal(model.get_parameter("output.bias"), learned)

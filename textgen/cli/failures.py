@@ -8,8 +8,9 @@ from typing import Any
 import typer
 
 from textgen.cli.parsing import closest
-from textgen.errors import ResourceError, TextgenError, UsageError
+from textgen.errors import ElsewhereError, ResourceError, TextgenError, UsageError
 from textgen.presentation import console
+from textgen.training.ranks import speaks
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -57,10 +58,14 @@ def report(error: BaseException, arguments: list[str]) -> int:
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
+    if isinstance(error, ElsewhereError):
+        return error.code
     if wants_debug(arguments):
         console.say_plain("".join(traceback.format_exception(error)).rstrip())
     known = as_textgen_error(error, arguments)
-    console.say_error(str(known))
+    # What is wrong with the command is the same in each of several processes: one says it.
+    if speaks() or not isinstance(known, UsageError):
+        console.say_error(str(known))
     return known.exit_code
 
 

@@ -6,26 +6,37 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
     """Whether somebody asked training to stop, and by which signal.
 
     Until ``arm`` is called there is nothing to save, and the first signal ends the command.
-    on_request is told once, from inside the signal handler: it must do little.
+    on_request is told once, from inside the signal handler: it must do little. among: it is
+    one of several processes. Then a second signal is not impatience but torchrun, which hands on
+    what all were sent; and the first one, while they wait to find each other, must not wait too.
     """
 
-    def __init__(self, on_request: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, on_request: Callable[[int], None] | None = None, *, among: bool = False
+    ) -> None:
         self.signum: int | None = None
         self._armed = False
-        self._on_request = on_request
+        self._on_request, self.among = on_request, among
 
     def __call__(self) -> int | None:
         return self.signum
 
     def arm(self) -> None:
+        if self.among and not self._armed:
+            for signum in _SIGNALS:
+                signal.signal(signum, self.handle)
         self._armed = True
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None and self.among:
+            return
         if self.signum is not None or not self._armed:
             raise SystemExit(exit_code(signum))
         self.signum = signum
@@ -43,8 +54,9 @@ def listening(request: StopRequest) -> Iterator[None]:
     """Hand both signals to ``request``, and put back what was there before."""
     previous: dict[signal.Signals, Any] = {}
     try:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            previous[signum] = signal.signal(signum, request.handle)
+        for signum in _SIGNALS:
+            handler = signal.SIG_DFL if request.among else request.handle
+            previous[signum] = signal.signal(signum, handler)
         yield
     finally:
         for signum, handler in previous.items():

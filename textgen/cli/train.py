@@ -17,7 +17,8 @@ from textgen.cli.options import (
 )
 from textgen.cli.signals import StopRequest, exit_code, listening
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, flag, parse_duration
-from textgen.errors import UsageError
+from textgen.errors import ResourceError, UsageError
+from textgen.training.ranks import placed, speaks
 
 Format = Literal["text", "json"]
 
@@ -175,7 +176,10 @@ def train(
         "accept_changed_corpus": accept_changed_corpus,
         "sample_every": _seconds_between_samples(sample_every),
     }
-    _run(corpus or [], arguments, output, log_dir)
+    if speaks():
+        _run(corpus or [], arguments, output, log_dir)
+    else:
+        _follow(corpus or [], arguments)
 
 
 def _refuse_with_plan(**others: bool) -> None:
@@ -226,7 +230,7 @@ def _run(
     if not corpora and not arguments["resume"]:
         console.note("no corpus given: training on the bundled stories")
     progress = training_progress()
-    request = StopRequest(progress.stopping)
+    request = StopRequest(progress.stopping, among=placed() is not None)
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
@@ -248,4 +252,25 @@ def _run(
         if output == "json":
             folder = tables.quoted(arguments["out"])
             console.note(f"stopped, and saved; go on with: textgen train --out {folder} --resume")
+        raise typer.Exit(exit_code(result.interrupted))
+
+
+def _follow(corpora: list[str], arguments: dict[str, Any]) -> None:
+    """Take part in a run of several processes, of which the first says everything."""
+    request = StopRequest(among=True)
+
+    def stop() -> int | None:
+        request.arm()  # the first process hears of the signal, and is the one to decide
+        return request()
+
+    with listening(request):
+        from textgen import train as library_train
+
+        try:
+            result = library_train(*corpora, stop=stop, **arguments)
+        except ResourceError:
+            if request.signum is None:
+                raise
+            raise typer.Exit(exit_code(request.signum)) from None
+    if result.interrupted is not None:
         raise typer.Exit(exit_code(result.interrupted))

@@ -35,12 +35,13 @@ class Circumstances:
     """What a choice follows from.
 
     compute: the floating-point operations that a budget buys; None where steps or epochs say
-    how long the run is.
+    how long the run is. processes: how many learn together, each with a batch of its own.
     """
 
     vocabulary_size: int
     train_tokens: int
     compute: float | None = None
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def _tokens(model: ModelConfig, training: TrainingConfig, of: Circumstances) -> 
     if training.epochs is not None:
         return float(training.epochs * of.train_tokens)
     if training.steps is not None:
-        return float(training.steps * training.batch_size * training.sequence_length)
+        a_step = of.processes * training.batch_size * training.sequence_length
+        return float(training.steps * a_step)
     assert of.compute is not None
     return of.compute / flop_per_token(model)
 

@@ -82,6 +82,9 @@ class Model(nn.Module, ABC):
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the weights before training."""
 
+    def expect(self, counts: Tensor) -> None:
+        """Told how often each id (vocabulary,) is seen in the text, before the first update."""
+
     @abstractmethod
     def features(
         self, ids: Tensor, state: State, noise: Noise | None = None

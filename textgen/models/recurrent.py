@@ -108,6 +108,17 @@ class LSTMModel(Model):
             second_bias.zero_()
             bias[units : 2 * units] = 1.0
 
+    @torch.no_grad()
+    def expect(self, counts: Tensor) -> None:
+        """Begin with the frequencies of the tokens, which Adam else takes long to arrive at.
+
+        A bias moves by no more than the rate in an update, and that of a rare token has to
+        fall by ten. What has been learned already is left as it is.
+        """
+        if not self.output.bias.any():
+            smoothed = counts.to(self.output.bias) + 0.5
+            self.output.bias.copy_((smoothed / smoothed.sum()).log())
+
     def start(self, batch: int) -> RecurrentState:
         def zeros(units: int) -> Tensor:
             return torch.zeros(batch, units, dtype=self.dtype, device=self.device)

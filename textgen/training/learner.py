@@ -11,25 +11,32 @@ from textgen.config import Precision, TrainingConfig
 from textgen.models import Model, Noise, State
 from textgen.models.likelihood import mean_cross_entropy
 from textgen.models.placement import autocast
+from textgen.training.ranks import ALONE, Ranks
 
-_SEED_STRIDE = 0x9E3779B97F4A7C15
+_SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
 
 
 class Learner:
     """A model, its optimizer, the streams it reads and where it is in them.
 
     ``snapshot`` and ``restore`` carry all of it bit for bit. Randomness needs no carrying:
-    the draws of a step are keyed by (seed, step), the order of the corpus by (seed, epoch).
+    the draws of a step are keyed by (seed, step, rank), the order of the corpus by
+    (seed, epoch). ranks: the processes that learn together, each with a batch of its own.
     """
 
     def __init__(
-        self, model: Model, streams: Streams, config: TrainingConfig, precision: Precision
+        self,
+        model: Model,
+        streams: Streams,
+        config: TrainingConfig,
+        precision: Precision,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.streams, self.config = model, streams, config
         self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
         self.rate_scale, self.learning_rate = 1.0, 0.0
         self._device = model.device
-        self._precision = precision
+        self._precision, self._ranks = precision, ranks
         self._parameters = list(model.parameters())
         self._state: State = model.start(config.batch_size)
         self._generator = torch.Generator(device=self._device)
@@ -49,9 +56,14 @@ class Learner:
 
         A gradient that is not finite leaves weights and optimizer as they were.
         """
+        if self.step == 0:
+            counts = self.streams.counts(self.model.config.vocabulary_size)
+            self.model.expect(torch.from_numpy(counts).to(self._device))
         window = self.streams.next()
         loss = self._loss(window)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        loss = self._ranks.average(gradients, loss.detach())
         self._scaler.unscale_(self._optimizer)
         self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
         self.learning_rate = learning_rate * self.rate_scale
@@ -63,16 +75,17 @@ class Learner:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        self._loss_sum = self._loss_sum + loss.detach().to(self._loss_sum)
+        self._loss_sum = self._loss_sum + loss.to(self._loss_sum)
         self._loss_count += 1
         self.step += 1
-        self.tokens_seen += window.targets.size
+        self.tokens_seen += self.tokens_a_step
 
     def _loss(self, window: Window) -> Tensor:
         inputs, targets, carried = (
             self._on_device(part) for part in (window.inputs, window.targets, window.carried)
         )
-        self._generator.manual_seed((self.config.seed * _SEED_STRIDE + self.step) % 2**63)
+        key = self.config.seed * _SEED_STRIDE + self._ranks.rank * _RANK_STRIDE + self.step
+        self._generator.manual_seed(key % 2**63)
         noise = Noise(self.config.dropout, self._generator)
         state = self._state.detach().keep(carried)
         with autocast(self._device, self._precision):
@@ -88,6 +101,11 @@ class Learner:
         if self._device.type == "cuda":
             return tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.to(self._device)
+
+    @property
+    def tokens_a_step(self) -> int:
+        """Tokens that all processes together learn from in an update."""
+        return self._ranks.size * self.config.batch_size * self.config.sequence_length
 
     @property
     def is_finite(self) -> bool:
@@ -107,7 +125,7 @@ class Learner:
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, JSON values) from which ``restore`` goes on as if nothing had been."""
-        tensors = {f"state.{name}": t for name, t in self._state.detach().tensors().items()}
+        tensors = {f"state.{name}": rows for name, rows in self.carried().items()}
         slots = self._optimizer.state_dict()["state"]
         for index, slot in slots.items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in slot.items()}
@@ -124,6 +142,11 @@ class Learner:
         }
         return {name: tensor.detach().clone() for name, tensor in tensors.items()}, values
 
+    def carried(self) -> dict[str, Tensor]:
+        """The state after the last window, of all processes' rows in the first of them."""
+        named = self._state.detach().tensors()
+        return {name: self._ranks.gather(rows) for name, rows in named.items()}
+
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Take up where ``snapshot`` was made. The model's weights are the caller's to restore.
 
@@ -131,16 +154,16 @@ class Learner:
         """
         on_device = {name: tensor.to(self._device) for name, tensor in tensors.items()}
         prefix = "state."
-        self._state = self.model.restore(
-            {n.removeprefix(prefix): t for n, t in on_device.items() if n.startswith(prefix)}
-        )
+        rows = {n.removeprefix(prefix): t for n, t in on_device.items() if n.startswith(prefix)}
+        own = self._ranks.own(self.config.batch_size)
+        self._state = self.model.restore({name: tensor[own] for name, tensor in rows.items()})
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, slot = name.split(".", 2)
                 # A copy, for the optimizer writes into what it is given.
                 slots.setdefault(int(index), {})[slot] = tensor.clone()
-        self._check_shapes(slots)
+        self._check_shapes(rows, slots)
         state = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**state, "state": slots})
         self.step, self.tokens_seen = int(values["step"]), int(values["tokens_seen"])
@@ -152,10 +175,10 @@ class Learner:
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(values["scaler"])
 
-    def _check_shapes(self, slots: dict[int, dict[str, Tensor]]) -> None:
+    def _check_shapes(self, rows: dict[str, Tensor], slots: dict[int, dict[str, Tensor]]) -> None:
         """Refuse a state, or an optimizer's moments, that are not of this model and batch."""
-        found, start = self._state.tensors(), self.model.start(self.config.batch_size).tensors()
-        pairs = [(name, found[name], start[name].shape) for name in start]
+        start = self.model.start(self._ranks.size * self.config.batch_size).tensors()
+        pairs = [(name, rows[name], start[name].shape) for name in start]
         ordered = [p for group in self._optimizer.param_groups for p in group["params"]]
         for index, slot in slots.items():
             shapes = {"step": torch.Size(), "exp_avg": ordered[index].shape}

@@ -159,7 +159,7 @@ class Loop:
         seconds = self._clock()
         steps, used = learner.step - self._logged[0], learner.step_seconds - self._logged[1]
         self._logged = (learner.step, learner.step_seconds)
-        tokens = steps * self.config.batch_size * self.config.sequence_length
+        tokens = steps * learner.tokens_a_step
         event = TrainingStep(
             step=learner.step,
             epoch=learner.tokens_seen / self.tokens_an_epoch,

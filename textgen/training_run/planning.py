@@ -24,7 +24,7 @@ _FLOAT_BYTES = 4
 _WEIGHT_COPIES = 4  # the weight, its gradient and the optimizer's two moments
 
 
-def settle_open(settings: Settings, tokens: Tokens) -> tuple[Settings, Choice]:
+def settle_open(settings: Settings, tokens: Tokens, processes: int = 1) -> tuple[Settings, Choice]:
     """The settings, with what nobody gave chosen for this text, this length and this machine.
 
     Under a budget, a few updates of a model that is thrown away tell how fast the machine is.
@@ -36,7 +36,7 @@ def settle_open(settings: Settings, tokens: Tokens) -> tuple[Settings, Choice]:
     given = settings.given
     if settings.origin is not None:  # its shape is that of the weights it begins with
         given |= option_names(ModelConfig)
-    of = Circumstances(model.vocabulary_size, len(tokens.encoded.train))
+    of = Circumstances(model.vocabulary_size, len(tokens.encoded.train), processes=processes)
     if training.budget is not None:
         of = _with_speed(of, settings, model)
     choice = choose(settings.model, training, given, of)
@@ -49,7 +49,7 @@ def settle_open(settings: Settings, tokens: Tokens) -> tuple[Settings, Choice]:
 
 
 def _with_speed(of: Circumstances, settings: Settings, model: ModelConfig) -> Circumstances:
-    budget, speed = settings.training.budget, tokens_per_second(settings, model)
+    budget, speed = settings.training.budget, of.processes * tokens_per_second(settings, model)
     assert budget is not None
     return dataclasses.replace(of, compute=budget * speed * flop_per_token(model))
 

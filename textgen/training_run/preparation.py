@@ -3,13 +3,12 @@
 import contextlib
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from textgen import checkpoint
-from textgen.batching import Streams
-from textgen.config import ModelConfig, Precision
+from textgen.config import Device, ModelConfig, Precision
 from textgen.encoding import EncodedCorpus
 from textgen.errors import CheckpointError, UsageError
 from textgen.models import Model, build, count_parameters
@@ -18,7 +17,9 @@ from textgen.models.placement import choose_device, choose_precision, use_thread
 from textgen.results import Validation
 from textgen.tokenizers.base import Tokenizer
 from textgen.training import record
+from textgen.training.briefing import Briefing, make_learner
 from textgen.training.learner import Learner
+from textgen.training.ranks import Ranks, launch
 from textgen.training.record import Record
 from textgen.training_run.planning import settle_open
 from textgen.training_run.settings import Settings
@@ -43,23 +44,31 @@ class Machine:
     device: torch.device
     precision: Precision
     threads: int
+    processes: int
+
+    def to_json(self) -> dict[str, Any]:
+        several = {"processes": self.processes} if self.processes > 1 else {}
+        started = {} if launch() is None else {"launch": launch()}
+        single = {"device": self.device.type, "precision": self.precision, "threads": self.threads}
+        return single | several | started
 
 
-def prepare(settings: Settings, tokens: Tokens, closing: contextlib.ExitStack) -> Prepared:
+def prepare(
+    settings: Settings, tokens: Tokens, ranks: Ranks, closing: contextlib.ExitStack
+) -> Prepared:
     """Make or load the model, and open the run's record.
 
     closing: takes what must be closed when the run is over.
     """
     if settings.resumed is None:
-        settings, _ = settle_open(settings, tokens)
+        settings, _ = settle_open(settings, tokens, ranks.size)
     threads = use_threads(settings.threads)
-    device = choose_device(settings.device)
+    device = ranks.device(choose_device(settings.device))
     encoded, tokenizer = tokens.encoded, tokens.tokenizer
     model = _model(settings, tokenizer)
-    machine = Machine(device, _precision(settings, device, model.config), threads)
-    learner = Learner(
-        model.to(device), _streams(settings, encoded), settings.training, machine.precision
-    )
+    machine = Machine(device, _precision(settings, device, model.config), threads, ranks.size)
+    briefing = _briefing(settings, encoded, model.config, machine)
+    learner = make_learner(briefing, model.to(device), encoded.train, ranks)
     run_record = Record(settings.out, _header(settings, model.config, encoded, machine), tokenizer)
     kept_bytes, validation = None, None
     if settings.resumed is not None:
@@ -96,16 +105,17 @@ def _precision(settings: Settings, device: torch.device, shape: ModelConfig) -> 
     return choose_precision(settings.training.precision, device, shape)
 
 
-def _streams(settings: Settings, encoded: EncodedCorpus) -> Streams:
-    training = settings.training
-    return Streams(
-        encoded.train,
-        batch_size=training.batch_size,
-        sequence_length=training.sequence_length,
-        run_windows=training.run_windows,
+def _briefing(
+    settings: Settings, encoded: EncodedCorpus, shape: ModelConfig, machine: Machine
+) -> Briefing:
+    return Briefing(
+        model=shape,
+        training=settings.training,
         # Where rare tokens are <UNK> already, it is learned from them.
-        unknown_rate=0.0 if encoded.header.train.unknown else training.unknown_rate,
-        seed=training.seed,
+        unknown_rate=0.0 if encoded.header.train.unknown else settings.training.unknown_rate,
+        device=cast(Device, machine.device.type),
+        precision=machine.precision,
+        threads=machine.threads,
     )
 
 
@@ -118,11 +128,7 @@ def _header(
         training=settings.training,
         corpus=dataclasses.asdict(encoded.header),
         source=dataclasses.asdict(settings.source),
-        machine={
-            "device": machine.device.type,
-            "precision": machine.precision,
-            "threads": machine.threads,
-        },
+        machine=machine.to_json(),
         step=0,
         tokens_seen=0,
         seconds=0.0,

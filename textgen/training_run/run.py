@@ -14,9 +14,10 @@ from textgen.ngram_baseline import TRAIN_TOKENS, VALID_TOKENS, kneser_ney_loss, 
 from textgen.process_memory import peak_resident_bytes
 from textgen.results import NgramBaseline, Plan, TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
+from textgen.training.ranks import Ranks, joined
 from textgen.training_run import origin
 from textgen.training_run import settings as run_settings
-from textgen.training_run.settings import Source
+from textgen.training_run.settings import Manner, Settings, Source
 from textgen.training_run.tokens import Tokens, read_tokens
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def train(
     on_event: called with each TrainingEvent. stop: polled after each step; the number of a
     signal ends the run there, saved. sample_every: seconds between samples among the events.
 
+    Under ``torchrun`` every process calls this; the first alone writes and has events, and all
+    return what it reached.
+
     Raises TextgenError; ``textgen.errors`` says which.
     """
     folder = Path(out)
@@ -65,23 +69,46 @@ def train(
         raise UsageError("--accept-changed-corpus needs --resume")
     settings = run_settings.settle(folder, source, options, device, threads)
     begins_with = None if init_from is None else str(init_from)
-    origin.check(folder, begins_with, resume=resume, extend=extend_vocabulary)
-    run_settings.check_folder(folder, resume=resume, overwrite=overwrite)
-    if begins_with is not None:
-        settings = origin.take_over(settings, options, begins_with, extend=extend_vocabulary)
+    manner = Manner(resume, overwrite, accept_changed_corpus, begins_with, extend_vocabulary)
+    with joined() as ranks:
+
+        def work() -> TrainingResult:
+            return _train(ranks, settings, options, manner, sample_every, on_event, stop)
+
+        return ranks.run(work, stop)
+
+
+def _train(
+    ranks: Ranks,
+    settings: Settings,
+    options: dict[str, Any],
+    manner: Manner,
+    sample_every: float | None,
+    on_event: Callable[[TrainingEvent], None],
+    stop: Callable[[], int | None],
+) -> TrainingResult:
+    folder = settings.out
+    settings, manner = run_settings.restarted(settings, manner)
+    origin.check(folder, manner.init_from, resume=manner.resume, extend=manner.extend_vocabulary)
+    run_settings.check_folder(folder, resume=manner.resume, overwrite=manner.overwrite)
+    if manner.init_from is not None:
+        settings = origin.take_over(
+            settings, options, manner.init_from, extend=manner.extend_vocabulary
+        )
     with storage.locked(folder), contextlib.ExitStack() as closing:
         for name in (checkpoint.BEST, checkpoint.LAST):
             storage.clear_leftovers(folder / name)
-        if resume:
-            settings = run_settings.take_up(settings, options, accept_changed_corpus)
+        if manner.resume:
+            settings = run_settings.take_up(settings, options, manner.accept_changed_corpus)
+            run_settings.check_processes(settings, ranks.size)
         # Text is read before torch is loaded, so that a fault in it is told at once.
         tokens = read_tokens(settings)
         from textgen.training_run.preparation import prepare
 
-        prepared = prepare(settings, tokens, closing)
-        start = _start(prepared)
+        prepared = prepare(settings, tokens, ranks, closing)
+        start = _start(prepared, ranks)
         on_event(start)
-        loop = _loop(prepared, stop, sample_every)
+        loop = _loop(prepared, lambda: stop() or ranks.signum, sample_every)
         for event in loop.run():
             on_event(event)
         result = _result(loop, start)
@@ -140,9 +167,12 @@ def _lasting(path: str | Path) -> str:
     return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 
-def _start(prepared: "Prepared") -> TrainingStart:
+def _start(prepared: "Prepared", ranks: Ranks) -> TrainingStart:
     settings, header = prepared.settings, prepared.record.template
-    shape = header.model
+    shape, notes = header.model, prepared.tokens.encoded.header.notes
+    if ranks.size > 1:
+        batch = settings.training.batch_size
+        notes += (f"{ranks.size} processes learn together, each with a batch of {batch}",)
     return TrainingStart(
         parameters=header.parameters,
         vocabulary_size=shape.vocabulary_size,
@@ -157,7 +187,7 @@ def _start(prepared: "Prepared") -> TrainingStart:
         f"embedding {shape.embedding_size}{' (tied)' if shape.tie else ''}",
         out=str(settings.out),
         resumed_step=prepared.learner.step,
-        notes=(*prepared.tokens.encoded.header.notes, *prepared.tokens.notes),
+        notes=(*notes, *prepared.tokens.notes),
     )
 
 
@@ -168,7 +198,7 @@ def _loop(
     from textgen.training.schedule import Schedule
 
     training, encoded = prepared.settings.training, prepared.tokens.encoded
-    tokens_a_step = training.batch_size * training.sequence_length
+    tokens_a_step = prepared.learner.tokens_a_step
     total_steps = training.steps
     if training.epochs is not None:
         total_steps = math.ceil(training.epochs * len(encoded.train) / tokens_a_step)

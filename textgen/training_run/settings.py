@@ -18,6 +18,7 @@ from textgen.config import (
 )
 from textgen.errors import CheckpointError, ResourceError, UsageError
 from textgen.training import record
+from textgen.training.ranks import launch, restarts
 
 _TOTALS = ("budget", "epochs", "steps")
 _CONFIGS: tuple[type[Config], ...] = (TokenizerConfig, ModelConfig, TrainingConfig)
@@ -69,6 +70,17 @@ class Settings:
     accept_changed_corpus: bool = False
 
 
+@dataclass(frozen=True)
+class Manner:
+    """Whether a run begins or goes on, and over or from what."""
+
+    resume: bool = False
+    overwrite: bool = False
+    accept_changed_corpus: bool = False
+    init_from: str | None = None
+    extend_vocabulary: bool = False
+
+
 def settle(
     out: Path, source: Source, options: dict[str, Any], device: Device, threads: int | None
 ) -> Settings:
@@ -92,6 +104,36 @@ def settle(
         threads=threads,
         given=frozenset(options),
     )
+
+
+def restarted(settings: Settings, manner: Manner) -> tuple[Settings, Manner]:
+    """What the same command means to processes that ``torchrun`` started in place of failed ones.
+
+    They go on with the run that those have left; where there is none yet, they begin it.
+    """
+    folder = storage.whole(settings.out / checkpoint.LAST) if restarts() else None
+    if folder is None or checkpoint.describe(folder).config["machine"].get("launch") != launch():
+        return settings, manner
+    # The tokenizer that was given is the checkpoint's own by now.
+    source = dataclasses.replace(settings.source, tokenizer=None)
+    return (
+        dataclasses.replace(settings, source=source),
+        Manner(resume=True, accept_changed_corpus=manner.accept_changed_corpus),
+    )
+
+
+def check_processes(settings: Settings, processes: int) -> None:
+    """Refuse to go on with more or fewer processes: the streams would be others."""
+    assert settings.resumed is not None
+    begun = settings.resumed.header.machine.get("processes", 1)
+    if begun != processes:
+        alone, several = "without torchrun", f"by torchrun with {begun} processes"
+        raise UsageError(
+            f"cannot go on in {processes} process{'es' if processes > 1 else ''}",
+            where=settings.out,
+            why=f"the run was begun in {begun}",
+            fix=f"start it {alone if begun == 1 else several}",
+        )
 
 
 def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:

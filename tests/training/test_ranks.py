@@ -1,0 +1,213 @@
+"""Several processes that learn together: what they leave, what they say, how they go on."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from textgen import checkpoint, train
+from textgen.batching import Streams
+from textgen.errors import UsageError
+from textgen.results import TrainingEvent, TrainingStart
+from textgen.training.ranks import ALONE, joined, placed
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are forked here")
+
+TEXT = "".join(
+    f"the {animal} {verb} the {thing}.\n"
+    for animal in ("cat", "dog", "cow", "hen")
+    for verb in ("sees", "likes", "finds")
+    for thing in ("ball", "door", "garden", "river")
+)
+OPTIONS = ["--hidden-size", "8", "--sequence-length", "8", "--batch-size", "2", "--log-every", "3"]
+SMALL: dict[str, Any] = {"hidden_size": 8, "sequence_length": 8, "log_every": 3, "device": "cpu"}
+Fault = tuple[int, signal.Signals] | None
+Start = Callable[..., list[tuple[int, str, str]]]
+
+
+def _process(arguments: list[str], environment: dict[str, str], said: Path, fault: Fault) -> None:
+    """One process of the run: ``textgen`` with its words in two files.
+
+    fault: the update at which the second process is sent a signal.
+    """
+    from textgen.cli.app import main
+    from textgen.training.learner import Learner
+
+    os.environ.update(environment)
+    if fault is not None and environment["RANK"] == "1":
+        update, (step, signum) = Learner.update, fault
+
+        def struck_update(learner: Learner, rate: float) -> None:
+            if learner.step == step:
+                os.kill(os.getpid(), signum)
+            update(learner, rate)
+
+        Learner.update = struck_update  # type: ignore[method-assign]
+    with (
+        said.with_suffix(".out").open("w") as out,
+        said.with_suffix(".err").open("w") as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = main(arguments)
+    sys.exit(code)
+
+
+@pytest.fixture(scope="module")
+def forked() -> Any:
+    """Processes that have torch loaded already, so that starting them is cheap."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["textgen.training.following", "textgen.cli.app", "torch._dynamo"]
+    )
+    return context
+
+
+@pytest.fixture
+def start(forked: Any, tmp_path: Path) -> Start:
+    """Runs ``textgen train`` in two processes; (exit code, stdout, stderr) of each."""
+
+    def run(*arguments: str, fault: Fault = None, **more: str) -> list[tuple[int, str, str]]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes = []
+        for rank in ("0", "1"):
+            environment = place | {"RANK": rank, "LOCAL_RANK": rank} | more
+            given = (["train", *arguments], environment, tmp_path / f"said{rank}", fault)
+            processes.append(forked.Process(target=_process, args=given))
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(30)
+            if process.is_alive():
+                process.kill()
+        return [
+            (process.exitcode, *((tmp_path / f"said{rank}{end}").read_text() for end in ENDS))
+            for rank, process in enumerate(processes)
+        ]
+
+    return run
+
+
+ENDS = (".out", ".err")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def weights(out: Path) -> dict[str, Any]:
+    last = out / checkpoint.LAST
+    return load_file(last / "model.safetensors") | load_file(last / "state.safetensors")
+
+
+def test_two_processes_learn_what_one_with_twice_the_batch_does_and_the_first_alone_speaks(
+    start: Start, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "two"
+    length = ["--steps", "36", "--dropout", "0", "--device", "cpu", "--format", "json"]
+    (code, said, err), (second_code, *second) = start(
+        str(corpus), "--out", str(out), *length, *OPTIONS
+    )
+    assert (code, second_code) == (0, 0), err
+    assert second == ["", ""]
+    one = train(corpus, out=tmp_path / "one", steps=36, dropout=0.0, batch_size=4, **SMALL)
+    result = json.loads(said)
+    assert result["tokens_seen"] == one.tokens_seen
+    assert one.validation is not None
+    assert result["validation"]["loss"] == pytest.approx(one.validation.loss, abs=1e-5)
+    expected, found = weights(tmp_path / "one"), weights(out)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert (tensor - found[name]).abs().max() < 1e-5, name
+
+
+def test_stopped_resumed_and_restarted_is_bit_identical_to_uninterrupted(
+    start: Start, corpus: Path, tmp_path: Path
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    same = [str(corpus), "--steps", "9", "--device", "cpu", *OPTIONS]
+    here, launched = ["--out", str(out)], {"TORCHELASTIC_RUN_ID": "run"}
+    assert [code for code, *_ in start(*same, "--out", str(whole))] == [0, 0]
+    stopped = start(*same, *here, fault=(3, signal.SIGTERM))
+    assert [code for code, *_ in stopped] == [143, 143], stopped
+    lost = start("--resume", *here, fault=(6, signal.SIGKILL), **launched)
+    assert [code for code, *_ in lost] == [1, -signal.SIGKILL]
+    assert "lost touch with the other processes" in lost[0][2].splitlines()[-1]
+    again = start("--resume", *here, **launched, TORCHELASTIC_RESTART_COUNT="1")
+    assert [code for code, *_ in again] == [0, 0], again
+    expected, found = weights(whole), weights(out)
+    assert all(tensor.equal(found[name]) for name, tensor in expected.items())
+    with pytest.raises(UsageError, match="the run was begun in 2"):
+        train(out=out, resume=True)
+
+
+@pytest.mark.parametrize(("started_by", "goes_on"), [("this", True), ("another", False)])
+def test_a_restarted_command_goes_on_only_with_the_run_that_it_began(
+    started_by: str, goes_on: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", started_by)
+    out = tmp_path / "out"
+    train(corpus, out=out, steps=2, batch_size=2, **SMALL)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    starts: list[int] = []
+
+    def hear(event: TrainingEvent) -> None:
+        if isinstance(event, TrainingStart):
+            starts.append(event.resumed_step)
+
+    train(corpus, out=out, overwrite=True, steps=2, batch_size=2, on_event=hear, **SMALL)
+    assert starts == [2 if goes_on else 0]
+
+
+def test_an_error_of_the_first_process_ends_the_others_in_silence(
+    start: Start, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing.txt"
+    first, second = start(str(missing), "--out", str(tmp_path / "out"), "--device", "cpu")
+    assert (first[0], second[0]) == (1, 1)
+    assert first[2].count("textgen: error:") == 1
+    assert second[1:] == ("", "")
+
+
+def test_the_rows_of_two_are_those_of_one_with_twice_the_batch() -> None:
+    ids = (np.arange(3000) % 9).astype(np.uint16)
+    given = {"sequence_length": 8, "run_windows": 3, "unknown_rate": 0.05, "seed": 3}
+    whole = Streams(ids, batch_size=6, **given)  # type: ignore[arg-type]
+    parts = [
+        Streams(ids, batch_size=6, own=slice(begin, begin + 3), **given)  # type: ignore[arg-type]
+        for begin in (0, 3)
+    ]
+    for _ in range(200):
+        window, halves = whole.next(), [part.next() for part in parts]
+        for name in ("inputs", "targets", "carried"):
+            found = np.concatenate([getattr(half, name) for half in halves], axis=-1)
+            assert np.array_equal(getattr(window, name), found)
+    assert whole.state() == parts[0].state() == parts[1].state()
+
+
+@pytest.mark.parametrize("size", ["", "1"])
+def test_no_process_looks_for_others_without_torchrun(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": size, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    assert placed() is None
+    with joined() as ranks:
+        assert ranks is ALONE
