@@ -62,6 +62,14 @@ class TrainingSample:
 
 
 @dataclass(frozen=True)
+class TrainingWarning:
+    """Something a person should know while there is time to act; training goes on."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
 class CheckpointSaved:
     """A checkpoint is whole on disk. name: ``best`` or ``last``."""
 
@@ -89,7 +97,9 @@ class TrainingStart:
     notes: tuple[str, ...] = ()
 
 
-TrainingEvent = TrainingStart | TrainingStep | Validation | TrainingSample | CheckpointSaved
+TrainingEvent = (
+    TrainingStart | TrainingStep | Validation | TrainingSample | TrainingWarning | CheckpointSaved
+)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def prepare(settings: Settings, tokens: Tokens, closing: contextlib.ExitStack) -
     run_record = Record(settings.out, _header(settings, model.config, encoded, machine), tokenizer)
     kept_bytes, validation = None, None
     if settings.resumed is not None:
-        kept_bytes, validation = record.resume(run_record, learner, settings.resumed.folder)
+        kept_bytes, validation = record.resume(
+            run_record, learner, settings.resumed.folder, changed=tokens.changed
+        )
         if tokens.changed:  # losses on another text are not to be compared with
             run_record.best = validation = None
     run_record.open(kept_bytes)
@@ -73,6 +75,8 @@ def prepare(settings: Settings, tokens: Tokens, closing: contextlib.ExitStack) -
 def _model(settings: Settings, tokenizer: Tokenizer) -> Model:
     """The model to go on with, or a new one; refused where memory could not hold it."""
     if settings.resumed is not None:
+        parameters = count_parameters(settings.resumed.model.config)
+        record.check_space(settings.out, parameters, resumed=True)
         return settings.resumed.model
     shape = settings.model.resolved(tokenizer.vocabulary_size)
     parameters = count_parameters(shape)

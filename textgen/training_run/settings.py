@@ -169,6 +169,8 @@ def _source(asked: Source, header: checkpoint.Header, folder: Path) -> Source:
     try:
         kept = Source(**header.source)
         kept = dataclasses.replace(kept, corpora=tuple(kept.corpora))
+        if not all(isinstance(each, str) for each in (*kept.corpora, kept.encoding, kept.errors)):
+            raise TypeError("a path is a string")
     except (KeyError, TypeError) as error:
         raise CheckpointError("damaged", where=folder, why="it names no corpus") from error
     if asked.corpora:
