@@ -22,7 +22,7 @@ def campaign(folder: Path, *, small: bool) -> dict[str, Any]:
     corpus, out = corpus_in(folder), folder / "run"
     small_run(corpus, out, steps=6, hidden_size=48)
     sizes = [path.stat().st_size for path in (out / checkpoint.LAST).iterdir()]
-    limits = range(0, max(sizes) + 4096, max(sizes) // 6 if small else 1024)
+    limits = range(0, max(sizes) + 4096, max(sizes) // 3 if small else 1024)
     for limit in limits:
         _try(report, "file size limit", out, lambda limit=limit: _limit_files(limit))
     with _small_disk(folder / "disk", 64 * 2**20) as disk:
@@ -39,7 +39,7 @@ def _fill(report: Counter[str], disk: Path, corpus: Path, small: bool) -> None:
     out, ballast = disk / "run", disk / "ballast"
     small_run(corpus, out, steps=6, hidden_size=48)
     pages = sum(-(-path.stat().st_size // _PAGE) for path in (out / "last").iterdir()) + 16
-    for free in range(0, pages, pages // 6 if small else 1):
+    for free in range(0, pages, pages // 3 if small else 1):
         room = os.statvfs(disk).f_bavail * _PAGE
         ballast.write_bytes(bytes(max(0, room - free * _PAGE)))
         _try(report, "small disk", out, lambda: None)

@@ -14,9 +14,9 @@ _TOKENS_A_STEP = 64
 
 
 def campaign(folder: Path, *, small: bool) -> dict[str, Any]:
-    steps = 60
-    stops = (1, 31) if small else range(1, steps + 1)
-    cuts = (44,) if small else range(2, steps, 2)
+    steps = 36 if small else 60
+    stops = (31,) if small else range(1, steps + 1)
+    cuts = (20,) if small else range(2, steps, 2)
     corpus, whole = corpus_in(folder), folder / "whole"
     small_run(corpus, whole, steps=steps)
     expected = remains(whole)

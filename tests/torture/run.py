@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import corruption
+import descriptors
 import full_disk
 import kills
 import resume
@@ -27,6 +28,7 @@ CAMPAIGNS: dict[str, Callable[..., dict[str, Any]]] = {
     "resume": resume.campaign,
     "kills": kills.campaign,
     "corruption": corruption.campaign,
+    "descriptors": descriptors.campaign,
     "full disk": full_disk.campaign,
     "sabotage": sabotage.campaign,
 }

@@ -18,7 +18,6 @@ from textgen.training.loop import Loop
 from textgen.training.record import Record
 
 TEXT = "".join(f"the {who} sees the {what}.\n" for who in ("cat", "dog") for what in "abcdefghij")
-THOUSAND = 150  # of the saves, here; in full by the torture campaign
 SMALL: dict[str, Any] = {
     "hidden_size": 8,
     "embedding_size": 4,
@@ -168,23 +167,6 @@ def test_saving_to_a_slow_disk_takes_under_a_fiftieth_of_the_run(
     assert 5 * 6.0 < disk.saving < 0.02 * disk.now + 2 * 6.0  # and the first and the last
 
 
-def test_a_thousand_saves_leave_no_descriptor_open(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    descriptors = Path("/proc/self/fd")
-    if not descriptors.is_dir():
-        pytest.skip("needs /proc to count descriptors")
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # it is not what is asked about
-    out, counts = tmp_path / "run", []
-
-    def count(event: TrainingEvent) -> None:
-        counts.append(len(list(descriptors.iterdir())))
-
-    train(corpus, out=out, steps=THOUSAND, save_every=1e-9, on_event=count, **SMALL)
-    assert len(counts) > THOUSAND
-    assert max(counts[10:]) <= counts[10] + 1
-
-
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -253,15 +235,15 @@ def test_a_shorter_text_that_was_accepted_is_read_from_its_beginning(
 # A hostile state of training, its checksums right
 
 
-def reseal(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    values = storage.read_json(folder / "state.json")
+def reseal(folder: Path, change: Callable[[dict[str, Any]], Any], file: str = "state.json") -> None:
+    values = storage.read_json(folder / file)
     change(values)
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
     with storage.new_folder(folder) as begun:
         for name, data in kept.items():
             if name != storage.MANIFEST:
                 (begun / name).write_bytes(data)
-        storage.write_json(begun / "state.json", values)
+        storage.write_json(begun / file, values)
 
 
 HOSTILE: list[tuple[str, Any]] = [
@@ -307,3 +289,14 @@ def test_a_state_of_training_that_does_not_fit_is_refused(
     with pytest.raises(CheckpointError) as refused:
         train(out=out, resume=True, steps=6)
     assert refused.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "source", [{"valid": True}, {"corpora": [5]}, {"encoding": None}, {"x": 1}]
+)
+def test_a_source_that_names_no_text_is_refused(run: Path, tmp_path: Path, source: Any) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(run, out)
+    reseal(out / "last", lambda raw: raw["source"].update(source), "config.json")
+    with pytest.raises(CheckpointError):
+        train(out=out, resume=True, steps=6)
