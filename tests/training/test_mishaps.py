@@ -3,6 +3,7 @@
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,27 @@ def test_a_loss_that_explodes_is_warned_of_once_and_the_best_is_kept(
     warnings = [event.text for event in events if isinstance(event, TrainingWarning)]
     assert len(warnings) >= 1
     assert "--learning-rate" in warnings[0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("nan")])
+def test_a_validation_that_is_no_number_is_never_the_best(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    honest = loop_module.validate
+
+    def spoilt(model: Any, ids: Any, *, characters: int, step: int) -> Validation:
+        found = honest(model, ids, characters=characters, step=step)
+        return found if step == 4 else replace(found, loss=value)
+
+    monkeypatch.setattr(loop_module, "validate", spoilt)
+    result = train(corpus, out=tmp_path / "run", steps=6, valid_every=2, **SMALL)
+    assert result.validation is not None
+    assert result.validation.step == 4
+    for name in ("best", "last"):
+        kept = checkpoint.load(tmp_path / "run" / name).header.validation
+        assert kept is not None
+        assert kept.step == 4
+    assert checkpoint.load(tmp_path / "run" / "best").header.step == 4
 
 
 def test_a_run_that_learns_is_not_warned_of(corpus: Path, tmp_path: Path) -> None:

@@ -47,6 +47,22 @@ def test_a_norm_that_overflowed_leaves_strict_json(opened: Record) -> None:
     assert b"Infinity" not in (opened.out / checkpoint.METRICS).read_bytes()
 
 
+def test_metrics_that_find_no_room_are_named_and_closing_does_not_hide_it(
+    opened: Record,
+) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs a device that is always full")
+    opened._metrics = full.open("wb")
+    with pytest.raises(ResourceError, match=checkpoint.METRICS) as refused:
+        try:
+            for _ in range(1000):
+                opened.log_step(STEP)
+        finally:
+            opened.close()
+    assert "No space left" in str(refused.value)
+
+
 Usage = namedtuple("Usage", "total used free")
 
 

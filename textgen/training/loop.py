@@ -66,10 +66,7 @@ class Loop:
         if learner.step == 0:
             yield self._save()
             self.record.start_afresh()
-        # A resumed run's clock goes on from the seconds it had used.
-        self._begun = time.perf_counter() - learner.seconds
-        self._saves.saved_at = self._sampled = learner.seconds
-        self._logged = (learner.step, learner.step_seconds)
+        self._start_clock()
         self._remember()
         progress = self.schedule.progress(learner.step, learner.seconds)
         if self._owes_validation(progress):
@@ -99,6 +96,13 @@ class Loop:
             elif saving:
                 yield self._save()
             yield from self._sample()
+
+    def _start_clock(self) -> None:
+        """Go on from the seconds that a resumed run had used."""
+        learner = self.learner
+        self._begun = time.perf_counter() - learner.seconds
+        self._saves.saved_at = self._sampled = learner.seconds
+        self._logged = (learner.step, learner.step_seconds)
 
     def _owes_validation(self, progress: float) -> bool:
         """Whether the run was stopped at a step where a validation was due."""

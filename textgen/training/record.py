@@ -1,5 +1,6 @@
 """What a run leaves on disk: ``metrics.jsonl``, ``best`` and ``last``."""
 
+import contextlib
 import json
 import math
 import os
@@ -60,7 +61,9 @@ class Record:
             raise storage.unwritable(self.out / METRICS, error) from error
 
     def close(self) -> None:
-        self._metrics.close()
+        """Every save flushed the metrics: only after an error, which is told, can this fail."""
+        with contextlib.suppress(OSError):
+            self._metrics.close()
 
     def start_afresh(self) -> None:
         """Clear what an earlier run left, now that the new run's first checkpoint is in place."""
