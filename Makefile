@@ -4,7 +4,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
 DEMO := checkpoints/demo
 
-.PHONY: setup demo test lint typecheck layers check bench corpus clean
+.PHONY: setup demo test torture lint typecheck layers check bench corpus clean
 
 setup: $(INSTALLED)
 
@@ -23,6 +23,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Kills, full disks, damage and sabotage in full; the tests run the same with small counts.
+torture: $(INSTALLED)
+	$(BIN)/python tests/torture/run.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

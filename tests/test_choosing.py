@@ -59,6 +59,14 @@ def test_the_more_often_a_text_is_read_the_more_is_silenced() -> None:
     assert rates[-1] == 0.5
 
 
+def test_the_longer_a_run_the_lower_its_rate_within_bounds() -> None:
+    rates = [chosen(steps=steps).training.learning_rate for steps in (10, 1_700, 5_000, 10**6)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == rates[1] == 0.01
+    assert 0.006 < rates[2] < 0.008
+    assert rates[-1] == 0.004
+
+
 @pytest.mark.parametrize("length", [{"steps": 100}, {"epochs": 3}])
 def test_without_a_budget_nothing_follows_from_the_speed(length: dict[str, int]) -> None:
     assert chosen(**length).model == ModelConfig().resolved(66)

@@ -18,6 +18,7 @@ from textgen.corpus import Corpus
 from textgen.corpus.pieces import cut
 from textgen.encoding import encode_corpus, is_encoded, load_encoded, summarize, tokenize
 from textgen.errors import CheckpointError, LockedError, ResourceError, TextgenError, UsageError
+from textgen.storage.manifest import write_manifest
 from textgen.tokenizers import (
     EOS,
     learn_tokenizer,
@@ -42,7 +43,7 @@ def tampered(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
     path = folder / name
     path.write_text(json.dumps(change(json.loads(path.read_text("utf-8")))), "utf-8")
     (folder / storage.MANIFEST).unlink()
-    storage._write_manifest(folder)
+    write_manifest(folder)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -15,6 +15,7 @@ import pytest
 
 from textgen import storage
 from textgen.errors import CheckpointError, LockedError, ResourceError, TextgenError
+from textgen.storage import lock
 
 POSIX = os.name == "posix"
 
@@ -586,7 +587,7 @@ def test_the_lock_is_removed_while_it_is_held(
 ) -> None:
     """Removed after its release, it might by then be the lock of the next run."""
     taken = []
-    original = storage._remove_if_only_lock
+    original = lock._remove_if_only_lock
 
     def removing(folder: Path) -> None:
         with contextlib.suppress(LockedError), storage.locked(folder):
@@ -596,7 +597,7 @@ def test_the_lock_is_removed_while_it_is_held(
     context = storage.locked(tmp_path / "run")
     context.__enter__()
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "_remove_if_only_lock", removing)
+        patched.setattr(lock, "_remove_if_only_lock", removing)
         context.__exit__(None, None, None)
     assert not taken
 

@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from textgen.tokenizers.base import EOS, UNK
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
+_MOST_EPOCHS = 2**63 - 1
 
 _SAMPLES, _COUNTED = 64, 2**15  # what the frequencies of the tokens are counted on
 _TOKENS_HELD = 2**20  # after so many, the pages of a mapped corpus are let go
@@ -118,10 +119,21 @@ class Streams:
         return {"epoch": self._epoch, "dealt": self._dealt, "rows": rows}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._epoch = int(state["epoch"])
+        """Raises ValueError, KeyError or TypeError for what is no state of these streams."""
+        rows = [_Row(*row) for row in state["rows"]]
+        if len(rows) != len(self._rows):
+            raise ValueError(f"{len(rows)} streams, not {len(self._rows)}")
+        if any(len(row) != len(fields(_Row)) for row in state["rows"]):
+            raise ValueError("a stream lacks some of its state")
+        for row in rows:
+            _check_between("position", row.position, len(self._ids) + self._length)
+            _check_between("windows", row.windows, len(self._ids) // self._length + 2)
+            _check_between("epoch", row.epoch, _MOST_EPOCHS)
+        _check_between("epoch", state["epoch"], _MOST_EPOCHS)
+        self._epoch = state["epoch"]
         self._shuffle()
-        self._dealt = int(state["dealt"])
-        self._rows = [_Row(*row) for row in state["rows"]]
+        _check_between("dealt", state["dealt"], len(self._order))
+        self._dealt, self._rows = state["dealt"], rows
 
     def _shuffle(self) -> None:
         random = np.random.default_rng([self._seed, self._epoch])
@@ -170,6 +182,11 @@ def _let_go(ids: IdArray) -> None:
     mapping = getattr(ids, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _check_between(name: str, value: object, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"{name} is {value!r}, not from 0 to {most}")
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -64,6 +64,14 @@ class TrainingSample:
 
 
 @dataclass(frozen=True)
+class TrainingWarning:
+    """Something a person should know while there is time to act; training goes on."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
 class CheckpointSaved:
     """A checkpoint is whole on disk. name: ``best`` or ``last``."""
 
@@ -123,7 +131,9 @@ class Plan:
     threads: int
 
 
-TrainingEvent = TrainingStart | TrainingStep | Validation | TrainingSample | CheckpointSaved
+TrainingEvent = (
+    TrainingStart | TrainingStep | Validation | TrainingSample | TrainingWarning | CheckpointSaved
+)
 
 
 @dataclass(frozen=True)
@@ -147,7 +157,8 @@ class TrainingResult:
     Both are None in a run that was stopped before its first.
     tokens_per_second: training tokens over the seconds of training steps alone.
     uniform_loss: ln(vocabulary), what a model that knows nothing reaches.
-    interrupted: the signal's number, where the run was stopped by one.
+    interrupted: the signal's number, where the run was stopped by one. ended_early: why it
+    was ended before its time, where it was.
     ngram: what counting reaches; None in a run that was stopped.
     peak_memory_bytes: the most the process held, where the system tells.
     """
@@ -162,6 +173,7 @@ class TrainingResult:
     last_validation: Validation | None
     uniform_loss: float
     interrupted: int | None = None
+    ended_early: str | None = None
     ngram: NgramBaseline | None = None
     peak_memory_bytes: int | None = None
 

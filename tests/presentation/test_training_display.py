@@ -20,6 +20,7 @@ from textgen.results import (
     TrainingSample,
     TrainingStart,
     TrainingStep,
+    TrainingWarning,
     Validation,
 )
 
@@ -241,3 +242,16 @@ def test_a_plot_stays_inside_its_box_and_leaves_out_what_is_not_finite() -> None
     assert max(map(len, drawn)) <= 60
     assert plot([Curve("loss", [(0.0, math.nan)], "")], 60, 6).plain == ""
     assert "│" in plot([Curve("flat", [(0.0, 1.0), (1.0, 1.0)], "")], 60, 6).plain
+
+
+def test_a_warning_is_said_and_its_escape_codes_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = progress.LineProgress()
+    shown(TrainingWarning(3, "the loss explodes\x1b[31m"))
+    said = capsys.readouterr().err
+    assert "warning: the loss explodes" in said
+    assert "\x1b" not in said
+    state = TrainingState()
+    state.add(TrainingWarning(3, "odd"))
+    assert state.saved is None

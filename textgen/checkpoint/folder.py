@@ -81,6 +81,8 @@ def load_resumable(folder: Path) -> Resumable:
             "cannot be resumed", where=folder, why="it holds no state of training"
         )
     values = storage.read_json(files[_VALUES])
+    if not isinstance(values, dict):
+        raise CheckpointError("damaged", where=files[_VALUES], why="not an object")
     return _read_tensors(files[_TENSORS]), values
 
 

@@ -5,10 +5,10 @@ import math
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from textgen import __version__, storage
-from textgen.config import ModelConfig, TrainingConfig
+from textgen.config import ModelConfig, Precision, TrainingConfig
 from textgen.errors import CheckpointError, UsageError
 from textgen.results import Validation
 
@@ -61,12 +61,22 @@ def read_header(path: Path) -> Header:
             validation=None if validation is None else read_validation(validation),
             init_from=None if init_from is None else dict(init_from),
         )
+        _check_machine(header.machine)
         if header.model != header.model.resolved(header.model.vocabulary_size):
             raise ValueError("the shape of the model is left open")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError("damaged", where=path, why=why) from error
     return header
+
+
+def _check_machine(machine: dict[str, Any]) -> None:
+    """What a resumed run reuses must be what a run wrote."""
+    threads, precision = machine.get("threads", 1), machine.get("precision", "float32")
+    if type(threads) is not int or threads < 1:
+        raise ValueError(f"{threads!r} threads")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision {precision!r}")
 
 
 def header_json(header: Header) -> dict[str, Any]:
@@ -112,6 +122,7 @@ def validation_json(validation: Validation) -> dict[str, Any]:
 
 
 def read_validation(raw: dict[str, Any]) -> Validation:
+    """Raises KeyError, TypeError or ValueError for what is no validation."""
     return Validation(
         loss=float(raw["loss"]),
         tokens=int(raw["tokens"]),

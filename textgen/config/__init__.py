@@ -214,13 +214,13 @@ class TrainingConfig(Config):
     valid_every: int | None = option(
         None, "Steps between validations.", panel=_WATCHING, shown="a tenth of the run"
     )
-    save_every: float = option(
-        60.0,
+    save_every: float | None = option(
+        None,
         "Time between checkpoints.",
         panel=_WATCHING,
         parse=partial(parse_duration, option="--save-every"),
         metavar="TIME",
-        shown="60s",
+        shown="60s, longer where saving is slow",
     )
     log_every: int = option(20, "Steps between lines of metrics.jsonl.", panel=_WATCHING)
     precision: Precision = option(

@@ -15,6 +15,7 @@ from textgen.config import ModelConfig, TrainingConfig
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
 _COMPUTE_OF_512 = 1e13
 _TOKENS_OF_512 = 4e6
+_BOLD_RATE, _TOKENS_OF_BOLD_RATE, _RATE_EXPONENT, _LEAST_RATE = 1e-2, 2e6, 0.35, 4e-3
 _DROPOUT_AN_OCTAVE, _EPOCHS_WITHOUT, _MOST_DROPOUT = 0.11, 2.4, 0.5
 _USUAL = {
     "hidden_size": "the usual width; only --budget says what there is time for",
@@ -22,7 +23,6 @@ _USUAL = {
     "tie": "one matrix for both pays where there are many tokens to learn about",
     "batch_size": "many small updates teach more than few large ones in the same time",
     "sequence_length": "a longer window makes fewer updates and teaches no more",
-    "learning_rate": "the best of those tried",
     "weight_decay": "the best of those tried",
     "clip": "the gradient is seldom longer",
     "warmup": "the first updates are the wildest",
@@ -68,6 +68,11 @@ def choose(
         model = dataclasses.replace(model, hidden_size=(width,))
     model = model.resolved(of.vocabulary_size)
     tokens = _tokens(model, training, of)
+    if "learning_rate" not in given:
+        rate = _BOLD_RATE * (_TOKENS_OF_BOLD_RATE / max(tokens, 1.0)) ** _RATE_EXPONENT
+        rate = round(min(max(rate, _LEAST_RATE), _BOLD_RATE), 4)
+        training = dataclasses.replace(training, learning_rate=rate)
+        reasons["learning_rate"] = "the shorter the run, the bolder"
     epochs = tokens / of.train_tokens
     if "dropout" not in given:
         rate = _DROPOUT_AN_OCTAVE * math.log2(max(epochs, 1e-9) / _EPOCHS_WITHOUT)
@@ -102,7 +107,7 @@ def _width(of: Circumstances) -> tuple[int, str]:
     assert of.compute is not None
     by_time = 512 * (of.compute / _COMPUTE_OF_512) ** (1 / 3)
     by_text = 512 * max(1.0, of.train_tokens / _TOKENS_OF_512) ** 0.5
-    width = max([w for w in _WIDTHS if w <= 1.2 * min(by_time, by_text)], default=_WIDTHS[0])
+    width = max([w for w in _WIDTHS if w <= min(by_time, by_text)], default=_WIDTHS[0])
     limit = "what this time can train" if by_time < by_text else "what this much text can teach"
     return width, f"about {limit}"
 

@@ -17,6 +17,7 @@ from textgen.results import (
     TrainingSample,
     TrainingStart,
     TrainingStep,
+    TrainingWarning,
     Validation,
 )
 
@@ -75,6 +76,8 @@ class LiveProgress(Progress):
         if isinstance(event, TrainingStart):
             for message in event.notes:
                 self._live.console.print(Text(f"note: {shown(message)}", style="label"))
+        elif isinstance(event, TrainingWarning):
+            self._live.console.print(Text(f"warning: {shown(event.text)}", style="warning"))
         self._state.add(event)
         now = time.monotonic()
         if not isinstance(event, TrainingStep) or now - self._drawn_at >= _FRAME_SECONDS:
@@ -134,6 +137,8 @@ class LineProgress(Progress):
             _say_line(f"step {count(event.step)}", "the model writes:")
             for line in event.text.strip().splitlines():
                 _say_line("", shown(line))
+        elif isinstance(event, TrainingWarning):
+            say(Text(f"textgen: warning: {shown(event.text)}"))
 
     def stopping(self, signum: int) -> None:
         """Nothing is written from inside a signal handler; the summary says it."""

@@ -55,7 +55,7 @@ class TrainingState:
             self.validations = _thinned([*self.validations, (float(event.step), event.loss)])
         elif isinstance(event, TrainingSample):
             self.sample = event
-        else:
+        elif isinstance(event, CheckpointSaved):
             self.saved = event
 
 

@@ -14,6 +14,7 @@ from textgen.models.placement import autocast
 from textgen.training.ranks import ALONE, Ranks
 
 _SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
+_STATE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Learner:
@@ -34,7 +35,7 @@ class Learner:
     ) -> None:
         self.model, self.streams, self.config = model, streams, config
         self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
-        self.rate_scale, self.learning_rate = 1.0, 0.0
+        self.rate_scale, self.rollbacks, self.learning_rate = 1.0, 0, 0.0
         self._device = model.device
         self._precision, self._ranks = precision, ranks
         self._parameters = list(model.parameters())
@@ -135,6 +136,7 @@ class Learner:
             "seconds": self.seconds,
             "step_seconds": self.step_seconds,
             "rate_scale": self.rate_scale,
+            "rollbacks": self.rollbacks,
             "loss_sum": float(self._loss_sum),
             "loss_count": self._loss_count,
             "streams": self.streams.state(),
@@ -164,11 +166,14 @@ class Learner:
                 # A copy, for the optimizer writes into what it is given.
                 slots.setdefault(int(index), {})[slot] = tensor.clone()
         self._check_shapes(rows, slots)
+        self._check_all_there(tensors, slots, values)
         state = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**state, "state": slots})
+        _check_values(values)
         self.step, self.tokens_seen = int(values["step"]), int(values["tokens_seen"])
         self.seconds, self.step_seconds = float(values["seconds"]), float(values["step_seconds"])
         self.rate_scale = float(values["rate_scale"])
+        self.rollbacks = int(values.get("rollbacks", 0))
         self._loss_sum = self._sum_of(float(values["loss_sum"]))
         self._loss_count = int(values["loss_count"])
         self.streams.restore(values["streams"])
@@ -187,6 +192,34 @@ class Learner:
         for name, tensor, shape in pairs:
             if tensor.shape != shape:
                 raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(shape)}")
+
+    def _check_all_there(
+        self, tensors: dict[str, Tensor], slots: dict[int, Any], values: dict[str, Any]
+    ) -> None:
+        """Refuse a snapshot that lacks a tensor, has one too many, or one of another type."""
+        learned = set(range(len(self._parameters))) if values["step"] else set()
+        slot_names = ("step", "exp_avg", "exp_avg_sq")
+        expected = {f"state.{name}" for name in self.model.start(1).tensors()}
+        expected |= {f"optimizer.{index}.{name}" for index in learned for name in slot_names}
+        if tensors.keys() != expected:
+            raise ValueError(f"{min(tensors.keys() ^ expected)} is missing or too many")
+        for name, tensor in tensors.items():
+            allowed = _STATE_DTYPES if name.startswith("state.") else (torch.float32,)
+            if tensor.dtype not in allowed:
+                raise ValueError(f"{name} is {tensor.dtype}")
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Refuse numbers that no run of training leaves."""
+    counts = [values[name] for name in ("step", "tokens_seen", "loss_count")]
+    counts.append(values.get("rollbacks", 0))
+    if any(type(count) is not int or not 0 <= count < 2**63 for count in counts):
+        raise ValueError("a count is not a whole number")
+    reals = [values[name] for name in ("seconds", "step_seconds", "rate_scale")]
+    if any(not 0 <= float(real) < math.inf for real in reals) or values["rate_scale"] > 1:
+        raise ValueError("seconds or a rate are out of range")
+    if not math.isfinite(values["loss_sum"]):
+        raise ValueError("the loss is not finite")
 
 
 def _decay_groups(parameters: list[torch.nn.Parameter], decay: float) -> list[dict[str, Any]]:

@@ -17,14 +17,18 @@ from textgen.results import (
     TrainingEvent,
     TrainingSample,
     TrainingStep,
+    TrainingWarning,
     Validation,
 )
 from textgen.training.evaluation import validate
 from textgen.training.learner import Learner
 from textgen.training.record import Record
+from textgen.training.saving import SaveClock
 from textgen.training.schedule import Schedule
 
 _ROLLBACKS = 3
+_EXPLODED = 2.0
+"""Times the loss of guessing blindly; a model that learns at all stays below once."""
 
 
 @dataclass
@@ -33,7 +37,8 @@ class Loop:
 
     stop: gives the number of the signal that asked the run to end, or None.
     write_sample: a few words of the model's, asked for every ``sample_every`` seconds.
-    validates_start: whether to validate before the first step too.
+    validates_start: whether to validate before the first step too. ended_early: why the run was
+    ended before its time, where there was nothing left to gain.
     """
 
     learner: Learner
@@ -49,26 +54,24 @@ class Loop:
     validation: Validation | None = None
     validates_start: bool = False
     interrupted: int | None = None
+    ended_early: str | None = None
     _begun: float = 0.0
-    _saved: float = 0.0
-    _save_seconds: float = 0.0
+    _saves: SaveClock = field(default_factory=SaveClock)
+    _exploded: bool = False
     _measured: bool = False
     _fastest_update: float = float("inf")
     _sampled: float = 0.0
     _logged: tuple[int, float] = (0, 0.0)
-    _rollbacks: int = 0
     _good: tuple[Any, ...] = field(default=())
 
     def run(self) -> Iterator[TrainingEvent]:
         """Train to the end of the schedule, or to a signal; every save is whole when it is told."""
         learner = self.learner
+        self._saves.asked = self.config.save_every
         if learner.step == 0:
             yield self._save()
             self.record.start_afresh()
-        # A resumed run's clock goes on from the seconds it had used.
-        self._begun = time.perf_counter() - learner.seconds
-        self._saved = self._sampled = learner.seconds
-        self._logged = (learner.step, learner.step_seconds)
+        self._start_clock()
         self._remember()
         progress = self.schedule.progress(learner.step, learner.seconds)
         if self._owes_validation(progress):
@@ -78,16 +81,17 @@ class Loop:
             before = progress
             self._update()
             if not self._measured:
-                self.schedule.expect(self._guessed_validation_seconds(), self._save_seconds)
+                self.schedule.expect(self._guessed_validation_seconds(), self._saves.save_seconds)
             progress = self.schedule.progress(learner.step, self._clock())
             self.interrupted = self.stop()
             due = self.schedule.validates(before, progress, learner.step)
-            saving = learner.seconds - self._saved >= self.config.save_every
+            saving = self._saves.is_due(learner.seconds)
             # Only where the device would be waited for anyway, unless waiting costs nothing.
             looking = due or saving or self.interrupted is not None or self._logs()
             if (looking or learner.model.device.type == "cpu") and not learner.is_finite:
-                self._go_back()
-                progress = self.schedule.progress(learner.step, self._clock())
+                progress = self._go_back()
+                if progress >= 1:  # the budget was spent meanwhile
+                    yield from self._validate(final=True)
                 continue
             yield from self._log(progress)
             if self.interrupted is not None:
@@ -95,9 +99,18 @@ class Loop:
                 return
             if due:
                 yield from self._validate(final=progress >= 1)
+                if self.ended_early is not None:
+                    return
             elif saving:
                 yield self._save()
             yield from self._sample()
+
+    def _start_clock(self) -> None:
+        """Go on from the seconds that a resumed run had used."""
+        learner = self.learner
+        self._begun = time.perf_counter() - learner.seconds
+        self._saves.saved_at = self._sampled = learner.seconds
+        self._logged = (learner.step, learner.step_seconds)
 
     def _owes_validation(self, progress: float) -> bool:
         """Whether a validation is due where the run begins, or was due where it was stopped."""
@@ -120,17 +133,20 @@ class Loop:
         self._fastest_update = min(self._fastest_update, seconds)
         self.learner.step_seconds += seconds
 
-    def _go_back(self) -> None:
-        """Return to the last good state, to go on at a lower rate; a few times at most."""
+    def _go_back(self) -> float:
+        """Return to the last good state, to go on at a lower rate; a few times at most.
+
+        The few are of the whole run, however often it was resumed. Returns the new progress.
+        """
         learner = self.learner
-        self._rollbacks += 1
+        rollbacks = learner.rollbacks + 1
         where = f"step {learner.step}"
-        if self._rollbacks > _ROLLBACKS:
+        if rollbacks > _ROLLBACKS:
             best = self.record.best
             raise DivergedError(
                 "training diverged",
                 where=where,
-                why=f"the loss was not finite {self._rollbacks} times, at ever lower rates",
+                why=f"the loss was not finite {rollbacks} times, at ever lower rates",
                 fix="lower --learning-rate"
                 + (f"; the best model, of step {best.step}, is kept" if best else ""),
             )
@@ -139,10 +155,11 @@ class Loop:
             for parameter, weight in zip(learner.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
         clocks = {"seconds": learner.seconds, "step_seconds": learner.step_seconds}
-        slower = {"rate_scale": learner.rate_scale * 0.5**self._rollbacks}
+        slower = {"rate_scale": learner.rate_scale * 0.5**rollbacks, "rollbacks": rollbacks}
         learner.restore(tensors, values | clocks | slower)
         self.record.cut_back(metrics)
         self._logged = (learner.step, learner.step_seconds)
+        return self.schedule.progress(learner.step, self._clock())
 
     def _remember(self) -> None:
         """Keep a copy of the present state to go back to."""
@@ -175,6 +192,20 @@ class Loop:
         )
         self.record.log_step(event)
         yield event
+        yield from self._warn_of_explosion(event)
+
+    def _warn_of_explosion(self, event: TrainingStep) -> Iterator[TrainingEvent]:
+        """Say once that the loss, though finite, is far worse than guessing blindly."""
+        uniform = math.log(self.learner.model.config.vocabulary_size)
+        exploded, before = event.loss > _EXPLODED * uniform, self._exploded
+        self._exploded = exploded
+        if exploded and not before:
+            yield TrainingWarning(
+                event.step,
+                f"the training loss is {event.loss:.4g} at step {event.step}, where guessing has"
+                f" {uniform:.4g}; the best model so far is kept; if it stays so, lower"
+                " --learning-rate",
+            )
 
     def _remaining(self, progress: float, seconds: float) -> float:
         if self.config.budget is not None:
@@ -197,12 +228,16 @@ class Loop:
         if validation.loss < (best.loss if best else float("inf")):
             path = self.record.save_best(learner, validation)
             yield CheckpointSaved(learner.step, path.name, str(path))
+        progress = self.schedule.progress(learner.step, self._clock())
+        self.ended_early = self.record.patience.exhausted(validation, self.record.best, progress)
+        if self.ended_early is not None:
+            yield TrainingWarning(learner.step, self.ended_early)
         seconds = self._clock() - begun
-        if final or learner.seconds - self._saved >= self.config.save_every:
+        if final or self.ended_early is not None or self._saves.is_due(learner.seconds):
             yield self._save()
         self._remember()
         self._measured = True
-        self.schedule.expect(seconds, self._save_seconds)
+        self.schedule.expect(seconds, self._saves.save_seconds)
 
     def _guessed_validation_seconds(self) -> float:
         """Reading a token costs about half of learning from it."""
@@ -212,8 +247,7 @@ class Loop:
     def _save(self) -> CheckpointSaved:
         begun = time.perf_counter()
         path = self.record.save_last(self.learner, self.validation)
-        self._save_seconds = time.perf_counter() - begun
-        self._saved = self.learner.seconds + self._save_seconds
+        self._saves.saved(self.learner.seconds, time.perf_counter() - begun)
         return CheckpointSaved(self.learner.step, path.name, str(path))
 
     def _sample(self) -> Iterator[TrainingEvent]:

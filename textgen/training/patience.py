@@ -19,9 +19,13 @@ class Patience:
 
     losses: list[float] = field(default_factory=list)
 
-    def exhausted(self, validation: Validation, best: Validation, progress: float) -> str | None:
+    def exhausted(
+        self, validation: Validation, best: Validation | None, progress: float
+    ) -> str | None:
         """Why the run should end here, or None. Told of every validation, in order."""
-        if not validation.loss > best.loss:  # so that what is no number is no reason
+        if (
+            best is None or not validation.loss > best.loss
+        ):  # so that what is no number is no reason
             self.losses = []
             return None
         self.losses.append(validation.loss)

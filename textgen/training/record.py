@@ -1,18 +1,21 @@
 """What a run leaves on disk: ``metrics.jsonl``, ``best`` and ``last``."""
 
+import contextlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from textgen import checkpoint, storage
-from textgen.checkpoint import BEST, LAST, METRICS, Header
+from textgen.checkpoint import BEST, LAST, METRICS, Header, read_validation
 from textgen.errors import CheckpointError, ResourceError
 from textgen.results import TrainingStep, Validation
 from textgen.tokenizers.base import Tokenizer
+from textgen.training.patience import Patience
 
 if TYPE_CHECKING:
     from textgen.training.learner import Learner
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 _LEFTOVERS = frozenset(
     {storage.LOCK, METRICS} | {name + suffix for name in (BEST, LAST) for suffix in (".new",)}
 )
+
+
+_SMALL_FILES = 2**20
+"""Bytes for what a checkpoint holds beside weights: headers, tokenizer, carried state."""
 
 
 def is_empty(out: Path) -> bool:
@@ -44,25 +51,27 @@ class Record:
     template: Header
     tokenizer: Tokenizer
     best: Validation | None = None
+    patience: Patience = field(default_factory=Patience)
 
     def open(self, kept_bytes: int | None) -> None:
         """Open the metrics, cut back to what the checkpoint knew of them (None: as they are)."""
         try:
             self._metrics: BinaryIO = (self.out / METRICS).open("ab")
             if kept_bytes is not None:
-                self._metrics.truncate(min(kept_bytes, self._metrics.tell()))
+                self._truncate(min(kept_bytes, self._metrics.tell()))
         except OSError as error:
             raise storage.unwritable(self.out / METRICS, error) from error
 
     def close(self) -> None:
-        self._metrics.close()
+        """Every save flushed the metrics: only after an error, which is told, can this fail."""
+        with contextlib.suppress(OSError):
+            self._metrics.close()
 
     def start_afresh(self) -> None:
         """Clear what an earlier run left, now that the new run's first checkpoint is in place."""
         self.best = None
-        for leftover in (self.out / BEST, self.out / f"{BEST}.old"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        self._writing(self.out / METRICS, lambda: self._metrics.truncate(0))
+        storage.discard(self.out / BEST)
+        self.cut_back(0)
 
     def length(self) -> int:
         """How many bytes of metrics there are."""
@@ -70,12 +79,19 @@ class Record:
 
     def cut_back(self, length: int) -> None:
         """Forget the metrics after ``length``: the run went back to where they were so many."""
-        self._writing(self.out / METRICS, lambda: self._metrics.truncate(length))
+        self._writing(self.out / METRICS, lambda: self._truncate(length))
+
+    def _truncate(self, length: int) -> None:
+        self._metrics.truncate(length)
+        # Truncating moves no position, and ``tell`` is what the next checkpoint will know.
+        self._metrics.seek(0, os.SEEK_END)
 
     def log_step(self, step: TrainingStep) -> None:
         line = asdict(step)
         for name in ("progress", "remaining_seconds", "memory_bytes"):
             del line[name]
+        if not math.isfinite(step.gradient_norm):  # an overflow that fp16's scaler met
+            line["gradient_norm"] = None
         self._log({"event": "step"} | line)
 
     def log_validation(self, validation: Validation) -> None:
@@ -101,6 +117,7 @@ class Record:
         self._writing(self.out / METRICS, self._flush)
         tensors, values = learner.snapshot()
         values["metrics_bytes"] = self._metrics.tell() if learner.step else 0
+        values["since_best"] = self.patience.losses
         values["best"] = None if self.best is None else asdict(self.best)
         values["validation"] = None if validation is None else asdict(validation)
         header = self._header(learner, validation)
@@ -128,19 +145,34 @@ class Record:
         )
 
 
-def resume(record: Record, learner: "Learner", folder: Path) -> tuple[int, Validation | None]:
+def resume(
+    record: Record, learner: "Learner", folder: Path, *, changed: bool = False
+) -> tuple[int, Validation | None]:
     """Take up a run where its ``last`` left it; the model's weights have been loaded.
 
+    changed: whether it goes on in another text, which is then read from its beginning.
     Returns how many bytes of the metrics it knew of, and the newest validation.
     """
     tensors, values = checkpoint.load_resumable(folder)
     try:
+        if changed:
+            values["streams"] = learner.streams.state()
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"{name} is not finite")
         learner.restore(tensors, values)
         best, validation = values["best"], values["validation"]
-        record.best = None if best is None else Validation(**best)
+        record.best = None if best is None else read_validation(best)
+        newest = None if validation is None else read_validation(validation)
+        record.patience.losses = [float(loss) for loss in values.get("since_best", ())]
         metrics_bytes = int(values["metrics_bytes"])
-        newest = None if validation is None else Validation(**validation)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        if metrics_bytes < 0:
+            raise ValueError(f"metrics of {metrics_bytes} bytes")
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "damaged", where=folder, why=f"its state of training does not fit ({error})"
+        ) from error
+    except RuntimeError as error:  # torch's, of tensors that do not fit
         raise CheckpointError(
             "damaged", where=folder, why=f"its state of training does not fit ({error})"
         ) from error
@@ -158,12 +190,14 @@ def _better_on_disk(out: Path, known: Validation | None) -> Validation | None:
     return min((v for v in (found, known) if v is not None), key=lambda v: v.loss, default=None)
 
 
-def check_space(out: Path, parameters: int) -> None:
-    """Refuse to begin a run whose first checkpoint would not fit on the disk.
+def check_space(out: Path, parameters: int, *, resumed: bool = False) -> None:
+    """Refuse to begin a run whose checkpoints would not fit on the disk.
 
-    ``last`` is weights and two moments; a new one is written beside the old.
+    ``last`` is weights and two moments, ``best`` the weights, and a new one of each is written
+    beside the old; of a resumed run the old ones are there already.
     """
-    needed = 4 * parameters * 8
+    copies = 4 if resumed else 8
+    needed = copies * 4 * parameters + _SMALL_FILES
     existing = out
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent

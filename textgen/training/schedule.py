@@ -7,6 +7,7 @@ from textgen.config import TrainingConfig
 _VALIDATIONS = 10
 _MOST_VALIDATING = 0.05
 _MARGIN = 1.1
+_SETTLED = 0.05  # of the run: from here on the places of its validations are fixed
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Schedule:
     reserve: float = 0.0
     validation_seconds: float = 0.0
     _reached: float = 0.0
+    _places: int | None = None
 
     def progress(self, step: float, seconds: float) -> float:
         """The share of the run that is done after ``step`` updates and ``seconds`` of wall time."""
@@ -61,6 +63,8 @@ class Schedule:
                 _VALIDATIONS * (step - 1) // self.total_steps
             )
         assert self.config.budget is not None
-        affordable = _MOST_VALIDATING * self.config.budget / max(self.validation_seconds, 1e-9)
-        count = min(_VALIDATIONS, int(affordable))
-        return int(after * count) > int(before * count)
+        if self._places is None or before < _SETTLED:
+            # Settled while the first updates tell what a validation takes, before the first.
+            affordable = _MOST_VALIDATING * self.config.budget / max(self.validation_seconds, 1e-9)
+            self._places = min(_VALIDATIONS, int(affordable))
+        return int(after * self._places) > int(before * self._places)

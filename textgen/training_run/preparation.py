@@ -72,7 +72,9 @@ def prepare(
     run_record = Record(settings.out, _header(settings, model.config, encoded, machine), tokenizer)
     kept_bytes, validation = None, None
     if settings.resumed is not None:
-        kept_bytes, validation = record.resume(run_record, learner, settings.resumed.folder)
+        kept_bytes, validation = record.resume(
+            run_record, learner, settings.resumed.folder, changed=tokens.changed
+        )
         if tokens.changed:  # losses on another text are not to be compared with
             run_record.best = validation = None
     run_record.open(kept_bytes)
@@ -83,6 +85,8 @@ def prepare(
 def _model(settings: Settings, tokenizer: Tokenizer) -> Model:
     """The model to go on with or to begin with; refused where the disk could not hold it."""
     if settings.resumed is not None:
+        parameters = count_parameters(settings.resumed.model.config)
+        record.check_space(settings.out, parameters, resumed=True)
         return settings.resumed.model
     shape = settings.model.resolved(tokenizer.vocabulary_size)
     record.check_space(settings.out, count_parameters(shape))

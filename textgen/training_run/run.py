@@ -242,6 +242,7 @@ def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:
         last_validation=loop.validation,
         uniform_loss=math.log(start.vocabulary_size),
         interrupted=loop.interrupted,
+        ended_early=loop.ended_early,
         peak_memory_bytes=peak_resident_bytes(),
     )
 

@@ -227,6 +227,9 @@ def _source(asked: Source, header: checkpoint.Header, folder: Path) -> Source:
     try:
         kept = Source(**header.source)
         kept = dataclasses.replace(kept, corpora=tuple(kept.corpora))
+        texts = (*kept.corpora, kept.encoding, kept.errors, kept.valid or "", kept.tokenizer or "")
+        if not all(isinstance(each, str) for each in texts):
+            raise TypeError("a path is a string")
     except (KeyError, TypeError) as error:
         raise CheckpointError("damaged", where=folder, why="it names no corpus") from error
     if asked.corpora:
