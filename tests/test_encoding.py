@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,20 @@ def test_a_full_disk_is_a_resource_error(text: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(ResourceError, match="No space"):
             tokenize([text], TokenizerConfig(), out=out)
     assert sorted(path.name for path in text.parent.iterdir()) == ["text.txt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_temporary_folder_is_named_though_closing_fails_too(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", functools.partial(open, "/dev/full", "wb"))
+    with pytest.raises(ResourceError, match="No space left") as refused:
+        tokenize([text], TokenizerConfig())
+    assert tempfile.gettempdir() in str(refused.value)
+    with text.open(encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        with pytest.raises(ResourceError, match="No space left"):
+            tokenize(["-"], TokenizerConfig())
 
 
 def test_a_tokenizer_is_found_in_every_folder_that_has_one(text: Path, tmp_path: Path) -> None:

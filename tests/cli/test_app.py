@@ -211,6 +211,9 @@ def test_out_of_memory_names_the_settings_to_lower(run: Any, library: Any) -> No
         MemoryError(),
         OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        RuntimeError("std::bad_alloc"),
     ):
         library.fail = error
         ended = run("train", "a", "--out", "x")

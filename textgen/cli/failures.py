@@ -44,6 +44,14 @@ FOREIGN_NAMES = {
 }
 """What the field's other tools call our options, for who has those in their fingers."""
 
+_OUT_OF_MEMORY = (
+    "allocate memory",  # PyTorch's allocator on Linux and macOS
+    "not enough memory",  # and on Windows
+    "out of memory",  # CUDA and MPS
+    "alloc_failed",  # cuBLAS and cuDNN
+    "bad_alloc",  # C++, as oneDNN passes it on
+)
+
 # Typer brings its own click and, until 0.25, used the installed one: its public names for
 # the exceptions lead to whichever it is.
 _ClickUsageError: Any = typer.BadParameter.__base__
@@ -99,9 +107,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__:
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "allocate memory" in text or "out of memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(each in text for each in _OUT_OF_MEMORY)
 
 
 def _usage_error(error: Any, arguments: list[str]) -> UsageError:

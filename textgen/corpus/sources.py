@@ -158,7 +158,8 @@ def _from_stream(name: str, stream: IO[bytes], *, once: bool) -> Source:
         shutil.copyfileobj(stream, spool, BLOCK_BYTES)
         spool.flush()
     except OSError as error:
-        spool.close()
+        with contextlib.suppress(OSError):  # it writes once more what found no room
+            spool.close()
         raise storage.unwritable(Path(tempfile.gettempdir()), error) from error
     return Source(name, Path(name), spool)
 

@@ -85,14 +85,15 @@ def encode_corpus(
 
 
 def _in_temporary_file(corpus: Corpus, tokenizer: Tokenizer) -> EncodedCorpus:
-    with ExitStack() as undo:
-        try:
+    try:
+        # Inside: where a write failed, closing the file writes again, and fails again.
+        with ExitStack() as undo:
             file = undo.enter_context(tempfile.TemporaryFile())
             header = _write_ids(corpus, tokenizer, file)
             file.flush()
-        except OSError as error:
-            raise storage.unwritable(Path(tempfile.gettempdir()), error) from error
-        undo.pop_all()
+            undo.pop_all()
+    except OSError as error:
+        raise storage.unwritable(Path(tempfile.gettempdir()), error) from error
     return EncodedCorpus(file, header)
 
 
