@@ -71,7 +71,7 @@ def plateau(progress: float) -> float:
 
 CHARACTERS = TokenizerConfig(level="char")
 COMMON = (
-    varied("learning_rate", 2.5e-3, 3.5e-3, 7e-3, 1e-2)
+    varied("learning_rate", 2.5e-3, 3.5e-3, 7e-3, 1e-2, 1.4e-2)
     | varied("weight_decay", 0.0, 0.03, 0.05, 0.2, 0.3)
     | varied("dropout", 0.0, 0.05, 0.15, 0.2, 0.3, 0.4, 0.5)
     | varied("embedding_size", 64, 256)

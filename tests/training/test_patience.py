@@ -6,13 +6,13 @@ from textgen.results import Validation
 from textgen.training.patience import Patience
 
 
-def verdict(losses: list[float], last_progress: float = 0.6) -> str | None:
-    """What patience says of the last of these validations."""
+def verdict(losses: list[float], a_run_of: int = 10) -> str | None:
+    """What patience says of the last of these validations, one a step."""
     patience, best, said = Patience(), None, None
     for step, loss in enumerate(losses, start=1):
         found = Validation(loss, 10, 10, step=step)
         best = found if best is None or loss < best.loss else best
-        said = patience.exhausted(found, best, last_progress)
+        said = patience.exhausted(found, best, step / a_run_of)
     return said
 
 
@@ -31,6 +31,7 @@ def test_three_ever_worse_validations_end_a_run_and_the_reason_names_the_best() 
         [1.5, 1.51, 1.52, 1.53],  # hardly worse
         [1.5, 1.6, 1.7, 1.4, 1.6, 1.7],  # a new best between
         [1.5, float("nan"), 1.6, 1.7],
+        [1.5, 1.6, float("inf"), 1.7],
     ],
 )
 def test_a_run_that_may_still_gain_goes_on(losses: list[float]) -> None:
@@ -38,4 +39,11 @@ def test_a_run_that_may_still_gain_goes_on(losses: list[float]) -> None:
 
 
 def test_the_last_fifth_is_always_run() -> None:
-    assert verdict([1.5, 1.6, 1.7, 1.8], last_progress=0.8) is None
+    assert verdict([1.5, 1.6, 1.7, 1.8], a_run_of=6) is not None
+    assert verdict([1.5, 1.6, 1.7, 1.8], a_run_of=5) is None
+
+
+def test_frequent_validations_do_not_make_it_hasty() -> None:
+    worse = [1.5 + step / 10 for step in range(30)]
+    assert verdict(worse[:10], a_run_of=100) is None
+    assert verdict([*worse, 9.0, 9.0], a_run_of=100) is not None
