@@ -114,7 +114,7 @@ COMMON = (
         "embedding times 2": Setting(techniques=lambda: (t.ScaledEmbedding(2.0),)),
         "rate of biases times 4": Setting(techniques=lambda: (t.BiasRate(4.0),)),
         "rate of biases times 16": Setting(techniques=lambda: (t.BiasRate(16.0),)),
-        "unigram bias": Setting(techniques=lambda: (t.UnigramBias(),)),
+        "output bias from 0": Setting(techniques=lambda: (t.BiasFromZero(),)),
         "dropout on the output alone": Setting(model=t.OutputNoise),
         "two layers, residual": Setting({"hidden_size": (512, 512)}, model=t.Deep),
         "two layers, residual, normalised": Setting(
