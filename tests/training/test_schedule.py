@@ -116,3 +116,15 @@ def test_the_asked_steps_are_validated_and_the_end() -> None:
     schedule = by_steps(100, valid_every=30)
     due = [s for s in range(1, 101) if schedule.validates((s - 1) / 100, s / 100, s)]
     assert due == [30, 60, 90, 100]
+
+
+def test_the_places_of_the_validations_stay_when_one_takes_longer_than_thought() -> None:
+    schedule = by_clock(1000.0)
+    schedule.expect(5.0, 0.0)  # ten are affordable
+    places = []
+    for tenth_percent in range(1000):
+        before, after = tenth_percent / 1000, (tenth_percent + 1) / 1000
+        if schedule.validates(before, after, tenth_percent):
+            places.append(after)
+            schedule.expect(9.0, 0.0)  # now five would be
+    assert places == pytest.approx([0.1 * place for place in range(1, 11)])
