@@ -6,12 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from textgen import LanguageModel, checkpoint, storage, train
 from textgen.errors import DataError, DivergedError, ResourceError, TextgenError, UsageError
-from textgen.results import CheckpointSaved, TrainingEvent, TrainingSample, TrainingStep, Validation
+from textgen.results import (
+    CheckpointSaved,
+    TrainingEvent,
+    TrainingSample,
+    TrainingStep,
+    TrainingWarning,
+    Validation,
+)
 from textgen.training.learner import Learner
 
 TEXT = "".join(
@@ -67,6 +75,26 @@ def weights_and_state(out: Path) -> dict[str, bytes]:
         "state": (last / "state.safetensors").read_bytes(),
         "values": json.dumps(untimed).encode(),
     }
+
+
+def test_a_run_with_nothing_left_to_gain_ends_and_keeps_its_best(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = "".join(random.choice([*"abcdefgh "], 1500)) + "\n"  # only to be learned by heart
+    path = tmp_path / "noise.txt"
+    path.write_text(noise, encoding="utf-8")
+    options = SMALL | {"hidden_size": 64, "dropout": 0.0, "learning_rate": 0.02}
+    events: list[TrainingEvent] = []
+    out = tmp_path / "run"
+    result = train(path, out=out, steps=600, on_event=events.append, **options)
+    assert result.ended_early is not None
+    assert result.steps < 600
+    assert any(isinstance(event, TrainingWarning) for event in events)
+    assert result.validation is not None
+    kept = checkpoint.load(out).header.validation
+    assert kept is not None
+    assert kept.loss == result.validation.loss
+    assert f"step {kept.step}" in result.ended_early
+    assert checkpoint.load(out / "last").header.step == result.steps
 
 
 def test_interrupted_and_resumed_is_bit_identical_to_uninterrupted(

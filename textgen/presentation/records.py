@@ -42,6 +42,8 @@ def training_record(result: TrainingResult) -> dict[str, Any]:
             "ngram_order": result.ngram and result.ngram.order,
         },
     }
+    if result.ended_early is not None:
+        record["ended_early"] = result.ended_early
     if result.interrupted is not None:
         record["interrupted"] = result.interrupted
     return record

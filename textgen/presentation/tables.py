@@ -120,6 +120,7 @@ def training_summary(result: TrainingResult, out: str) -> RenderableType:
     pairs: list[Fact] = [
         *([*validation_facts(best), *_compared(result, best)] if best is not None else []),
         ("trained", f"{seen}, {duration(result.seconds)}"),
+        ("ended early", result.ended_early or ""),
         ("speed", f"{count(round(result.tokens_per_second))} tokens a second"),
         ("memory", f"{size(memory)} at most" if memory else ""),
         ("parameters", rounded(result.parameters)),

@@ -1,0 +1,131 @@
+"""What is known of texts, of tokenizers and of checkpoints."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from textgen import metrics
+from textgen.results.training import Validation
+
+FinishReason = Literal["eos", "length", "stop"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text the model wrote.
+
+    text excludes the prompt and the final ``<EOS>`` of a sample that stopped there;
+    tokens and log_prob (natural, the raw model's) include that ``<EOS>`` and exclude the prompt.
+    """
+
+    index: int
+    text: str
+    prompt: str
+    log_prob: float
+    tokens: int
+    finish_reason: FinishReason
+    seed: int
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """One token as the model saw it coming. log_prob natural, surprisal in bits."""
+
+    token: str
+    id: int
+    log_prob: float
+    unknown: bool
+
+    @property
+    def surprisal(self) -> float:
+        return metrics.surprisal(self.log_prob)
+
+
+@dataclass(frozen=True)
+class ScoreSum:
+    """Log-probabilities summed in float64 over some tokens.
+
+    log_prob: natural. tokens: all, ``<EOS>`` included. unknown: those that are ``<UNK>``,
+    with unknown_log_prob of the sum. characters: of the text, terminators included.
+    """
+
+    log_prob: float
+    tokens: int
+    unknown: int
+    unknown_log_prob: float
+    characters: int
+
+    @property
+    def perplexity(self) -> float:
+        return metrics.perplexity(-self.log_prob / self.tokens) if self.tokens else float("nan")
+
+    @property
+    def perplexity_without_unknown(self) -> float:
+        """Over the known tokens alone, as KenLM's "excluding OOVs"."""
+        known = self.tokens - self.unknown
+        if not known:
+            return float("nan")
+        return metrics.perplexity(-(self.log_prob - self.unknown_log_prob) / known)
+
+    @property
+    def bits_per_character(self) -> float:
+        """Comparable between models only where ``unknown`` is 0."""
+        return metrics.bits_per_character(self.log_prob, self.characters)
+
+    def __add__(self, other: "ScoreSum") -> "ScoreSum":
+        return ScoreSum(
+            self.log_prob + other.log_prob,
+            self.tokens + other.tokens,
+            self.unknown + other.unknown,
+            self.unknown_log_prob + other.unknown_log_prob,
+            self.characters + other.characters,
+        )
+
+
+@dataclass(frozen=True)
+class SentenceScore(ScoreSum):
+    """How probable one sentence is. line: its number in the input, from 1."""
+
+    line: int = 0
+    text: str = ""
+    token_scores: tuple[TokenScore, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TokenizerSummary:
+    """What a tokenizer learned from a corpus.
+
+    unknown_rate: share of ``<UNK>`` among the validation part's tokens (the training
+    part's, where there is no validation part).
+    """
+
+    level: str
+    unit: str
+    vocabulary_size: int
+    tokens: int
+    train_tokens: int
+    valid_tokens: int
+    sentences: int
+    characters: int
+    train_characters: int
+    unknown_rate: float
+    characters_per_token: float
+    most_frequent: tuple[tuple[str, int], ...]
+    fingerprint: str
+    out: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint is, read from its JSON alone."""
+
+    path: str
+    name: str
+    parameters: int
+    bytes: int
+    config: dict[str, Any]
+    versions: dict[str, str]
+    corpus: dict[str, Any]
+    validation: Validation | None
+    curve: tuple[Validation, ...] = field(default=())
+    training_curve: tuple[tuple[int, float], ...] = field(default=())
