@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 	  --text "“Where is the gong? asked Ida.”"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 # Kills, full disks, damage and sabotage in full; the tests run the same with small counts.
 torture: $(INSTALLED)
