@@ -23,6 +23,7 @@ from typing import Any
 
 import techniques as t
 import torch
+from run import commit
 
 from textgen.batching import Streams
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig
@@ -35,6 +36,10 @@ from textgen.training.schedule import Schedule
 
 RESULTS = Path(__file__).resolve().parent / "results"
 KEPT = RESULTS / "ablations.json"
+COLUMNS = (
+    *("setting", "seeds", "loss", "training loss", "steps", "step over base's", "epochs", "s"),
+    "commit",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Study:
     steps: int
     base: Mapping[str, Any]
     settings: Mapping[str, Setting]
+    tokens: int | None = None  # of the training text, to be read many times in a short run
 
 
 def varied(name: str, *values: Any) -> dict[str, Setting]:
@@ -97,6 +103,7 @@ COMMON = (
         "weight drop 0.1": Setting(techniques=lambda: (t.WeightDrop(0.1),)),
         "weight drop 0.2": Setting(techniques=lambda: (t.WeightDrop(0.2),)),
         "weight drop 0.4": Setting(techniques=lambda: (t.WeightDrop(0.4),)),
+        "embedding drop 0.1": Setting(techniques=lambda: (t.EmbeddingDrop(0.1),)),
         "AR 1e-3, TAR 1e-3": Setting(
             techniques=lambda: (t.ActivationPenalty(1e-3, 1e-3),), model=t.Watched
         ),
@@ -125,6 +132,14 @@ COMMON = (
 )
 STUDIES = {
     "characters-6s": Study("tinyshakespeare.txt", CHARACTERS, 330, {"dropout": 0.0}, COMMON),
+    "characters-12-epochs": Study(
+        "tinyshakespeare.txt",
+        CHARACTERS,
+        2_930,
+        {"hidden_size": (256,), "learning_rate": 8.7e-3, "dropout": 0.25},
+        COMMON,
+        tokens=250_000,
+    ),
     "characters-30s": Study("tinyshakespeare.txt", CHARACTERS, 1_700, {}, COMMON),
     "characters-90s": Study("tinyshakespeare.txt", CHARACTERS, 5_000, {}, COMMON),
     "characters-300s": Study("tinyshakespeare.txt", CHARACTERS, 17_000, {"dropout": 0.3}, COMMON),
@@ -190,7 +205,7 @@ def build(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> 
     model = setting.model(shape)
     model.initialize(torch.Generator().manual_seed(seed))
     streams = Streams(
-        encoded.train,
+        encoded.train[: study.tokens],
         batch_size=config.batch_size,
         sequence_length=config.sequence_length,
         run_windows=config.run_windows,
@@ -223,9 +238,10 @@ def run(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> di
         "training_loss": round(training, 4),
         "steps": steps,
         "step_over_base": round(slower, 3),
-        "epochs": round(trial.tokens_seen / len(encoded.train), 2),
+        "epochs": round(trial.tokens_seen / len(encoded.train[: study.tokens]), 2),
         "seconds": round(time.perf_counter() - begun, 1),
         "parameters": sum(p.numel() for p in trial.model.parameters()),
+        "commit": commit(),
     }
 
 
@@ -262,18 +278,18 @@ def write_table() -> None:
             f"## {study}",
             "",
             f"{base.corpus}, {base.steps:,} steps of the base"
+            + (f", {base.tokens:,} tokens to learn from" if base.tokens else "")
             + "".join(f", {k} {v}" for k, v in base.base.items()),
             "",
-            "| setting | seeds | loss | training loss | steps | step over base's | epochs | s |",
-            "|---|---|---|---|---|---|---|---|",
+            "| " + " | ".join(COLUMNS) + " |",
+            "|---" * len(COLUMNS) + "|",
         ]
         for name, group in sorted(found.items(), key=lambda pair: _mean(pair[1], "loss")):
             cells = [name, len(group)]
             cells += [f"{_mean(group, key):.4g}" for key in ("loss", "training_loss")]
             cells += [group[0][key] for key in ("steps", "step_over_base", "epochs")]
-            lines.append(
-                "| " + " | ".join(map(str, [*cells, round(_mean(group, "seconds"))])) + " |"
-            )
+            cells += [round(_mean(group, "seconds")), group[0].get("commit", "")]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines.append("")
     (RESULTS / "ablations.md").write_text("\n".join(lines), encoding="utf-8")
 

@@ -78,10 +78,18 @@ def _default_corpus() -> Path:
 def machine() -> dict[str, str]:
     return {
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def commit() -> str:
+    """What the figures are of."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 def training(corpus: Path, model: Path) -> dict[str, float]:

@@ -160,6 +160,28 @@ class ActivationPenalty(Technique):
         return self._size * features.square().mean() + self._change * changes.square().mean()
 
 
+class EmbeddingDrop(Technique):
+    """Silence whole rows of the embedding for a window (Gal and Ghahramani 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+
+    def begin(self, trial: Trial) -> None:
+        self._weight = trial.model.get_parameter("embedding.weight")
+        self._generator = torch.Generator().manual_seed(0)
+        trial.optimizer.register_step_pre_hook(self._restore)
+
+    def before(self, trial: Trial) -> None:
+        kept = torch.rand(len(self._weight), 1, generator=self._generator) >= self._rate
+        self._mask = kept.float() / (1 - self._rate)
+        self._raw = self._weight.detach().clone()
+        self._weight.detach().mul_(self._mask)
+
+    def _restore(self, *_: object) -> None:
+        self._weight.detach().copy_(self._raw)
+        cast(Tensor, self._weight.grad).mul_(self._mask)
+
+
 class BiasFromZero(Technique):
     """Leave the output's bias at 0 at first, where textgen starts at the tokens' frequencies."""
 

@@ -51,6 +51,14 @@ def test_what_was_given_is_kept(train_tokens: int, compute: float) -> None:
     assert choice.reasons["dropout"] == choice.reasons["hidden_size"] == "as asked"
 
 
+def test_a_tied_width_that_was_given_is_kept() -> None:
+    options = {"tie": True, "embedding_size": 96}
+    model, training = ModelConfig.from_options(options), TrainingConfig(budget=1.0)
+    choice = choose(model, training, options.keys(), Circumstances(66, MILLION, 1e15))
+    assert choice.model.hidden_size == (96,)
+    assert choice.reasons["hidden_size"] == "that of the tied embedding"
+
+
 def test_the_more_often_a_text_is_read_the_more_is_silenced() -> None:
     rates = [chosen(epochs=epochs).training.dropout for epochs in (1, 4, 12, 40, 10_000)]
     assert rates == sorted(rates)

@@ -241,6 +241,13 @@ def test_a_shape_is_settled_by_the_vocabulary(
     assert settled.resolved(vocabulary) == settled
 
 
+def test_the_width_of_a_tied_embedding_is_the_layers_width_where_none_is_given() -> None:
+    assert ModelConfig.from_options({"tie": True, "embedding_size": 96}).hidden_size == (96,)
+    wider = {"tie": True, "embedding_size": 96, "hidden_size": (128, 96)}
+    assert ModelConfig.from_options(wider).hidden_size == (128, 96)
+    assert ModelConfig.from_options({"embedding_size": 96}).hidden_size == (512,)
+
+
 def test_tying_what_cannot_be_tied_names_both_options() -> None:
     with pytest.raises(UsageError, match=r"--tie.*--embedding-size 100.*--hidden-size 512"):
         ModelConfig(tie=True, embedding_size=100)

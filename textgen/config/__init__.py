@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, Self
 
 from textgen.config.options import (
     Config,
@@ -151,16 +151,24 @@ class ModelConfig(Config):
     )
     vocabulary_size: int = 0
 
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """As for any configuration; one matrix for both, given its width, is as wide as a layer."""
+        width = options.get("embedding_size")
+        if options.get("tie") and width is not None and options.get("hidden_size") is None:
+            options = {**options, "hidden_size": (width,)}
+        return super().from_options(options)
+
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
             raise UsageError(f"--model must be a name, got {self.model!r}")
+        check_whole("embedding_size", self.embedding_size, 1)
         if not self.hidden_size:
             raise UsageError("--hidden-size must name at least one layer")
         if len(self.hidden_size) > _MOST_LAYERS:
             raise UsageError(f"--hidden-size must name at most {_MOST_LAYERS} layers")
         for size in self.hidden_size:
             check_whole("hidden_size", size, 1)
-        check_whole("embedding_size", self.embedding_size, 1)
         check_whole("vocabulary_size", self.vocabulary_size, 0)
         check_flag("tie", self.tie)
         if self.tie and self.embedding_size not in (None, self.hidden_size[-1]):

@@ -63,7 +63,9 @@ def choose(
 ) -> Choice:
     """Settle what was not given, for a run of the length that ``training`` says."""
     reasons = dict(_USUAL)
-    if "hidden_size" not in given and of.compute is not None:
+    if model.tie and model.embedding_size is not None:
+        reasons["hidden_size"] = "that of the tied embedding"
+    elif "hidden_size" not in given and of.compute is not None:
         width, reasons["hidden_size"] = _width(of)
         model = dataclasses.replace(model, hidden_size=(width,))
     model = model.resolved(of.vocabulary_size)
