@@ -131,6 +131,26 @@ def test_a_loss_that_explodes_is_warned_of_once_and_the_best_is_kept(
     assert "--learning-rate" in warnings[0]
 
 
+def test_a_held_out_part_too_long_for_the_budget_is_told_once_and_before_it_is_read(
+    corpus: Path, tmp_path: Path
+) -> None:
+    held_out = tmp_path / "valid.txt"
+    held_out.write_text(5_000 * TEXT, encoding="utf-8")
+    events: list[TrainingEvent] = []
+    train(
+        corpus,
+        valid=held_out,
+        out=tmp_path / "run",
+        budget=0.2,
+        on_event=events.append,
+        **SMALL | {"log_every": 1},
+    )
+    told = [i for i, event in enumerate(events) if isinstance(event, TrainingWarning)]
+    assert len(told) == 1
+    assert "--valid-fraction" in events[told[0]].text
+    assert told[0] < min(i for i, event in enumerate(events) if isinstance(event, Validation))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("nan")])
 def test_a_validation_that_is_no_number_is_never_the_best(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float

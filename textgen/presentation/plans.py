@@ -25,6 +25,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 def plan_tables(plan: Plan) -> RenderableType:
     state, window = plan.state_bytes / _MEGA, plan.window_bytes / _MEGA
+    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
     size = facts(
         [
             ("parameters", rounded(plan.parameters)),
@@ -36,7 +37,7 @@ def plan_tables(plan: Plan) -> RenderableType:
                 f" {count(round(window))} MB an update",
             ),
             ("speed", f"{rounded(plan.tokens_per_second)} tokens a second, measured just now"),
-            ("computes on", f"{plan.device}, {plan.precision}, {plan.threads} threads"),
+            ("computes on", f"{plan.device}, {plan.precision}, {threads}"),
             ("learns from", f"{rounded(round(plan.tokens))} tokens, {duration(plan.seconds)}"),
             ("epochs", figure(plan.epochs, 3)),
         ]

@@ -58,6 +58,7 @@ class Loop:
     _begun: float = 0.0
     _saves: SaveClock = field(default_factory=SaveClock)
     _exploded: bool = False
+    _overrun: bool = False
     _measured: bool = False
     _fastest_update: float = float("inf")
     _sampled: float = 0.0
@@ -193,6 +194,7 @@ class Loop:
         self.record.log_step(event)
         yield event
         yield from self._warn_of_explosion(event)
+        yield from self._warn_of_overrun()
 
     def _warn_of_explosion(self, event: TrainingStep) -> Iterator[TrainingEvent]:
         """Say once that the loss, though finite, is far worse than guessing blindly."""
@@ -206,6 +208,19 @@ class Loop:
                 f" {uniform:.4g}; the best model so far is kept; if it stays so, lower"
                 " --learning-rate",
             )
+
+    def _warn_of_overrun(self) -> Iterator[TrainingEvent]:
+        """Say, before the first validation, that the last will not end with the budget."""
+        budget, needed = self.config.budget, self._guessed_validation_seconds()
+        if self._measured or self._overrun or budget is None or needed < budget / 2:
+            return
+        self._overrun = True
+        yield TrainingWarning(
+            self.learner.step,
+            f"reading the {len(self.valid_ids):,} tokens held out takes about {needed:,.0f} s"
+            f" here, of a budget of {budget:,.0f} s, which will be exceeded; hold out less with"
+            " --valid-fraction, or give a shorter --valid",
+        )
 
     def _remaining(self, progress: float, seconds: float) -> float:
         if self.config.budget is not None:
