@@ -112,6 +112,7 @@ COMMON = (
         ),
         "variable window": Setting(techniques=lambda: (t.VariableWindow(),)),
         "Muon a gate 0.01": Setting(techniques=lambda: (t.Muon(0.01),)),
+        "Muon a gate 0.02": Setting(techniques=lambda: (t.Muon(0.02),)),
         "Muon a gate 0.03": Setting(techniques=lambda: (t.Muon(0.03),)),
         "Muon a gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (t.Muon(0.02),)),
         "Muon whole 0.02": Setting(techniques=lambda: (t.Muon(0.02, whole=True),)),

@@ -43,7 +43,8 @@ _PRODUCT_FLOP = 2 * _PRODUCT_SIZE**3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, default=_default_corpus())
-    parser.add_argument("--only", nargs="*", choices=list(BENCHMARKS), default=list(BENCHMARKS))
+    usual = [name for name in BENCHMARKS if name != "memory"]  # which takes 30 GB of disk
+    parser.add_argument("--only", nargs="*", choices=list(BENCHMARKS), default=usual)
     arguments = parser.parse_args()
     kept = RESULTS / "run.json"
     report: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
@@ -270,12 +271,32 @@ def precision(corpus: Path, model: Path) -> dict[str, float]:
     }
 
 
+def memory(corpus: Path, model: Path) -> dict[str, float]:
+    """Peak memory of training on 10 MB and on 10 GB: the ids are mapped, not read."""
+    text, figures = corpus.read_bytes(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in (("10 MB", 10**7), ("10 GB", 10**10)):
+            path, ids = Path(folder, "text.txt"), Path(folder, name)
+            with path.open("wb") as file:
+                for _ in range(size // len(text)):
+                    file.write(text)
+            # As much is held out of each, for what takes long is to validate.
+            held_out = ["--valid-fraction", str(10**6 / size)]
+            subprocess.run([TEXTGEN, "tokenize", path, "--out", ids, *held_out], check=True)
+            path.unlink()
+            result, usage = _train(ids, Path(folder, "model of " + name), "--steps", "500")
+            figures[f"{name}, peak memory, MB"] = usage.ru_maxrss / 1e3
+            figures[f"{name}, tokens a second"] = result["tokens_per_second"]
+    return figures
+
+
 BENCHMARKS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
     "training": training,
     "speed": speed,
     "start_up": start_up,
     "use": use,
     "precision": precision,
+    "memory": memory,
 }
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from textgen.models.recurrent import LSTMModel, RecurrentState
 from textgen.training.learner import Learner
 
 
+_FAST_BF16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
 class Technique:
     """What is done beside a learner's own updates."""
 
@@ -267,9 +270,10 @@ class Muon(Technique):
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, roughly, by five Newton-Schulz steps in bf16."""
+    """The nearest orthogonal matrix, roughly, by five Newton-Schulz steps."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    # In bf16, but where a processor would only imitate it.
+    x = matrix.bfloat16() if _FAST_BF16 else matrix
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)
