@@ -16,7 +16,6 @@ from textgen.models import Model, Noise, State
 from textgen.models.recurrent import LSTMModel, RecurrentState
 from textgen.training.learner import Learner
 
-
 _FAST_BF16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
