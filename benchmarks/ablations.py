@@ -77,7 +77,7 @@ def plateau(progress: float) -> float:
 
 CHARACTERS = TokenizerConfig(level="char")
 COMMON = (
-    varied("learning_rate", 2.5e-3, 3.5e-3, 7e-3, 1e-2, 1.4e-2)
+    varied("learning_rate", 2.5e-3, 3.5e-3, 5e-3, 7e-3, 1e-2, 1.4e-2)
     | varied("weight_decay", 0.0, 0.03, 0.05, 0.2, 0.3)
     | varied("dropout", 0.0, 0.05, 0.15, 0.2, 0.3, 0.4, 0.5)
     | varied("embedding_size", 64, 256)
@@ -145,6 +145,14 @@ STUDIES = {
     "characters-90s": Study("tinyshakespeare.txt", CHARACTERS, 5_000, {}, COMMON),
     "characters-300s": Study("tinyshakespeare.txt", CHARACTERS, 17_000, {"dropout": 0.3}, COMMON),
     "characters-30min": Study("tinyshakespeare.txt", CHARACTERS, 100_000, {"dropout": 0.4}, COMMON),
+    "words-4-epochs": Study(
+        "war_and_peace_90.txt",
+        TokenizerConfig(level="word"),
+        586,
+        {"hidden_size": (256,), "learning_rate": 1e-2, "dropout": 0.1},
+        COMMON,
+        tokens=150_000,
+    ),
     "words-5min": Study(
         "war_and_peace_90.txt", TokenizerConfig(level="word"), 4_000, {"dropout": 0.3}, COMMON
     ),
