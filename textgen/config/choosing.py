@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from textgen.config import ModelConfig, TrainingConfig
 
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
+_FLOP_A_WEIGHT = 6.0
 _COMPUTE_OF_512 = 1e13
 _TOKENS_OF_512 = 4e6
 _BOLD_RATE, _TOKENS_OF_BOLD_RATE, _RATE_EXPONENT, _LEAST_RATE = 1e-2, 2e6, 0.35, 4e-3
-_DROPOUT_AN_OCTAVE, _EPOCHS_WITHOUT, _MOST_DROPOUT = 0.11, 2.4, 0.5
+_DROPOUT_AN_OCTAVE, _MOST_DROPOUT = 0.11, 0.5
+_EPOCHS_WITHOUT, _WEIGHTS_EXPONENT = 3.1, 0.43  # where there is a weight for each token
 _USUAL = {
     "hidden_size": "the usual width; only --budget says what there is time for",
     "embedding_size": "tokens differ in far fewer ways than texts",
@@ -77,10 +79,13 @@ def choose(
         reasons["learning_rate"] = "the shorter the run, the bolder"
     epochs = tokens / of.train_tokens
     if "dropout" not in given:
-        rate = _DROPOUT_AN_OCTAVE * math.log2(max(epochs, 1e-9) / _EPOCHS_WITHOUT)
-        rate = round(min(max(rate, 0.0), _MOST_DROPOUT), 2)
+        weights = flop_per_token(model) / _FLOP_A_WEIGHT / of.train_tokens
+        overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
+        rate = round(min(max(_DROPOUT_AN_OCTAVE * math.log2(overfit), 0.0), _MOST_DROPOUT), 2)
         training = dataclasses.replace(training, dropout=rate)
-        reasons["dropout"] = f"each text is read about {_about(epochs)} times"
+        reasons["dropout"] = (
+            f"each text is read about {_about(epochs)} times, by {_about(weights)} weights a token"
+        )
     return Choice(model, training, tokens, reasons | dict.fromkeys(given, "as asked"))
 
 
@@ -91,7 +96,7 @@ def flop_per_token(model: ModelConfig) -> float:
     for units in model.hidden_size:
         weights += 4 * units * (below + units)
         below = units
-    return 6.0 * (weights + below * model.vocabulary_size)
+    return _FLOP_A_WEIGHT * (weights + below * model.vocabulary_size)
 
 
 def _tokens(model: ModelConfig, training: TrainingConfig, of: Circumstances) -> float:
