@@ -6,6 +6,7 @@ the rest is chosen around it.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from textgen.config import ModelConfig, TrainingConfig
 
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
 _FLOP_A_WEIGHT = 6.0
-_COMPUTE_OF_512 = 1e13
 _TOKENS_OF_512 = 4e6
 _BOLD_RATE, _TOKENS_OF_BOLD_RATE, _RATE_EXPONENT, _LEAST_RATE = 1e-2, 2e6, 0.35, 4e-3
 _DROPOUT_AN_OCTAVE, _MOST_DROPOUT = 0.11, 0.5
@@ -68,8 +68,7 @@ def choose(
     if model.tie and model.embedding_size is not None:
         reasons["hidden_size"] = "that of the tied embedding"
     elif "hidden_size" not in given and of.compute is not None:
-        width, reasons["hidden_size"] = _width(of)
-        model = dataclasses.replace(model, hidden_size=(width,))
+        model, reasons["hidden_size"] = _widened(model, of)
     model = model.resolved(of.vocabulary_size)
     tokens = _tokens(model, training, of)
     if "learning_rate" not in given:
@@ -91,12 +90,15 @@ def choose(
 
 def flop_per_token(model: ModelConfig) -> float:
     """What learning from one token takes: a product forward, two backward, for each weight."""
+    return _FLOP_A_WEIGHT * (
+        _recurrent_weights(model) + model.hidden_size[-1] * model.vocabulary_size
+    )
+
+
+def _recurrent_weights(model: ModelConfig) -> int:
     assert model.embedding_size is not None
-    below, weights = model.embedding_size, 0
-    for units in model.hidden_size:
-        weights += 4 * units * (below + units)
-        below = units
-    return _FLOP_A_WEIGHT * (weights + below * model.vocabulary_size)
+    sizes = (model.embedding_size, *model.hidden_size)
+    return sum(4 * units * (below + units) for below, units in itertools.pairwise(sizes))
 
 
 def _tokens(model: ModelConfig, training: TrainingConfig, of: Circumstances) -> float:
@@ -109,14 +111,20 @@ def _tokens(model: ModelConfig, training: TrainingConfig, of: Circumstances) -> 
     return of.compute / flop_per_token(model)
 
 
-def _width(of: Circumstances) -> tuple[int, str]:
-    """Wider with the time and with the text: parameters grow as the square of the width."""
+def _widened(model: ModelConfig, of: Circumstances) -> tuple[ModelConfig, str]:
+    """As wide as leaves time for a token a weight of the layers; and wider with the text."""
     assert of.compute is not None
-    by_time = 512 * (of.compute / _COMPUTE_OF_512) ** (1 / 3)
     by_text = 512 * max(1.0, of.train_tokens / _TOKENS_OF_512) ** 0.5
-    width = max([w for w in _WIDTHS if w <= min(by_time, by_text)], default=_WIDTHS[0])
-    limit = "what this time can train" if by_time < by_text else "what this much text can teach"
-    return width, f"about {limit}"
+    chosen = dataclasses.replace(model, hidden_size=(_WIDTHS[0],))
+    for width in _WIDTHS[1:]:
+        wider = dataclasses.replace(model, hidden_size=(width,))
+        shape = wider.resolved(of.vocabulary_size)
+        if width > by_text:
+            return chosen, "about what this much text can teach"
+        if of.compute / flop_per_token(shape) < _recurrent_weights(shape):
+            return chosen, "about what this time can train"
+        chosen = wider
+    return chosen, "the widest that is chosen unasked"
 
 
 def _about(value: float) -> str:
