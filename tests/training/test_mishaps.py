@@ -115,7 +115,7 @@ def test_a_loss_that_explodes_is_warned_of_once_and_the_best_is_kept(
     corpus: Path, tmp_path: Path
 ) -> None:
     events: list[TrainingEvent] = []
-    options = SMALL | {"learning_rate": 30.0, "warmup": 0.6}
+    options = SMALL | {"learning_rate": 100.0, "warmup": 0.6}
     result = train(
         corpus, out=tmp_path / "run", steps=60, valid_every=1, on_event=events.append, **options
     )
