@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from textgen.config import ModelConfig, TrainingConfig
 
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
-_FLOP_A_WEIGHT = 6.0
 _TOKENS_OF_512 = 4e6
 _BOLD_RATE, _TOKENS_OF_BOLD_RATE, _RATE_EXPONENT, _LEAST_RATE = 1e-2, 2e6, 0.35, 4e-3
 _DROPOUT_AN_OCTAVE, _MOST_DROPOUT = 0.11, 0.5
@@ -78,7 +77,7 @@ def choose(
         reasons["learning_rate"] = "the shorter the run, the bolder"
     epochs = tokens / of.train_tokens
     if "dropout" not in given:
-        weights = flop_per_token(model) / _FLOP_A_WEIGHT / of.train_tokens
+        weights = _weights(model) / of.train_tokens
         overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
         rate = round(min(max(_DROPOUT_AN_OCTAVE * math.log2(overfit), 0.0), _MOST_DROPOUT), 2)
         training = dataclasses.replace(training, dropout=rate)
@@ -90,9 +89,12 @@ def choose(
 
 def flop_per_token(model: ModelConfig) -> float:
     """What learning from one token takes: a product forward, two backward, for each weight."""
-    return _FLOP_A_WEIGHT * (
-        _recurrent_weights(model) + model.hidden_size[-1] * model.vocabulary_size
-    )
+    return 6.0 * _weights(model)
+
+
+def _weights(model: ModelConfig) -> int:
+    """Those that are multiplied for a token; of the embedding it takes one row."""
+    return _recurrent_weights(model) + model.hidden_size[-1] * model.vocabulary_size
 
 
 def _recurrent_weights(model: ModelConfig) -> int:
