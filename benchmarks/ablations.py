@@ -12,18 +12,15 @@ The corpora are in the folder that TEXTGEN_CORPORA names.
 
 import argparse
 import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import techniques as t
 import torch
-from run import commit
+from shared import RESULTS, Rows, real_text
 
 from textgen.batching import Streams
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig
@@ -34,8 +31,7 @@ from textgen.tokenizers import learn_tokenizer
 from textgen.training.evaluation import validate
 from textgen.training.schedule import Schedule
 
-RESULTS = Path(__file__).resolve().parent / "results"
-KEPT = RESULTS / "ablations.json"
+KEPT = Rows("ablations.json")
 COLUMNS = (
     *("setting", "seeds", "loss", "training loss", "steps", "step over base's", "epochs", "s"),
     "commit",
@@ -174,10 +170,10 @@ def main() -> None:
     for name in arguments.settings or ["base"]:
         for seed in range(1, arguments.seeds + 1):
             key = {"study": arguments.study, "setting": name, "seed": seed}
-            if any(key.items() <= row.items() for row in rows()):
+            if KEPT.has(key):
                 continue
             row = key | run(study, find(study, name), encoded, seed)
-            KEPT.write_text(json.dumps([*rows(), row], indent=1) + "\n")
+            KEPT.add(row)
             print(json.dumps(row), flush=True)
 
 
@@ -194,15 +190,8 @@ def find(study: Study, name: str) -> Setting:
     )
 
 
-def rows() -> list[dict[str, Any]]:
-    return json.loads(KEPT.read_text()) if KEPT.exists() else []
-
-
 def read(study: Study) -> EncodedCorpus:
-    path = Path(os.environ.get("TEXTGEN_CORPORA", "."), study.corpus)
-    if not path.is_file():
-        sys.exit(f"no {study.corpus}: set TEXTGEN_CORPORA to the folder that has it")
-    corpus = Corpus.open([path])
+    corpus = Corpus.open([real_text(study.corpus)])
     return encode_corpus(corpus, learn_tokenizer(study.tokenizer, corpus.train()))
 
 
@@ -250,7 +239,6 @@ def run(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> di
         "epochs": round(trial.tokens_seen / len(encoded.train[: study.tokens]), 2),
         "seconds": round(time.perf_counter() - begun, 1),
         "parameters": sum(p.numel() for p in trial.model.parameters()),
-        "commit": commit(),
     }
 
 
@@ -275,7 +263,7 @@ def slowness(study: Study, setting: Setting, encoded: EncodedCorpus) -> float:
 
 def write_table() -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows():
+    for row in KEPT.all():
         groups.setdefault((row["study"], row["setting"]), []).append(row)
     lines = ["# What was tried, for the same time", "", __doc__.split("\n\n")[2], ""]
     for study in STUDIES:

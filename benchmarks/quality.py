@@ -21,10 +21,8 @@ epoch brings nothing, clip 0.25, dropout 0.2, 20 x 35.
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -33,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from run import commit, machine
+from shared import TEXTGEN, Rows, machine, real_text
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,8 +43,7 @@ from textgen.models.placement import autocast, choose_precision
 from textgen.tokenizers import Tokenizer
 from textgen.tokenizers.base import EOS
 
-KEPT = Path(__file__).resolve().parent / "results" / "quality.json"
-TEXTGEN = Path(sys.executable).with_name("textgen")
+KEPT = Rows("quality.json")
 CPU = torch.device("cpu")
 SHAKESPEARE, TOLSTOY = "tinyshakespeare.txt", "war_and_peace_90.txt"
 
@@ -82,21 +79,17 @@ def main() -> None:
     for name in arguments.studies:
         for seed in range(1, arguments.seeds + 1):
             key = {"study": name, "seed": seed, "machine": machine()}
-            if not any(key.items() <= row.items() for row in rows()):
-                row = key | compare(STUDIES[name], seed) | {"commit": commit()}
-                KEPT.write_text(json.dumps([*rows(), row], indent=1) + "\n")
+            if not KEPT.has(key):
+                row = key | compare(STUDIES[name], seed)
+                KEPT.add(row)
                 print(json.dumps({k: v for k, v in row.items() if k != "machine"}), flush=True)
     summarise()
-
-
-def rows() -> list[dict[str, Any]]:
-    return json.loads(KEPT.read_text()) if KEPT.exists() else []
 
 
 def summarise() -> None:
     print(f"{'study':<12}{'seeds':>6}{'ours':>9}{'reference':>11}{'lower by':>10}")
     for name in STUDIES:
-        found = [row for row in rows() if row["study"] == name and row["machine"] == machine()]
+        found = [row for row in KEPT.all() if row["study"] == name and row["machine"] == machine()]
         if found:
             ours, theirs = (
                 statistics.mean(row.get(who, {}).get("loss", math.nan) for row in found)
@@ -106,9 +99,7 @@ def summarise() -> None:
 
 
 def compare(study: Study, seed: int) -> dict[str, Any]:
-    path = Path(os.environ.get("TEXTGEN_CORPORA", "."), study.corpus)
-    if not path.is_file():
-        sys.exit(f"no {study.corpus}: set TEXTGEN_CORPORA to the folder that has it")
+    path = real_text(study.corpus)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
         command = [TEXTGEN, "train", path, "--out", out, "--budget", study.budget, "--seed", seed]

@@ -10,7 +10,6 @@ medians are reported.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from shared import RESULTS, TEXTGEN, machine, repeated
 from torch.nn import functional
 
 from textgen.batching import Streams
@@ -32,8 +32,6 @@ from textgen.models.placement import autocast, choose_precision
 from textgen.training.learner import Learner
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-TEXTGEN = Path(sys.executable).with_name("textgen")
 BUDGET = "90s"
 SENTENCES = 10_000
 _PRODUCT_SIZE = 2048
@@ -74,23 +72,6 @@ def _default_corpus() -> Path:
     folder = os.environ.get("TEXTGEN_CORPORA")
     known = Path(folder, "tinyshakespeare.txt") if folder else None
     return known if known and known.is_file() else ROOT / "corpora" / "stories.txt"
-
-
-def machine() -> dict[str, str]:
-    return {
-        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def commit() -> str:
-    """What the figures are of."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def training(corpus: Path, model: Path) -> dict[str, float]:
@@ -273,13 +254,10 @@ def precision(corpus: Path, model: Path) -> dict[str, float]:
 
 def memory(corpus: Path, model: Path) -> dict[str, float]:
     """Peak memory of training on 10 MB and on 10 GB: the ids are mapped, not read."""
-    text, figures = corpus.read_bytes(), {}
+    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, size in (("10 MB", 10**7), ("10 GB", 10**10)):
-            path, ids = Path(folder, "text.txt"), Path(folder, name)
-            with path.open("wb") as file:
-                for _ in range(size // len(text)):
-                    file.write(text)
+            path, ids = repeated(corpus, Path(folder, "text.txt"), size), Path(folder, name)
             # As much is held out of each, for what takes long is to validate.
             held_out = ["--valid-fraction", str(10**6 / size)]
             subprocess.run([TEXTGEN, "tokenize", path, "--out", ids, *held_out], check=True)

@@ -10,7 +10,6 @@ compiled regular expression that finds words and symbols. Compare the ratios.
 """
 
 import argparse
-import codecs
 import json
 import os
 import re
@@ -23,6 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from shared import repeated
 
 from textgen.config import TokenizerConfig
 from textgen.corpus import Corpus
@@ -105,7 +106,7 @@ def pipelines(path: Path, repeats: int) -> dict[str, float]:
     print(f"\n{'file to folder, MB/s':<28}")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        long = _repeated(path, Path(folder) / "text", 30 * 10**6)
+        long = repeated(path, Path(folder) / "text", 30 * 10**6)
         for name, config in CONFIGS.items():
             out = Path(folder) / "out"
             times = [
@@ -122,7 +123,7 @@ def memory(path: Path) -> dict[str, dict[str, float]]:
     print(f"{'1 GB, file to folder':<28}{'seconds':>9}{'peak MB':>9}")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        long = _repeated(path, Path(folder) / "text", GIGABYTE)
+        long = repeated(path, Path(folder) / "text", GIGABYTE)
         for level in ("char", "word", "subword"):
             command = [sys.executable, __file__, "--child", level, str(long), f"{folder}/{level}"]
             output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
@@ -139,15 +140,6 @@ def child(level: str, path: str, out: str) -> None:
     unit = 1e3 if sys.platform == "linux" else 1e6  # ru_maxrss is in KB on Linux, else in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     print(json.dumps({"seconds": round(seconds, 1), "peak_megabytes": round(peak)}))
-
-
-def _repeated(path: Path, to: Path, size: int) -> Path:
-    """A file of about ``size`` bytes: the text over and over."""
-    text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    with to.open("wb") as stream:
-        for _ in range(-(-size // len(text))):
-            stream.write(text)
-    return to
 
 
 def _seconds(work: Callable[[], object]) -> float:
