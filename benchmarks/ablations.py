@@ -14,16 +14,15 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import techniques as t
 import torch
 from shared import RESULTS, Rows, real_text
+from studies import STUDIES, Setting, Study, find
 
 from textgen.batching import Streams
-from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig
+from textgen.config import ModelConfig, TrainingConfig
 from textgen.corpus import Corpus
 from textgen.encoding import EncodedCorpus, encode_corpus
 from textgen.models.recurrent import LSTMModel
@@ -36,123 +35,6 @@ COLUMNS = (
     *("setting", "seeds", "loss", "training loss", "steps", "step over base's", "epochs", "s"),
     "commit",
 )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Options of ModelConfig and TrainingConfig, and techniques on top."""
-
-    options: Mapping[str, Any] = field(default_factory=dict)
-    techniques: Callable[[], tuple[t.Technique, ...]] = tuple
-    model: type[LSTMModel] = LSTMModel
-    schedule: Callable[[float], float] | None = None
-
-
-@dataclass(frozen=True)
-class Study:
-    corpus: str
-    tokenizer: TokenizerConfig
-    steps: int
-    base: Mapping[str, Any]
-    settings: Mapping[str, Setting]
-    tokens: int | None = None  # of the training text, to be read many times in a short run
-
-
-def varied(name: str, *values: Any) -> dict[str, Setting]:
-    return {f"{name} {value}": Setting({name: value}) for value in values}
-
-
-def cosine(progress: float) -> float:
-    return 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
-
-
-def plateau(progress: float) -> float:
-    """Constant, then down over the last 40 % as 1 - sqrt (Haegele et al. 2024)."""
-    return 1.0 if progress < 0.6 else 1 - ((progress - 0.6) / 0.4) ** 0.5
-
-
-CHARACTERS = TokenizerConfig(level="char")
-COMMON = (
-    varied("learning_rate", 2.5e-3, 3.5e-3, 5e-3, 7e-3, 1e-2, 1.4e-2)
-    | varied("weight_decay", 0.0, 0.03, 0.05, 0.2, 0.3)
-    | varied("dropout", 0.0, 0.05, 0.15, 0.2, 0.3, 0.4, 0.5)
-    | varied("embedding_size", 64, 256)
-    | varied("batch_size", 8, 12, 24, 32)
-    | varied("sequence_length", 32, 48, 96, 128)
-    | varied("clip", 0.25, 4.0)
-    | varied("run_windows", 4, 128)
-    | varied("unknown_rate", 0.0)
-    | varied("hidden_size", (128,), (192,), (256,), (384,), (640,), (768,), (1024,), (512, 512))
-    | {
-        "betas 0.9 0.95": Setting({"betas": (0.9, 0.95)}),
-        "betas 0.9 0.999": Setting({"betas": (0.9, 0.999)}),
-        "betas 0.95 0.99": Setting({"betas": (0.95, 0.99)}),
-        "betas 0.8 0.99": Setting({"betas": (0.8, 0.99)}),
-        "warmup 0.02": Setting({"warmup": 0.02}),
-        "warmup 0.1": Setting({"warmup": 0.1}),
-        "cosine": Setting(schedule=cosine),
-        "plateau, then 1 - sqrt": Setting(schedule=plateau),
-        "average 0.99": Setting(techniques=lambda: (t.Average(0.99),)),
-        "average 0.998": Setting(techniques=lambda: (t.Average(0.998),)),
-        "average 0.998, rate 8e-3": Setting({"learning_rate": 8e-3}, lambda: (t.Average(0.998),)),
-        "tail average 0.1": Setting(techniques=lambda: (t.TailAverage(0.1),)),
-        "weight drop 0.1": Setting(techniques=lambda: (t.WeightDrop(0.1),)),
-        "weight drop 0.2": Setting(techniques=lambda: (t.WeightDrop(0.2),)),
-        "weight drop 0.4": Setting(techniques=lambda: (t.WeightDrop(0.4),)),
-        "embedding drop 0.1": Setting(techniques=lambda: (t.EmbeddingDrop(0.1),)),
-        "AR 1e-3, TAR 1e-3": Setting(
-            techniques=lambda: (t.ActivationPenalty(1e-3, 1e-3),), model=t.Watched
-        ),
-        "AR 1e-2, TAR 1e-2": Setting(
-            techniques=lambda: (t.ActivationPenalty(1e-2, 1e-2),), model=t.Watched
-        ),
-        "variable window": Setting(techniques=lambda: (t.VariableWindow(),)),
-        "Muon a gate 0.01": Setting(techniques=lambda: (t.Muon(0.01),)),
-        "Muon a gate 0.02": Setting(techniques=lambda: (t.Muon(0.02),)),
-        "Muon a gate 0.03": Setting(techniques=lambda: (t.Muon(0.03),)),
-        "Muon a gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (t.Muon(0.02),)),
-        "Muon whole 0.02": Setting(techniques=lambda: (t.Muon(0.02, whole=True),)),
-        "output from 0": Setting(techniques=lambda: (t.ScaledOutput(0.0),)),
-        "output from a third": Setting(techniques=lambda: (t.ScaledOutput(0.3),)),
-        "embedding from a third": Setting(techniques=lambda: (t.ScaledEmbedding(0.3),)),
-        "embedding times 2": Setting(techniques=lambda: (t.ScaledEmbedding(2.0),)),
-        "rate of biases times 4": Setting(techniques=lambda: (t.BiasRate(4.0),)),
-        "rate of biases times 16": Setting(techniques=lambda: (t.BiasRate(16.0),)),
-        "output bias from 0": Setting(techniques=lambda: (t.BiasFromZero(),)),
-        "dropout on the output alone": Setting(model=t.OutputNoise),
-        "two layers, residual": Setting({"hidden_size": (512, 512)}, model=t.Deep),
-        "two layers, residual, normalised": Setting(
-            {"hidden_size": (512, 512)}, model=t.DeepNormalised
-        ),
-        "one layer, normalised": Setting(model=t.DeepNormalised),
-    }
-)
-STUDIES = {
-    "characters-6s": Study("tinyshakespeare.txt", CHARACTERS, 330, {"dropout": 0.0}, COMMON),
-    "characters-12-epochs": Study(
-        "tinyshakespeare.txt",
-        CHARACTERS,
-        2_930,
-        {"hidden_size": (256,), "learning_rate": 8.7e-3, "dropout": 0.25},
-        COMMON,
-        tokens=250_000,
-    ),
-    "characters-30s": Study("tinyshakespeare.txt", CHARACTERS, 1_700, {}, COMMON),
-    "characters-90s": Study("tinyshakespeare.txt", CHARACTERS, 5_000, {}, COMMON),
-    "characters-300s": Study("tinyshakespeare.txt", CHARACTERS, 17_000, {"dropout": 0.3}, COMMON),
-    "characters-30min": Study("tinyshakespeare.txt", CHARACTERS, 100_000, {"dropout": 0.4}, COMMON),
-    "words-4-epochs": Study(
-        "war_and_peace_90.txt",
-        TokenizerConfig(level="word"),
-        586,
-        {"hidden_size": (256,), "learning_rate": 1e-2, "dropout": 0.1},
-        COMMON,
-        tokens=150_000,
-    ),
-    "words-5min": Study(
-        "war_and_peace_90.txt", TokenizerConfig(level="word"), 4_000, {"dropout": 0.3}, COMMON
-    ),
-}
 
 
 def main() -> None:
@@ -175,19 +57,6 @@ def main() -> None:
             row = key | run(study, find(study, name), encoded, seed)
             KEPT.add(row)
             print(json.dumps(row), flush=True)
-
-
-def find(study: Study, name: str) -> Setting:
-    """A named setting; names joined by " + " are several at once."""
-    if name == "base":
-        return Setting()
-    parts = [study.settings[part] for part in name.split(" + ")]
-    return Setting(
-        {key: value for part in parts for key, value in part.options.items()},
-        lambda: tuple(technique for part in parts for technique in part.techniques()),
-        next((part.model for part in parts if part.model is not LSTMModel), LSTMModel),
-        next((part.schedule for part in parts if part.schedule), None),
-    )
 
 
 def read(study: Study) -> EncodedCorpus:

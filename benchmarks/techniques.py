@@ -8,15 +8,16 @@ import math
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from networks import Watched
+from torch import Tensor
 
 from textgen.batching import Streams, Window
 from textgen.config import ModelConfig, TrainingConfig
-from textgen.models import Model, Noise, State
-from textgen.models.recurrent import LSTMModel, RecurrentState
+from textgen.models import Model
+from textgen.models.placement import choose_precision
 from textgen.training.learner import Learner
 
-_FAST_BF16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+_FAST_BF16 = choose_precision("auto", torch.device("cpu"), ModelConfig()) == "bf16"
 
 
 class Technique:
@@ -116,7 +117,35 @@ class TailAverage(Technique):
             weight.copy_(mean)
 
 
-class WeightDrop(Technique):
+class SilencedWeights(Technique):
+    """Weights that are multiplied by a mask for a window, and by none between windows."""
+
+    def find(self, trial: Trial) -> list[Tensor]:
+        """The weights that are silenced."""
+        raise NotImplementedError
+
+    def mask(self, weight: Tensor) -> Tensor:
+        """What a weight is multiplied by in the window that comes."""
+        raise NotImplementedError
+
+    def begin(self, trial: Trial) -> None:
+        self._weights = self.find(trial)
+        self._generator = torch.Generator().manual_seed(0)
+        trial.optimizer.register_step_pre_hook(self._restore)
+
+    def before(self, trial: Trial) -> None:
+        self._masks = [self.mask(weight) for weight in self._weights]
+        self._raw = [weight.detach().clone() for weight in self._weights]
+        for weight, mask in zip(self._weights, self._masks, strict=True):
+            weight.detach().mul_(mask)
+
+    def _restore(self, *_: object) -> None:
+        for weight, raw, mask in zip(self._weights, self._raw, self._masks, strict=True):
+            weight.detach().copy_(raw)
+            cast(Tensor, weight.grad).mul_(mask)
+
+
+class WeightDrop(SilencedWeights):
     """Silence recurrent weights for a window (Wan et al. 2013; Merity et al. 2018).
 
     The masks are cut at random places from one long row of draws, which costs next to nothing.
@@ -125,29 +154,33 @@ class WeightDrop(Technique):
     def __init__(self, rate: float) -> None:
         self._rate = rate
 
+    def find(self, trial: Trial) -> list[Tensor]:
+        return [p for name, p in trial.model.named_parameters() if "weight_hh" in name]
+
     def begin(self, trial: Trial) -> None:
-        self._weights = [p for name, p in trial.model.named_parameters() if "weight_hh" in name]
-        self._generator = torch.Generator().manual_seed(0)
+        super().begin(trial)
         longest = max(weight.numel() for weight in self._weights)
         row = torch.rand(4 * longest, generator=self._generator) >= self._rate
         self._row = row.float() / (1 - self._rate)
-        self._raw: list[Tensor] = []
-        trial.optimizer.register_step_pre_hook(self._restore)
 
-    def before(self, trial: Trial) -> None:
-        self._masks, self._raw = [], []
-        for weight in self._weights:
-            room = len(self._row) - weight.numel()
-            start = int(torch.randint(room, (), generator=self._generator))
-            mask = self._row[start : start + weight.numel()].view_as(weight)
-            self._masks.append(mask)
-            self._raw.append(weight.detach().clone())
-            weight.detach().mul_(mask)
+    def mask(self, weight: Tensor) -> Tensor:
+        room = len(self._row) - weight.numel()
+        start = int(torch.randint(room, (), generator=self._generator))
+        return self._row[start : start + weight.numel()].view_as(weight)
 
-    def _restore(self, *_: object) -> None:
-        for weight, raw, mask in zip(self._weights, self._raw, self._masks, strict=True):
-            weight.detach().copy_(raw)
-            cast(Tensor, weight.grad).mul_(mask)
+
+class EmbeddingDrop(SilencedWeights):
+    """Silence whole rows of the embedding for a window (Gal and Ghahramani 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+
+    def find(self, trial: Trial) -> list[Tensor]:
+        return [trial.model.get_parameter("embedding.weight")]
+
+    def mask(self, weight: Tensor) -> Tensor:
+        kept = torch.rand(len(weight), 1, generator=self._generator) >= self._rate
+        return kept.float() / (1 - self._rate)
 
 
 class ActivationPenalty(Technique):
@@ -160,28 +193,6 @@ class ActivationPenalty(Technique):
         features = features.float()
         changes = features[1:] - features[:-1]
         return self._size * features.square().mean() + self._change * changes.square().mean()
-
-
-class EmbeddingDrop(Technique):
-    """Silence whole rows of the embedding for a window (Gal and Ghahramani 2016)."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-
-    def begin(self, trial: Trial) -> None:
-        self._weight = trial.model.get_parameter("embedding.weight")
-        self._generator = torch.Generator().manual_seed(0)
-        trial.optimizer.register_step_pre_hook(self._restore)
-
-    def before(self, trial: Trial) -> None:
-        kept = torch.rand(len(self._weight), 1, generator=self._generator) >= self._rate
-        self._mask = kept.float() / (1 - self._rate)
-        self._raw = self._weight.detach().clone()
-        self._weight.detach().mul_(self._mask)
-
-    def _restore(self, *_: object) -> None:
-        self._weight.detach().copy_(self._raw)
-        cast(Tensor, self._weight.grad).mul_(self._mask)
 
 
 class BiasFromZero(Technique):
@@ -283,63 +294,9 @@ def _orthogonal(matrix: Tensor) -> Tensor:
     return x * math.sqrt(max(1.0, x.shape[0] / x.shape[1]))
 
 
-class Watched(LSTMModel):
-    """An LSTM that lets a penalty see its last features."""
-
-    seen: Tensor
-
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
-    ) -> tuple[Tensor, RecurrentState]:
-        self.seen, following = super().features(ids, state, noise)
-        return self.seen, following
-
-
-class OutputNoise(LSTMModel):
-    """Dropout after the last layer alone, none on the embedding or between layers."""
-
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
-    ) -> tuple[Tensor, RecurrentState]:
-        features, following = super().features(ids, state)
-        return features if noise is None else noise(features), following
-
-
-class Deep(LSTMModel):
-    """Layers with residual connections, and layer normalisation between them where asked."""
-
-    normalised = False
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.norms = nn.ModuleList(nn.LayerNorm(units) for units in config.hidden_size)
-
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
-    ) -> tuple[Tensor, RecurrentState]:
-        features = self.embedding(ids)
-        following = []
-        layer_states = cast(RecurrentState, state).layers
-        for layer, norm, (hidden, cell) in zip(self.layers, self.norms, layer_states, strict=True):
-            below = noise(features) if noise is not None else features
-            above, (hidden, cell) = layer(below, (hidden.unsqueeze(0), cell.unsqueeze(0)))
-            features = above + features if above.shape == features.shape else above
-            features = norm(features) if self.normalised else features
-            following.append((hidden[0], cell[0]))
-        if noise is not None:
-            features = noise(features)
-        return features, RecurrentState(tuple(following))
-
-
-class DeepNormalised(Deep):
-    normalised = True
-
-
 def make_trial(
     model: Model, streams: Streams, config: TrainingConfig, techniques: tuple[Technique, ...]
 ) -> Trial:
-    from textgen.models.placement import choose_precision
-
     precision = choose_precision(config.precision, model.device, model.config)
     trial = Trial(model, streams, config, precision)
     trial.adopt(techniques)
