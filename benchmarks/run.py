@@ -1,10 +1,10 @@
-"""Every figure of the README but tokenizing's: prints a table and writes JSON.
+"""Speed, memory, start-up and exactness: prints a table and keeps it as JSON.
 
     python benchmarks/run.py [--corpus FILE] [--only NAME ...]
 
 The corpus is tinyshakespeare.txt from the folder that TEXTGEN_CORPORA names, else the bundled
 one. Machines are shared and noisy: what is compared runs interleaved in one process tree, and
-medians are reported.
+medians are reported. ``results/run.json`` has the last figures of each benchmark on each machine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from shared import RESULTS, TEXTGEN, machine, repeated
+from shared import TEXTGEN, Rows, machine, repeated
 from torch.nn import functional
 
 from textgen.batching import Streams
@@ -31,6 +31,7 @@ from textgen.models import build
 from textgen.models.placement import autocast, choose_precision
 from textgen.training.learner import Learner
 
+KEPT = Rows("run.json")
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = "90s"
 SENTENCES = 10_000
@@ -44,28 +45,19 @@ def main() -> None:
     usual = [name for name in BENCHMARKS if name != "memory"]  # which takes 30 GB of disk
     parser.add_argument("--only", nargs="*", choices=list(BENCHMARKS), default=usual)
     arguments = parser.parse_args()
-    kept = RESULTS / "run.json"
-    report: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    report |= {
-        "machine": machine(),
-        "corpus": arguments.corpus.name,
-        "command": "python benchmarks/run.py",
-    }
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         for name in BENCHMARKS:
-            if name in arguments.only:
-                if name in ("start_up", "use", "precision") and not model.exists():
-                    _train(arguments.corpus, model, "--steps", "200")
-                print(f"{name} ...", file=sys.stderr, flush=True)
-                report[name] = BENCHMARKS[name](arguments.corpus, model)
-    for name, figures in report.items():
-        if isinstance(figures, dict):
-            for key, value in figures.items():
+            if name not in arguments.only:
+                continue
+            if name in ("start_up", "use", "precision") and not model.exists():
+                _train(arguments.corpus, model, "--steps", "200")
+            figures = BENCHMARKS[name](arguments.corpus, model)
+            key = {"benchmark": name, "corpus": arguments.corpus.name, "machine": machine()}
+            KEPT.put(key, {"figures": figures})
+            for what, value in figures.items():
                 shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
-                print(f"{name:<12} {key:<44} {shown:>16}")
-    RESULTS.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(report, indent=1) + "\n")
+                print(f"{name:<12} {what:<44} {shown:>16}", flush=True)
 
 
 def _default_corpus() -> Path:
@@ -259,7 +251,7 @@ def memory(corpus: Path, model: Path) -> dict[str, float]:
         for name, size in (("10 MB", 10**7), ("10 GB", 10**10)):
             path, ids = repeated(corpus, Path(folder, "text.txt"), size), Path(folder, name)
             # As much is held out of each, for what takes long is to validate.
-            held_out = ["--valid-fraction", str(10**6 / size)]
+            held_out = ["--valid-fraction", str(10**5 / size)]
             subprocess.run([TEXTGEN, "tokenize", path, "--out", ids, *held_out], check=True)
             path.unlink()
             result, usage = _train(ids, Path(folder, "model of " + name), "--steps", "500")

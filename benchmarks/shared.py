@@ -63,6 +63,12 @@ class Rows:
 
     def add(self, row: dict[str, Any]) -> None:
         """Read anew, for another process may add too; the row names the commit it is of."""
-        self._path.write_text(
-            json.dumps([*self.all(), row | {"commit": commit()}], indent=1) + "\n"
-        )
+        self._write([*self.all(), row | {"commit": commit()}])
+
+    def put(self, key: dict[str, Any], values: dict[str, Any]) -> None:
+        """Add a row in the place of those with this key."""
+        others = [row for row in self.all() if not key.items() <= row.items()]
+        self._write([*others, {**key, **values, "commit": commit()}])
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self._path.write_text(json.dumps(rows, indent=1) + "\n")

@@ -81,6 +81,8 @@ COMMON = (
             techniques=lambda: (t.ActivationPenalty(1e-2, 1e-2),), model=networks.Watched
         ),
         "variable window": Setting(techniques=lambda: (t.VariableWindow(),)),
+        "batch from half": Setting(techniques=lambda: (t.BatchGrowth(),)),
+        "batch from half to 32": Setting({"batch_size": 32}, lambda: (t.BatchGrowth(),)),
         "Muon a gate 0.01": Setting(techniques=lambda: (t.Muon(0.01),)),
         "Muon a gate 0.02": Setting(techniques=lambda: (t.Muon(0.02),)),
         "Muon a gate 0.03": Setting(techniques=lambda: (t.Muon(0.03),)),

@@ -245,6 +245,35 @@ class VariableWindow(Technique):
         trial.streams._length = self._length // 2 if short else self._length
 
 
+class BatchGrowth(Technique):
+    """Half the streams for the first half of the updates (after Smith et al. 2018)."""
+
+    def begin(self, trial: Trial) -> None:
+        config, whole = trial.config, trial.streams
+        half = Streams(
+            whole._ids,
+            batch_size=config.batch_size // 2,
+            sequence_length=config.sequence_length,
+            run_windows=config.run_windows,
+            unknown_rate=config.unknown_rate,
+            seed=config.seed + 1,
+        )
+        self._readings = {half: config.batch_size // 2, whole: config.batch_size}
+        self._turn(trial, half)
+
+    def after(self, trial: Trial, progress: float) -> None:
+        half, whole = self._readings
+        if trial.streams is half:
+            trial.tokens_seen -= trial.tokens_a_step // 2
+        wanted = half if progress < 0.5 else whole
+        if trial.streams is not wanted:
+            self._turn(trial, wanted)
+
+    def _turn(self, trial: Trial, streams: Streams) -> None:
+        trial.streams = streams
+        trial._state = trial.model.start(self._readings[streams])
+
+
 class Muon(Technique):
     """Orthogonalised momentum for the matrices of the LSTM, a gate at a time (Jordan 2024).
 
