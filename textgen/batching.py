@@ -14,7 +14,7 @@ IdArray = npt.NDArray[np.unsignedinteger[Any]]
 _MOST_EPOCHS = 2**63 - 1
 
 _SAMPLES, _COUNTED = 64, 2**15  # what the frequencies of the tokens are counted on
-_TOKENS_HELD = 2**20  # after so many, the pages of a mapped corpus are let go
+_TOKENS_HELD = 2**16  # after so many, the pages of a mapped corpus are let go
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ class Streams:
         """How often each id stands in the text (vocabulary,), by a sample from all over it."""
         places = np.linspace(0, max(0, len(self._ids) - _COUNTED), _SAMPLES).astype(np.int64)
         parts = [self._ids[place : place + _COUNTED] for place in np.unique(places)]
-        return np.bincount(np.concatenate(parts), minlength=vocabulary_size)
+        counts = np.bincount(np.concatenate(parts), minlength=vocabulary_size)
+        _let_go(self._ids)
+        return counts
 
     def next(self) -> Window:
         """The next window of every stream that is read here."""
@@ -138,7 +140,8 @@ class Streams:
     def _shuffle(self) -> None:
         random = np.random.default_rng([self._seed, self._epoch])
         self._offset = int(random.integers(self._run))
-        self._order = random.permutation(1 + -(-(len(self._ids) - self._offset) // self._run))
+        runs = 1 + -(-(len(self._ids) - self._offset) // self._run)
+        self._order = random.permutation(np.arange(runs, dtype=np.uint32))  # of 10 GB, five million
         self._dealt = 0
 
     def _deal(self, row: _Row) -> None:
