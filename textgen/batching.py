@@ -14,7 +14,7 @@ IdArray = npt.NDArray[np.unsignedinteger[Any]]
 _MOST_EPOCHS = 2**63 - 1
 
 _SAMPLES, _COUNTED = 64, 2**15  # what the frequencies of the tokens are counted on
-_TOKENS_HELD = 2**16  # after so many, the pages of a mapped corpus are let go
+_TOKENS_HELD = 2**14  # after so many, the pages of a mapped corpus are let go
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ class Streams:
         random = np.random.default_rng([self._seed, self._epoch])
         self._offset = int(random.integers(self._run))
         runs = 1 + -(-(len(self._ids) - self._offset) // self._run)
-        self._order = random.permutation(np.arange(runs, dtype=np.uint32))  # of 10 GB, five million
+        self._order = np.arange(runs, dtype=np.uint32)  # of 10 GB, five million
+        random.shuffle(self._order)
         self._dealt = 0
 
     def _deal(self, row: _Row) -> None:
