@@ -111,9 +111,19 @@ REFUSED: list[tuple[type[Config], str, list[Any]]] = [
     (TrainingConfig, "run_windows", [0, -1, 1.0, *NOT_NUMBERS]),
     (TrainingConfig, "unknown_rate", [-0.1, 1, *NOT_NUMBERS]),
     (TrainingConfig, "betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), (0.9, 0.9, 0.9), (NAN, 0.9), "ab"]),
-    (SamplingConfig, "temperature", [-0.1, -1, "1", *NOT_NUMBERS]),
+    (SamplingConfig, "temperature", [-0.1, -1, "-1", "1,", "1,hot", (1, -1), (), *NOT_NUMBERS]),
     (SamplingConfig, "top_k", [0, -1, 1.0, *NOT_NUMBERS]),
     (SamplingConfig, "top_p", [0, 0.0, -0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
+    (SamplingConfig, "min_p", [-0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
+    (SamplingConfig, "typical", [0, 0.0, -0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
+    (SamplingConfig, "repetition_penalty", [0, -1, "1", *NOT_NUMBERS]),
+    (SamplingConfig, "frequency_penalty", ["1", *NOT_NUMBERS]),
+    (SamplingConfig, "no_repeat_ngram", [0, -1, 1.0, *NOT_NUMBERS]),
+    (SamplingConfig, "ban", ["", ("a", ""), (1,), 5]),
+    (SamplingConfig, "stop", ["", ("a", ""), (1,), 5]),
+    (SamplingConfig, "beams", [0, -1, 1.0, 2**16 + 1, *NOT_NUMBERS]),
+    (SamplingConfig, "length_penalty", [-0.1, 100, "1", *NOT_NUMBERS]),
+    (SamplingConfig, "on_unknown", ["", "drop", 1]),
     (SamplingConfig, "allow_unk", [1, 0, "yes"]),
     (SamplingConfig, "length", [0, -1, 1.0, *NOT_NUMBERS]),
     (SamplingConfig, "sentences", [0, -1, 1.0, *NOT_NUMBERS]),
@@ -169,6 +179,26 @@ def test_conflicting_lengths_are_both_named(lengths: dict[str, Any]) -> None:
     assert all(flag(name) in str(refused.value) for name in lengths)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"beams": 4, "temperature": (1.0, 0.5)}, ("--temperature", "--beams")),
+        ({"beams": 4, "temperature": (0.5,)}, ("--temperature", "--beams")),
+        ({"beams": 4, "top_k": 5}, ("--top-k", "--beams")),
+        ({"beams": 4, "typical": 0.5}, ("--typical", "--beams")),
+        ({"beams": 4, "repetition_penalty": 1.5}, ("--repetition-penalty", "--beams")),
+        ({"beams": 4, "count": 5}, ("--beams 4", "5 texts")),
+        ({"length_penalty": 1.0}, ("--length-penalty", "add --beams")),
+    ],
+)
+def test_what_cannot_be_had_at_once_is_named(
+    options: dict[str, Any], named: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        SamplingConfig(**options)
+    assert all(name in str(refused.value) for name in named)
+
+
 def test_a_run_of_no_stated_length_takes_ten_minutes() -> None:
     assert TrainingConfig().with_length().budget == 600
     for length in ({"steps": 5}, {"epochs": 5}, {"budget": 5.0}):
@@ -184,12 +214,18 @@ def test_a_run_of_no_stated_length_takes_ten_minutes() -> None:
         ModelConfig(hidden_size=(5, 7), embedding_size=3, tie=False, vocabulary_size=66),
         TrainingConfig(),
         TrainingConfig(budget=90.0, betas=(0.8, 0.95), precision="bf16", dropout=0.3),
-        SamplingConfig(temperature=0, top_k=5, top_p=0.5, sentences=3, allow_unk=True),
+        SamplingConfig(temperature=(0,), top_k=5, top_p=0.5, sentences=3, allow_unk=True),
+        SamplingConfig(temperature=(1, 0.5), stop=("a", "b"), ban=("c",), min_p=0.1),
     ],
 )
 def test_a_configuration_goes_through_json_and_back(config: Config) -> None:
     written = json.loads(json.dumps(config.to_json(), allow_nan=False))
     assert type(config).from_options(written) == config
+
+
+def test_one_string_or_temperature_is_as_good_as_a_list_of_one() -> None:
+    one = SamplingConfig.from_options({"temperature": "0.5", "stop": "a", "ban": ["b"]})
+    assert one == SamplingConfig(temperature=(0.5,), stop=("a",), ban=("b",))
 
 
 def test_none_leaves_an_option_at_its_default() -> None:
@@ -199,7 +235,7 @@ def test_none_leaves_an_option_at_its_default() -> None:
 
 def test_a_configuration_takes_its_own_options_alone() -> None:
     options = {"temperature": 0.5, "batch_size": 3, "level": "word"}
-    assert SamplingConfig.from_options(options) == SamplingConfig(temperature=0.5)
+    assert SamplingConfig.from_options(options) == SamplingConfig(temperature=(0.5,))
     assert TrainingConfig.from_options(options) == TrainingConfig(batch_size=3)
 
 

@@ -1,5 +1,6 @@
 """The exception tree. Every error a user can cause is a TextgenError and knows its exit code."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -76,3 +77,10 @@ class LockedError(TextgenError):
     """Another run is writing into the same folder."""
 
     exit_code = 5
+
+
+def named(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message: the first few of them, quoted."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    more = len(names) - most
+    return shown + (f" and {more} more" if more > 0 else "")

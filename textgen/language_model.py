@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain, tee
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from textgen.batching import IdArray
 
 ScoringPrecision = Literal["float32", "float64", "bf16"]
-_SIDE_BY_SIDE = 64
 
 
 class LanguageModel:
@@ -66,66 +65,36 @@ class LanguageModel:
         return cls(loaded, (f"reading {loaded.folder}",))
 
     def sample(
-        self, prompt: str = "", *, on_text: Callable[[int, str], None] | None = None, **options: Any
+        self,
+        prompts: str | Iterable[str] = "",
+        *,
+        on_text: Callable[[int, str, str], None] | None = None,
+        **options: Any,
     ) -> list[Sample]:
-        """Write texts that go on from a prompt; options are the fields of SamplingConfig."""
-        return list(self.samples(prompt, on_text=on_text, **options))
+        """Write texts that go on from a prompt, or from each of several, in their order.
+
+        The options are the fields of SamplingConfig.
+        """
+        written = self.samples(prompts, on_text=on_text, **options)
+        return sorted(written, key=lambda sample: sample.index)
 
     def samples(
-        self, prompt: str = "", *, on_text: Callable[[int, str], None] | None = None, **options: Any
+        self,
+        prompts: str | Iterable[str] = "",
+        *,
+        on_text: Callable[[int, str, str], None] | None = None,
+        **options: Any,
     ) -> Iterator[Sample]:
-        """As ``sample``, each text as soon as it and those before it are finished.
+        """As ``sample``, each text as soon as it is finished.
 
-        on_text: called with (index, piece) as the text is written, one text after another.
+        on_text: called with (index, prompt, piece) as the text is written, one after another.
         """
         check_options(options, SamplingConfig)
         config = SamplingConfig.from_options(options)
-        together = 1 if on_text is not None else _SIDE_BY_SIDE
-        return chain.from_iterable(
-            self._written(prompt, config, range(first, last), on_text)
-            for first in range(0, config.count, together)
-            for last in (min(first + together, config.count),)
-        )
+        given = [prompts] if isinstance(prompts, str) else prompts
+        from textgen.sampling.writer import Writer
 
-    def _written(
-        self,
-        prompt: str,
-        config: SamplingConfig,
-        indices: range,
-        on_text: Callable[[int, str], None] | None,
-    ) -> list[Sample]:
-        from textgen.sampling.generator import generate
-
-        continuation = self.tokenizer.continuation(prompt)
-        decoders = {index: continuation.decoder.copy() for index in indices}
-        texts: dict[int, list[str]] = {index: [] for index in indices}
-        log_probs: dict[int, list[float]] = {index: [] for index in indices}
-        samples = []
-        for drawn in generate(
-            self.model, continuation.ids.tolist(), config, indices, continuation.first
-        ):
-            index = drawn.index
-            log_probs[index].append(drawn.log_prob)
-            # The <EOS> at which a sample stops ends the text and is not part of it.
-            piece = "" if drawn.finished == "eos" else decoders[index].feed(drawn.id)
-            if drawn.finished:
-                piece += decoders[index].finish()
-            texts[index].append(piece)
-            if on_text is not None and piece:
-                on_text(index, piece)
-            if drawn.finished:
-                samples.append(
-                    Sample(
-                        index=index,
-                        text="".join(texts[index]),
-                        prompt=prompt,
-                        log_prob=sum(log_probs[index]),
-                        tokens=len(log_probs[index]),
-                        finish_reason=drawn.finished,
-                        seed=config.seed,
-                    )
-                )
-        return sorted(samples, key=lambda sample: sample.index)
+        return Writer(self.model, self.tokenizer, config).write(given, on_text)
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too

@@ -50,6 +50,7 @@ class FakeLibrary:
     interrupted: int | None = None
     during_training: Callable[[Any], None] | None = None
     scores: list[SentenceScore] = field(default_factory=list)
+    order: Callable[[int], Iterable[int]] = range  # in which samples are finished
 
     def train(self, *corpora: str, on_event: Any, stop: Any, **options: Any) -> TrainingResult:
         self.calls["train"] = {"corpora": corpora, **options}
@@ -91,12 +92,14 @@ class FakeModel:
         self._library = library
         self.tokenizer = types.SimpleNamespace(config=TokenizerConfig())
 
-    def samples(self, prompt: str, **options: Any) -> Iterator[Sample]:
+    def samples(self, prompts: list[str], **options: Any) -> Iterator[Sample]:
         options.pop("on_text", None)
-        self._library.calls["samples"] = {"prompt": prompt, **options}
-        for index in range(int(options.get("count", 1))):
-            text = f" written {index}\n"
-            yield Sample(index, text, prompt, -1.5, 11, "length", int(options.get("seed", 1)))
+        self._library.calls["samples"] = {"prompts": prompts, **options}
+        count, seed = int(options.get("count", 1)), int(options.get("seed", 1))
+        for index in self._library.order(len(prompts) * count):
+            prompt, text = prompts[index // count], f" written {index}\n"
+            unknown = tuple(each for each in prompt if each == "?")
+            yield Sample(index, text, prompt, -1.5, 11, "length", seed, prompt_unknown=unknown)
 
     def scores(self, sentences: Iterable[str], **options: Any) -> Iterator[SentenceScore]:
         texts = list(sentences)

@@ -25,11 +25,13 @@ def test_only_what_was_typed_reaches_the_library(run: Any, library: Any) -> None
     }
 
 
-def test_numbers_arrive_as_numbers(run: Any, library: Any) -> None:
+def test_numbers_arrive_as_numbers_but_for_what_the_configuration_reads(
+    run: Any, library: Any
+) -> None:
     run("sample", "x", "--temperature", "0", "--top-k", "5", "--count", "2", "--allow-unk")
     assert library.calls["samples"] == {
-        "prompt": "",
-        "temperature": 0.0,
+        "prompts": [""],
+        "temperature": "0",
         "top_k": 5,
         "count": 2,
         "allow_unk": True,

@@ -1,3 +1,6 @@
+import math
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -5,7 +8,20 @@ import torch
 from torch import Tensor
 
 from textgen.config import SamplingConfig
-from textgen.sampling.decoding import distribution, draw, keep_top_k, keep_top_p
+from textgen.sampling import decoding
+from textgen.sampling.decoding import (
+    Rule,
+    compose,
+    draw,
+    filters,
+    forbid,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    keep_typical,
+    penalize_frequency,
+    penalize_repetition,
+)
 
 LOGITS = torch.tensor([1.5, -0.7, 0.3, 2.2, -2.0, 0.0, 1.0, -1.2, 0.8, -0.1, 1.9, -3.0])
 DRAWS = 10**6
@@ -15,7 +31,24 @@ def probabilities(
     logits: Tensor = LOGITS, banned: Tensor | None = None, **options: object
 ) -> Tensor:
     """The distribution over one row of logits, float64 (vocabulary,)."""
-    return distribution(logits.unsqueeze(0), SamplingConfig.from_options(options), banned)[0]
+    rows = logits.double().unsqueeze(0)
+    if banned is not None:
+        rows = forbid(rows, banned)
+    config = SamplingConfig.from_options(options)
+    return decoding.distribution(filters(config, tempered(config.temperature[0]))(rows))[0]
+
+
+def tempered(*temperatures: float) -> Tensor:
+    return torch.tensor(temperatures, dtype=torch.float64)
+
+
+def kept(rule: Callable[..., Tensor], shares: Sequence[float], *given: object) -> list[int]:
+    """Which ids a rule keeps of a distribution; what it keeps, it keeps as it is."""
+    logits = torch.tensor([list(shares)], dtype=torch.float64).log()
+    after = rule(logits, *given)
+    ids = after[0].isfinite().nonzero().flatten().tolist()
+    assert torch.equal(after[0, ids], logits[0, ids])
+    return [int(id) for id in ids]
 
 
 def test_the_plain_distribution_is_the_softmax() -> None:
@@ -24,8 +57,11 @@ def test_the_plain_distribution_is_the_softmax() -> None:
 
 def test_temperature_zero_is_greedy() -> None:
     assert probabilities(temperature=0).tolist() == [float(id == 3) for id in range(12)]
-    rows = torch.stack([LOGITS, -LOGITS])
-    assert distribution(rows, SamplingConfig(temperature=0)).argmax(-1).tolist() == [3, 11]
+    rows = torch.stack([LOGITS, -LOGITS]).double()
+    greedy = filters(SamplingConfig(), tempered(0, 0))(rows)
+    assert greedy.isfinite().nonzero().tolist() == [[0, 3], [1, 11]]
+    one_of_two = filters(SamplingConfig(), tempered(0, 1))(rows)
+    assert one_of_two.isfinite().sum(-1).tolist() == [1, 12]
 
 
 def test_greedy_passes_over_a_banned_id() -> None:
@@ -58,11 +94,10 @@ def test_high_temperature_strays_to_uniform() -> None:
 
 
 def test_top_k_keeps_the_k_likeliest_in_proportion() -> None:
-    kept = probabilities(top_k=3)
-    plain = probabilities()
-    assert kept.nonzero().flatten().tolist() == [0, 3, 10]
-    assert kept.sum().item() == pytest.approx(1, abs=1e-12)
-    assert (kept[0] / kept[3]).item() == pytest.approx((plain[0] / plain[3]).item())
+    few, plain = probabilities(top_k=3), probabilities()
+    assert few.nonzero().flatten().tolist() == [0, 3, 10]
+    assert few.sum().item() == pytest.approx(1, abs=1e-12)
+    assert (few[0] / few[3]).item() == pytest.approx((plain[0] / plain[3]).item())
 
 
 @pytest.mark.parametrize("k", [12, 13, 10**9])
@@ -71,13 +106,12 @@ def test_top_k_above_the_vocabulary_changes_nothing(k: int) -> None:
 
 
 def test_top_k_gives_ties_to_the_lower_id() -> None:
-    kept = keep_top_k(torch.tensor([[1.0, 2.0, 1.0, 1.0]]), 2)
-    assert kept.isfinite().tolist() == [[True, True, False, False]]
+    assert kept(keep_top_k, [0.2, 0.4, 0.2, 0.2], 2) == [0, 1]
 
 
 def test_top_p_keeps_the_smallest_set_that_holds_p() -> None:
-    shares = torch.tensor([[0.125, 0.5, 0.25, 0.125]], dtype=torch.float64)
-    for p, kept in [
+    shares = [0.125, 0.5, 0.25, 0.125]
+    for p, expected in [
         (0.01, [1]),
         (0.5, [1]),
         (0.51, [1, 2]),
@@ -86,10 +120,94 @@ def test_top_p_keeps_the_smallest_set_that_holds_p() -> None:
         (0.875, [0, 1, 2]),
         (0.9, [0, 1, 2, 3]),
     ]:
-        filtered = keep_top_p(shares, p)[0]
-        assert filtered.nonzero().flatten().tolist() == kept, p
-        assert filtered.sum().item() == pytest.approx(1, abs=1e-12)
-    assert keep_top_p(shares, 0.6)[0].tolist() == pytest.approx([0, 2 / 3, 1 / 3, 0])
+        assert kept(keep_top_p, shares, p) == expected, p
+
+
+@pytest.mark.parametrize("p", [0.3, 0.9, 0.999, 1 - 1e-15])
+def test_top_p_of_a_large_vocabulary_is_that_of_all_of_it_sorted(p: float) -> None:
+    logits = torch.randn(3, 5000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits *= torch.tensor([[0.1], [1.0], [5.0]])
+    for row, after in zip(logits, keep_top_p(logits, p), strict=True):
+        ordered, order = row.softmax(-1).sort(descending=True)
+        needed = int((ordered.cumsum(-1) < p).sum()) + 1
+        assert after.isfinite().nonzero().flatten().tolist() == sorted(order[:needed].tolist())
+
+
+def test_min_p_keeps_what_is_near_the_likeliest() -> None:
+    shares = [0.1, 0.4, 0.2, 0.3]
+    assert kept(keep_min_p, shares, 0.0) == [0, 1, 2, 3]
+    assert kept(keep_min_p, shares, 0.26) == [1, 2, 3]
+    assert kept(keep_min_p, shares, 0.74) == [1, 3]
+    assert kept(keep_min_p, shares, 1.0) == [1]
+    assert kept(keep_min_p, [0.3, 0.3, 0.4 / 3, 0.4 / 3, 0.4 / 3], 1.0) == [0, 1]
+
+
+def test_typical_keeps_what_is_as_surprising_as_is_usual() -> None:
+    # The entropy is 1.28 nats; surprisals 0.69, 1.39, 1.97, 3.00: from it 0.59, 0.10, 0.69, 1.7.
+    shares = [0.5, 0.25, 0.14, 0.05, 0.06]
+    entropy = -sum(share * math.log(share) for share in shares)
+    distance = [abs(-math.log(share) - entropy) for share in shares]
+    order = sorted(range(5), key=distance.__getitem__)
+    assert order[0] == 1
+    for p in (0.01, 0.2, 0.3, 0.7, 0.8, 0.9, 0.96, 0.9999):
+        expected, held = [], 0.0
+        for id in order:
+            if held < p:
+                expected.append(id)
+            held += shares[id]
+        assert kept(keep_typical, shares, p) == sorted(expected), p
+    assert kept(keep_typical, shares, 1.0) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rule", [keep_top_p, keep_typical])
+@pytest.mark.parametrize("p", [1e-9, 0.5, 1 - 1e-16, 1.0])
+def test_all_mass_on_one_token_is_kept(rule: Callable[..., Tensor], p: float) -> None:
+    assert 1 in kept(rule, [0.0, 1.0, 0.0, 0.0], p)
+
+
+@pytest.mark.parametrize("rule", [keep_top_p, keep_typical])
+def test_of_equals_the_lower_ids_are_kept(rule: Callable[..., Tensor]) -> None:
+    assert kept(rule, [0.25] * 4, 0.4) == [0, 1]
+    assert kept(rule, [0.25] * 4, 0.51) == [0, 1, 2]
+
+
+def test_what_one_rule_left_out_no_other_brings_back() -> None:
+    rules: list[Rule] = [
+        lambda logits: keep_top_k(logits, 3),
+        lambda logits: keep_typical(logits, 0.99999),
+        lambda logits: keep_top_p(logits, 0.99999),
+        lambda logits: keep_min_p(logits, 1e-9),
+        lambda logits: decoding.temper(logits, tempered(100)),
+    ]
+    for order in (rules, rules[::-1], rules[2:] + rules[:2]):
+        after = compose(order)(LOGITS.double().unsqueeze(0))
+        assert after.isfinite().nonzero()[:, 1].tolist() == [0, 3, 10]
+
+
+def test_rules_are_applied_in_the_order_given() -> None:
+    def halve(logits: Tensor) -> Tensor:
+        return logits / 2
+
+    def one_more(logits: Tensor) -> Tensor:
+        return logits + 1
+
+    four = torch.tensor([[4.0]])
+    assert compose([halve, one_more])(four).item() == 3
+    assert compose([one_more, halve])(four).item() == 2.5
+    assert compose([])(four).item() == 4
+
+
+def test_a_repetition_penalty_makes_what_was_seen_less_likely_on_both_sides_of_zero() -> None:
+    logits = torch.tensor([[2.0, -2.0, 0.0, 2.0, -2.0]], dtype=torch.float64)
+    seen = torch.tensor([[True, True, True, False, False]])
+    assert penalize_repetition(logits, seen, 2.0).tolist() == [[1.0, -4.0, 0.0, 2.0, -2.0]]
+    assert torch.equal(penalize_repetition(logits, seen, 1.0), logits)
+
+
+def test_a_frequency_penalty_counts() -> None:
+    logits = torch.tensor([[1.0, 1.0, 1.0]], dtype=torch.float64)
+    counts = torch.tensor([[0, 1, 5]])
+    assert penalize_frequency(logits, counts, 0.5).tolist() == [[1.0, 0.5, -1.5]]
 
 
 def test_top_p_of_one_is_no_filter() -> None:
@@ -118,7 +236,7 @@ def test_a_banned_id_has_no_share(options: dict[str, float]) -> None:
 
 def test_a_draw_is_the_id_in_whose_share_the_uniform_falls() -> None:
     shares = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
-    uniforms = np.array([0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999])
+    uniforms = tempered(0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999)
     assert draw(shares.expand(6, 3), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
 
 
@@ -133,14 +251,16 @@ def test_an_id_of_probability_zero_is_never_drawn(uniform: float) -> None:
     shares[:, 20] += 1e-300  # at least one is left
     shares[:, [0, -1]] = 0
     shares /= shares.sum(-1, keepdim=True)
-    drawn = draw(shares, np.full(2000, uniform))
+    drawn = draw(shares, torch.full((2000,), uniform, dtype=torch.float64))
     assert bool((shares.gather(-1, drawn.unsqueeze(1)) > 0).all())
 
 
 def test_a_share_of_one_is_always_drawn() -> None:
     shares = torch.eye(12, dtype=torch.float64)
     for uniform in (0.0, 0.3, LARGEST_UNIFORM):
-        assert draw(shares, np.full(12, uniform)).tolist() == list(range(12))
+        assert draw(shares, torch.full((12,), uniform, dtype=torch.float64)).tolist() == list(
+            range(12)
+        )
 
 
 # Chi-square over a million draws
@@ -159,32 +279,59 @@ def chi_square_tail(ids: Tensor, shares: npt.NDArray[np.float64]) -> float:
     return float(torch.special.gammaincc(freedom, torch.tensor(statistic / 2).double()))
 
 
-def expected_shares(temperature: float, top_k: int, top_p: float) -> npt.NDArray[np.float64]:
+def expected_shares(
+    temperature: float = 1.0,
+    top_k: int = 12,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    typical: float = 1.0,
+) -> npt.NDArray[np.float64]:
     """The distribution, worked out plainly."""
     shares = np.exp(LOGITS.double().numpy() / temperature)
-    order = np.argsort(-shares, kind="stable")
-    shares[order[top_k:]] = 0
+    shares[np.argsort(-shares, kind="stable")[top_k:]] = 0
+    shares = _holding(shares / shares.sum(), -shares, top_p)
+    shares[shares < min_p * shares.max()] = 0
     shares /= shares.sum()
-    kept, held = np.zeros(len(shares)), 0.0
-    for id in order:
-        if held < top_p:
-            kept[id] = shares[id]
+    surprisal = np.full(len(shares), np.inf)
+    surprisal[shares > 0] = -np.log(shares[shares > 0])
+    entropy = (shares[shares > 0] * surprisal[shares > 0]).sum()
+    return _holding(shares, np.abs(surprisal - entropy), typical)
+
+
+def _holding(
+    shares: npt.NDArray[np.float64], rank: npt.NDArray[np.float64], mass: float
+) -> npt.NDArray[np.float64]:
+    """The shares that come first by rank, until they hold the mass."""
+    few, held = np.zeros(len(shares)), 0.0
+    for id in np.argsort(rank, kind="stable"):
+        if held < mass:
+            few[id] = shares[id]
         held += shares[id]
-    return kept / kept.sum()
+    return few / few.sum()
 
 
 @pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"),
-    [(1.0, 12, 1.0), (0.7, 12, 1.0), (1.5, 12, 1.0), (1.0, 4, 1.0), (1.0, 12, 0.8), (0.9, 8, 0.9)],
+    "options",
+    [
+        {},
+        {"temperature": 0.7},
+        {"temperature": 1.5},
+        {"top_k": 4},
+        {"top_p": 0.8},
+        {"min_p": 0.2},
+        {"typical": 0.6},
+        {"temperature": 0.9, "top_k": 8, "top_p": 0.9},
+        {"temperature": 1.3, "top_p": 0.95, "min_p": 0.1, "typical": 0.9},
+        {"temperature": 2.0, "top_k": 9, "top_p": 0.97, "min_p": 0.05, "typical": 0.95},
+    ],
 )
-def test_a_million_draws_follow_the_distribution_and_no_other(
-    temperature: float, top_k: int, top_p: float
-) -> None:
-    def drawn(temperature: float) -> Tensor:
-        shares = probabilities(temperature=temperature, top_k=top_k, top_p=top_p)
-        return draw(shares.expand(DRAWS, -1), np.random.default_rng(7).random(DRAWS))
+def test_a_million_draws_follow_the_distribution_and_no_other(options: dict[str, float]) -> None:
+    def drawn(**changed: float) -> Tensor:
+        shares = probabilities(**options | changed)
+        uniforms = torch.from_numpy(np.random.default_rng(7).random(DRAWS))
+        return draw(shares.expand(DRAWS, -1), uniforms)
 
-    shares = expected_shares(temperature, top_k, top_p)
-    assert chi_square_tail(drawn(temperature), shares) > 1e-3
+    shares = expected_shares(**options)  # type: ignore[arg-type]
+    assert chi_square_tail(drawn(), shares) > 1e-3
     # The test has power: a temperature off by a fiftieth does not pass it.
-    assert chi_square_tail(drawn(1.02 * temperature), shares) < 1e-9
+    assert chi_square_tail(drawn(temperature=1.02 * options.get("temperature", 1.0)), shares) < 1e-9

@@ -1,33 +1,59 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from textgen.config import SamplingConfig
 from textgen.models import Model
 from textgen.models.likelihood import Document
-from textgen.sampling.generator import Drawn, generate
-from textgen.tokenizers.base import EOS, UNK
+from textgen.results import FinishReason
+from textgen.sampling.generator import NOTHING, Drawn, Request, generate
+from textgen.sampling.stream import Guide
+from textgen.tokenizers.base import EOS, UNK, Mask
 
 MakeModel = Callable[..., Model]
 PROMPT = [4, 7, 2]
+
+
+class Anything:
+    """A guide that lets all ids come but ``<UNK>``, and ends nothing."""
+
+    def __init__(self, vocabulary_size: int, allow_unk: bool) -> None:
+        self._allowed = np.ones(vocabulary_size, np.bool_)
+        self._allowed[UNK] = allow_unk
+
+    def allowed(self) -> Mask:
+        return self._allowed
+
+    def take(self, id: int) -> FinishReason | None:
+        return None
+
+    def copy(self) -> "Anything":
+        return self
 
 
 def written(
     model: Model,
     indices: Sequence[int] = (0,),
     prompt: Sequence[int] | None = None,
-    first: npt.NDArray[np.bool_] | None = None,
-    **options: object,
+    guide: Callable[[int], Guide] | None = None,
+    together: int = 64,
+    **options: Any,
 ) -> dict[int, list[Drawn]]:
-    """What each sample wrote, by its index."""
+    """What each sample wrote, by its index. guide: makes that of each."""
     config = SamplingConfig.from_options({"length": 40} | options)
     samples: dict[int, list[Drawn]] = {index: [] for index in indices}
+    size = model.config.vocabulary_size
     if prompt is None:
-        prompt = [id for id in PROMPT if id < model.config.vocabulary_size]
-    for drawn in generate(model, prompt, config, indices, first):
+        prompt = [id for id in PROMPT if id < size]
+    anything = Anything(size, config.allow_unk)
+    requests = [
+        Request(index, tuple(prompt), anything if guide is None else guide(index))
+        for index in indices
+    ]
+    for drawn in generate(model, config, requests, together=together):
         samples[drawn.index].append(drawn)
     return samples
 
@@ -59,16 +85,117 @@ def test_samples_differ_by_their_index(model: Model) -> None:
     assert len({tuple(ids_of(sample)) for sample in samples.values()}) == 5
 
 
-@pytest.mark.parametrize("together", [(3,), (3, 4), (0, 1, 2, 3, 4, 5, 6), (9, 3, 100)])
+@pytest.mark.parametrize("indices", [(3,), (3, 4), (0, 1, 2, 3, 4, 5, 6), (9, 3, 100)])
+@pytest.mark.parametrize("together", [1, 2, 64])
 def test_a_sample_depends_on_its_seed_and_index_alone(
-    double: Model, together: tuple[int, ...]
+    double: Model, indices: tuple[int, ...], together: int
 ) -> None:
     alone = written(double, (3,), length=300, sentences=20)[3]
-    beside = written(double, together, length=300, sentences=20)[3]
+    beside = written(double, indices, together=together, length=300, sentences=20)[3]
     assert ids_of(beside) == ids_of(alone)
-    # The states go on with their own samples when others end.
+    # The states go on with their own samples when others end and new ones begin.
     gaps = [abs(a.log_prob - b.log_prob) for a, b in zip(alone, beside, strict=True)]
     assert max(gaps) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": (1.0, 0.3, 0.0)},
+        {"repetition_penalty": 1.5, "frequency_penalty": 0.3},
+        {"no_repeat_ngram": 3},
+        {"top_p": 0.9, "min_p": 0.05, "typical": 0.9},
+    ],
+)
+def test_nor_does_it_with_rules_that_look_back(double: Model, options: dict[str, Any]) -> None:
+    options |= {"sentences": 5, "length": 100}
+    many = written(double, range(9), together=4, **options)
+    for index in range(9):
+        assert ids_of(many[index]) == ids_of(written(double, (index,), **options)[index])
+
+
+def test_no_more_are_written_at_once_than_asked_and_each_begins_as_one_ends(model: Model) -> None:
+    config = SamplingConfig(sentences=1, length=50)
+    anything = Anything(model.config.vocabulary_size, allow_unk=False)
+    begun: list[int] = []
+
+    def requests() -> Iterator[Request]:
+        for index in range(20):
+            begun.append(index)
+            yield Request(index, (), anything)
+
+    ended = 0
+    for drawn in generate(model, config, requests(), together=4):
+        assert len(begun) - ended <= 4
+        ended += drawn.finished is not None
+    assert ended == 20
+
+
+def test_samples_of_different_prompts_are_written_side_by_side(double: Model) -> None:
+    config = SamplingConfig(length=30)
+    anything = Anything(double.config.vocabulary_size, allow_unk=False)
+    prompts = [(4, 7, 2), (), (4,), (5, 5, 5, 5), (4,)]
+    requests = [Request(index, prompt, anything) for index, prompt in enumerate(prompts)]
+    together: dict[int, list[int]] = {}
+    for drawn in generate(double, config, requests, together=3):
+        together.setdefault(drawn.index, []).append(drawn.id)
+    for index, prompt in enumerate(prompts):
+        assert together[index] == ids_of(written(double, (index,), prompt, length=30)[index])
+
+
+def test_another_attempt_is_another_text(double: Model) -> None:
+    config = SamplingConfig(length=30)
+    anything = Anything(double.config.vocabulary_size, allow_unk=False)
+
+    def attempt(number: int) -> list[int]:
+        request = Request(0, tuple(PROMPT), anything, number)
+        return [drawn.id for drawn in generate(double, config, [request])]
+
+    assert attempt(0) == ids_of(written(double, length=30)[0])
+    assert attempt(1) == attempt(1) != attempt(0)
+
+
+def test_several_temperatures_are_taken_by_turns_a_token_each(make_model: MakeModel) -> None:
+    model = memoryless(make_model(5), [0.0, 0.1, 0.2, 0.4, 0.3])
+    samples = written(model, range(40), length=30, temperature=(0, 1e9, 0))
+    for place in range(30):
+        ids = {ids_of(sample)[place] for sample in samples.values()}
+        assert ids == ({1, 2, 3, 4} if place % 3 == 1 else {3})
+
+
+def test_no_ngram_is_written_twice_nor_one_of_the_prompt(make_model: MakeModel) -> None:
+    model = memoryless(make_model(5), [0.0, 0.1, 0.1, 0.7, 0.1])
+    prompt = [3, 3, 4]
+    for size in (1, 2, 3):
+        for sample in written(model, range(5), prompt, no_repeat_ngram=size, length=12).values():
+            ids = prompt + [id for id in ids_of(sample) if id != NOTHING]
+            ngrams = [tuple(ids[at : at + size]) for at in range(len(ids) - size + 1)]
+            of_prompt = [tuple(prompt[at : at + size]) for at in range(4 - size)]
+            repeated = len(ngrams) - len(set(ngrams))
+            assert repeated == len(of_prompt) - len(set(of_prompt))
+
+
+def test_where_nothing_is_left_the_sample_ends(make_model: MakeModel) -> None:
+    model = memoryless(make_model(5), [0.0, 0.1, 0.1, 0.7, 0.1])
+    for sample in written(model, range(5), [], no_repeat_ngram=1).values():
+        assert sorted(ids_of(sample)[:-1]) == [1, 2, 3, 4]
+        assert sample[-1] == Drawn(sample[0].index, NOTHING, 0.0, "blocked")
+
+
+def test_a_frequency_penalty_evens_out_what_is_written(make_model: MakeModel) -> None:
+    model = memoryless(make_model(5), [0.0, 0.01, 0.01, 0.97, 0.01])
+    ids = ids_of(written(model, length=400, frequency_penalty=1.0)[0])
+    counts = np.bincount(ids, minlength=5)[1:]
+    assert counts.max() - counts.min() < 15
+
+
+def test_a_repetition_penalty_counts_the_prompt(make_model: MakeModel) -> None:
+    model = memoryless(make_model(5), [0.2] * 5)
+    ids = [
+        ids_of(sample)[0]
+        for sample in written(model, range(50), [2, 3], length=1, repetition_penalty=50).values()
+    ]
+    assert set(ids) == {1, 4}
 
 
 def test_a_longer_sample_begins_as_a_shorter_one(double: Model) -> None:
@@ -97,18 +224,32 @@ def test_unknown_is_never_written_unless_allowed(make_model: MakeModel) -> None:
     assert set(ids_of(written(model, allow_unk=True, temperature=0)[0])) == {UNK}
 
 
-def test_the_mask_of_first_ids_holds_for_the_first_alone(make_model: MakeModel) -> None:
-    model = memoryless(make_model(6), [1 / 6] * 6)
-    first = np.array([False, False, False, True, True, False])
-    samples = written(model, range(50), first=first)
-    assert {sample[0].id for sample in samples.values()} == {3, 4}
-    assert {drawn.id for sample in samples.values() for drawn in sample[1:]} == {1, 2, 3, 4, 5}
+class Alternating:
+    """Lets ids of one parity come, then of the other; is told of each, and ends at the fifth."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def allowed(self) -> Mask:
+        return np.array([id > 1 and id % 2 == len(self.taken) % 2 for id in range(7)])
+
+    def take(self, id: int) -> FinishReason | None:
+        self.taken.append(id)
+        return "stop" if len(self.taken) == 5 else None
+
+    def copy(self) -> "Alternating":
+        raise AssertionError("nothing is copied where texts are drawn")
 
 
-def test_the_mask_does_not_let_unknown_in(make_model: MakeModel) -> None:
-    model = memoryless(make_model(4), [0.97, 0.01, 0.01, 0.01])
-    first = np.array([True, False, True, False])
-    assert all(s[0].id == 2 for s in written(model, range(20), first=first, length=1).values())
+def test_each_sample_is_led_by_its_guide(make_model: MakeModel) -> None:
+    model = memoryless(make_model(7), [1 / 7] * 7)
+    guides = {index: Alternating() for index in range(20)}
+    samples = written(model, range(20), [], guides.__getitem__, together=7)
+    for index, sample in samples.items():
+        assert ids_of(sample) == guides[index].taken
+        assert [id % 2 for id in ids_of(sample)] == [0, 1, 0, 1, 0]
+        assert sample[-1].finished == "stop"
+    assert len({tuple(ids_of(sample)) for sample in samples.values()}) > 10
 
 
 @pytest.mark.parametrize("length", [1, 2, 300])

@@ -131,9 +131,33 @@ def test_a_space_at_the_end_of_a_prompt_belongs_to_the_next_piece() -> None:
     start = tokenizer.continuation("the ")
     whole = tokenizer.encode("the widest").tolist()
     assert start.ids.tolist() == whole[: len(start.ids)]
-    assert start.first is not None
-    assert start.first[whole[len(start.ids)]]
+    first = start.decoder.fitting()
+    assert first is not None
+    assert first[whole[len(start.ids)]]
+    assert not first[tokenizer.encode("the\n").tolist()[-1]]
     assert "the " + "".join(map(start.decoder.feed, whole[len(start.ids) :])) == "the widest"
+
+
+def test_only_what_goes_on_with_a_half_written_character_fits() -> None:
+    tokenizer = learned()
+    byte = {value: 2 + value for value in range(256)}
+    decoder = tokenizer.decoder()
+    for come, fitting, others in [
+        (b"", [0x41, 0xC3, 0xE2, 0xF0], [0x80, 0xBF, 0xC0, 0xC1, 0xF5, 0xFF]),
+        (b"\xe2", [0x80, 0xBF], [0x41, 0xC3, 0xE2, 0xFF]),
+        (b"\x82", [0x80, 0xAC], [0x41, 0xC3]),
+        (b"\xac", [0x41, 0xC3], [0x80]),
+        (b"\xe0", [0xA0], [0x80, 0x9F]),  # what could be said in fewer bytes is not UTF-8
+        (b"\xa0\x80\xed", [0x80, 0x9F], [0xA0, 0xBF]),  # nor is a surrogate
+    ]:
+        text = "".join(decoder.feed(byte[value]) for value in come)
+        assert text == {b"\xac": "€", b"\xa0\x80\xed": "\u0800"}.get(come, "")
+        fits = decoder.fitting()
+        assert fits is not None
+        assert all(fits[byte[value]] for value in fitting)
+        assert not any(fits[byte[value]] for value in others)
+        assert decoder.waits == (come not in (b"", b"\xac"))
+        assert fits[EOS] == (not decoder.waits)
 
 
 @pytest.mark.parametrize("tokenizer", [TOKENIZERS["line"], BPE["line"]])

@@ -169,10 +169,13 @@ def test_a_prompt_is_a_prefix_of_the_text_it_starts() -> None:
 
 def test_after_a_space_only_what_takes_a_space_can_come() -> None:
     tokenizer = learned("the king, the king\n")
-    first = tokenizer.continuation("the ").first
+    decoder = tokenizer.continuation("the ").decoder
+    first = decoder.fitting()
     assert first is not None
     allowed = {tokenizer.token(id) for id in range(tokenizer.vocabulary_size) if first[id]}
     assert allowed == {"<UNK>", "the", "king"}
+    decoder.feed(tokenizer.encode("king").tolist()[0])
+    assert decoder.fitting() is None
 
 
 def test_an_open_bracket_at_the_end_of_a_prompt_awaits_a_word() -> None:

@@ -14,6 +14,7 @@ from textgen.cli import parsing
 from textgen.config import Config, flag
 
 GIVEN = "given"
+_SEVERAL = tuple[str, ...]  # the type of a field whose option may be given again and again
 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -102,11 +103,13 @@ def _field_parameter(config: type[Config], spec: Any) -> inspect.Parameter:
         show_default=_remark(hint, spec.default, metadata["shown"]) or False,
         rich_help_panel=metadata["panel"],
     )
-    annotation: Any = Annotated[bool | None, info] if is_switch else Annotated[str | None, info]
-    return _parameter(spec.name, annotation, None)
+    kind: Any = bool if is_switch else list[str] if hint == _SEVERAL else str
+    return _parameter(spec.name, Annotated[kind | None, info], None)
 
 
 def _parser(name: str, hint: Any, parse: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    if hint == _SEVERAL:
+        return functools.partial(parsing.typed_text, name)
     if parse is not None or hint is str:
         return parsing.text
     if typing.get_origin(hint) is Literal:
@@ -116,7 +119,7 @@ def _parser(name: str, hint: Any, parse: Callable[[Any], Any] | None) -> Callabl
 
 def _metavar(name: str, hint: Any = None) -> str:
     """How the value of an option is called: ``--subword-model MODEL``, ``--steps N``."""
-    kinds: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
+    kinds: dict[Any, str] = {int: "N", float: "X", str: "TEXT", _SEVERAL: "TEXT"}
     return kinds.get(hint) or name.rpartition("-")[2].upper()
 
 
@@ -124,7 +127,7 @@ def _remark(hint: Any, default: Any, shown: str | None) -> str:
     choices = list(typing.get_args(hint)) if typing.get_origin(hint) is Literal else []
     if shown is None and isinstance(default, float):
         shown = f"{default:g}"
-    elif shown is None and default is not None and default is not False:
+    elif shown is None and default not in (None, False, ()):
         shown = str(default)
     parts = [", ".join(choices)] if choices else []
     return "; ".join(parts + ([f"default: {shown}"] if shown else []))

@@ -64,7 +64,7 @@ def closest(typed: str, known: Sequence[str]) -> str | None:
     """The known word that was probably meant: one that begins so, or is spelt much alike."""
     begins = [word for word in known if len(typed.strip("-")) > 1 and word.startswith(typed)]
     alike = difflib.get_close_matches(typed, known, n=1, cutoff=0.6)
-    return next(iter(begins[:1] + alike), None)
+    return next(iter(sorted(begins, key=len)[:1] + alike), None)
 
 
 def _not(option: str, wanted: str, value: Any, meant: str | None = None) -> UsageError:

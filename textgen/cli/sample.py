@@ -12,6 +12,7 @@ from textgen.cli.options import (
 )
 from textgen.cli.parsing import typed_text
 from textgen.config import SamplingConfig
+from textgen.errors import UsageError, named
 
 Format = Literal["text", "json"]
 
@@ -26,11 +27,21 @@ EXAMPLES = """
 
 
 PromptOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--prompt",
         metavar="TEXT",
-        help="What to go on from; - reads it from stdin.",
+        help="What to go on from; - reads prompts from stdin, one a line.",
+        show_default=False,
+        rich_help_panel="Text",
+    ),
+]
+PromptFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-file",
+        metavar="FILE",
+        help="A file whose whole text is the prompt.",
         show_default=False,
         rich_help_panel="Text",
     ),
@@ -44,7 +55,8 @@ FormatOption = Annotated[
 def sample(
     *,
     checkpoint: Checkpoint,
-    prompt: PromptOption = "",
+    prompt: PromptOption = None,
+    prompt_file: PromptFileOption = None,
     given: dict[str, Any],
     output: FormatOption = "text",
     device: DeviceOption = "auto",
@@ -54,8 +66,8 @@ def sample(
 
     The text appears as it is written. It begins with the prompt, which on a terminal is bold;
     several samples are set apart by a line of dashes. With --format json every sample is one
-    object: text (what follows the prompt), its log-probability under the model, and why it
-    ended.
+    object, as soon as it is finished: text (what follows the prompt), its log-probability under
+    the model, and why it ended.
 
     The same seed gives the same text. Each sample depends on the seed and its own number
     alone, so a larger --count only adds to what a smaller one wrote.
@@ -64,23 +76,32 @@ def sample(
     from textgen.presentation import console, records
     from textgen.presentation.samples import SampleWriter
 
-    prompt = _prompt_from_stdin() if prompt == "-" else typed_text("--prompt", prompt)
+    prompts = _prompts(prompt, prompt_file)
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
     for message in model.notes:
         console.note(message)
-    if output == "json":
-        for written in model.samples(prompt, **given):
+    writer = SampleWriter(len(prompts) * SamplingConfig.from_options(given).count)
+    on_text = writer.piece if writer.streams and output == "text" else None
+    warned = set[str]()
+    for written in model.samples(prompts, on_text=on_text, **given):
+        if written.prompt_unknown and written.prompt not in warned:
+            warned.add(written.prompt)
+            console.note(f"the model does not know {named(written.prompt_unknown)} of the prompt")
+        if output == "json":
             records.emit_record(records.sample_record(written))
-        return
-    writer = SampleWriter(prompt, SamplingConfig.from_options(given).count)
-    on_text = writer.piece if writer.streams else None
-    for written in model.samples(prompt, on_text=on_text, **given):
-        writer.sample(written)
+        else:
+            writer.sample(written)
     writer.end()
 
 
-def _prompt_from_stdin() -> str:
-    """All of stdin as one text, by the rules a corpus is read by, without its last newline."""
+def _prompts(prompt: str | None, file: str | None) -> list[str]:
+    """What the samples go on from. Files are read by the rules that a corpus is read by."""
     from textgen.corpus import sentences
 
-    return "\n".join(sentences("-"))
+    if prompt is not None and file is not None:
+        raise UsageError("--prompt and --prompt-file cannot both be given", fix="leave one out")
+    if file is not None:
+        return ["\n".join(sentences(file))]
+    if prompt == "-":
+        return list(sentences("-"))
+    return [typed_text("--prompt", prompt or "")]

@@ -2,33 +2,151 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from textgen.config.options import Config, check_flag, check_real, check_whole, option
+from textgen.config.options import (
+    Config,
+    check_choice,
+    check_flag,
+    check_real,
+    check_whole,
+    flag,
+    option,
+)
+from textgen.errors import UsageError
+
+OnUnknown = Literal["unk", "error", "skip"]
+
+_DECODING, _TEXT = "Decoding", "Text"
+_OF_CHANCE = (
+    *("temperature", "top_k", "top_p", "min_p", "typical"),
+    *("repetition_penalty", "frequency_penalty"),
+)
+
+
+def parse_temperatures(value: Any) -> Any:
+    """Temperatures from ``0.8``, ``1,0.5,0.2`` or a sequence of numbers.
+
+    >>> parse_temperatures("1,0.5")
+    (1.0, 0.5)
+    """
+    if isinstance(value, str):
+        try:
+            return tuple(map(float, value.split(",")))
+        except ValueError:
+            raise UsageError(
+                f"not a temperature: {value!r}", where="--temperature", fix="write 0.8 or 1,0.5,0.2"
+            ) from None
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def parse_strings(value: Any) -> Any:
+    """A string, or several."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 @dataclass(frozen=True)
 class SamplingConfig(Config):
     """How text is written."""
 
-    temperature: float = option(
-        1.0, "Below 1 keeps to the likely, above 1 strays; 0 is greedy.", panel="Decoding"
+    temperature: tuple[float, ...] = option(
+        (1.0,),
+        "Below 1 keeps to the likely, above 1 strays; 0 is greedy. Several are taken by turns, a"
+        " token each.",
+        panel=_DECODING,
+        parse=parse_temperatures,
+        metavar="X[,X...]",
+        shown="1",
     )
-    top_k: int | None = option(None, "Draw from the K likeliest tokens only.", panel="Decoding")
+    top_k: int | None = option(None, "Draw from the K likeliest tokens only.", panel=_DECODING)
     top_p: float | None = option(
-        None, "Draw from the likeliest tokens that make up this much probability.", panel="Decoding"
+        None, "Draw from the likeliest tokens that make up this much probability.", panel=_DECODING
     )
-    allow_unk: bool = option(False, "Let the model write <UNK>.", panel="Decoding")
-    length: int = option(500, "Tokens to write, at most.", panel="Text")
-    sentences: int | None = option(None, "Stop after this many sentences.", panel="Text")
-    count: int = option(1, "How many samples to write.", panel="Text")
-    seed: int = option(1, "Same seed, same text.", panel="Text")
+    min_p: float | None = option(
+        None, "Leave out tokens below this share of the likeliest one's.", panel=_DECODING
+    )
+    typical: float | None = option(
+        None,
+        "Draw from the tokens of usual surprisal that make up this much probability.",
+        panel=_DECODING,
+    )
+    repetition_penalty: float | None = option(
+        None, "Divide the logits of tokens that have occurred by this.", panel=_DECODING
+    )
+    frequency_penalty: float | None = option(
+        None, "Take this off a token's logit each time it is written.", panel=_DECODING
+    )
+    no_repeat_ngram: int | None = option(None, "Write no N tokens in a row twice.", panel=_DECODING)
+    ban: tuple[str, ...] = option(
+        (), "Never write this; may be given again.", panel=_DECODING, parse=parse_strings
+    )
+    allow_unk: bool = option(False, "Let the model write <UNK>.", panel=_DECODING)
+    beams: int | None = option(
+        None, "Search for the likeliest texts with this many beams; no chance.", panel=_DECODING
+    )
+    length_penalty: float = option(
+        0.0,
+        "Of beams: divide a text's log-probability by its length to this power.",
+        panel=_DECODING,
+    )
+    length: int = option(500, "Tokens to write, at most.", panel=_TEXT)
+    sentences: int | None = option(None, "Stop after this many sentences.", panel=_TEXT)
+    stop: tuple[str, ...] = option(
+        (), "Stop before this text; may be given again.", panel=_TEXT, parse=parse_strings
+    )
+    on_unknown: OnUnknown = option(
+        "unk",
+        "What a prompt's unknown characters or words become: <UNK>, an error, nothing.",
+        panel=_TEXT,
+    )
+    count: int = option(1, "How many samples to write, of each prompt.", panel=_TEXT)
+    seed: int = option(1, "Same seed, same text.", panel=_TEXT)
 
     def __post_init__(self) -> None:
-        check_real("temperature", self.temperature, 0, math.inf)
+        object.__setattr__(self, "temperature", parse_temperatures(self.temperature))
+        if not self.temperature:
+            raise UsageError("--temperature must name at least one")
+        for temperature in self.temperature:
+            check_real("temperature", temperature, 0, math.inf)
         check_whole("top_k", self.top_k, 1)
         check_real("top_p", self.top_p, 0, 1, open_low=True, closed_high=True)
+        check_real("min_p", self.min_p, 0, 1, closed_high=True)
+        check_real("typical", self.typical, 0, 1, open_low=True, closed_high=True)
+        check_real("repetition_penalty", self.repetition_penalty, 0, math.inf, open_low=True)
+        check_real("frequency_penalty", self.frequency_penalty, -math.inf, math.inf, open_low=True)
+        check_whole("no_repeat_ngram", self.no_repeat_ngram, 1)
+        for name in ("ban", "stop"):
+            check_strings(name, getattr(self, name))
         check_flag("allow_unk", self.allow_unk)
+        check_whole("beams", self.beams, 1, 2**16)
+        check_real("length_penalty", self.length_penalty, 0, 100)
         check_whole("length", self.length, 1)
         check_whole("sentences", self.sentences, 1)
+        check_choice("on_unknown", self.on_unknown, ("unk", "error", "skip"))
         check_whole("count", self.count, 1)
         check_whole("seed", self.seed, 0, 2**63 - 1)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse what cannot be had at once."""
+        if self.beams is None:
+            if self.length_penalty:
+                raise UsageError("--length-penalty is of beam search", fix="add --beams N")
+            return
+        if self.count > self.beams:
+            raise UsageError(
+                f"--beams {self.beams} cannot find {self.count} texts",
+                fix=f"give --beams {self.count} or more",
+            )
+        for name in _OF_CHANCE:
+            if getattr(self, name) != getattr(type(self), name):
+                raise UsageError(
+                    f"{flag(name)} and --beams cannot both be given",
+                    why="beam search looks for the likeliest text and draws nothing",
+                    fix="leave one out",
+                )
+
+
+def check_strings(name: str, values: object) -> None:
+    if not isinstance(values, tuple) or not all(isinstance(each, str) and each for each in values):
+        raise UsageError(f"{flag(name)} must be text, got {values!r}")

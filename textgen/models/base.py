@@ -1,6 +1,7 @@
 """What every model is: a map from ids and a state to logits and the next state."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from textgen.config import ModelConfig
+
+_READ_AT_ONCE = 4096
 
 
 class State(Protocol):
@@ -105,6 +108,17 @@ class Model(nn.Module, ABC):
         """One token a row: ids (batch,) -> logits (batch, vocabulary), next state."""
         logits, state = self(ids.unsqueeze(0), state)
         return logits[0], state
+
+    def after(self, ids: Sequence[int]) -> tuple[Tensor, State]:
+        """Logits (1, vocabulary) and state once these ids, one at least, are read from the start.
+
+        However many there are, they are read some at a time.
+        """
+        state = self.start(1)
+        for begin in range(0, len(ids), _READ_AT_ONCE):
+            some = torch.tensor(ids[begin : begin + _READ_AT_ONCE], device=self.device)
+            features, state = self.features(some.unsqueeze(1), state)
+        return self.logits(features[-1]), state
 
     @property
     def device(self) -> torch.device:

@@ -59,7 +59,7 @@ def validation_record(validation: Validation) -> dict[str, Any]:
 
 
 def sample_record(sample: Sample) -> dict[str, Any]:
-    return dataclasses.asdict(sample)
+    return {**dataclasses.asdict(sample), "perplexity": sample.perplexity}
 
 
 def score_record(score: SentenceScore) -> dict[str, Any]:

@@ -17,14 +17,17 @@ class SampleWriter:
     """Writes one sample after another to stdout, each begun with its prompt.
 
     On a terminal the prompt is bold, and what would drive the terminal is escaped; in a file
-    or a pipe the text is exactly what the model wrote, with a newline at its end.
+    or a pipe the text is exactly what the model wrote, with a newline at its end. Samples come
+    in the order of their numbers, whichever is finished first.
     """
 
-    def __init__(self, prompt: str, samples: int) -> None:
-        self._prompt, self._samples = prompt, samples
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
         self._terminal = sys.stdout.isatty()
         self._console = out_console()
-        self._index: int | None = None
+        self._waiting: dict[int, Sample] = {}
+        self._begun: int | None = None
+        self._ended = 0  # so many samples
         self._last = ""
 
     @property
@@ -32,35 +35,38 @@ class SampleWriter:
         """Whether pieces are worth having before a sample is whole."""
         return self._terminal
 
-    def piece(self, index: int, text: str) -> None:
+    def piece(self, index: int, prompt: str, text: str) -> None:
         """Write a piece of the sample with this index."""
-        if index != self._index:
-            self._begin(index)
+        if index != self._begun:
+            self._begin(index, prompt)
         if text:
             emit(shown(text, keep="\n\t") if self._terminal else text)
             self._last = text
 
     def sample(self, sample: Sample) -> None:
-        """Write a whole sample, where its pieces have not been written already."""
-        if sample.index != self._index:
-            self.piece(sample.index, sample.text)
+        """Write a whole sample, and those that waited for it; its pieces are not written again."""
+        self._waiting[sample.index] = sample
+        while (ready := self._waiting.pop(self._ended, None)) is not None:
+            if ready.index != self._begun:
+                self.piece(ready.index, ready.prompt, ready.text)
+            self._ended += 1
 
     def end(self) -> None:
         """End the last line."""
-        if self._index is not None and not self._last.endswith("\n"):
+        if self._begun is not None and not self._last.endswith("\n"):
             emit("\n")
             self._last = "\n"
 
-    def _begin(self, index: int) -> None:
+    def _begin(self, index: int, prompt: str) -> None:
         self.end()
         if self._samples > 1 and self._terminal:
             title = Text(f"{count(index + 1)} of {count(self._samples)}", style="label")
             emit(laid_out(self._console, Rule(title, style="faint", align="left")))
         elif index > 0:
             emit(_SEPARATOR)
-        self._index, self._last = index, self._prompt
-        if self._prompt and self._terminal:
-            bold = Text(shown(self._prompt, keep="\n\t"), style="bold", no_wrap=True, end="")
+        self._begun, self._last = index, prompt
+        if prompt and self._terminal:
+            bold = Text(shown(prompt, keep="\n\t"), style="bold", no_wrap=True, end="")
             emit(laid_out(self._console, bold).removesuffix("\n"))
         else:
-            emit(self._prompt)
+            emit(prompt)

@@ -6,15 +6,17 @@ from typing import Any, Literal
 from textgen import metrics
 from textgen.results.training import Validation
 
-FinishReason = Literal["eos", "length", "stop"]
+FinishReason = Literal["eos", "length", "stop", "blocked"]
 
 
 @dataclass(frozen=True)
 class Sample:
     """A text the model wrote.
 
-    text excludes the prompt and the final ``<EOS>`` of a sample that stopped there;
-    tokens and log_prob (natural, the raw model's) include that ``<EOS>`` and exclude the prompt.
+    text excludes the prompt and the final ``<EOS>``, or the stop string, at which a sample ended;
+    tokens and log_prob (natural, the raw model's) include those and exclude the prompt.
+    stop: the stop string. prompt_unknown: the characters or words of the prompt that the model
+    does not know.
     """
 
     index: int
@@ -24,6 +26,12 @@ class Sample:
     tokens: int
     finish_reason: FinishReason
     seed: int
+    stop: str | None = None
+    prompt_unknown: tuple[str, ...] = ()
+
+    @property
+    def perplexity(self) -> float:
+        return metrics.perplexity(-self.log_prob / self.tokens) if self.tokens else float("nan")
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,56 @@
-"""Logits to a distribution, and a distribution to an id; each rule a small function."""
+"""Logits to a distribution, and a distribution to an id; each rule a small function.
 
-import numpy as np
-import numpy.typing as npt
+A rule takes logits (batch, vocabulary) in float64 and returns such logits, those of ids that it
+leaves out being -inf; so rules compose, in whatever order they are given. Ties go to the lower id.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from textgen.config import SamplingConfig
 
-Uniforms = npt.NDArray[np.float64]
+Rule = Callable[[Tensor], Tensor]
+
+_FIRST_SORTED = 128
 
 
-def distribution(logits: Tensor, config: SamplingConfig, banned: Tensor | None = None) -> Tensor:
-    """The probabilities that ids are drawn from: (batch, vocabulary) logits -> float64.
+def compose(rules: Sequence[Rule]) -> Rule:
+    """One rule that is these, one after another in the order given."""
 
-    In order: bans, temperature, top-k, top-p. Temperature 0 puts all on the likeliest.
-    banned: (vocabulary,) bool, ids that are never drawn.
+    def composed(logits: Tensor) -> Tensor:
+        for rule in rules:
+            logits = rule(logits)
+        return logits
+
+    return composed
+
+
+def filters(config: SamplingConfig, temperatures: Tensor) -> Rule:
+    """What a configuration asks of every step: temperature, top-k, top-p, min-p, typical.
+
+    temperatures: (batch,) float64, a row's own, for a list of them is cycled by sample.
     """
-    logits = in_float64(logits)
-    if banned is not None:
-        logits = logits.masked_fill(banned.to(logits.device), -torch.inf)
-    if config.temperature == 0:
-        best = logits.argmax(-1, keepdim=True)
-        return torch.zeros_like(logits).scatter_(-1, best, 1.0)
-    # The largest logit is taken off first, so that a tiny temperature cannot overflow.
-    logits = (logits - logits.amax(-1, keepdim=True)) / config.temperature
-    if config.top_k is not None:
-        logits = keep_top_k(logits, config.top_k)
-    probabilities = logits.softmax(-1)
-    if config.top_p is not None:
-        probabilities = keep_top_p(probabilities, config.top_p)
-    return probabilities
+    given: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = [
+        (temper, temperatures),
+        (keep_top_k, config.top_k),
+        (keep_top_p, config.top_p),
+        (keep_min_p, config.min_p),
+        (keep_typical, config.typical),
+    ]
+    return compose([_with(rule, value) for rule, value in given if value is not None])
+
+
+def _with(rule: Callable[[Tensor, Any], Tensor], value: Any) -> Rule:
+    return lambda logits: rule(logits, value)
+
+
+def distribution(logits: Tensor) -> Tensor:
+    """The probabilities (batch, vocabulary) of what the rules have left."""
+    return logits.softmax(-1)
 
 
 def in_float64(logits: Tensor) -> Tensor:
@@ -37,32 +58,105 @@ def in_float64(logits: Tensor) -> Tensor:
     return (logits.cpu() if logits.device.type == "mps" else logits).double()
 
 
+def forbid(logits: Tensor, forbidden: Tensor) -> Tensor:
+    """Leave out the ids that ``forbidden`` (vocabulary,) or (batch, vocabulary), bool, marks."""
+    return logits.masked_fill(forbidden, -torch.inf)
+
+
+def penalize_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Divide the logits of ids that were read or written (multiply those below 0) by ``penalty``.
+
+    seen: (batch, vocabulary) bool. Of CTRL (Keskar et al. 2019), as everybody has it.
+    """
+    penalized = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen, penalized, logits)
+
+
+def penalize_frequency(logits: Tensor, counts: Tensor, penalty: float) -> Tensor:
+    """Take ``penalty`` off a logit for each time its id was written: counts (batch, vocabulary)."""
+    return logits - penalty * counts
+
+
+def temper(logits: Tensor, temperatures: Tensor) -> Tensor:
+    """Divide by each row's temperature (batch,); at 0 the likeliest alone stays.
+
+    The largest logit is taken off first, so that a tiny temperature cannot overflow.
+    """
+    logits = logits - logits.amax(-1, keepdim=True)
+    greedy = temperatures == 0
+    warm = logits / torch.where(greedy, 1.0, temperatures).unsqueeze(1)
+    if not bool(greedy.any()):
+        return warm
+    return torch.where(greedy.unsqueeze(1), keep_top_k(logits, 1), warm)
+
+
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Only the ``k`` likeliest stay (Fan, Lewis and Dauphin 2018); ties go to the lower id."""
+    """Only the ``k`` likeliest stay (Fan, Lewis and Dauphin 2018)."""
     if k >= logits.shape[-1]:
         return logits
-    order = logits.argsort(dim=-1, descending=True, stable=True)
-    return logits.scatter(-1, order[..., k:], -torch.inf)
+    last = logits.topk(k, dim=-1).values[..., -1:]
+    return _keep_first(logits, logits, last, k)
 
 
-def keep_top_p(probabilities: Tensor, p: float) -> Tensor:
-    """The smallest set of likeliest ids that holds ``p`` (Holtzman et al. 2020), renormalized."""
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """The smallest set of likeliest ids that holds ``p`` stays (Holtzman et al. 2020)."""
+    return logits if p >= 1 else _keep_mass(logits, logits, p)
+
+
+def keep_min_p(logits: Tensor, share: float) -> Tensor:
+    """Ids at least ``share`` times as probable as the likeliest stay (Nguyen et al. 2024)."""
+    if share == 0:
+        return logits
+    least = logits.amax(-1, keepdim=True) + math.log(share)
+    return logits.masked_fill(logits < least, -torch.inf)
+
+
+def keep_typical(logits: Tensor, p: float) -> Tensor:
+    """The ids whose surprisal is nearest to the entropy, until they hold ``p``, stay.
+
+    Locally typical sampling (Meister et al. 2023).
+    """
     if p >= 1:
-        return probabilities
-    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
-    kept = ordered.masked_fill(before >= p, 0.0)
-    filtered = torch.zeros_like(probabilities).scatter_(-1, order, kept)
-    return filtered / filtered.sum(-1, keepdim=True)
+        return logits
+    log_probs = logits.log_softmax(-1)
+    entropy = torch.special.entr(log_probs.exp()).sum(-1, keepdim=True)
+    # What is left out already stays so: its score is -inf.
+    return _keep_mass(logits, -(log_probs + entropy).abs(), p)
 
 
-def draw(probabilities: Tensor, uniforms: Uniforms) -> Tensor:
+def _keep_mass(logits: Tensor, scores: Tensor, mass: float) -> Tensor:
+    """The ids of the highest scores, as few as hold ``mass`` of the probability.
+
+    Sorts a few at first and more where those do not suffice: of a large vocabulary rarely all.
+    """
+    probabilities = logits.softmax(-1)
+    size, sorted_ = logits.shape[-1], min(_FIRST_SORTED, logits.shape[-1])
+    while True:
+        values, ids = scores.topk(sorted_, dim=-1)
+        held = probabilities.gather(-1, ids).cumsum(-1)
+        if sorted_ == size or bool((held[..., -1] >= mass).all()):
+            break
+        sorted_ = min(size, 8 * sorted_)
+    # An id stays where those before it hold less than the mass: one more than have not reached it.
+    needed = (held < mass).sum(-1, keepdim=True).clamp(max=sorted_ - 1)
+    return _keep_first(logits, scores, values.gather(-1, needed), needed + 1)
+
+
+def _keep_first(logits: Tensor, scores: Tensor, last: Tensor, count: int | Tensor) -> Tensor:
+    """The ``count`` ids of the highest scores, ``last`` (batch, 1) being the lowest of theirs."""
+    above, tied = scores > last, scores == last
+    room = count - above.sum(-1, keepdim=True)
+    kept = above | (tied & (tied.cumsum(-1) <= room))
+    return logits.masked_fill(~kept, -torch.inf)
+
+
+def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """Ids (batch,) by inversion: where the cumulated probabilities (batch, vocabulary) pass
     ``uniforms`` (batch,) in [0, 1). An id of probability zero is never drawn.
     """
     cumulated = probabilities.cumsum(-1)
     totals = cumulated[:, -1:]
-    points = torch.from_numpy(uniforms).to(cumulated).unsqueeze(1) * totals
+    points = uniforms.unsqueeze(1) * totals
     # Rounding must not carry a point to the total, past the last id that has a share.
     points = torch.minimum(points, totals.nextafter(torch.zeros_like(totals)))
     return torch.searchsorted(cumulated, points, right=True).squeeze(1)

@@ -1,20 +1,25 @@
 """Ids out, one stream or many side by side; knows nothing of text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from textgen.config import SamplingConfig
 from textgen.models import Model, State
 from textgen.results import FinishReason
-from textgen.sampling.decoding import distribution, draw, in_float64
-from textgen.tokenizers.base import EOS, UNK
+from textgen.sampling import decoding
+from textgen.sampling.stream import Forbidden, Guide, Stream
+from textgen.tokenizers.base import EOS
+
+NOTHING = -1
+"""The id of a token that could not be drawn, as nothing was left to draw from."""
 
 _DRAWS_AHEAD = 256
+_PROMPTS_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,25 @@ class Drawn:
     finished: FinishReason | None
 
 
-class _Uniforms:
-    """Uniform draws keyed by (seed, index, step), whatever else is drawn beside them."""
+@dataclass(frozen=True)
+class Request:
+    """A sample to be written.
 
-    def __init__(self, seed: int, index: int) -> None:
-        self._random = np.random.Generator(np.random.Philox(key=[seed, index]))
+    prompt: the ids that it goes on from. attempt: which of its drawings, where it is drawn again.
+    """
+
+    index: int
+    prompt: tuple[int, ...]
+    guide: Guide
+    attempt: int = 0
+
+
+class _Uniforms:
+    """Uniform draws keyed by (seed, index, attempt, step), whatever else is drawn beside them."""
+
+    def __init__(self, seed: int, request: Request) -> None:
+        philox = np.random.Philox(key=[seed, request.index], counter=[0, 0, request.attempt, 0])
+        self._random = np.random.Generator(philox)
         self._block, self._used = np.empty(0), 0
 
     def next(self) -> float:
@@ -41,74 +60,131 @@ class _Uniforms:
         return float(self._block[self._used - 1])
 
 
-@dataclass
-class _Stream:
-    """One sample being written."""
+@dataclass(frozen=True)
+class _Row:
+    """What writes one row of a batch."""
 
-    index: int
+    request: Request
+    stream: Stream
     uniforms: _Uniforms
-    tokens: int = 0
-    sentences: int = 0
-
-    def finished(self, token: int, config: SamplingConfig) -> FinishReason | None:
-        self.tokens += 1
-        self.sentences += token == EOS
-        if config.sentences is not None and self.sentences == config.sentences:
-            return "eos"
-        return "length" if self.tokens == config.length else None
 
 
 @torch.inference_mode()
 def generate(
-    model: Model,
-    prompt: Sequence[int],
-    config: SamplingConfig,
-    indices: Sequence[int],
-    first: npt.NDArray[np.bool_] | None = None,
+    model: Model, config: SamplingConfig, requests: Iterable[Request], *, together: int = 64
 ) -> Iterator[Drawn]:
-    """Write the samples with these indices side by side; tokens come out step by step.
+    """Write samples side by side, each in the place of one that ended; tokens come step by step.
 
-    Each starts from the start state, having read ``<EOS>`` and the prompt. A sample depends
-    on (seed, index) alone, not on which others are written beside it. first: (vocabulary,)
-    mask of the ids that may come first, where the prompt leaves not all open.
+    Each starts from the start state, having read ``<EOS>`` and its prompt. What it becomes
+    depends on (seed, index) alone, not on which others are written beside it.
     """
-    streams = [_Stream(index, _Uniforms(config.seed, index)) for index in indices]
-    banned = torch.zeros(model.config.vocabulary_size, dtype=torch.bool, device=model.device)
-    banned[UNK] = not config.allow_unk
-    if first is not None and not (first & ~banned.cpu().numpy()).any():
-        first = None  # nothing could follow the prompt as it stands
-    banned_now = banned if first is None else banned | ~torch.from_numpy(first).to(banned.device)
-    logits, state = _after_prompt(model, prompt)
-    rows = torch.zeros(len(streams), dtype=torch.long, device=model.device)
-    logits, state = logits[rows], state.select(rows)
-    while True:
-        uniforms = np.array([stream.uniforms.next() for stream in streams])
-        ids = draw(distribution(logits, config, banned_now), uniforms)
-        banned_now = banned
-        log_probs = _log_probs(logits, ids)
-        going = []
-        for row, (stream, token) in enumerate(zip(streams, ids.tolist(), strict=True)):
-            finished = stream.finished(token, config)
-            yield Drawn(stream.index, token, log_probs[row], finished)
-            if finished is None:
-                going.append(row)
-        if not going:
-            return
-        if len(going) < len(streams):
-            streams = [streams[row] for row in going]
-            rows = torch.tensor(going, device=model.device)
-            ids, state = ids[rows.to(ids.device)], state.select(rows)
-        logits, state = model.step(ids.to(model.device), state)
+    waiting = iter(requests)
+    batch = _Batch(model, config)
+    batch.begin(list(islice(waiting, together)))
+    while batch.rows:
+        ended = []
+        for row, drawn in enumerate(batch.draw()):
+            yield drawn
+            if drawn.finished is not None:
+                ended.append(row)
+        batch.step(ended, list(islice(waiting, len(ended))))
 
 
-def _after_prompt(model: Model, prompt: Sequence[int]) -> tuple[Tensor, State]:
-    """Logits (1, vocabulary) and state after ``<EOS>`` and the prompt."""
-    ids = torch.tensor([EOS, *prompt], device=model.device).unsqueeze(1)  # (time, 1)
-    features, state = model.features(ids, model.start(1))
-    return model.logits(features[-1]), state
+class _Batch:
+    """Streams side by side: a row of logits and of the state for each."""
 
+    def __init__(self, model: Model, config: SamplingConfig) -> None:
+        self._model, self._config = model, config
+        self._prompts: dict[tuple[int, ...], tuple[Tensor, State]] = {}
+        self._forbidden = Forbidden()
+        self.rows: list[_Row] = []
 
-def _log_probs(logits: Tensor, ids: Tensor) -> list[float]:
-    log_probs = in_float64(logits).log_softmax(-1).gather(-1, ids.unsqueeze(1))
-    values: list[float] = log_probs.squeeze(1).tolist()
-    return values
+    def begin(self, requests: Sequence[Request]) -> None:
+        if requests:
+            size, device = self._model.config.vocabulary_size, self._model.device
+            self.rows = [self._row(request) for request in requests]
+            self._logits = torch.zeros(len(requests), size, dtype=self._model.dtype, device=device)
+            self._state = self._model.start(len(requests))
+            self._place(range(len(requests)))
+
+    def draw(self) -> list[Drawn]:
+        """One token for every row."""
+        logits = decoding.in_float64(self._logits)
+        decided, blocked = self._decided(logits)
+        uniforms = torch.tensor([row.uniforms.next() for row in self.rows], dtype=torch.float64)
+        probabilities = decoding.distribution(decided)
+        self._ids = decoding.draw(probabilities, uniforms.to(probabilities.device))
+        log_probs = logits.log_softmax(-1).gather(-1, self._ids.unsqueeze(1)).squeeze(1)
+        drawn = []
+        rows = zip(self.rows, self._ids.tolist(), log_probs.tolist(), blocked, strict=True)
+        for row, id, log_prob, is_blocked in rows:
+            index = row.request.index
+            if is_blocked:
+                drawn.append(Drawn(index, NOTHING, 0.0, "blocked"))
+            else:
+                drawn.append(Drawn(index, id, log_prob, row.stream.take(id)))
+        return drawn
+
+    def step(self, ended: Sequence[int], requests: Sequence[Request]) -> None:
+        """Go on with the token that was drawn; the rows that ended go to new requests."""
+        going = sorted(set(range(len(self.rows))) - set(ended[len(requests) :]))
+        replaced = [going.index(row) for row in ended[: len(requests)]]
+        if len(going) < len(self.rows):
+            self.rows = [self.rows[row] for row in going]
+            rows = torch.tensor(going, dtype=torch.long, device=self._model.device)
+            self._ids, self._state = self._ids[rows.to(self._ids.device)], self._state.select(rows)
+        if len(replaced) < len(self.rows):
+            self._logits, self._state = self._model.step(
+                self._ids.to(self._model.device), self._state
+            )
+        else:
+            self._logits = self._logits[: len(replaced)]
+        for row, request in zip(replaced, requests, strict=True):
+            self.rows[row] = self._row(request)
+        self._place(replaced)
+
+    def _row(self, request: Request) -> _Row:
+        size = self._model.config.vocabulary_size
+        stream = Stream.begin(self._config, request.prompt, size, request.guide)
+        return _Row(request, stream, _Uniforms(self._config.seed, request))
+
+    def _place(self, rows: Sequence[int]) -> None:
+        """Let rows begin where their streams' prompts end."""
+        by_prompt: dict[tuple[int, ...], list[int]] = {}
+        for row in rows:
+            by_prompt.setdefault(self.rows[row].request.prompt, []).append(row)
+        for prompt, its_rows in by_prompt.items():
+            logits, state = self._after(prompt)
+            places = torch.tensor(its_rows, device=self._model.device)
+            copies = torch.zeros_like(places)
+            self._logits = self._logits.index_copy(0, places, logits[copies])
+            self._state = self._state.replace(places, state.select(copies))
+
+    def _after(self, prompt: tuple[int, ...]) -> tuple[Tensor, State]:
+        """Logits (1, vocabulary) and state after ``<EOS>`` and a prompt."""
+        if prompt not in self._prompts:
+            if len(self._prompts) >= _PROMPTS_KEPT:
+                self._prompts.clear()
+            self._prompts[prompt] = self._model.after([EOS, *prompt])
+        return self._prompts[prompt]
+
+    def _decided(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
+        """The logits (batch, vocabulary) after every rule, and which rows have nothing left."""
+        config, streams = self._config, [row.stream for row in self.rows]
+        forbidden = self._forbidden.by(streams, logits.device)
+        if (penalty := config.repetition_penalty) is not None:
+            logits = decoding.penalize_repetition(logits, self._of_histories("seen"), penalty)
+        if (penalty := config.frequency_penalty) is not None:
+            logits = decoding.penalize_frequency(logits, self._of_histories("counts"), penalty)
+        logits = decoding.forbid(logits, forbidden)
+        blocked = [False] * len(streams)
+        if config.ban or config.no_repeat_ngram is not None:
+            without = (logits == -torch.inf).all(-1, keepdim=True)
+            logits, blocked = logits.masked_fill(without, 0.0), without.squeeze(1).tolist()
+        temperatures = [stream.temperature for stream in streams]
+        rows = torch.tensor(temperatures, dtype=torch.float64, device=logits.device)
+        return decoding.filters(config, rows)(logits), blocked
+
+    def _of_histories(self, name: str) -> Tensor:
+        rows = np.stack([getattr(row.stream.history, name) for row in self.rows])
+        return torch.from_numpy(rows).to(self._logits.device)

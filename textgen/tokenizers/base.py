@@ -17,6 +17,7 @@ UNK, EOS = 0, 1
 SPECIAL_TOKENS = ("<UNK>", "<EOS>")
 
 Ids = npt.NDArray[np.uint32]
+Mask = npt.NDArray[np.bool_]
 
 
 class Decoder(ABC):
@@ -29,6 +30,22 @@ class Decoder(ABC):
     def finish(self) -> str:
         """The text that waited for an id that did not come."""
         return ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether what was fed ends within a character."""
+        return False
+
+    @abstractmethod
+    def spellings(self) -> Sequence[bytes]:
+        """What each id would write here, in UTF-8; the same object wherever it is the same."""
+
+    def fitting(self) -> Mask | None:
+        """Which ids can come here (vocabulary,), so that a text is read as it is written.
+
+        None: all can. The same object wherever it is the same.
+        """
+        return None
 
     def copy(self) -> Self:
         """Another decoder at the same place; the vocabulary is shared, not copied."""
@@ -43,12 +60,10 @@ class Continuation:
     """How to go on from a prompt.
 
     ids: what the model reads. decoder: turns what it then writes into the text after the prompt.
-    first: a mask over the vocabulary, of the ids that fit right after the prompt; None: all do.
     """
 
     ids: Ids
     decoder: Decoder
-    first: npt.NDArray[np.bool_] | None = None
 
 
 class Tokenizer(ABC):
@@ -117,6 +132,10 @@ class Tokenizer(ABC):
         for id in ids.tolist():
             decoder.feed(id)
         return Continuation(ids, decoder)
+
+    def unknown_in(self, text: str) -> tuple[str, ...]:
+        """The characters or words of a text that encode to ``<UNK>``, each once."""
+        return ()
 
     @abstractmethod
     def token(self, id: int) -> str:

@@ -1,6 +1,7 @@
 """Characters: one id a code point, by a look-up table."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -82,15 +83,22 @@ class CharacterTokenizer(SymbolTokenizer):
         return "".join(map(self._texts.__getitem__, np.asarray(ids, dtype=np.int64).tolist()))
 
     def decoder(self) -> Decoder:
-        return _CharacterDecoder(self._texts)
+        return _CharacterDecoder(self._texts, self._spellings)
+
+    @cached_property
+    def _spellings(self) -> list[bytes]:
+        return [text.encode() for text in self._texts]
 
 
 class _CharacterDecoder(Decoder):
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
+    def __init__(self, texts: Sequence[str], spellings: Sequence[bytes]) -> None:
+        self._texts, self._spelt = texts, spellings
 
     def feed(self, id: int) -> str:
         return self._texts[id]
+
+    def spellings(self) -> Sequence[bytes]:
+        return self._spelt
 
 
 def _prepared(text: str, config: TokenizerConfig) -> str:

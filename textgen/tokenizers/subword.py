@@ -15,6 +15,7 @@ import hashlib
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,7 @@ from textgen.tokenizers.base import (
     Continuation,
     Decoder,
     Ids,
+    Mask,
     Tokenizer,
     is_text,
 )
@@ -160,18 +162,22 @@ class SubwordTokenizer(Tokenizer):
         return b"".join(parts).decode("utf-8", "replace")
 
     def decoder(self) -> "_SubwordDecoder":
-        return _SubwordDecoder(self._bytes)
+        return _SubwordDecoder(self._forms)
+
+    @cached_property
+    def _forms(self) -> "_Forms":
+        return _Forms(self._bytes)
 
     def continuation(self, prompt: str) -> Continuation:
         """How to go on from a prompt. A space at its end belongs to the word that comes: it is
         not encoded, and what can come is a piece that starts with it."""
-        starts_word = np.array([piece.startswith(b" ") for piece in self._bytes])
-        if not prompt.endswith(" ") or prompt.endswith("  ") or not starts_word.any():
+        starts_word = any(piece.startswith(b" ") for piece in self._bytes)
+        if not prompt.endswith(" ") or prompt.endswith("  ") or not starts_word:
             return super().continuation(prompt)
         start = super().continuation(prompt[:-1])
         assert isinstance(start.decoder, _SubwordDecoder)
         start.decoder.skip_space()
-        return Continuation(start.ids, start.decoder, starts_word)
+        return start
 
     def token(self, id: int) -> str:
         return self._tokens[id]
@@ -184,21 +190,53 @@ class SubwordTokenizer(Tokenizer):
         return digest.hexdigest()
 
 
+class _Forms:
+    """What each id writes, and which can come where."""
+
+    def __init__(self, spellings: Sequence[bytes]) -> None:
+        self.spellings = spellings
+        self.starts_word = np.array([piece.startswith(b" ") for piece in spellings])
+        self._fitting: dict[bytes, Mask] = {}
+
+    @cached_property
+    def without_space(self) -> list[bytes]:
+        return [piece.removeprefix(b" ") for piece in self.spellings]
+
+    def fitting(self, begun: bytes) -> Mask:
+        """The ids that go on with a character of which these bytes have come."""
+        if begun not in self._fitting:
+            fits = [_is_utf8_so_far(begun + piece) for piece in self.spellings]
+            self._fitting[begun] = np.array(fits)
+        return self._fitting[begun]
+
+
 class _SubwordDecoder(Decoder):
     """Holds back the bytes of a character until all of them have come."""
 
-    def __init__(self, piece_bytes: Sequence[bytes]) -> None:
-        self._bytes = piece_bytes
+    def __init__(self, forms: _Forms) -> None:
+        self._forms = forms
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
-        self._skip = b""
+        self._spaced = False
 
     def feed(self, id: int) -> str:
-        written = self._bytes[id].removeprefix(self._skip)
-        self._skip = b""
+        written = self.spellings()[id]
+        self._spaced = False
         return self._characters.decode(written)
 
     def finish(self) -> str:
         return self._characters.decode(b"", final=True)
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._characters.getstate()[0])
+
+    def spellings(self) -> Sequence[bytes]:
+        return self._forms.without_space if self._spaced else self._forms.spellings
+
+    def fitting(self) -> Mask:
+        if self._spaced:
+            return self._forms.starts_word
+        return self._forms.fitting(self._characters.getstate()[0])
 
     def copy(self) -> Self:
         other = super().copy()
@@ -208,7 +246,17 @@ class _SubwordDecoder(Decoder):
 
     def skip_space(self) -> None:
         """Do not write the space that the next piece starts with: the text has it already."""
-        self._skip = b" "
+        self._spaced = True
+
+
+def _is_utf8_so_far(written: bytes) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(written)
+    except UnicodeDecodeError:
+        return False
+    begun = decoder.getstate()[0]
+    return not b"\xed\xa0" <= begun < b"\xee"  # a surrogate, which Python refuses a byte later
 
 
 def _byte_ids(text: str) -> list[int]:

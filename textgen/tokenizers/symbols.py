@@ -50,6 +50,9 @@ class SymbolTokenizer(Tokenizer):
         config = dataclasses.replace(self.config, vocab_size=None, min_count=1)
         return self._unknown_among(self.learn(config, texts).symbols)
 
+    def unknown_in(self, text: str) -> tuple[str, ...]:
+        return tuple(self.unknown_symbols([text]))
+
     def _unknown_among(self, symbols: Iterable[str]) -> list[str]:
         known = frozenset(self.symbols)
         return [symbol for symbol in symbols if symbol not in known]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from textgen.tokenizers.base import (
     Continuation,
     Decoder,
     Ids,
+    Mask,
     is_text,
 )
 from textgen.tokenizers.chunks import ChunkStream, chunks, chunks_of_pieces
@@ -89,7 +91,11 @@ class WordTokenizer(SymbolTokenizer):
         return "".join(map(decoder.feed, np.asarray(ids, dtype=np.int64).tolist()))
 
     def decoder(self) -> "_WordDecoder":
-        return _WordDecoder(self._written)
+        return _WordDecoder(self._forms)
+
+    @cached_property
+    def _forms(self) -> "_Forms":
+        return _Forms(self._written)
 
     def continuation(self, prompt: str) -> Continuation:
         """How to go on from a prompt.
@@ -98,12 +104,11 @@ class WordTokenizer(SymbolTokenizer):
         is a token that takes a space. A symbol at its end, such as an opening bracket, is read
         in the more frequent of its forms: with a space after it or with a word.
         """
-        ids, first = self.encode(prompt).copy(), None
+        ids = self.encode(prompt).copy()
         lossless = self.config.split == "punctuation"
         spaced = prompt[-1:] == " " if lossless else prompt[-1:].isspace() and prompt[-1:] != "\n"
         if spaced:
             ids = ids[:-1] if lossless else ids
-            first = np.array([not token.joins_left for token in self._written])
         elif lossless and len(ids):
             ids[-1] = self._likelier_form(
                 prompt.rpartition(" ")[2].rpartition("\n")[2], int(ids[-1])
@@ -113,7 +118,7 @@ class WordTokenizer(SymbolTokenizer):
             decoder.feed(id)
         if spaced:
             decoder.skip_space()
-        return Continuation(ids, decoder, first)
+        return Continuation(ids, decoder)
 
     def _likelier_form(self, chunk: str, id: int) -> int:
         """The id of the chunk's last symbol, as encoded or as before a word: the frequent one."""
@@ -123,20 +128,44 @@ class WordTokenizer(SymbolTokenizer):
         return before_word if UNK < before_word < id or id == UNK else id
 
 
-class _WordDecoder(Decoder):
+class _Forms:
+    """What each id writes, with the space before it where it takes one, and without."""
+
     def __init__(self, written: Sequence[Written]) -> None:
-        self._written = written
+        self.joined = [token.text for token in written]
+        self.apart = [t.text if t.joins_left else " " + t.text for t in written]
+        self.joins_right = [token.joins_right for token in written]
+        self.takes_space = np.array([not token.joins_left for token in written])
+
+    @cached_property
+    def joined_bytes(self) -> list[bytes]:
+        return [text.encode() for text in self.joined]
+
+    @cached_property
+    def apart_bytes(self) -> list[bytes]:
+        return [text.encode() for text in self.apart]
+
+
+class _WordDecoder(Decoder):
+    def __init__(self, forms: _Forms) -> None:
+        self._forms = forms
         self._joined = True  # at the start of a text, no space comes first
+        self._spaced = False
 
     def feed(self, id: int) -> str:
-        token = self._written[id]
-        text = token.text if self._joined or token.joins_left else " " + token.text
-        self._joined = token.joins_right
+        text = (self._forms.joined if self._joined else self._forms.apart)[id]
+        self._joined, self._spaced = self._forms.joins_right[id], False
         return text
 
+    def spellings(self) -> Sequence[bytes]:
+        return self._forms.joined_bytes if self._joined else self._forms.apart_bytes
+
+    def fitting(self) -> Mask | None:
+        return self._forms.takes_space if self._spaced else None
+
     def skip_space(self) -> None:
-        """Write no space before the next token: the text has it already."""
-        self._joined = True
+        """Write no space before the next token, which takes one: the text has it already."""
+        self._joined = self._spaced = True
 
 
 class _Counts:

@@ -223,10 +223,10 @@ def _loop(
 
 def write_sample(model: "Model", tokenizer: Tokenizer, seed: int) -> str:
     """A few words of the model's, as it is now."""
-    from textgen.sampling.generator import generate
+    from textgen.sampling.writer import Writer
 
-    config = SamplingConfig(length=_SAMPLE_TOKENS, temperature=_SAMPLE_TEMPERATURE, seed=seed)
-    return tokenizer.decode([drawn.id for drawn in generate(model, [], config, [0])])
+    config = SamplingConfig(length=_SAMPLE_TOKENS, temperature=(_SAMPLE_TEMPERATURE,), seed=seed)
+    return next(Writer(model, tokenizer, config).write([""], None)).text
 
 
 def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:

@@ -1,0 +1,103 @@
+"""One text being written, token by token: what may come next, and when it is over."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textgen.config import SamplingConfig
+from textgen.results import FinishReason
+from textgen.sampling.history import History
+from textgen.tokenizers.base import EOS, Mask
+
+
+class Guide(Protocol):
+    """What knows of a sample's text: what may come next, and when it is over."""
+
+    def allowed(self) -> Mask:
+        """The ids that may come (vocabulary,); the same object wherever it is the same."""
+
+    def take(self, id: int) -> FinishReason | None:
+        """An id was written; says whether that ends the sample."""
+
+    def copy(self) -> Self:
+        """Another at the same place."""
+
+
+@dataclass
+class Stream:
+    """One text being written."""
+
+    config: SamplingConfig
+    guide: Guide
+    history: History | None
+    tokens: int = 0
+    sentences: int = 0
+
+    @classmethod
+    def begin(
+        cls, config: SamplingConfig, prompt: Sequence[int], vocabulary_size: int, guide: Guide
+    ) -> Self:
+        looks_back = (
+            config.repetition_penalty,
+            config.frequency_penalty,
+            config.no_repeat_ngram,
+        )
+        if all(each is None for each in looks_back):
+            return cls(config, guide, None)
+        return cls(config, guide, History(prompt, vocabulary_size, config.no_repeat_ngram))
+
+    @property
+    def temperature(self) -> float:
+        """That of the next token."""
+        return self.config.temperature[self.tokens % len(self.config.temperature)]
+
+    @property
+    def repeating(self) -> list[int]:
+        """The ids that would repeat an n-gram."""
+        return [] if self.history is None else self.history.repeating()
+
+    def take(self, id: int) -> FinishReason | None:
+        """A token is written; says whether the text ends with it."""
+        self.tokens += 1
+        self.sentences += id == EOS
+        if self.config.sentences is not None and self.sentences == self.config.sentences:
+            return "eos"  # which is no part of the text
+        if self.history is not None:
+            self.history.write(id)
+        ended = self.guide.take(id)
+        return ended or ("length" if self.tokens == self.config.length else None)
+
+    def copy(self) -> "Stream":
+        """Another at the same place, that goes its own way."""
+        other = copy.copy(self)
+        other.guide = self.guide.copy()
+        other.history = None if self.history is None else self.history.copy()
+        return other
+
+
+class Forbidden:
+    """The ids that streams must not write next, as a tensor."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Mask | None, Tensor] = (None, torch.empty(0))
+
+    def by(self, streams: Sequence[Stream], device: torch.device) -> Tensor:
+        """(vocabulary,), or (batch, vocabulary) where the streams differ; bool."""
+        masks = [stream.guide.allowed() for stream in streams]
+        if not all(mask is masks[0] for mask in masks):
+            forbidden = torch.from_numpy(~np.stack(masks)).to(device)
+        else:
+            if self._last[0] is not masks[0]:
+                self._last = (masks[0], torch.from_numpy(~masks[0]).to(device))
+            forbidden = self._last[1]
+        repeating = [stream.repeating for stream in streams]
+        if any(repeating):
+            forbidden = forbidden.expand(len(streams), -1).clone()
+            for row, ids in enumerate(repeating):
+                forbidden[row, ids] = True
+        return forbidden

@@ -1,0 +1,121 @@
+"""A sample's text as it is written: what may come, what has come, and what ends it."""
+
+import copy
+import math
+
+import numpy as np
+
+from textgen.config import SamplingConfig
+from textgen.results import FinishReason
+from textgen.sampling.strings import Automaton, Ban
+from textgen.tokenizers.base import UNK, Decoder, Mask
+
+
+class Rules:
+    """What all samples of a configuration share: what may not be written, and what ends them."""
+
+    def __init__(self, config: SamplingConfig, vocabulary_size: int) -> None:
+        self.open: Mask = np.ones(vocabulary_size, np.bool_)
+        self.open[UNK] = config.allow_unk
+        self.ban = Ban(config.ban) if config.ban else None
+        self.stops = Automaton(config.stop) if config.stop else None
+        self._both: dict[tuple[int, int], Mask] = {}
+
+    def allowed(self, fitting: Mask | None, completing: Mask | None) -> Mask:
+        """The ids that are open, fit in their place and complete nothing banned."""
+        key = (id(fitting), id(completing))  # both are kept by who made them
+        if key not in self._both:
+            allowed = self.open
+            if fitting is not None and (fitting & allowed).any():  # else nothing fits, as it stands
+                allowed = allowed & fitting
+            if completing is not None:
+                allowed = allowed & ~completing
+            self._both[key] = allowed
+        return self._both[key]
+
+
+class Writing:
+    """The text of one sample; a guide of the generator.
+
+    A piece of it is settled when it can no longer turn out to begin a stop string, and when no
+    character is half written: what is settled is never taken back.
+    """
+
+    def __init__(self, rules: Rules, decoder: Decoder, prompt: str) -> None:
+        self._rules, self._decoder = rules, decoder.copy()
+        self._ban_state = rules.ban.state(prompt) if rules.ban else 0
+        self._stop_state = 0
+        self._text: list[str] = []
+        self._held = ""  # not yet settled
+        self._whole = 0, 0  # tokens, and characters held, when last no character was half written
+        self._log_probs: list[float] = []
+        self.stop: str | None = None
+
+    def copy(self) -> "Writing":
+        other = copy.copy(self)
+        other._decoder = self._decoder.copy()
+        other._text, other._log_probs = self._text.copy(), self._log_probs.copy()
+        return other
+
+    @property
+    def text(self) -> str:
+        """All that is settled."""
+        return "".join(self._text)
+
+    @property
+    def tokens(self) -> int:
+        return len(self._log_probs)
+
+    @property
+    def log_prob(self) -> float:
+        """Natural, of all tokens: those of the stop string, or of the last ``<EOS>``, too."""
+        return math.fsum(self._log_probs)
+
+    def allowed(self) -> Mask:
+        ban, decoder = self._rules.ban, self._decoder
+        completing = ban.completing(self._ban_state, decoder.spellings()) if ban else None
+        return self._rules.allowed(decoder.fitting(), completing)
+
+    def take(self, id: int) -> FinishReason | None:
+        if self._rules.ban is not None:
+            spelling = self._decoder.spellings()[id]
+            self._ban_state = self._rules.ban.after(self._ban_state, spelling)
+        piece = self._decoder.feed(id)
+        if self._rules.stops is not None and self._stops_in(piece):
+            return "stop"
+        self._held += piece
+        return None
+
+    def settle(self, log_prob: float, finished: FinishReason | None) -> str:
+        """The piece of text that a token has settled; to be called after each, with its ln p."""
+        if finished != "blocked":
+            self._log_probs.append(log_prob)
+        if self._decoder.waits:
+            if finished == "length":  # the tokens of half a character are as if never written
+                tokens, characters = self._whole
+                del self._log_probs[tokens:]
+                self._held = self._held[:characters]
+        else:
+            self._whole = len(self._log_probs), len(self._held)
+        _, settled = self._whole
+        if finished is not None:
+            settled = len(self._held)
+        elif self._rules.stops is not None:
+            settled = min(settled, len(self._held) - self._rules.stops.depth[self._stop_state])
+        piece, self._held = self._held[:settled], self._held[settled:]
+        self._whole = self._whole[0], self._whole[1] - len(piece)
+        self._text.append(piece)
+        return piece
+
+    def _stops_in(self, piece: str) -> bool:
+        """Whether a stop string ends in this piece; the text is then cut off before it."""
+        stops = self._rules.stops
+        assert stops is not None
+        for end, character in enumerate(piece, start=1):
+            self._stop_state = stops.step(self._stop_state, character)
+            if (length := stops.found[self._stop_state]) > 0:
+                text = self._held + piece[:end]
+                self.stop = text[-length:]
+                self._held = text[:-length]
+                return True
+        return False
