@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from textgen import checkpoint
 from textgen.config import UNIT_TERMINATORS, Context, Device, SamplingConfig, check_options
 from textgen.errors import UsageError
-from textgen.results import Sample, SentenceScore
+from textgen.results import Prediction, Sample, SentenceScore
 from textgen.tokenizers.base import EOS
 
 if TYPE_CHECKING:
@@ -83,18 +83,33 @@ class LanguageModel:
         prompts: str | Iterable[str] = "",
         *,
         on_text: Callable[[int, str, str], None] | None = None,
+        accept: Callable[[Sample], bool] | None = None,
         **options: Any,
     ) -> Iterator[Sample]:
         """As ``sample``, each text as soon as it is finished.
 
         on_text: called with (index, prompt, piece) as the text is written, one after another.
+        accept: a sample that it refuses is drawn again.
         """
         check_options(options, SamplingConfig)
         config = SamplingConfig.from_options(options)
         given = [prompts] if isinstance(prompts, str) else prompts
         from textgen.sampling.writer import Writer
 
-        return Writer(self.model, self.tokenizer, config).write(given, on_text)
+        return Writer(self.model, self.tokenizer, config).write(given, on_text, accept)
+
+    def predict(self, prompt: str = "", *, words: int | None = None) -> Prediction:
+        """What comes after a prompt: every token with its probability, the likeliest first.
+
+        words: give that many of the likeliest words instead, however many tokens each has.
+        """
+        from textgen.sampling.prediction import next_tokens, next_words
+
+        if words is None:
+            return next_tokens(self.model, self.tokenizer, prompt)
+        if words < 1:
+            raise UsageError(f"at least one word must be asked for, got {words}")
+        return next_words(self.model, self.tokenizer, prompt, words)
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from textgen import __version__
-from textgen.cli import failures, info, sample, score, tokenize, train
+from textgen.cli import failures, info, predict, sample, score, tokenize, train
 from textgen.presentation import console
 from textgen.presentation.help import HelpPage, HelpRow, show_help
 
@@ -128,6 +128,7 @@ for _module, _panel in (
     (train, COMMANDS),
     (sample, COMMANDS),
     (score, COMMANDS),
+    (predict, AROUND),
     (info, AROUND),
 ):
     _name = _module.__name__.rpartition(".")[2]

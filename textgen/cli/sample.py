@@ -1,10 +1,13 @@
 """``textgen sample``: let a model write."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from textgen.cli import parsing
 from textgen.cli.fields import choice_option, command_options
+from textgen.cli.interactive import converse
 from textgen.cli.options import (
     Checkpoint,
     DeviceOption,
@@ -13,6 +16,10 @@ from textgen.cli.options import (
 from textgen.cli.parsing import typed_text
 from textgen.config import SamplingConfig
 from textgen.errors import UsageError, named
+
+if TYPE_CHECKING:
+    from textgen.language_model import LanguageModel
+    from textgen.results import Sample
 
 Format = Literal["text", "json"]
 
@@ -46,6 +53,55 @@ PromptFileOption = Annotated[
         rich_help_panel="Text",
     ),
 ]
+InteractiveOption = Annotated[
+    bool,
+    typer.Option(
+        "--interactive",
+        "-i",
+        help="Write by turns: you a line, the model the next.",
+        rich_help_panel="Text",
+    ),
+]
+NoveltyOption = Annotated[
+    bool,
+    typer.Option(
+        "--novelty",
+        help="Say how much of each sample is copied from the training text.",
+        rich_help_panel="Novelty",
+    ),
+]
+MinNoveltyOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-novelty",
+        parser=parsing.real_number("--min-novelty"),
+        metavar="X",
+        help="Draw a sample again until this share of it is not copied.",
+        show_default=False,
+        rich_help_panel="Novelty",
+    ),
+]
+CopiedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--copied-length",
+        parser=parsing.whole_number("--copied-length", least=1),
+        metavar="N",
+        help="Characters that make a copied stretch.",
+        show_default="default: 30",
+        rich_help_panel="Novelty",
+    ),
+]
+CorpusOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--corpus",
+        metavar="PATH",
+        help="Where the training text is, if it was moved; may be given again.",
+        show_default=False,
+        rich_help_panel="Novelty",
+    ),
+]
 FormatOption = Annotated[
     Format, choice_option("--format", Format, "Text, or a JSON object for each sample.")
 ]
@@ -57,7 +113,12 @@ def sample(
     checkpoint: Checkpoint,
     prompt: PromptOption = None,
     prompt_file: PromptFileOption = None,
+    interactive: InteractiveOption = False,
     given: dict[str, Any],
+    novelty: NoveltyOption = False,
+    min_novelty: MinNoveltyOption = None,
+    copied_length: CopiedOption = None,
+    corpus: CorpusOption = None,
     output: FormatOption = "text",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -76,14 +137,23 @@ def sample(
     from textgen.presentation import console, records
     from textgen.presentation.samples import SampleWriter
 
+    if interactive and (prompt == "-" or output == "json" or "count" in given):
+        raise UsageError("--interactive writes one text, and reads stdin itself")
     prompts = _prompts(prompt, prompt_file)
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
     for message in model.notes:
         console.note(message)
+    if interactive:
+        converse(model, prompts[0], given)
+        return
     writer = SampleWriter(len(prompts) * SamplingConfig.from_options(given).count)
-    on_text = writer.piece if writer.streams and output == "text" else None
+    if novelty or min_novelty is not None:
+        samples = _novel(model, prompts, given, corpus or [], copied_length, min_novelty)
+    else:
+        on_text = writer.piece if writer.streams and output == "text" else None
+        samples = model.samples(prompts, on_text=on_text, **given)
     warned = set[str]()
-    for written in model.samples(prompts, on_text=on_text, **given):
+    for written in samples:
         if written.prompt_unknown and written.prompt not in warned:
             warned.add(written.prompt)
             console.note(f"the model does not know {named(written.prompt_unknown)} of the prompt")
@@ -92,6 +162,30 @@ def sample(
         else:
             writer.sample(written)
     writer.end()
+
+
+def _novel(
+    model: "LanguageModel",
+    prompts: list[str],
+    given: dict[str, Any],
+    corpus: list[str],
+    copied_length: int | None,
+    min_novelty: float | None,
+) -> "Iterator[Sample]":
+    """Samples with their novelty; says when the index is made, which takes a while."""
+    from textgen.presentation import console
+    from textgen.studies import novelty
+
+    if not novelty.is_indexed(model):
+        console.note("indexing the training text, this once")
+    return novelty.novel_samples(
+        model,
+        prompts,
+        index=novelty.open_index(model, corpus),
+        least=copied_length or novelty.LEAST,
+        min_novelty=min_novelty or 0.0,
+        **given,
+    )
 
 
 def _prompts(prompt: str | None, file: str | None) -> list[str]:

@@ -30,6 +30,7 @@ _THEME = Theme(
         "good": Style(color="green"),
         "warning": Style(color="yellow"),
         "unknown": Style(color="yellow", bold=True),
+        "copied": Style(color="yellow", underline=True),
         "error": Style(color="red", bold=True),
     }
 )

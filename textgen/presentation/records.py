@@ -8,6 +8,7 @@ from typing import Any
 from textgen.presentation.console import emit
 from textgen.results import (
     CheckpointInfo,
+    Prediction,
     Sample,
     ScoreSum,
     SentenceScore,
@@ -59,7 +60,32 @@ def validation_record(validation: Validation) -> dict[str, Any]:
 
 
 def sample_record(sample: Sample) -> dict[str, Any]:
-    return {**dataclasses.asdict(sample), "perplexity": sample.perplexity}
+    record = {**dataclasses.asdict(sample), "perplexity": sample.perplexity}
+    drawn = record.pop("drawn")
+    if sample.novelty is None:
+        del record["novelty"]
+    else:
+        del record["novelty"]["stretches"]
+        record["drawn"] = drawn
+    return record
+
+
+def prediction_record(prediction: Prediction) -> dict[str, Any]:
+    choices = []
+    for choice in prediction.choices:
+        record = {
+            prediction.of: choice.text,
+            "probability": choice.probability,
+            "log_prob": choice.log_prob,
+        }
+        choices.append(record if choice.id is None else record | {"id": choice.id})
+    return {
+        "prompt": prediction.prompt,
+        "of": prediction.of,
+        "entropy": prediction.entropy,
+        "rest": prediction.rest,
+        "choices": choices,
+    }
 
 
 def score_record(score: SentenceScore) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 from rich.rule import Rule
 from rich.text import Text
 
-from textgen.presentation.console import emit, laid_out, out_console, shown
+from textgen.presentation.console import emit, laid_out, note, out_console, shown
 from textgen.presentation.numbers import count
 from textgen.results import Sample
 
@@ -48,8 +48,27 @@ class SampleWriter:
         self._waiting[sample.index] = sample
         while (ready := self._waiting.pop(self._ended, None)) is not None:
             if ready.index != self._begun:
-                self.piece(ready.index, ready.prompt, ready.text)
+                self._begin(ready.index, ready.prompt)
+                self._write(ready)
             self._ended += 1
+
+    def _write(self, sample: Sample) -> None:
+        """A whole text, what is copied of it marked on a terminal."""
+        if sample.novelty is None or not self._terminal:
+            self.piece(sample.index, sample.prompt, sample.text)
+        else:
+            text, end = Text(end=""), 0
+            for start, stop in sample.novelty.stretches:
+                text.append(shown(sample.text[end:start], keep="\n\t"))
+                text.append(shown(sample.text[start:stop], keep="\n\t"), style="copied")
+                end = stop
+            text.append(shown(sample.text[end:], keep="\n\t"))
+            text.no_wrap = True
+            emit(laid_out(self._console, text).removesuffix("\n"))
+            self._last = sample.text or self._last
+        if sample.novelty is not None:
+            self.end()
+            note(_novelty(sample))
 
     def end(self) -> None:
         """End the last line."""
@@ -70,3 +89,13 @@ class SampleWriter:
             emit(laid_out(self._console, bold).removesuffix("\n"))
         else:
             emit(prompt)
+
+
+def _novelty(sample: Sample) -> str:
+    assert sample.novelty is not None
+    copied = sample.novelty
+    line = (
+        f"sample {count(sample.index + 1)}: {copied.copied_share:.0%} copied,"
+        f" the longest stretch {count(copied.longest_copied)} characters"
+    )
+    return line + (f"; drawn {count(sample.drawn)} times" if sample.drawn > 1 else "")

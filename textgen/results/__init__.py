@@ -2,7 +2,10 @@
 
 from textgen.results.texts import (
     CheckpointInfo,
+    Choice,
     FinishReason,
+    Novelty,
+    Prediction,
     Sample,
     ScoreSum,
     SentenceScore,
@@ -26,10 +29,13 @@ from textgen.results.training import (
 __all__ = [
     "CheckpointInfo",
     "CheckpointSaved",
+    "Choice",
     "FinishReason",
     "NgramBaseline",
+    "Novelty",
     "Plan",
     "PlannedOption",
+    "Prediction",
     "Sample",
     "ScoreSum",
     "SentenceScore",

@@ -1,7 +1,10 @@
 """Prompts in, samples out: the tokenizer and the generator put together."""
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from textgen.config import SamplingConfig
 from textgen.errors import UsageError, named
@@ -13,6 +16,7 @@ from textgen.sampling.writing import Rules, Writing
 from textgen.tokenizers.base import UNK, Decoder, Tokenizer
 
 OnText = Callable[[int, str, str], None]
+Accept = Callable[[Sample], bool]
 
 _TOGETHER = 64
 
@@ -27,6 +31,36 @@ class _Prompt:
     unknown: tuple[str, ...] = ()
 
 
+class _Requests:
+    """The samples to be written, and those that are to be written again.
+
+    begun: the prompt and the text so far of those that are being written, by their index.
+    """
+
+    def __init__(self, numbered: Iterator[tuple[int, _Prompt]], rules: Rules) -> None:
+        self.begun: dict[int, tuple[_Prompt, Writing]] = {}
+        self._numbered, self._rules = numbered, rules
+        self._again: deque[tuple[int, _Prompt]] = deque()
+        self._attempts: dict[int, int] = {}
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Request:
+        index, prompt = self._again.popleft() if self._again else next(self._numbered)
+        writing = Writing(self._rules, prompt.decoder, prompt.text)
+        self.begun[index] = prompt, writing
+        return Request(index, prompt.ids, writing, self._attempts.get(index, 0))
+
+    def done(self, index: int) -> None:
+        del self.begun[index]
+        self._attempts.pop(index, None)
+
+    def again(self, index: int) -> None:
+        self._attempts[index] = self._attempts.get(index, 0) + 1
+        self._again.append((index, self.begun[index][0]))
+
+
 class Writer:
     """Writes samples as a configuration says."""
 
@@ -34,27 +68,51 @@ class Writer:
         self._model, self._tokenizer, self._config = model, tokenizer, config
         self._rules = Rules(config, tokenizer.vocabulary_size)
 
-    def write(self, prompts: Iterable[str], on_text: OnText | None) -> Iterator[Sample]:
+    def write(
+        self,
+        prompts: Iterable[str],
+        on_text: OnText | None = None,
+        accept: Accept | None = None,
+    ) -> Iterator[Sample]:
         """The samples of each prompt, each as soon as it is finished.
 
         Side by side, or one after another where ``on_text`` is to see their text as it comes.
+        accept: what it refuses is drawn again.
         """
         if self._config.beams is not None:
+            if accept is not None:
+                raise UsageError(
+                    "what beam search finds cannot be drawn again", fix="leave out --beams"
+                )
             return self._search(prompts)
-        return self._draw(prompts, on_text)
+        return self._draw(prompts, on_text, accept)
 
-    def _draw(self, prompts: Iterable[str], on_text: OnText | None) -> Iterator[Sample]:
-        begun: dict[int, tuple[_Prompt, Writing]] = {}
+    def _draw(
+        self, prompts: Iterable[str], on_text: OnText | None, accept: Accept | None
+    ) -> Iterator[Sample]:
+        requests = _Requests(self._numbered(prompts), self._rules)
         together = _TOGETHER if on_text is None else 1
-        requests = self._requests(prompts, begun)
         for drawn in generate(self._model, self._config, requests, together=together):
-            prompt, writing = begun[drawn.index]
+            prompt, writing = requests.begun[drawn.index]
             piece = writing.settle(drawn.log_prob, drawn.finished)
             if on_text is not None and piece:
                 on_text(drawn.index, prompt.text, piece)
-            if drawn.finished is not None:
-                del begun[drawn.index]
-                yield self._sample(drawn.index, prompt, writing, drawn.finished)
+            if drawn.finished is None:
+                continue
+            sample = self._sample(drawn.index, prompt, writing, drawn.finished)
+            if accept is None or accept(sample):
+                requests.done(drawn.index)
+                yield sample
+            else:
+                requests.again(drawn.index)
+
+    def _numbered(self, prompts: Iterable[str]) -> Iterator[tuple[int, _Prompt]]:
+        """Each sample's index and prompt."""
+        indices = itertools.count()
+        for text in prompts:
+            prompt = self._read(text)
+            for _ in range(self._config.count):
+                yield next(indices), prompt
 
     def _search(self, prompts: Iterable[str]) -> Iterator[Sample]:
         count = self._config.count
@@ -66,18 +124,6 @@ class Writer:
                 assert found.finished is not None
                 writing = _rewritten(start, found)
                 yield self._sample(number * count + rank, prompt, writing, found.finished)
-
-    def _requests(
-        self, prompts: Iterable[str], begun: dict[int, tuple[_Prompt, Writing]]
-    ) -> Iterator[Request]:
-        index = 0
-        for text in prompts:
-            prompt = self._read(text)
-            for _ in range(self._config.count):
-                writing = Writing(self._rules, prompt.decoder, prompt.text)
-                begun[index] = prompt, writing
-                yield Request(index, prompt.ids, writing)
-                index += 1
 
     def _read(self, text: str) -> _Prompt:
         """The prompt for the model. Raises UsageError where what is unknown is to be an error."""

@@ -1,0 +1,1 @@
+"""What puts several of the rooms below together; one file a study."""
