@@ -97,9 +97,9 @@ def test_sample_as_json_has_the_keys_that_scripts_rely_on(trained: Path) -> None
         *("--format", "json"),
     )
     samples = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert [sample["index"] for sample in samples] == [0, 1, 2]
+    assert {sample["index"] for sample in samples} == {0, 1, 2}
     for sample in samples:
-        assert list(sample) == [
+        assert list(sample)[:7] == [
             "index",
             "text",
             "prompt",
@@ -124,6 +124,55 @@ def test_what_is_sampled_scores_as_it_was_drawn(trained: Path) -> None:
         score = json.loads(line)
         assert score["tokens"] == sample["tokens"]
         assert abs(score["log_prob"] - sample["log_prob"]) <= 1e-4 * sample["tokens"]
+
+
+def test_sampling_into_a_pipe_that_closes_is_silent(trained: Path) -> None:
+    command = f"'{TEXTGEN}' sample '{trained}' --count 200 --length 200 | head -c 100"
+    finished = subprocess.run(
+        ["sh", "-c", command], capture_output=True, encoding="utf-8", timeout=120
+    )
+    assert len(finished.stdout) >= 90
+    assert finished.stderr.splitlines() == [f"note: reading {trained}/best"]
+
+
+def test_prompts_on_stdin_are_each_gone_on_from(trained: Path) -> None:
+    arguments = ("sample", trained, "--prompt", "-", "--sentences", "1", "--count", "2")
+    finished = textgen(*arguments, stdin="The king\nThe fool\n")
+    texts = finished.stdout.split("---------------\n")
+    assert [text[:8] for text in texts] == ["The king"] * 2 + ["The fool"] * 2
+
+
+def test_beams_find_a_text_at_least_as_likely_as_the_greedy_one(trained: Path) -> None:
+    def log_prob(*options: str) -> float:
+        arguments = ("sample", trained, "--prompt", "The ", "--length", "30", "--format", "json")
+        return float(json.loads(textgen(*arguments, *options).stdout)["log_prob"])
+
+    assert log_prob("--beams", "8") >= log_prob("--temperature", "0") - 1e-3
+
+
+def test_novelty_indexes_the_corpus_once_and_says_what_is_copied(
+    trained: Path, corpus: Path
+) -> None:
+    arguments = ("sample", trained, "--novelty", "--copied-length", "5", "--format", "json")
+    first, second = textgen(*arguments), textgen(*arguments)
+    assert "indexing" in first.stderr
+    assert "indexing" not in second.stderr
+    novelty = json.loads(second.stdout)["novelty"]
+    assert set(novelty) == {"longest_copied", "copied_share"}
+    assert 0 <= novelty["copied_share"] <= 1
+    textgen("sample", trained, "--min-novelty", "1", "--copied-length", "1", code=3)
+    textgen("sample", trained, "--min-novelty", "2", code=2)
+    textgen("sample", trained, "--min-novelty", "0.5", "--beams", "3", code=2)
+
+
+def test_predict_shows_bars_and_gives_scripts_all_of_the_distribution(trained: Path) -> None:
+    bars = textgen("predict", trained, "The ").stdout
+    assert "█" in bars
+    assert "entropy" in bars
+    record = json.loads(textgen("predict", trained, "The ", "--format", "json").stdout)
+    assert sum(choice["probability"] for choice in record["choices"]) == pytest.approx(1)
+    words = textgen("predict", trained, "The ", "--words", "--top", "3", "--format", "json")
+    assert len(json.loads(words.stdout)["choices"]) == 3
 
 
 def test_score_as_json_gives_sentences_then_the_total(trained: Path) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor
 from textgen.config import ModelConfig
 from textgen.errors import UsageError
 from textgen.models import MODELS, Model, Noise, build, count_parameters
-from textgen.models.recurrent import LSTMModel, RecurrentState
+from textgen.models.base import PlainStepper
+from textgen.models.recurrent import LSTMModel
+from textgen.models.recurrent_state import RecurrentState
 
 MakeModel = Callable[..., Model]
 Floats = npt.NDArray[np.float64]
@@ -81,11 +83,47 @@ def test_step_by_step_equals_the_whole_sequence(
     model = make_model(vocabulary, hidden, embedding, tie=tie, dtype=torch.float64)
     ids = random_batch(vocabulary=vocabulary)
     whole, last = model(ids, model.start(3))
-    state = model.start(3)
+    stepper = model.stepper()
+    stepper.state = model.start(3)
     for time, column in enumerate(ids):
-        logits, state = model.step(column, state)
-        torch.testing.assert_close(logits, whole[time], rtol=0, atol=1e-12)
-    assert bool(state.close_to(last, 1e-12).all())
+        torch.testing.assert_close(stepper.step(column), whole[time], rtol=0, atol=1e-12)
+    assert bool(stepper.state.close_to(last, 1e-12).all())
+
+
+@pytest.mark.parametrize(("vocabulary", "hidden", "embedding", "tie"), SHAPES)
+@pytest.mark.parametrize("table", [0, 2**24])
+def test_a_stepper_reads_on_from_any_state_and_any_number_of_rows(
+    make_model: MakeModel,
+    vocabulary: int,
+    hidden: tuple[int, ...],
+    embedding: int,
+    tie: bool,
+    table: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("textgen.models.recurrent_stepper._LARGEST_TABLE", table)
+    model = make_model(vocabulary, hidden, embedding, tie=tie, dtype=torch.float64)
+    ids = random_batch(vocabulary=vocabulary)
+    stepper, state = model.stepper(), model.start(3)
+    for rows in ([0, 1, 2], [2], [1, 1, 0, 2], [0]):
+        places = torch.tensor(rows)
+        stepper.state = state.select(places)
+        for column in ids[:4]:
+            expected, _ = model(column[places].unsqueeze(0), stepper.state)
+            logits = stepper.step(column[places])
+            torch.testing.assert_close(logits, expected[0], rtol=0, atol=1e-12)
+    kept = stepper.state
+    before = {name: tensor.clone() for name, tensor in kept.tensors().items()}
+    stepper.step(ids[0, :1])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in kept.tensors().items())
+
+
+def test_a_plain_stepper_reads_as_the_model_does(make_model: MakeModel) -> None:
+    model = make_model(dtype=torch.float64)
+    plain, fast = PlainStepper(model), model.stepper()
+    plain.state = fast.state = model.start(2)
+    for column in random_batch(batch=2):
+        torch.testing.assert_close(plain.step(column), fast.step(column), rtol=0, atol=1e-12)
 
 
 def test_a_sequence_read_in_two_parts_equals_it_read_at_once(model: Model) -> None:

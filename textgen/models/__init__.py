@@ -4,12 +4,21 @@ import math
 
 from textgen.config import ModelConfig
 from textgen.errors import UsageError
-from textgen.models.base import Model, Noise, State
+from textgen.models.base import Model, Noise, State, Stepper
 from textgen.models.recurrent import LSTMModel
 
 MODELS: dict[str, type[Model]] = {model.kind: model for model in (LSTMModel,)}
 
-__all__ = ["MODELS", "Model", "Noise", "State", "build", "count_parameters", "weight_shapes"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "Noise",
+    "State",
+    "Stepper",
+    "build",
+    "count_parameters",
+    "weight_shapes",
+]
 
 
 def build(config: ModelConfig) -> Model:

@@ -104,10 +104,9 @@ class Model(nn.Module, ABC):
         features, state = self.features(ids, state, noise)
         return self.logits(features), state
 
-    def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """One token a row: ids (batch,) -> logits (batch, vocabulary), next state."""
-        logits, state = self(ids.unsqueeze(0), state)
-        return logits[0], state
+    def stepper(self) -> "Stepper":
+        """What reads on a token a row at a time; it does not learn with the model."""
+        return PlainStepper(self)
 
     def after(self, ids: Sequence[int]) -> tuple[Tensor, State]:
         """Logits (1, vocabulary) and state once these ids, one at least, are read from the start.
@@ -127,3 +126,28 @@ class Model(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
+
+
+class Stepper(ABC):
+    """Reads a token a row, again and again.
+
+    state: what has been read. It is given for as many rows as are to be read on.
+    """
+
+    state: State
+
+    @abstractmethod
+    def step(self, ids: Tensor) -> Tensor:
+        """ids (batch,) -> logits (batch, vocabulary), which the next step may overwrite."""
+
+
+class PlainStepper(Stepper):
+    """Reads with the model as it is."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.state = model.start(1)
+
+    def step(self, ids: Tensor) -> Tensor:
+        features, self.state = self._model.features(ids.unsqueeze(0), self.state)
+        return self._model.logits(features[0])

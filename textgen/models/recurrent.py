@@ -2,60 +2,15 @@
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Self, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from textgen.config import ModelConfig
-from textgen.models.base import Model, Noise, State
-
-LayerState = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class RecurrentState:
-    """(hidden, cell) of each layer, each (batch, units)."""
-
-    layers: tuple[LayerState, ...]
-
-    def detach(self) -> Self:
-        return type(self)(tuple((h.detach(), c.detach()) for h, c in self.layers))
-
-    def select(self, rows: Tensor) -> Self:
-        return type(self)(tuple((h[rows], c[rows]) for h, c in self.layers))
-
-    def keep(self, mask: Tensor) -> Self:
-        new = ~mask.unsqueeze(1)  # (batch, 1)
-        # Filled, not multiplied: a product with zero would keep what is not a number.
-        return type(self)(
-            tuple((h.masked_fill(new, 0), c.masked_fill(new, 0)) for h, c in self.layers)
-        )
-
-    def replace(self, rows: Tensor, other: Self) -> Self:
-        return type(self)(
-            tuple(
-                (h.index_copy(0, rows, new_h), c.index_copy(0, rows, new_c))
-                for (h, c), (new_h, new_c) in zip(self.layers, other.layers, strict=True)
-            )
-        )
-
-    def close_to(self, other: Self, tolerance: float) -> Tensor:
-        # A cell counts up to dozens, and rounds in proportion.
-        gaps = [
-            ((mine - theirs).abs() / (1 + theirs.abs())).amax(1)  # (batch,)
-            for pair, other_pair in zip(self.layers, other.layers, strict=True)
-            for mine, theirs in zip(pair, other_pair, strict=True)
-        ]
-        return torch.stack(gaps).amax(0) <= tolerance
-
-    def tensors(self) -> dict[str, Tensor]:
-        named = {}
-        for index, (hidden, cell) in enumerate(self.layers):
-            named[f"hidden.{index}"], named[f"cell.{index}"] = hidden, cell
-        return named
+from textgen.models.base import Model, Noise, State, Stepper
+from textgen.models.recurrent_state import RecurrentState
+from textgen.models.recurrent_stepper import RecurrentStepper
 
 
 class LSTMModel(Model):
@@ -154,20 +109,5 @@ class LSTMModel(Model):
     def logits(self, features: Tensor) -> Tensor:
         return cast(Tensor, self.output(features))
 
-    def step(self, ids: Tensor, state: State) -> tuple[Tensor, RecurrentState]:
-        """As ``forward`` for one token a row, by two matrix products a layer.
-
-        ``nn.LSTM`` packs its weights anew at every call, which for one token is most of the time.
-        """
-        features = self.embedding(ids)  # (batch, embedding)
-        next_states = []
-        layer_states = cast(RecurrentState, state).layers
-        for layer, (hidden, cell) in zip(self.layers, layer_states, strict=True):
-            from_below, from_before, bias, second_bias = layer.parameters()
-            gates = functional.linear(features, from_below, bias)
-            gates = gates + functional.linear(hidden, from_before, second_bias)
-            admit, forget, candidate, expose = gates.chunk(4, 1)
-            cell = forget.sigmoid() * cell + admit.sigmoid() * candidate.tanh()
-            features = expose.sigmoid() * cell.tanh()
-            next_states.append((features, cell))
-        return self.logits(features), RecurrentState(tuple(next_states))
+    def stepper(self) -> Stepper:
+        return RecurrentStepper(self)

@@ -55,6 +55,7 @@ def search(
     are kept: so with beams enough it finds the very best (Graves 2012; Wu et al. 2016).
     """
     assert config.beams is not None
+    stepper = model.stepper()
     logits, state = model.after([EOS, *prompt])
     size = model.config.vocabulary_size
     live = [Hypothesis(Stream.begin(config, prompt, size, guide))]
@@ -78,7 +79,8 @@ def search(
         live = following
         parents = torch.tensor(rows, device=model.device)
         ids = torch.tensor([each.ids[-1] for each in live], device=model.device)
-        logits, state = model.step(ids, state.select(parents))
+        stepper.state = state.select(parents)
+        logits, state = stepper.step(ids), stepper.state
 
 
 def _extensions(

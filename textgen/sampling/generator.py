@@ -95,6 +95,7 @@ class _Batch:
 
     def __init__(self, model: Model, config: SamplingConfig) -> None:
         self._model, self._config = model, config
+        self._stepper = model.stepper()
         self._prompts: dict[tuple[int, ...], tuple[Tensor, State]] = {}
         self._forbidden = Forbidden()
         self.rows: list[_Row] = []
@@ -104,7 +105,7 @@ class _Batch:
             size, device = self._model.config.vocabulary_size, self._model.device
             self.rows = [self._row(request) for request in requests]
             self._logits = torch.zeros(len(requests), size, dtype=self._model.dtype, device=device)
-            self._state = self._model.start(len(requests))
+            self._stepper.state = self._model.start(len(requests))
             self._place(range(len(requests)))
 
     def draw(self) -> list[Drawn]:
@@ -132,11 +133,11 @@ class _Batch:
         if len(going) < len(self.rows):
             self.rows = [self.rows[row] for row in going]
             rows = torch.tensor(going, dtype=torch.long, device=self._model.device)
-            self._ids, self._state = self._ids[rows.to(self._ids.device)], self._state.select(rows)
+            self._ids = self._ids[rows.to(self._ids.device)]
+            if going:
+                self._stepper.state = self._stepper.state.select(rows)
         if len(replaced) < len(self.rows):
-            self._logits, self._state = self._model.step(
-                self._ids.to(self._model.device), self._state
-            )
+            self._logits = self._stepper.step(self._ids.to(self._model.device))
         else:
             self._logits = self._logits[: len(replaced)]
         for row, request in zip(replaced, requests, strict=True):
@@ -153,12 +154,16 @@ class _Batch:
         by_prompt: dict[tuple[int, ...], list[int]] = {}
         for row in rows:
             by_prompt.setdefault(self.rows[row].request.prompt, []).append(row)
+        if not by_prompt:
+            return
+        state = self._stepper.state
         for prompt, its_rows in by_prompt.items():
-            logits, state = self._after(prompt)
+            logits, after = self._after(prompt)
             places = torch.tensor(its_rows, device=self._model.device)
             copies = torch.zeros_like(places)
             self._logits = self._logits.index_copy(0, places, logits[copies])
-            self._state = self._state.replace(places, state.select(copies))
+            state = state.replace(places, after.select(copies))
+        self._stepper.state = state
 
     def _after(self, prompt: tuple[int, ...]) -> tuple[Tensor, State]:
         """Logits (1, vocabulary) and state after ``<EOS>`` and a prompt."""

@@ -59,6 +59,7 @@ class _Search:
     def __init__(self, model: Model, tokenizer: Tokenizer, most: int) -> None:
         self.words: dict[str, float] = defaultdict(float)
         self._model, self._tokenizer, self._most = model, tokenizer, most
+        self._stepper = model.stepper()
         self._numbers, self._read = itertools.count(), 0
         self._begun: list[tuple[float, int, str, Decoder, int, State]] = []
 
@@ -76,8 +77,10 @@ class _Search:
         state = self._model.start(len(some))
         for row, each in enumerate(some):
             state = state.replace(torch.tensor([row], device=self._model.device), each[5])
-        logits, state = self._model.step(ids, state)
-        self.expand([(-each[0], each[2], each[3]) for each in some], logits, state)
+        self._stepper.state = state
+        logits = self._stepper.step(ids)
+        beginnings = [(-each[0], each[2], each[3]) for each in some]
+        self.expand(beginnings, logits, self._stepper.state)
 
     def expand(
         self, beginnings: list[tuple[float, str, Decoder]], logits: torch.Tensor, state: State
