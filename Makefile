@@ -42,6 +42,7 @@ check: lint typecheck layers test
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/tokenizing.py
 
 # Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit.

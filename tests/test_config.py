@@ -120,6 +120,7 @@ REFUSED: list[tuple[type[Config], str, list[Any]]] = [
     (SamplingConfig, "frequency_penalty", ["1", *NOT_NUMBERS]),
     (SamplingConfig, "no_repeat_ngram", [0, -1, 1.0, *NOT_NUMBERS]),
     (SamplingConfig, "ban", ["", ("a", ""), (1,), 5]),
+    (SamplingConfig, "require", ["", ("a", ""), (1,), 5]),
     (SamplingConfig, "stop", ["", ("a", ""), (1,), 5]),
     (SamplingConfig, "beams", [0, -1, 1.0, 2**16 + 1, *NOT_NUMBERS]),
     (SamplingConfig, "length_penalty", [-0.1, 100, "1", *NOT_NUMBERS]),
@@ -188,6 +189,9 @@ def test_conflicting_lengths_are_both_named(lengths: dict[str, Any]) -> None:
         ({"beams": 4, "typical": 0.5}, ("--typical", "--beams")),
         ({"beams": 4, "repetition_penalty": 1.5}, ("--repetition-penalty", "--beams")),
         ({"beams": 4, "count": 5}, ("--beams 4", "5 texts")),
+        ({"beams": 4, "require": ("a",)}, ("--require", "--beams")),
+        ({"require": ("abc",), "ban": ("b",)}, ("--require 'abc'", "--ban")),
+        ({"require": ("abc",), "stop": ("x", "c")}, ("--require 'abc'", "--stop")),
         ({"length_penalty": 1.0}, ("--length-penalty", "add --beams")),
     ],
 )

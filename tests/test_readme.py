@@ -48,7 +48,9 @@ def shortened(arguments: list[str]) -> list[str]:
 
 def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = [shlex.split(line)[1:] for line in commands() if line.startswith("textgen ")]
-    assert {arguments[0] for arguments in typed} >= {"tokenize", "train", "sample", "score", "info"}
+    assert {arguments[0] for arguments in typed} >= {
+        *("tokenize", "train", "sample", "predict", "score", "info")
+    }
     # A reader trains before using the model, whichever is explained first.
     for arguments in sorted(typed, key=lambda arguments: arguments[0] != "train"):
         monkeypatch.setattr(sys, "argv", ["textgen", *shortened(arguments)])

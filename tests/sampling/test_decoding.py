@@ -14,13 +14,13 @@ from textgen.sampling.decoding import (
     compose,
     draw,
     filters,
-    forbid,
     keep_min_p,
     keep_top_k,
     keep_top_p,
     keep_typical,
     penalize_frequency,
     penalize_repetition,
+    temper_rows,
 )
 
 LOGITS = torch.tensor([1.5, -0.7, 0.3, 2.2, -2.0, 0.0, 1.0, -1.2, 0.8, -0.1, 1.9, -3.0])
@@ -33,13 +33,13 @@ def probabilities(
     """The distribution over one row of logits, float64 (vocabulary,)."""
     rows = logits.double().unsqueeze(0)
     if banned is not None:
-        rows = forbid(rows, banned)
+        rows = rows.masked_fill(banned, -torch.inf)
     config = SamplingConfig.from_options(options)
-    return decoding.distribution(filters(config, tempered(config.temperature[0]))(rows))[0]
+    return decoding.distribution(filters(config)(temper_rows(rows, config.temperature)))[0]
 
 
-def tempered(*temperatures: float) -> Tensor:
-    return torch.tensor(temperatures, dtype=torch.float64)
+def doubles(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def kept(rule: Callable[..., Tensor], shares: Sequence[float], *given: object) -> list[int]:
@@ -58,9 +58,9 @@ def test_the_plain_distribution_is_the_softmax() -> None:
 def test_temperature_zero_is_greedy() -> None:
     assert probabilities(temperature=0).tolist() == [float(id == 3) for id in range(12)]
     rows = torch.stack([LOGITS, -LOGITS]).double()
-    greedy = filters(SamplingConfig(), tempered(0, 0))(rows)
+    greedy = temper_rows(rows, [0, 0])
     assert greedy.isfinite().nonzero().tolist() == [[0, 3], [1, 11]]
-    one_of_two = filters(SamplingConfig(), tempered(0, 1))(rows)
+    one_of_two = temper_rows(rows, [0, 1])
     assert one_of_two.isfinite().sum(-1).tolist() == [1, 12]
 
 
@@ -177,7 +177,7 @@ def test_what_one_rule_left_out_no_other_brings_back() -> None:
         lambda logits: keep_typical(logits, 0.99999),
         lambda logits: keep_top_p(logits, 0.99999),
         lambda logits: keep_min_p(logits, 1e-9),
-        lambda logits: decoding.temper(logits, tempered(100)),
+        lambda logits: decoding.temper(logits, 100),
     ]
     for order in (rules, rules[::-1], rules[2:] + rules[:2]):
         after = compose(order)(LOGITS.double().unsqueeze(0))
@@ -236,7 +236,7 @@ def test_a_banned_id_has_no_share(options: dict[str, float]) -> None:
 
 def test_a_draw_is_the_id_in_whose_share_the_uniform_falls() -> None:
     shares = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
-    uniforms = tempered(0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999)
+    uniforms = doubles(0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999)
     assert draw(shares.expand(6, 3), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
 
 

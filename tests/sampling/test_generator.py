@@ -148,7 +148,7 @@ def test_another_attempt_is_another_text(double: Model) -> None:
     anything = Anything(double.config.vocabulary_size, allow_unk=False)
 
     def attempt(number: int) -> list[int]:
-        request = Request(0, tuple(PROMPT), anything, number)
+        request = Request(0, tuple(PROMPT), anything, attempt=number)
         return [drawn.id for drawn in generate(double, config, [request])]
 
     assert attempt(0) == ids_of(written(double, length=30)[0])

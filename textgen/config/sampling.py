@@ -20,7 +20,7 @@ OnUnknown = Literal["unk", "error", "skip"]
 _DECODING, _TEXT = "Decoding", "Text"
 _OF_CHANCE = (
     *("temperature", "top_k", "top_p", "min_p", "typical"),
-    *("repetition_penalty", "frequency_penalty"),
+    *("repetition_penalty", "frequency_penalty", "require"),
 )
 
 
@@ -80,6 +80,12 @@ class SamplingConfig(Config):
     ban: tuple[str, ...] = option(
         (), "Never write this; may be given again.", panel=_DECODING, parse=parse_strings
     )
+    require: tuple[str, ...] = option(
+        (),
+        "Write this somewhere, where it fits best; may be given again.",
+        panel=_DECODING,
+        parse=parse_strings,
+    )
     allow_unk: bool = option(False, "Let the model write <UNK>.", panel=_DECODING)
     beams: int | None = option(
         None, "Search for the likeliest texts with this many beams; no chance.", panel=_DECODING
@@ -115,7 +121,7 @@ class SamplingConfig(Config):
         check_real("repetition_penalty", self.repetition_penalty, 0, math.inf, open_low=True)
         check_real("frequency_penalty", self.frequency_penalty, -math.inf, math.inf, open_low=True)
         check_whole("no_repeat_ngram", self.no_repeat_ngram, 1)
-        for name in ("ban", "stop"):
+        for name in ("ban", "require", "stop"):
             check_strings(name, getattr(self, name))
         check_flag("allow_unk", self.allow_unk)
         check_whole("beams", self.beams, 1, 2**16)
@@ -129,6 +135,13 @@ class SamplingConfig(Config):
 
     def _check_together(self) -> None:
         """Refuse what cannot be had at once."""
+        for string in self.require:
+            for name in ("ban", "stop"):
+                if any(other in string for other in getattr(self, name)):
+                    raise UsageError(
+                        f"--require {string!r} and {flag(name)} cannot both be met",
+                        fix="leave one out",
+                    )
         if self.beams is None:
             if self.length_penalty:
                 raise UsageError("--length-penalty is of beam search", fix="add --beams N")

@@ -24,9 +24,8 @@ class RecurrentStepper(Stepper):
 
     @torch.no_grad()
     def __init__(self, model: "LSTMModel") -> None:
-        self._model = model
-        self._output = model.output
-        self._embedding = model.embedding.weight
+        self._embedding = model.embedding.weight.detach()
+        self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
         self._layers: list[_Layer] = []
         for layer in model.layers:
             from_below, from_before, bias, second_bias = (
@@ -56,23 +55,18 @@ class RecurrentStepper(Stepper):
             layer.set_aside(len(hidden))
             layer.hidden.copy_(hidden)
             layer.cell.copy_(cell)
-        size = self._output.out_features
-        self._logits = self._layers[-1].hidden.new_empty(len(pairs[0][0]), size)
+        self._logits = self._weight.new_empty(len(pairs[0][0]), len(self._bias))
 
     def step(self, ids: Tensor) -> Tensor:
-        with torch.inference_mode():
-            below = None
-            for layer in self._layers:
-                if layer.table is None and below is None:
-                    below = self._embedding[ids]  # (batch, embedding)
-                below = layer.step(ids, below)
-            assert below is not None
-            weight, bias = self._output.weight, self._output.bias
-            if len(below) == 1:
-                torch.addmv(bias, weight, below[0], out=self._logits[0])
-            else:
-                torch.addmm(bias, below, weight.T, out=self._logits)
-            return self._logits
+        below = None if self._layers[0].table is not None else self._embedding[ids]
+        for layer in self._layers:
+            below = layer.step(ids, below)
+        assert below is not None
+        if len(below) == 1:
+            torch.addmv(self._bias, self._weight, below[0], out=self._logits[0])
+        else:
+            torch.addmm(self._bias, below, self._weight.T, out=self._logits)
+        return self._logits
 
 
 class _Layer:

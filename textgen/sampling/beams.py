@@ -11,7 +11,7 @@ from textgen.config import SamplingConfig
 from textgen.models import Model
 from textgen.results import FinishReason
 from textgen.sampling import decoding
-from textgen.sampling.stream import Forbidden, Guide, Stream
+from textgen.sampling.stream import Barrier, Guide, Stream
 from textgen.tokenizers.base import EOS
 
 
@@ -60,11 +60,11 @@ def search(
     size = model.config.vocabulary_size
     live = [Hypothesis(Stream.begin(config, prompt, size, guide))]
     ended: list[Hypothesis] = []
-    forbidden = Forbidden()
+    barrier = Barrier()
     while True:
         rows: list[int] = []
         following: list[Hypothesis] = []
-        for row, id, log_prob in _extensions(live, logits, forbidden):
+        for row, id, log_prob in _extensions(live, logits, barrier):
             extended = live[row].then(id, log_prob)
             if extended.finished is not None:
                 ended.append(extended)
@@ -84,11 +84,11 @@ def search(
 
 
 def _extensions(
-    live: Sequence[Hypothesis], logits: Tensor, forbidden: Forbidden
+    live: Sequence[Hypothesis], logits: Tensor, barrier: Barrier
 ) -> Iterator[tuple[int, int, float]]:
     """(row, id, ln p) of what may follow, the likeliest text first."""
     raw = decoding.in_float64(logits).log_softmax(-1)
-    allowed = decoding.forbid(raw, forbidden.by([each.stream for each in live], raw.device))
+    allowed = raw + barrier.before([each.stream for each in live], raw.device)
     before = torch.tensor([each.log_prob for each in live], dtype=torch.float64).to(raw.device)
     totals = (allowed + before.unsqueeze(1)).flatten()
     taken, size = 0, allowed.shape[1]

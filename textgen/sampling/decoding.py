@@ -16,6 +16,8 @@ from textgen.config import SamplingConfig
 Rule = Callable[[Tensor], Tensor]
 
 _FIRST_SORTED = 128
+_COLD = 1e-3
+_LARGEST_UNIFORM = 1 - 2**-50
 
 
 def compose(rules: Sequence[Rule]) -> Rule:
@@ -29,13 +31,9 @@ def compose(rules: Sequence[Rule]) -> Rule:
     return composed
 
 
-def filters(config: SamplingConfig, temperatures: Tensor) -> Rule:
-    """What a configuration asks of every step: temperature, top-k, top-p, min-p, typical.
-
-    temperatures: (batch,) float64, a row's own, for a list of them is cycled by sample.
-    """
+def filters(config: SamplingConfig) -> Rule:
+    """What a configuration asks of every step but its temperatures."""
     given: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = [
-        (temper, temperatures),
         (keep_top_k, config.top_k),
         (keep_top_p, config.top_p),
         (keep_min_p, config.min_p),
@@ -58,11 +56,6 @@ def in_float64(logits: Tensor) -> Tensor:
     return (logits.cpu() if logits.device.type == "mps" else logits).double()
 
 
-def forbid(logits: Tensor, forbidden: Tensor) -> Tensor:
-    """Leave out the ids that ``forbidden`` (vocabulary,) or (batch, vocabulary), bool, marks."""
-    return logits.masked_fill(forbidden, -torch.inf)
-
-
 def penalize_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Divide the logits of ids that were read or written (multiply those below 0) by ``penalty``.
 
@@ -77,17 +70,21 @@ def penalize_frequency(logits: Tensor, counts: Tensor, penalty: float) -> Tensor
     return logits - penalty * counts
 
 
-def temper(logits: Tensor, temperatures: Tensor) -> Tensor:
-    """Divide by each row's temperature (batch,); at 0 the likeliest alone stays.
+def temper(logits: Tensor, temperature: float) -> Tensor:
+    """Divide by the temperature; at 0 the likeliest alone stays."""
+    if temperature == 0:
+        return keep_top_k(logits, 1)
+    if temperature < _COLD:  # the likeliest becomes 0 first, that none may overflow
+        logits = logits - logits.amax(-1, keepdim=True)
+    return logits if temperature == 1 else logits / temperature
 
-    The largest logit is taken off first, so that a tiny temperature cannot overflow.
-    """
-    logits = logits - logits.amax(-1, keepdim=True)
-    greedy = temperatures == 0
-    warm = logits / torch.where(greedy, 1.0, temperatures).unsqueeze(1)
-    if not bool(greedy.any()):
-        return warm
-    return torch.where(greedy.unsqueeze(1), keep_top_k(logits, 1), warm)
+
+def temper_rows(logits: Tensor, temperatures: Sequence[float]) -> Tensor:
+    """As ``temper``, each row by its own temperature."""
+    if len(set(temperatures)) == 1:
+        return temper(logits, temperatures[0])
+    rows = zip(logits.unbind(), temperatures, strict=True)
+    return torch.stack([temper(row, temperature) for row, temperature in rows])
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -150,13 +147,11 @@ def _keep_first(logits: Tensor, scores: Tensor, last: Tensor, count: int | Tenso
     return logits.masked_fill(~kept, -torch.inf)
 
 
-def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """Ids (batch,) by inversion: where the cumulated probabilities (batch, vocabulary) pass
-    ``uniforms`` (batch,) in [0, 1). An id of probability zero is never drawn.
+def draw(shares: Tensor, uniforms: Tensor) -> Tensor:
+    """Ids (batch,) by inversion: where the cumulated shares (batch, vocabulary), which need not
+    sum to 1, pass ``uniforms`` (batch,) in [0, 1). An id without a share is never drawn.
     """
-    cumulated = probabilities.cumsum(-1)
-    totals = cumulated[:, -1:]
-    points = uniforms.unsqueeze(1) * totals
+    cumulated = shares.cumsum(-1)
     # Rounding must not carry a point to the total, past the last id that has a share.
-    points = torch.minimum(points, totals.nextafter(torch.zeros_like(totals)))
+    points = uniforms.clamp(max=_LARGEST_UNIFORM).unsqueeze(1) * cumulated[:, -1:]
     return torch.searchsorted(cumulated, points, right=True).squeeze(1)

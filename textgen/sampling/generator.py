@@ -12,7 +12,7 @@ from textgen.config import SamplingConfig
 from textgen.models import Model, State
 from textgen.results import FinishReason
 from textgen.sampling import decoding
-from textgen.sampling.stream import Forbidden, Guide, Stream
+from textgen.sampling.stream import Barrier, Guide, Stream
 from textgen.tokenizers.base import EOS
 
 NOTHING = -1
@@ -22,7 +22,7 @@ _DRAWS_AHEAD = 256
 _PROMPTS_KEPT = 64
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Drawn:
     """One token of one sample. log_prob: natural, the raw model's. finished: why it ended here."""
 
@@ -36,20 +36,25 @@ class Drawn:
 class Request:
     """A sample to be written.
 
-    prompt: the ids that it goes on from. attempt: which of its drawings, where it is drawn again.
+    prompt: the ids that it goes on from. kept: what of it is written already, and has been told
+    to the guide. attempt: which of its drawings, where it is drawn again. part: which part of it.
     """
 
     index: int
     prompt: tuple[int, ...]
     guide: Guide
+    kept: tuple[int, ...] = ()
     attempt: int = 0
+    part: int = 0
 
 
 class _Uniforms:
     """Uniform draws keyed by (seed, index, attempt, step), whatever else is drawn beside them."""
 
     def __init__(self, seed: int, request: Request) -> None:
-        philox = np.random.Philox(key=[seed, request.index], counter=[0, 0, request.attempt, 0])
+        philox = np.random.Philox(
+            key=[seed, request.index], counter=[0, 0, request.attempt, request.part]
+        )
         self._random = np.random.Generator(philox)
         self._block, self._used = np.empty(0), 0
 
@@ -69,7 +74,6 @@ class _Row:
     uniforms: _Uniforms
 
 
-@torch.inference_mode()
 def generate(
     model: Model, config: SamplingConfig, requests: Iterable[Request], *, together: int = 64
 ) -> Iterator[Drawn]:
@@ -79,31 +83,37 @@ def generate(
     depends on (seed, index) alone, not on which others are written beside it.
     """
     waiting = iter(requests)
-    batch = _Batch(model, config)
-    batch.begin(list(islice(waiting, together)))
+    with torch.inference_mode():
+        batch = _Batch(model, config)
+        batch.begin(list(islice(waiting, together)))
     while batch.rows:
-        ended = []
-        for row, drawn in enumerate(batch.draw()):
-            yield drawn
-            if drawn.finished is not None:
-                ended.append(row)
-        batch.step(ended, list(islice(waiting, len(ended))))
+        with torch.inference_mode():
+            tokens = batch.draw()
+        yield from tokens
+        ended = [row for row, drawn in enumerate(tokens) if drawn.finished is not None]
+        requests = list(islice(waiting, len(ended))) if ended else []
+        with torch.inference_mode():
+            batch.step(ended, requests)
 
 
 class _Batch:
     """Streams side by side: a row of logits and of the state for each."""
 
     def __init__(self, model: Model, config: SamplingConfig) -> None:
-        self._model, self._config = model, config
+        self._model, self._config, self._device = model, config, model.device
         self._stepper = model.stepper()
         self._prompts: dict[tuple[int, ...], tuple[Tensor, State]] = {}
-        self._forbidden = Forbidden()
+        self._barrier, self._filters = Barrier(), decoding.filters(config)
+        # Log-probabilities that nothing was added to or taken from need no second softmax.
+        self._normalizes = config.temperature != (1.0,) or config.repetition_penalty is not None
+        self._normalizes |= config.frequency_penalty is not None
         self.rows: list[_Row] = []
 
     def begin(self, requests: Sequence[Request]) -> None:
         if requests:
-            size, device = self._model.config.vocabulary_size, self._model.device
+            size, device = self._model.config.vocabulary_size, self._device
             self.rows = [self._row(request) for request in requests]
+            self._uniforms = np.empty(len(requests))
             self._logits = torch.zeros(len(requests), size, dtype=self._model.dtype, device=device)
             self._stepper.state = self._model.start(len(requests))
             self._place(range(len(requests)))
@@ -111,16 +121,20 @@ class _Batch:
     def draw(self) -> list[Drawn]:
         """One token for every row."""
         logits = decoding.in_float64(self._logits)
-        decided, blocked = self._decided(logits)
-        uniforms = torch.tensor([row.uniforms.next() for row in self.rows], dtype=torch.float64)
-        probabilities = decoding.distribution(decided)
-        self._ids = decoding.draw(probabilities, uniforms.to(probabilities.device))
-        log_probs = logits.log_softmax(-1).gather(-1, self._ids.unsqueeze(1)).squeeze(1)
+        raw = logits.log_softmax(-1)
+        decided, blocked = self._decided(logits, raw)
+        shares = decoding.distribution(decided) if self._normalizes else decided.exp()
+        for place, row in enumerate(self.rows):
+            self._uniforms[place] = row.uniforms.next()
+        uniforms = torch.from_numpy(self._uniforms[: len(self.rows)])
+        self._ids = decoding.draw(shares, uniforms.to(shares.device))
+        log_probs = raw.gather(-1, self._ids.unsqueeze(1)).squeeze(1)
         drawn = []
-        rows = zip(self.rows, self._ids.tolist(), log_probs.tolist(), blocked, strict=True)
-        for row, id, log_prob, is_blocked in rows:
+        pairs = zip(self._ids.tolist(), log_probs.tolist(), strict=True)
+        for place, (id, log_prob) in enumerate(pairs):
+            row = self.rows[place]
             index = row.request.index
-            if is_blocked:
+            if place in blocked:
                 drawn.append(Drawn(index, NOTHING, 0.0, "blocked"))
             else:
                 drawn.append(Drawn(index, id, log_prob, row.stream.take(id)))
@@ -128,16 +142,19 @@ class _Batch:
 
     def step(self, ended: Sequence[int], requests: Sequence[Request]) -> None:
         """Go on with the token that was drawn; the rows that ended go to new requests."""
+        if not ended:
+            self._logits = self._stepper.step(self._ids.to(self._device))
+            return
         going = sorted(set(range(len(self.rows))) - set(ended[len(requests) :]))
         replaced = [going.index(row) for row in ended[: len(requests)]]
         if len(going) < len(self.rows):
             self.rows = [self.rows[row] for row in going]
-            rows = torch.tensor(going, dtype=torch.long, device=self._model.device)
+            rows = torch.tensor(going, dtype=torch.long, device=self._device)
             self._ids = self._ids[rows.to(self._ids.device)]
             if going:
                 self._stepper.state = self._stepper.state.select(rows)
         if len(replaced) < len(self.rows):
-            self._logits = self._stepper.step(self._ids.to(self._model.device))
+            self._logits = self._stepper.step(self._ids.to(self._device))
         else:
             self._logits = self._logits[: len(replaced)]
         for row, request in zip(replaced, requests, strict=True):
@@ -146,20 +163,21 @@ class _Batch:
 
     def _row(self, request: Request) -> _Row:
         size = self._model.config.vocabulary_size
-        stream = Stream.begin(self._config, request.prompt, size, request.guide)
+        stream = Stream.begin(self._config, request.prompt, size, request.guide, request.kept)
         return _Row(request, stream, _Uniforms(self._config.seed, request))
 
     def _place(self, rows: Sequence[int]) -> None:
         """Let rows begin where their streams' prompts end."""
         by_prompt: dict[tuple[int, ...], list[int]] = {}
         for row in rows:
-            by_prompt.setdefault(self.rows[row].request.prompt, []).append(row)
+            request = self.rows[row].request
+            by_prompt.setdefault(request.prompt + request.kept, []).append(row)
         if not by_prompt:
             return
         state = self._stepper.state
         for prompt, its_rows in by_prompt.items():
             logits, after = self._after(prompt)
-            places = torch.tensor(its_rows, device=self._model.device)
+            places = torch.tensor(its_rows, device=self._device)
             copies = torch.zeros_like(places)
             self._logits = self._logits.index_copy(0, places, logits[copies])
             state = state.replace(places, after.select(copies))
@@ -173,22 +191,25 @@ class _Batch:
             self._prompts[prompt] = self._model.after([EOS, *prompt])
         return self._prompts[prompt]
 
-    def _decided(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
-        """The logits (batch, vocabulary) after every rule, and which rows have nothing left."""
+    def _decided(self, logits: Tensor, raw: Tensor) -> tuple[Tensor, frozenset[int]]:
+        """The logits (batch, vocabulary) after every rule, and which rows have nothing left.
+
+        raw: the same as log-probabilities, which do as well but for what counts from zero.
+        """
         config, streams = self._config, [row.stream for row in self.rows]
-        forbidden = self._forbidden.by(streams, logits.device)
+        decided = raw if config.repetition_penalty is None else logits
         if (penalty := config.repetition_penalty) is not None:
-            logits = decoding.penalize_repetition(logits, self._of_histories("seen"), penalty)
+            decided = decoding.penalize_repetition(decided, self._of_histories("seen"), penalty)
         if (penalty := config.frequency_penalty) is not None:
-            logits = decoding.penalize_frequency(logits, self._of_histories("counts"), penalty)
-        logits = decoding.forbid(logits, forbidden)
-        blocked = [False] * len(streams)
+            decided = decoding.penalize_frequency(decided, self._of_histories("counts"), penalty)
+        decided = decided + self._barrier.before(streams, decided.device)
+        blocked: frozenset[int] = frozenset()
         if config.ban or config.no_repeat_ngram is not None:
-            without = (logits == -torch.inf).all(-1, keepdim=True)
-            logits, blocked = logits.masked_fill(without, 0.0), without.squeeze(1).tolist()
+            nothing = (decided == -torch.inf).all(-1, keepdim=True)
+            decided = decided.masked_fill(nothing, 0.0)
+            blocked = frozenset(nothing.squeeze(1).nonzero().flatten().tolist())
         temperatures = [stream.temperature for stream in streams]
-        rows = torch.tensor(temperatures, dtype=torch.float64, device=logits.device)
-        return decoding.filters(config, rows)(logits), blocked
+        return self._filters(decoding.temper_rows(decided, temperatures)), blocked
 
     def _of_histories(self, name: str) -> Tensor:
         rows = np.stack([getattr(row.stream.history, name) for row in self.rows])

@@ -40,16 +40,25 @@ class Stream:
 
     @classmethod
     def begin(
-        cls, config: SamplingConfig, prompt: Sequence[int], vocabulary_size: int, guide: Guide
+        cls,
+        config: SamplingConfig,
+        prompt: Sequence[int],
+        vocabulary_size: int,
+        guide: Guide,
+        kept: Sequence[int] = (),
     ) -> Self:
+        """A text after a prompt. kept: what of it is written already, and the guide knows."""
         looks_back = (
             config.repetition_penalty,
             config.frequency_penalty,
             config.no_repeat_ngram,
         )
-        if all(each is None for each in looks_back):
-            return cls(config, guide, None)
-        return cls(config, guide, History(prompt, vocabulary_size, config.no_repeat_ngram))
+        history = None
+        if any(each is not None for each in looks_back):
+            history = History(prompt, vocabulary_size, config.no_repeat_ngram)
+            for id in kept:
+                history.write(id)
+        return cls(config, guide, history, len(kept), kept.count(EOS))
 
     @property
     def temperature(self) -> float:
@@ -80,24 +89,31 @@ class Stream:
         return other
 
 
-class Forbidden:
-    """The ids that streams must not write next, as a tensor."""
+class Barrier:
+    """What keeps streams from writing what they must not: added to their logits."""
 
     def __init__(self) -> None:
         self._last: tuple[Mask | None, Tensor] = (None, torch.empty(0))
 
-    def by(self, streams: Sequence[Stream], device: torch.device) -> Tensor:
-        """(vocabulary,), or (batch, vocabulary) where the streams differ; bool."""
+    def before(self, streams: Sequence[Stream], device: torch.device) -> Tensor:
+        """-inf for what must not come next and 0 for the rest, float64.
+
+        (vocabulary,), or (batch, vocabulary) where the streams differ.
+        """
         masks = [stream.guide.allowed() for stream in streams]
         if not all(mask is masks[0] for mask in masks):
-            forbidden = torch.from_numpy(~np.stack(masks)).to(device)
+            barrier = _barrier(np.stack(masks), device)
         else:
             if self._last[0] is not masks[0]:
-                self._last = (masks[0], torch.from_numpy(~masks[0]).to(device))
-            forbidden = self._last[1]
+                self._last = (masks[0], _barrier(masks[0], device))
+            barrier = self._last[1]
         repeating = [stream.repeating for stream in streams]
         if any(repeating):
-            forbidden = forbidden.expand(len(streams), -1).clone()
+            barrier = barrier.expand(len(streams), -1).clone()
             for row, ids in enumerate(repeating):
-                forbidden[row, ids] = True
-        return forbidden
+                barrier[row, ids] = -torch.inf
+        return barrier
+
+
+def _barrier(allowed: Mask, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.where(allowed, 0.0, -np.inf)).to(device)

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
+import numpy as np
+
 from textgen.config import SamplingConfig
 from textgen.errors import UsageError, named
 from textgen.models import Model
 from textgen.results import FinishReason, Sample
 from textgen.sampling.beams import Hypothesis, search
 from textgen.sampling.generator import Request, generate
+from textgen.sampling.required import forms, place
 from textgen.sampling.writing import Rules, Writing
 from textgen.tokenizers.base import UNK, Decoder, Tokenizer
 
@@ -31,34 +34,61 @@ class _Prompt:
     unknown: tuple[str, ...] = ()
 
 
-class _Requests:
-    """The samples to be written, and those that are to be written again.
+@dataclass
+class _Begun:
+    """A sample that is being written, and what of it is to be kept if a part is written anew."""
 
-    begun: the prompt and the text so far of those that are being written, by their index.
+    prompt: _Prompt
+    writing: Writing
+    ids: list[int] = field(default_factory=list)
+    attempt: int = 0
+    parts: int = 0
+    fixed: int = 0  # tokens up to the end of the last required string that was put in
+
+    def again(self, writing: Writing) -> None:
+        """From its beginning, drawn otherwise."""
+        self.writing, self.ids = writing, []
+        self.attempt, self.parts, self.fixed = self.attempt + 1, 0, 0
+
+
+class _Requests:
+    """The samples to be written, and those that are to be written again, in whole or in part.
+
+    begun: those that are being written, by their index.
     """
 
     def __init__(self, numbered: Iterator[tuple[int, _Prompt]], rules: Rules) -> None:
-        self.begun: dict[int, tuple[_Prompt, Writing]] = {}
+        self.begun: dict[int, _Begun] = {}
         self._numbered, self._rules = numbered, rules
-        self._again: deque[tuple[int, _Prompt]] = deque()
-        self._attempts: dict[int, int] = {}
+        self._again: deque[int] = deque()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Request:
-        index, prompt = self._again.popleft() if self._again else next(self._numbered)
-        writing = Writing(self._rules, prompt.decoder, prompt.text)
-        self.begun[index] = prompt, writing
-        return Request(index, prompt.ids, writing, self._attempts.get(index, 0))
-
-    def done(self, index: int) -> None:
-        del self.begun[index]
-        self._attempts.pop(index, None)
+        if self._again:
+            index = self._again.popleft()
+        else:
+            index, prompt = next(self._numbered)
+            self.begun[index] = _Begun(prompt, self.writing(prompt))
+        begun = self.begun[index]
+        kept = tuple(begun.ids)
+        return Request(index, begun.prompt.ids, begun.writing, kept, begun.attempt, begun.parts)
 
     def again(self, index: int) -> None:
-        self._attempts[index] = self._attempts.get(index, 0) + 1
-        self._again.append((index, self.begun[index][0]))
+        """Draw a sample otherwise."""
+        self.begun[index].again(self.writing(self.begun[index].prompt))
+        self._again.append(index)
+
+    def go_on(self, index: int, writing: Writing, kept: list[int]) -> None:
+        """Write a sample on from what is kept of it."""
+        begun = self.begun[index]
+        begun.writing, begun.ids, begun.fixed = writing, kept, len(kept)
+        begun.parts += 1
+        self._again.append(index)
+
+    def writing(self, prompt: _Prompt) -> Writing:
+        return Writing(self._rules, prompt.decoder, prompt.text)
 
 
 class Writer:
@@ -67,6 +97,10 @@ class Writer:
     def __init__(self, model: Model, tokenizer: Tokenizer, config: SamplingConfig) -> None:
         self._model, self._tokenizer, self._config = model, tokenizer, config
         self._rules = Rules(config, tokenizer.vocabulary_size)
+        # A token is left to be written after each, that a sample may end as any other does.
+        self._required = {
+            each: forms(tokenizer, each, config.length - 1) for each in config.require
+        }
 
     def write(
         self,
@@ -77,7 +111,8 @@ class Writer:
         """The samples of each prompt, each as soon as it is finished.
 
         Side by side, or one after another where ``on_text`` is to see their text as it comes.
-        accept: what it refuses is drawn again.
+        accept: what it refuses is drawn again. Where strings are required a text is only known
+        when it is finished: ``on_text`` then hears nothing.
         """
         if self._config.beams is not None:
             if accept is not None:
@@ -85,7 +120,7 @@ class Writer:
                     "what beam search finds cannot be drawn again", fix="leave out --beams"
                 )
             return self._search(prompts)
-        return self._draw(prompts, on_text, accept)
+        return self._draw(prompts, None if self._required else on_text, accept)
 
     def _draw(
         self, prompts: Iterable[str], on_text: OnText | None, accept: Accept | None
@@ -93,18 +128,58 @@ class Writer:
         requests = _Requests(self._numbered(prompts), self._rules)
         together = _TOGETHER if on_text is None else 1
         for drawn in generate(self._model, self._config, requests, together=together):
-            prompt, writing = requests.begun[drawn.index]
-            piece = writing.settle(drawn.log_prob, drawn.finished)
+            begun = requests.begun[drawn.index]
+            begun.ids.append(drawn.id)
+            piece = begun.writing.settle(drawn.log_prob, drawn.finished)
             if on_text is not None and piece:
-                on_text(drawn.index, prompt.text, piece)
+                on_text(drawn.index, begun.prompt.text, piece)
             if drawn.finished is None:
                 continue
-            sample = self._sample(drawn.index, prompt, writing, drawn.finished)
-            if accept is None or accept(sample):
-                requests.done(drawn.index)
+            sample = self._sample(drawn.index, begun.prompt, begun.writing, drawn.finished)
+            if lacking := [each for each in self._required if each not in sample.text]:
+                self._put_in(requests, sample, lacking)
+            elif accept is None or accept(sample):
+                del requests.begun[drawn.index]
                 yield sample
             else:
                 requests.again(drawn.index)
+
+    def _put_in(self, requests: _Requests, sample: Sample, lacking: list[str]) -> None:
+        """Put the first string that a sample lacks where it fits, to be written on from there.
+
+        Not where it would complete a banned string or a stop string with what is before it, nor
+        before the end of one that was put in already.
+        """
+        begun, string = requests.begun[sample.index], lacking[0]
+        most = sample.tokens - (sample.finish_reason == "eos")
+        room_for_others = sum(min(map(len, self._required[other])) for other in lacking[1:])
+        places, refused = range(begun.fixed, most + 1), set[int]()
+        counter = [0, 1, begun.attempt, begun.parts]
+        philox = np.random.Philox(key=[self._config.seed, sample.index], counter=counter)
+        draws = np.random.Generator(philox)
+        while True:
+            put = places and place(
+                self._model,
+                begun.prompt.ids,
+                begun.ids,
+                self._required[string],
+                places=places,
+                length=self._config.length - 1 - room_for_others,
+                uniform=draws.random(),
+                refused=refused,
+            )
+            if not put:
+                raise UsageError(
+                    f"--require {string!r} fits nowhere in sample {sample.index}",
+                    fix="raise --length, or require or ban less",
+                )
+            writing = requests.writing(begun.prompt)
+            kept = [*begun.ids[: put.position], *put.ids]
+            log_probs = [*begun.writing.log_probs[: put.position], *put.log_probs]
+            if writing.replay(kept, log_probs):
+                requests.go_on(sample.index, writing, kept)
+                return
+            refused.add(put.position)
 
     def _numbered(self, prompts: Iterable[str]) -> Iterator[tuple[int, _Prompt]]:
         """Each sample's index and prompt."""
@@ -166,10 +241,11 @@ class Writer:
 def _rewritten(start: Writing, found: Hypothesis) -> Writing:
     """The text of a hypothesis."""
     writing = start.copy()
-    last = len(found.ids) - 1
-    for place, (id, log_prob) in enumerate(zip(found.ids, found.log_probs, strict=True)):
-        finished = found.finished if place == last else None
-        if finished != "eos":  # which is no part of the text
-            writing.take(id)
-        writing.settle(log_prob, finished)
+    *before, last = zip(found.ids, found.log_probs, strict=True)
+    for id, log_prob in before:
+        writing.take(id)
+        writing.settle(log_prob, None)
+    if found.finished != "eos":  # which is no part of the text
+        writing.take(last[0])
+    writing.settle(last[1], found.finished)
     return writing

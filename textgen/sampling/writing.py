@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -48,13 +49,13 @@ class Writing:
         self._text: list[str] = []
         self._held = ""  # not yet settled
         self._whole = 0, 0  # tokens, and characters held, when last no character was half written
-        self._log_probs: list[float] = []
+        self.log_probs: list[float] = []
         self.stop: str | None = None
 
     def copy(self) -> "Writing":
         other = copy.copy(self)
         other._decoder = self._decoder.copy()
-        other._text, other._log_probs = self._text.copy(), self._log_probs.copy()
+        other._text, other.log_probs = self._text.copy(), self.log_probs.copy()
         return other
 
     @property
@@ -64,12 +65,12 @@ class Writing:
 
     @property
     def tokens(self) -> int:
-        return len(self._log_probs)
+        return len(self.log_probs)
 
     @property
     def log_prob(self) -> float:
         """Natural, of all tokens: those of the stop string, or of the last ``<EOS>``, too."""
-        return math.fsum(self._log_probs)
+        return math.fsum(self.log_probs)
 
     def allowed(self) -> Mask:
         ban, decoder = self._rules.ban, self._decoder
@@ -89,14 +90,14 @@ class Writing:
     def settle(self, log_prob: float, finished: FinishReason | None) -> str:
         """The piece of text that a token has settled; to be called after each, with its ln p."""
         if finished != "blocked":
-            self._log_probs.append(log_prob)
+            self.log_probs.append(log_prob)
         if self._decoder.waits:
             if finished == "length":  # the tokens of half a character are as if never written
                 tokens, characters = self._whole
-                del self._log_probs[tokens:]
+                del self.log_probs[tokens:]
                 self._held = self._held[:characters]
         else:
-            self._whole = len(self._log_probs), len(self._held)
+            self._whole = len(self.log_probs), len(self._held)
         _, settled = self._whole
         if finished is not None:
             settled = len(self._held)
@@ -106,6 +107,14 @@ class Writing:
         self._whole = self._whole[0], self._whole[1] - len(piece)
         self._text.append(piece)
         return piece
+
+    def replay(self, ids: Sequence[int], log_probs: Sequence[float]) -> bool:
+        """Write tokens that were drawn already; whether they may stand so, and end nothing."""
+        for id, log_prob in zip(ids, log_probs, strict=True):
+            if not self.allowed()[id] or self.take(id) is not None:
+                return False
+            self.settle(log_prob, None)
+        return True
 
     def _stops_in(self, piece: str) -> bool:
         """Whether a stop string ends in this piece; the text is then cut off before it."""

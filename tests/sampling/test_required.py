@@ -1,0 +1,152 @@
+"""Strings that a sample must hold, put where they fit."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from textgen.config import SamplingConfig, TokenizerConfig
+from textgen.errors import UsageError
+from textgen.models import Model
+from textgen.models.likelihood import Document
+from textgen.results import Sample
+from textgen.sampling.required import forms, place
+from textgen.sampling.writer import Writer
+from textgen.tokenizers import Tokenizer, learn_tokenizer
+from textgen.tokenizers.base import EOS
+
+MakeModel = Callable[..., Model]
+TEXT = "the cats, (a hat) and\na cat, the hat\n"
+CONFIGS: dict[str, dict[str, Any]] = {
+    "char": {},
+    "word": {"level": "word", "min_count": 1},
+    "subword": {"level": "subword", "vocab_size": 290},
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    config = TokenizerConfig.from_options(CONFIGS[request.param])
+    return learn_tokenizer(config, [(TEXT * 3, False)])
+
+
+@pytest.fixture
+def model(tokenizer: Tokenizer, make_model: MakeModel) -> Model:
+    return make_model(tokenizer.vocabulary_size, dtype=torch.float64)
+
+
+@pytest.fixture
+def write(model: Model, tokenizer: Tokenizer) -> Callable[..., list[Sample]]:
+    def write(prompt: str = "the ", **options: Any) -> list[Sample]:
+        config = SamplingConfig.from_options({"length": 40} | options)
+        samples = Writer(model, tokenizer, config).write([prompt])
+        return sorted(samples, key=lambda sample: sample.index)
+
+    return write
+
+
+Write = Callable[..., list[Sample]]
+
+
+def test_every_sample_holds_what_is_required(write: Write) -> None:
+    for options in ({}, {"sentences": 2}, {"stop": ["("]}, {"ban": ["cats"]}, {"top_k": 5}):
+        for sample in write(count=20, require=["the hat", "and"], **options):
+            assert "the hat" in sample.text
+            assert "and" in sample.text
+            assert sample.tokens <= 40
+
+
+def test_a_sample_that_holds_it_already_is_left_as_it_is(write: Write) -> None:
+    free, bound = write(count=40), write(count=40, require="a")
+    for one, other in zip(free, bound, strict=True):
+        assert ("a" in one.text) == (one == other)
+    assert any("a" not in sample.text for sample in free) or len(free[0].text) > 40
+
+
+def test_a_sample_depends_on_its_seed_and_index_alone(write: Write) -> None:
+    many = write(count=12, require=["the hat"])
+    assert write(count=5, require=["the hat"]) == many[:5]
+    assert write(count=12, require=["the hat"], seed=2) != many
+
+
+def test_log_prob_is_of_all_that_is_written(
+    model: Model, tokenizer: Tokenizer, write: Write
+) -> None:
+    if tokenizer.level != "char":
+        return  # a text has several spellings: the model's need not be the tokenizer's
+    for sample in write(count=30, require=["the hat"], length=25):
+        ids = tokenizer.encode("the " + sample.text).tolist()
+        assert sample.tokens == len(ids) - 4
+        scored = Document(model, EOS).read(np.array(ids, np.uint32))[4:]
+        assert sample.log_prob == pytest.approx(scored.sum(), abs=1e-9)
+
+
+def test_neither_a_ban_nor_a_stop_is_completed_by_what_is_put_in(write: Write) -> None:
+    for sample in write(count=40, require=["hat"], ban=["the hat", "ehat", ")hat"], stop=["ahat"]):
+        assert "hat" in sample.text
+        assert not any(each in sample.text for each in ("the hat", "ehat", ")hat", "ahat"))
+
+
+def test_places_are_drawn_by_the_strings_probability_there(make_model: MakeModel) -> None:
+    model = make_model(9, spread=5.0, dtype=torch.float64)
+    read, written, form = [3, 4], [5, 6, 7, 2, 2, 8], (3, 8)
+    expected = []
+    for at in range(7):
+        ids = np.array([*read, *written[:at], *form], np.uint32)
+        expected.append(math.exp(Document(model, EOS).read(ids)[-2:].sum()))
+    total, edge = sum(expected), 0.0
+    for at, share in enumerate(expected):
+        for uniform in (edge + 1e-6, edge + share / total - 1e-6):
+            put = place(model, read, written, [form], places=range(7), length=99, uniform=uniform)
+            assert put is not None
+            assert (put.position, put.ids) == (at, form)
+            assert math.exp(sum(put.log_probs)) == pytest.approx(share)
+        edge += share / total
+
+
+def test_a_place_that_is_refused_or_too_late_is_not_taken(make_model: MakeModel) -> None:
+    model = make_model(9, dtype=torch.float64)
+
+    def at(uniform: float, refused: tuple[int, ...] = (), length: int = 99) -> int | None:
+        put = place(
+            model,
+            [],
+            [2, 3, 4, 5],
+            [(6, 7)],
+            places=range(1, 5),
+            length=length,
+            uniform=uniform,
+            refused=refused,
+        )
+        return None if put is None else put.position
+
+    draws = np.linspace(0, 0.999, 50)
+    assert {at(uniform) for uniform in draws} == {1, 2, 3, 4}
+    assert {at(uniform, refused=(2, 4)) for uniform in draws} == {1, 3}
+    assert {at(uniform, length=4) for uniform in draws} == {1, 2}
+    assert at(0.5, refused=(1, 2, 3, 4)) is None
+    assert at(0.5, length=2) is None
+
+
+def test_what_the_model_cannot_write_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UsageError, match=r"--require 'a\\na' cannot be written: it ends"):
+        forms(tokenizer, "a\na", 40)
+    with pytest.raises(UsageError, match=r"does not fit into --length 2"):
+        forms(tokenizer, "the cats, (a hat)", 1)
+    if tokenizer.level != "subword":
+        with pytest.raises(UsageError, match=r"cannot be written: the model does not know 'ñ'"):
+            forms(tokenizer, "ñ", 40)
+    for form in forms(tokenizer, "a hat", 40):
+        assert tokenizer.decode(form).strip() == "a hat"
+
+
+def test_what_fits_nowhere_is_said(tokenizer: Tokenizer, write: Write) -> None:
+    room = sum(min(map(len, forms(tokenizer, each, 40))) for each in ("a hat", "and"))
+    (sample,) = write("the", require=["a hat", "and"], length=room + 1)
+    assert "a hat" in sample.text
+    assert "and" in sample.text
+    with pytest.raises(UsageError, match=r"--require '.*' fits nowhere in sample 0"):
+        write("the", require=["a hat", "and"], length=room)
