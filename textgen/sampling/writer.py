@@ -41,13 +41,14 @@ class _Begun:
     prompt: _Prompt
     writing: Writing
     ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
     attempt: int = 0
     parts: int = 0
     fixed: int = 0  # tokens up to the end of the last required string that was put in
 
     def again(self, writing: Writing) -> None:
         """From its beginning, drawn otherwise."""
-        self.writing, self.ids = writing, []
+        self.writing, self.ids, self.log_probs = writing, [], []
         self.attempt, self.parts, self.fixed = self.attempt + 1, 0, 0
 
 
@@ -80,10 +81,11 @@ class _Requests:
         self.begun[index].again(self.writing(self.begun[index].prompt))
         self._again.append(index)
 
-    def go_on(self, index: int, writing: Writing, kept: list[int]) -> None:
+    def go_on(self, index: int, writing: Writing, kept: list[int], log_probs: list[float]) -> None:
         """Write a sample on from what is kept of it."""
         begun = self.begun[index]
-        begun.writing, begun.ids, begun.fixed = writing, kept, len(kept)
+        begun.writing, begun.ids, begun.log_probs = writing, kept, log_probs
+        begun.fixed = len(kept)
         begun.parts += 1
         self._again.append(index)
 
@@ -129,7 +131,9 @@ class Writer:
         together = _TOGETHER if on_text is None else 1
         for drawn in generate(self._model, self._config, requests, together=together):
             begun = requests.begun[drawn.index]
-            begun.ids.append(drawn.id)
+            if self._required:
+                begun.ids.append(drawn.id)
+                begun.log_probs.append(drawn.log_prob)
             piece = begun.writing.settle(drawn.log_prob, drawn.finished)
             if on_text is not None and piece:
                 on_text(drawn.index, begun.prompt.text, piece)
@@ -175,9 +179,9 @@ class Writer:
                 )
             writing = requests.writing(begun.prompt)
             kept = [*begun.ids[: put.position], *put.ids]
-            log_probs = [*begun.writing.log_probs[: put.position], *put.log_probs]
+            log_probs = [*begun.log_probs[: put.position], *put.log_probs]
             if writing.replay(kept, log_probs):
-                requests.go_on(sample.index, writing, kept)
+                requests.go_on(sample.index, writing, kept, log_probs)
                 return
             refused.add(put.position)
 

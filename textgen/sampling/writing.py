@@ -1,8 +1,8 @@
 """A sample's text as it is written: what may come, what has come, and what ends it."""
 
 import copy
-import math
 from collections.abc import Sequence
+from io import StringIO
 
 import numpy as np
 
@@ -40,37 +40,33 @@ class Writing:
 
     A piece of it is settled when it can no longer turn out to begin a stop string, and when no
     character is half written: what is settled is never taken back.
+
+    tokens, log_prob: of all of it, the stop string or the last ``<EOS>`` too; natural.
     """
 
     def __init__(self, rules: Rules, decoder: Decoder, prompt: str) -> None:
         self._rules, self._decoder = rules, decoder.copy()
         self._ban_state = rules.ban.state(prompt) if rules.ban else 0
         self._stop_state = 0
-        self._text: list[str] = []
+        self._text = StringIO()
         self._held = ""  # not yet settled
-        self._whole = 0, 0  # tokens, and characters held, when last no character was half written
-        self.log_probs: list[float] = []
+        # As it was when last no character was half written; the characters are those held.
+        self._whole_tokens, self._whole_log_prob, self._whole_characters = 0, 0.0, 0
+        self.tokens = 0
+        self.log_prob = 0.0
         self.stop: str | None = None
 
     def copy(self) -> "Writing":
         other = copy.copy(self)
         other._decoder = self._decoder.copy()
-        other._text, other.log_probs = self._text.copy(), self.log_probs.copy()
+        other._text = StringIO()
+        other._text.write(self.text)
         return other
 
     @property
     def text(self) -> str:
         """All that is settled."""
-        return "".join(self._text)
-
-    @property
-    def tokens(self) -> int:
-        return len(self.log_probs)
-
-    @property
-    def log_prob(self) -> float:
-        """Natural, of all tokens: those of the stop string, or of the last ``<EOS>``, too."""
-        return math.fsum(self.log_probs)
+        return self._text.getvalue()
 
     def allowed(self) -> Mask:
         ban, decoder = self._rules.ban, self._decoder
@@ -90,22 +86,22 @@ class Writing:
     def settle(self, log_prob: float, finished: FinishReason | None) -> str:
         """The piece of text that a token has settled; to be called after each, with its ln p."""
         if finished != "blocked":
-            self.log_probs.append(log_prob)
-        if self._decoder.waits:
-            if finished == "length":  # the tokens of half a character are as if never written
-                tokens, characters = self._whole
-                del self.log_probs[tokens:]
-                self._held = self._held[:characters]
-        else:
-            self._whole = len(self.log_probs), len(self._held)
-        _, settled = self._whole
+            self.tokens += 1
+            self.log_prob += log_prob
+        if not self._decoder.waits:
+            self._whole_tokens, self._whole_log_prob = self.tokens, self.log_prob
+            self._whole_characters = len(self._held)
+        elif finished == "length":  # the tokens of half a character are as if never written
+            self.tokens, self.log_prob = self._whole_tokens, self._whole_log_prob
+            self._held = self._held[: self._whole_characters]
+        settled = self._whole_characters
         if finished is not None:
             settled = len(self._held)
         elif self._rules.stops is not None:
             settled = min(settled, len(self._held) - self._rules.stops.depth[self._stop_state])
         piece, self._held = self._held[:settled], self._held[settled:]
-        self._whole = self._whole[0], self._whole[1] - len(piece)
-        self._text.append(piece)
+        self._whole_characters -= len(piece)
+        self._text.write(piece)
         return piece
 
     def replay(self, ids: Sequence[int], log_probs: Sequence[float]) -> bool:
