@@ -219,6 +219,26 @@ class ScaledEmbedding(ScaledOutput):
         trial.model.get_parameter("embedding.weight").detach().mul_(self._share)
 
 
+class ForgetBiasFromZero(Technique):
+    """Leave the forget gates' bias at 0 at first, where textgen starts at 1."""
+
+    def begin(self, trial: Trial) -> None:
+        for name, parameter in trial.model.named_parameters():
+            if "bias_ih" in name:
+                parameter.detach().zero_()
+
+
+class UniformRecurrence(Technique):
+    """Draw the recurrent weights evenly, as nn.LSTM does, where textgen's are orthogonal."""
+
+    def begin(self, trial: Trial) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for name, parameter in trial.model.named_parameters():
+            if "weight_hh" in name:
+                bound = parameter.shape[1] ** -0.5
+                parameter.detach().uniform_(-bound, bound, generator=generator)
+
+
 class BiasRate(Technique):
     """A higher rate for the biases, which Adam else moves as slowly as any weight."""
 

@@ -29,6 +29,7 @@ def test_help_shows_the_four_commands_first_and_what_surrounds_them_in_a_second_
         "sample",
         "score",
         "Around them",
+        "predict",
         "info",
         "Options",
     ]
