@@ -118,6 +118,22 @@ def test_a_stepper_reads_on_from_any_state_and_any_number_of_rows(
     assert all(torch.equal(tensor, before[name]) for name, tensor in kept.tensors().items())
 
 
+@pytest.mark.parametrize("packs", [True, False])
+def test_in_float32_it_reads_the_same_packed_or_not(
+    make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not packs:
+        monkeypatch.setattr("textgen.models.recurrent_stepper._packs", lambda matrix: False)
+    model = make_model(11, (32, 24), 16)
+    ids = random_batch()
+    for rows in (1, 2, 3):
+        whole, _ = model(ids[:, :rows], model.start(rows))
+        stepper = model.stepper()
+        stepper.state = model.start(rows)
+        for time, column in enumerate(ids[:, :rows]):
+            torch.testing.assert_close(stepper.step(column), whole[time], rtol=0, atol=1e-5)
+
+
 def test_a_plain_stepper_reads_as_the_model_does(make_model: MakeModel) -> None:
     model = make_model(dtype=torch.float64)
     plain, fast = PlainStepper(model), model.stepper()

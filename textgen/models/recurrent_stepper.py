@@ -1,11 +1,10 @@
 """An LSTM read one token a row at a time.
 
 ``nn.LSTM`` packs its weights anew at every call, which for a single token is most of the time.
-Here a layer is one product of its input and its last output, side by side, with one matrix, and
-all is written into memory that was set aside before.
+Here a layer is one product of its input and its last output, side by side, with one matrix.
 """
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ class RecurrentStepper(Stepper):
     def __init__(self, model: "LSTMModel") -> None:
         self._embedding = model.embedding.weight.detach()
         self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
+        self._last = _Product(self._weight)
         self._layers: list[_Layer] = []
         for layer in model.layers:
             from_below, from_before, bias, second_bias = (
@@ -62,11 +62,44 @@ class RecurrentStepper(Stepper):
         for layer in self._layers:
             below = layer.step(ids, below)
         assert below is not None
-        if len(below) == 1:
-            torch.addmv(self._bias, self._weight, below[0], out=self._logits[0])
-        else:
-            torch.addmm(self._bias, below, self._weight.T, out=self._logits)
+        self._logits = self._last.of(below, self._bias, self._logits)
         return self._logits
+
+
+class _Product:
+    """A matrix (outputs, inputs) that many batches are multiplied by."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self._matrix = matrix
+        self._packed: Tensor | None = None
+
+    def of(self, inputs: Tensor, plus: Tensor, out: Tensor) -> Tensor:
+        """The product with inputs (batch, inputs), and ``plus``, (outputs,) or (batch, outputs).
+
+        It is in ``out`` (batch, outputs), or elsewhere.
+        """
+        if len(inputs) == 1:  # a product with a vector reads the matrix faster
+            torch.addmv(plus.view(-1), self._matrix, inputs[0], out=out[0])
+            return out
+        if not _packs(self._matrix):
+            return torch.addmm(plus, inputs, self._matrix.T, out=out)
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self._matrix)
+        linear: Any = torch.ops.mkldnn._linear_pointwise
+        if plus.ndim == 1:
+            return cast(Tensor, linear(inputs, self._packed, plus, "none", [], ""))
+        return cast(Tensor, linear.binary(inputs, plus, self._packed, None, "add"))
+
+
+def _packs(matrix: Tensor) -> bool:
+    """Whether oneDNN multiplies by this matrix, in an order of its own that it is packed in once.
+
+    PyTorch's own products pack it at every call. The operators are those of its compiler.
+    """
+    if matrix.device.type != "cpu" or matrix.dtype != torch.float32:
+        return False
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class _Layer:
@@ -81,40 +114,31 @@ class _Layer:
 
     def __init__(self, matrix: Tensor, bias: Tensor, table: Tensor | None) -> None:
         self.table = table
-        self._matrix, self._bias = matrix, bias
-        self._units = len(bias) // 4
+        self._bias, self._product = bias, _Product(matrix)
+        self._units, self._inputs_size = len(bias) // 4, matrix.shape[1]
 
     def set_aside(self, batch: int) -> None:
-        """Memory for so many rows, and the views of it that a step writes through."""
-        units, inputs = self._units, self._matrix.shape[1]
-        self._inputs = self._matrix.new_empty(batch, inputs)
-        self._below = self._inputs[:, : inputs - units]
-        self.hidden = self._inputs[:, inputs - units :]
-        self.cell = self._matrix.new_empty(batch, units)
-        self._gates = self._matrix.new_empty(batch, 4 * units)
-        self._opening = self._gates[:, : 3 * units]
-        self._admit, self._forget, self._expose, self._candidate = self._gates.chunk(4, 1)
+        """Memory for so many rows."""
+        inputs = self._inputs_size
+        self._inputs = self._bias.new_empty(batch, inputs)
+        self._below = self._inputs[:, : inputs - self._units]
+        self.hidden = self._inputs[:, inputs - self._units :]
+        self.cell = self._bias.new_empty(batch, self._units)
+        self._gates = self._bias.new_empty(batch, 4 * self._units)
 
     def step(self, ids: Tensor, below: Tensor | None) -> Tensor:
         """ids (batch,), or the output below (batch, units below) -> this one's (batch, units)."""
-        alone = len(self._inputs) == 1  # a product with a vector is the faster for it
         if self.table is not None:
-            torch.index_select(self.table, 0, ids, out=self._gates)
-            if alone:
-                self._gates[0].addmv_(self._matrix, self._inputs[0])
-            else:
-                self._gates.addmm_(self._inputs, self._matrix.T)
+            given = self.table[ids]
         else:
             assert below is not None
             self._below.copy_(below)
-            if alone:
-                torch.addmv(self._bias, self._matrix, self._inputs[0], out=self._gates[0])
-            else:
-                torch.addmm(self._bias, self._inputs, self._matrix.T, out=self._gates)
-        self._opening.sigmoid_()
-        self._candidate.tanh_()
-        self.cell.mul_(self._forget).addcmul_(self._admit, self._candidate)
-        torch.tanh(self.cell, out=self.hidden).mul_(self._expose)
+            given = self._bias
+        gates = self._product.of(self._inputs, given, self._gates)
+        gates[:, : 3 * self._units].sigmoid_()
+        admit, forget, expose, candidate = gates.chunk(4, 1)
+        self.cell.mul_(forget).addcmul_(admit, candidate.tanh_())
+        torch.tanh(self.cell, out=self.hidden).mul_(expose)
         return self.hidden
 
 
