@@ -6,7 +6,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from textgen.presentation.console import emit, laid_out, note, out_console, shown
-from textgen.presentation.numbers import count
+from textgen.presentation.numbers import count, share
 from textgen.results import Sample
 
 _SEPARATOR = "---------------\n"
@@ -95,7 +95,7 @@ def _novelty(sample: Sample) -> str:
     assert sample.novelty is not None
     copied = sample.novelty
     line = (
-        f"sample {count(sample.index + 1)}: {copied.copied_share:.0%} copied,"
+        f"sample {count(sample.index + 1)}: {share(copied.copied_share)} copied,"
         f" the longest stretch {count(copied.longest_copied)} characters"
     )
     return line + (f"; drawn {count(sample.drawn)} times" if sample.drawn > 1 else "")
