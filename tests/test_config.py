@@ -8,6 +8,7 @@ import pytest
 from textgen.config import (
     Config,
     ModelConfig,
+    NoveltyConfig,
     SamplingConfig,
     TokenizerConfig,
     TrainingConfig,
@@ -130,6 +131,9 @@ REFUSED: list[tuple[type[Config], str, list[Any]]] = [
     (SamplingConfig, "sentences", [0, -1, 1.0, *NOT_NUMBERS]),
     (SamplingConfig, "count", [0, -1, 1.0, *NOT_NUMBERS]),
     (SamplingConfig, "seed", [-1, 2**63, 1.0, *NOT_NUMBERS]),
+    (NoveltyConfig, "novelty", [1, 0, "yes"]),
+    (NoveltyConfig, "min_novelty", [-0.1, 1.1, "0.5", *NOT_NUMBERS]),
+    (NoveltyConfig, "copied_length", [0, -1, 1.0, *NOT_NUMBERS]),
 ]
 
 
@@ -147,7 +151,7 @@ def test_a_value_out_of_range_is_refused(config: type[Config], name: str, value:
 
 
 def test_every_option_has_values_that_are_refused() -> None:
-    for config in (TokenizerConfig, ModelConfig, TrainingConfig, SamplingConfig):
+    for config in (TokenizerConfig, ModelConfig, TrainingConfig, SamplingConfig, NoveltyConfig):
         named = {name for refusing, name, _ in REFUSED if refusing is config}
         free = {"model"}  # the registry of models checks the name
         assert {spec.name for spec in dataclasses.fields(config)} - free == named

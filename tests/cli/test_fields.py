@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from textgen.config import ModelConfig, SamplingConfig, TokenizerConfig, TrainingConfig, flag
+from textgen.config import (
+    ModelConfig,
+    NoveltyConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    flag,
+)
 
 
 def test_only_what_was_typed_reaches_the_library(run: Any, library: Any) -> None:
@@ -43,7 +50,7 @@ def test_numbers_arrive_as_numbers_but_for_what_the_configuration_reads(
     [
         ("tokenize", (TokenizerConfig,)),
         ("train", (TokenizerConfig, ModelConfig, TrainingConfig)),
-        ("sample", (SamplingConfig,)),
+        ("sample", (SamplingConfig, NoveltyConfig)),
     ],
 )
 def test_every_option_of_a_configuration_is_in_the_help_with_its_text(

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from textgen.cli import parsing
 from textgen.cli.fields import choice_option, command_options
 from textgen.cli.interactive import converse
 from textgen.cli.options import (
@@ -14,7 +13,7 @@ from textgen.cli.options import (
     ThreadsOption,
 )
 from textgen.cli.parsing import typed_text
-from textgen.config import SamplingConfig
+from textgen.config import NoveltyConfig, SamplingConfig, option_names
 from textgen.errors import UsageError, named
 
 if TYPE_CHECKING:
@@ -62,36 +61,6 @@ InteractiveOption = Annotated[
         rich_help_panel="Text",
     ),
 ]
-NoveltyOption = Annotated[
-    bool,
-    typer.Option(
-        "--novelty",
-        help="Say how much of each sample is copied from the training text.",
-        rich_help_panel="Novelty",
-    ),
-]
-MinNoveltyOption = Annotated[
-    float | None,
-    typer.Option(
-        "--min-novelty",
-        parser=parsing.real_number("--min-novelty"),
-        metavar="X",
-        help="Draw a sample again until this share of it is not copied.",
-        show_default=False,
-        rich_help_panel="Novelty",
-    ),
-]
-CopiedOption = Annotated[
-    int | None,
-    typer.Option(
-        "--copied-length",
-        parser=parsing.whole_number("--copied-length", least=1),
-        metavar="N",
-        help="Characters that make a copied stretch.",
-        show_default="default: 30",
-        rich_help_panel="Novelty",
-    ),
-]
 CorpusOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -107,7 +76,7 @@ FormatOption = Annotated[
 ]
 
 
-@command_options(SamplingConfig)
+@command_options(SamplingConfig, NoveltyConfig)
 def sample(
     *,
     checkpoint: Checkpoint,
@@ -115,9 +84,6 @@ def sample(
     prompt_file: PromptFileOption = None,
     interactive: InteractiveOption = False,
     given: dict[str, Any],
-    novelty: NoveltyOption = False,
-    min_novelty: MinNoveltyOption = None,
-    copied_length: CopiedOption = None,
     corpus: CorpusOption = None,
     output: FormatOption = "text",
     device: DeviceOption = "auto",
@@ -140,18 +106,20 @@ def sample(
     if interactive and (prompt == "-" or output == "json" or "count" in given):
         raise UsageError("--interactive writes one text, and reads stdin itself")
     prompts = _prompts(prompt, prompt_file)
+    options = {name: given[name] for name in given if name in option_names(SamplingConfig)}
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
     for message in model.notes:
         console.note(message)
     if interactive:
-        converse(model, prompts[0], given)
+        converse(model, prompts[0], options)
         return
-    writer = SampleWriter(len(prompts) * SamplingConfig.from_options(given).count)
-    if novelty or min_novelty is not None:
-        samples = _novel(model, prompts, given, corpus or [], copied_length, min_novelty)
+    writer = SampleWriter(len(prompts) * SamplingConfig.from_options(options).count)
+    novelty = NoveltyConfig.from_options(given)
+    if novelty.novelty or novelty.min_novelty is not None:
+        samples = _novel(model, prompts, options, corpus or [], novelty)
     else:
         on_text = writer.piece if writer.streams and output == "text" else None
-        samples = model.samples(prompts, on_text=on_text, **given)
+        samples = model.samples(prompts, on_text=on_text, **options)
     warned = set[str]()
     for written in samples:
         if written.prompt_unknown and written.prompt not in warned:
@@ -167,10 +135,9 @@ def sample(
 def _novel(
     model: "LanguageModel",
     prompts: list[str],
-    given: dict[str, Any],
+    options: dict[str, Any],
     corpus: list[str],
-    copied_length: int | None,
-    min_novelty: float | None,
+    asked: NoveltyConfig,
 ) -> "Iterator[Sample]":
     """Samples with their novelty; says when the index is made, which takes a while."""
     from textgen.presentation import console
@@ -182,9 +149,9 @@ def _novel(
         model,
         prompts,
         index=novelty.open_index(model, corpus),
-        least=copied_length or novelty.LEAST,
-        min_novelty=min_novelty or 0.0,
-        **given,
+        least=asked.copied_length,
+        min_novelty=asked.min_novelty or 0.0,
+        **options,
     )
 
 

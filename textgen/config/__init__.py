@@ -7,6 +7,7 @@ command line shows of it, so that the option, its help and its default are one f
 from typing import Literal
 
 from textgen.config.modelling import ModelConfig
+from textgen.config.novelty import NoveltyConfig
 from textgen.config.options import (
     Config,
     check_options,
@@ -35,6 +36,7 @@ __all__ = [
     "Level",
     "LogBase",
     "ModelConfig",
+    "NoveltyConfig",
     "Precision",
     "SamplingConfig",
     "Split",

@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 
 from textgen import storage
+from textgen.config import NoveltyConfig
 from textgen.corpus import Corpus
 from textgen.corpus.bundled import bundled_corpus
 from textgen.encoding import is_encoded, load_encoded
-from textgen.errors import DataError, ResourceError, UsageError
+from textgen.errors import DataError, ResourceError
 from textgen.language_model import LanguageModel
 from textgen.results import Novelty, Sample
 from textgen.studies.suffixes import Suffixes, TooLong, build
 
 FOLDER, _HEADER, _FORMAT = "novelty", "novelty.json", 1
-LEAST = 30
-"""How many characters make a copied stretch, where nobody says: some six words."""
-
 TRIES = 20
 """How often a sample that is not new enough is drawn."""
 
@@ -37,14 +35,12 @@ class Index:
     def __init__(self, suffixes: Suffixes) -> None:
         self._suffixes = suffixes
 
-    def novelty(self, text: str, least: int = LEAST) -> Novelty:
+    def novelty(self, text: str, least: int = NoveltyConfig.copied_length) -> Novelty:
         """What of a text is copied: its longest stretch, and all of ``least`` characters or more.
 
         >>> index.novelty("to be or not to be, said the cat", least=10)  # doctest: +SKIP
         Novelty(longest_copied=19, copied_share=0.59375, stretches=((0, 19),))
         """
-        if least < 1:
-            raise UsageError(f"a copied stretch has at least one character, not {least}")
         encoded = text.encode("utf-8", "surrogatepass")
         bytes_ = np.frombuffer(encoded, np.uint8)
         starts = np.flatnonzero((bytes_ & 0xC0) != 0x80)  # (characters,) where each begins
@@ -164,7 +160,7 @@ def novel_samples(
     prompts: str | Iterable[str] = "",
     *,
     index: Index,
-    least: int = LEAST,
+    least: int = NoveltyConfig.copied_length,
     min_novelty: float = 0.0,
     **options: Any,
 ) -> Iterator[Sample]:
@@ -173,8 +169,7 @@ def novel_samples(
     min_novelty: the share of its characters that must not stand in copied stretches. Raises
     DataError where a sample is not so new in ``TRIES`` drawings.
     """
-    if not 0 <= min_novelty <= 1:
-        raise UsageError(f"--min-novelty must lie in [0, 1], got {min_novelty!r}")
+    NoveltyConfig(min_novelty=min_novelty, copied_length=least)  # checks them
     found: dict[int, tuple[int, Novelty]] = {}  # how often a sample was drawn, and the newest
 
     def accept(sample: Sample) -> bool:
