@@ -14,13 +14,12 @@ import numpy as np
 
 from textgen import storage
 from textgen.config import NoveltyConfig
-from textgen.corpus import Corpus
-from textgen.corpus.bundled import bundled_corpus
 from textgen.encoding import is_encoded, load_encoded
 from textgen.errors import DataError, ResourceError
 from textgen.language_model import LanguageModel
 from textgen.results import Novelty, Sample
 from textgen.studies.suffixes import Suffixes, TooLong, build
+from textgen.training_run.settings import Source
 
 FOLDER, _HEADER, _FORMAT = "novelty", "novelty.json", 1
 TRIES = 20
@@ -116,41 +115,37 @@ def _build(model: LanguageModel, corpora: list[str], folder: Path) -> None:
 
 def _training_text(model: LanguageModel, corpora: list[str]) -> Iterator[str]:
     """The training part, in pieces, as it was read for the training."""
-    source, kept = model.header.source, model.header.corpus
-    paths = corpora or [str(each) for each in source.get("corpora", ())] or [str(bundled_corpus())]
-    if "-" in paths:
+    kept = model.header.corpus
+    source = Source(**model.header.source)
+    if corpora:
+        source = dataclasses.replace(source, corpora=tuple(corpora))
+    named = ", ".join(map(str, source.paths))
+    if "-" in source.corpora:
         raise ResourceError(
             "the training text is not kept",
             where="novelty",
             why="it was read from stdin",
             fix="name a file of it with --corpus",
         )
-    if len(paths) == 1 and is_encoded(Path(paths[0])):
-        encoded, tokenizer = load_encoded(Path(paths[0]))
-        _check_same(encoded.header.fingerprint, kept["fingerprint"], paths)
+    if len(source.paths) == 1 and is_encoded(source.paths[0]):
+        encoded, tokenizer = load_encoded(source.paths[0])
+        _check_same(encoded.header.fingerprint, kept["fingerprint"], named)
         decoder = tokenizer.decoder()
         for begin in range(0, len(encoded.train), _BLOCK_TOKENS):
             yield "".join(map(decoder.feed, encoded.train[begin : begin + _BLOCK_TOKENS].tolist()))
         yield decoder.finish()
         return
-    corpus = Corpus.open(
-        paths,
-        unit=kept["unit"],
-        valid=source.get("valid"),
-        valid_fraction=model.header.training.valid_fraction,
-        encoding=source.get("encoding", "utf-8"),
-        errors=source.get("errors", "strict"),
-    )
-    _check_same(corpus.fingerprint, kept["fingerprint"], paths)
+    corpus = source.open(kept["unit"], model.header.training.valid_fraction)
+    _check_same(corpus.fingerprint, kept["fingerprint"], named)
     for piece, _ in corpus.train():
         yield piece
 
 
-def _check_same(found: str, expected: str, paths: list[str]) -> None:
+def _check_same(found: str, expected: str, where: str) -> None:
     if found != expected:
         raise DataError(
             "the text has changed since the model was trained",
-            where=", ".join(paths),
+            where=where,
             fix="name the text that it was trained on with --corpus",
         )
 

@@ -12,10 +12,13 @@ from textgen.config import (
     ModelConfig,
     TokenizerConfig,
     TrainingConfig,
+    Unit,
     check_options,
     flag,
     option_names,
 )
+from textgen.corpus import Corpus
+from textgen.corpus.bundled import bundled_corpus
 from textgen.errors import CheckpointError, ResourceError, UsageError
 from textgen.training import record
 from textgen.training.ranks import launch, restarts
@@ -33,6 +36,22 @@ class Source:
     encoding: str = "utf-8"
     errors: str = "strict"
     tokenizer: str | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the text is; the bundled stories where none was named."""
+        return [Path(path) for path in self.corpora] or [bundled_corpus()]
+
+    def open(self, unit: Unit, valid_fraction: float) -> Corpus:
+        """The text, read and measured. Raises as ``Corpus.open`` does."""
+        return Corpus.open(
+            [str(path) for path in self.paths],
+            unit=unit,
+            valid=self.valid,
+            valid_fraction=valid_fraction,
+            encoding=self.encoding,
+            errors=self.errors,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from textgen.config import TokenizerConfig, flag, option_names
 from textgen.corpus import Corpus
-from textgen.corpus.bundled import bundled_corpus
 from textgen.encoding import EncodedCorpus, encode_corpus, is_encoded, load_encoded
 from textgen.errors import DataError, UsageError
 from textgen.tokenizers import (
@@ -38,8 +37,7 @@ def read_tokens(settings: Settings) -> Tokens:
 
     Raises DataError where a part is empty, or is not what a resumed run was reading.
     """
-    source = settings.source
-    paths = [Path(path) for path in source.corpora] or [bundled_corpus()]
+    paths = settings.source.paths
     corpus = None
     if len(paths) == 1 and is_encoded(paths[0]):
         encoded, tokenizer = load_encoded(paths[0])
@@ -48,14 +46,8 @@ def read_tokens(settings: Settings) -> Tokens:
             origin.check_encoded(settings.origin, tokenizer, paths[0])
     else:
         known = _known_tokenizer(settings)
-        corpus = Corpus.open(
-            [str(path) for path in paths],
-            unit=(known.config if known else settings.tokenizer).unit,
-            valid=source.valid,
-            valid_fraction=settings.training.valid_fraction,
-            encoding=source.encoding,
-            errors=source.errors,
-        )
+        unit = (known.config if known else settings.tokenizer).unit
+        corpus = settings.source.open(unit, settings.training.valid_fraction)
         tokenizer = _tokenizer(settings, known, corpus)
         encoded = encode_corpus(corpus, tokenizer)
     for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
