@@ -13,12 +13,12 @@ from textgen.models import Model, State
 from textgen.results import FinishReason
 from textgen.sampling import decoding
 from textgen.sampling.stream import Barrier, Guide, Stream
+from textgen.sampling.uniforms import Uniforms
 from textgen.tokenizers.base import EOS
 
 NOTHING = -1
 """The id of a token that could not be drawn, as nothing was left to draw from."""
 
-_DRAWS_AHEAD = 256
 _PROMPTS_KEPT = 64
 
 
@@ -48,30 +48,13 @@ class Request:
     part: int = 0
 
 
-class _Uniforms:
-    """Uniform draws keyed by (seed, index, attempt, step), whatever else is drawn beside them."""
-
-    def __init__(self, seed: int, request: Request) -> None:
-        philox = np.random.Philox(
-            key=[seed, request.index], counter=[0, 0, request.attempt, request.part]
-        )
-        self._random = np.random.Generator(philox)
-        self._block, self._used = np.empty(0), 0
-
-    def next(self) -> float:
-        if self._used == len(self._block):
-            self._block, self._used = self._random.random(_DRAWS_AHEAD), 0
-        self._used += 1
-        return float(self._block[self._used - 1])
-
-
 @dataclass(frozen=True)
 class _Row:
     """What writes one row of a batch."""
 
     request: Request
     stream: Stream
-    uniforms: _Uniforms
+    uniforms: Uniforms
 
 
 def generate(
@@ -91,9 +74,9 @@ def generate(
             tokens = batch.draw()
         yield from tokens
         ended = [row for row, drawn in enumerate(tokens) if drawn.finished is not None]
-        requests = list(islice(waiting, len(ended))) if ended else []
+        following = list(islice(waiting, len(ended))) if ended else []
         with torch.inference_mode():
-            batch.step(ended, requests)
+            batch.step(ended, following)
 
 
 class _Batch:
@@ -104,9 +87,6 @@ class _Batch:
         self._stepper = model.stepper()
         self._prompts: dict[tuple[int, ...], tuple[Tensor, State]] = {}
         self._barrier, self._filters = Barrier(), decoding.filters(config)
-        # Log-probabilities that nothing was added to or taken from need no second softmax.
-        self._normalizes = config.temperature != (1.0,) or config.repetition_penalty is not None
-        self._normalizes |= config.frequency_penalty is not None
         self.rows: list[_Row] = []
 
     def begin(self, requests: Sequence[Request]) -> None:
@@ -121,14 +101,13 @@ class _Batch:
     def draw(self) -> list[Drawn]:
         """One token for every row."""
         logits = decoding.in_float64(self._logits)
-        raw = logits.log_softmax(-1)
-        decided, blocked = self._decided(logits, raw)
-        shares = decoding.distribution(decided) if self._normalizes else decided.exp()
+        decided, blocked = self._decided(logits)
+        shares = decoding.distribution(decided)
         for place, row in enumerate(self.rows):
             self._uniforms[place] = row.uniforms.next()
         uniforms = torch.from_numpy(self._uniforms[: len(self.rows)])
         self._ids = decoding.draw(shares, uniforms.to(shares.device))
-        log_probs = raw.gather(-1, self._ids.unsqueeze(1)).squeeze(1)
+        log_probs = logits.log_softmax(-1).gather(-1, self._ids.unsqueeze(1)).squeeze(1)
         drawn = []
         pairs = zip(self._ids.tolist(), log_probs.tolist(), strict=True)
         for place, (id, log_prob) in enumerate(pairs):
@@ -164,7 +143,8 @@ class _Batch:
     def _row(self, request: Request) -> _Row:
         size = self._model.config.vocabulary_size
         stream = Stream.begin(self._config, request.prompt, size, request.guide, request.kept)
-        return _Row(request, stream, _Uniforms(self._config.seed, request))
+        uniforms = Uniforms(self._config.seed, request.index, request.attempt, request.part)
+        return _Row(request, stream, uniforms)
 
     def _place(self, rows: Sequence[int]) -> None:
         """Let rows begin where their streams' prompts end."""
@@ -191,26 +171,26 @@ class _Batch:
             self._prompts[prompt] = self._model.after([EOS, *prompt])
         return self._prompts[prompt]
 
-    def _decided(self, logits: Tensor, raw: Tensor) -> tuple[Tensor, frozenset[int]]:
-        """The logits (batch, vocabulary) after every rule, and which rows have nothing left.
-
-        raw: the same as log-probabilities, which do as well but for what counts from zero.
-        """
+    def _decided(self, logits: Tensor) -> tuple[Tensor, frozenset[int]]:
+        """The logits (batch, vocabulary) after every rule, and which rows have nothing left."""
         config, streams = self._config, [row.stream for row in self.rows]
-        decided = raw if config.repetition_penalty is None else logits
         if (penalty := config.repetition_penalty) is not None:
-            decided = decoding.penalize_repetition(decided, self._of_histories("seen"), penalty)
+            logits = decoding.penalize_repetition(
+                logits, self._of_histories("seen", logits.device), penalty
+            )
         if (penalty := config.frequency_penalty) is not None:
-            decided = decoding.penalize_frequency(decided, self._of_histories("counts"), penalty)
-        decided = decided + self._barrier.before(streams, decided.device)
+            logits = decoding.penalize_frequency(
+                logits, self._of_histories("counts", logits.device), penalty
+            )
+        logits = logits + self._barrier.before(streams, logits.device)
         blocked: frozenset[int] = frozenset()
         if config.ban or config.no_repeat_ngram is not None:
-            nothing = (decided == -torch.inf).all(-1, keepdim=True)
-            decided = decided.masked_fill(nothing, 0.0)
+            nothing = (logits == -torch.inf).all(-1, keepdim=True)
+            logits = logits.masked_fill(nothing, 0.0)
             blocked = frozenset(nothing.squeeze(1).nonzero().flatten().tolist())
         temperatures = [stream.temperature for stream in streams]
-        return self._filters(decoding.temper_rows(decided, temperatures)), blocked
+        return self._filters(decoding.temper_rows(logits, temperatures)), blocked
 
-    def _of_histories(self, name: str) -> Tensor:
+    def _of_histories(self, name: str, device: torch.device) -> Tensor:
         rows = np.stack([getattr(row.stream.history, name) for row in self.rows])
-        return torch.from_numpy(rows).to(self._logits.device)
+        return torch.from_numpy(rows).to(device)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-import numpy as np
-
 from textgen.config import SamplingConfig
 from textgen.errors import UsageError, named
 from textgen.models import Model
@@ -15,6 +13,7 @@ from textgen.results import FinishReason, Sample
 from textgen.sampling.beams import Hypothesis, search
 from textgen.sampling.generator import Request, generate
 from textgen.sampling.required import forms, place
+from textgen.sampling.uniforms import Uniforms
 from textgen.sampling.writing import Rules, Writing
 from textgen.tokenizers.base import UNK, Decoder, Tokenizer
 
@@ -158,9 +157,9 @@ class Writer:
         most = sample.tokens - (sample.finish_reason == "eos")
         room_for_others = sum(min(map(len, self._required[other])) for other in lacking[1:])
         places, refused = range(begun.fixed, most + 1), set[int]()
-        counter = [0, 1, begun.attempt, begun.parts]
-        philox = np.random.Philox(key=[self._config.seed, sample.index], counter=counter)
-        draws = np.random.Generator(philox)
+        uniforms = Uniforms(
+            self._config.seed, sample.index, begun.attempt, begun.parts, placing=True
+        )
         while True:
             put = places and place(
                 self._model,
@@ -169,7 +168,7 @@ class Writer:
                 self._required[string],
                 places=places,
                 length=self._config.length - 1 - room_for_others,
-                uniform=draws.random(),
+                uniform=uniforms.next(),
                 refused=refused,
             )
             if not put:
