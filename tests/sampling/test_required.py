@@ -13,7 +13,7 @@ from textgen.errors import UsageError
 from textgen.models import Model
 from textgen.models.likelihood import Document
 from textgen.results import Sample
-from textgen.sampling.required import forms, place
+from textgen.sampling.required import Places, forms
 from textgen.sampling.writer import Writer
 from textgen.tokenizers import Tokenizer, learn_tokenizer
 from textgen.tokenizers.base import EOS
@@ -100,7 +100,7 @@ def test_places_are_drawn_by_the_strings_probability_there(make_model: MakeModel
     total, edge = sum(expected), 0.0
     for at, share in enumerate(expected):
         for uniform in (edge + 1e-6, edge + share / total - 1e-6):
-            put = place(model, read, written, [form], places=range(7), length=99, uniform=uniform)
+            put = Places(model, read, written, [form], places=range(7), length=99).draw(uniform)
             assert put is not None
             assert (put.position, put.ids) == (at, form)
             assert math.exp(sum(put.log_probs)) == pytest.approx(share)
@@ -111,16 +111,10 @@ def test_a_place_that_is_refused_or_too_late_is_not_taken(make_model: MakeModel)
     model = make_model(9, dtype=torch.float64)
 
     def at(uniform: float, refused: tuple[int, ...] = (), length: int = 99) -> int | None:
-        put = place(
-            model,
-            [],
-            [2, 3, 4, 5],
-            [(6, 7)],
-            places=range(1, 5),
-            length=length,
-            uniform=uniform,
-            refused=refused,
-        )
+        where = Places(model, [], [2, 3, 4, 5], [(6, 7)], places=range(1, 5), length=length)
+        for position in refused:
+            where.refuse(position)
+        put = where.draw(uniform)
         return None if put is None else put.position
 
     draws = np.linspace(0, 0.999, 50)

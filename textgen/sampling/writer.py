@@ -12,7 +12,7 @@ from textgen.models import Model
 from textgen.results import FinishReason, Sample
 from textgen.sampling.beams import Hypothesis, search
 from textgen.sampling.generator import Request, generate
-from textgen.sampling.required import forms, place
+from textgen.sampling.required import Draft, Required
 from textgen.sampling.uniforms import Uniforms
 from textgen.sampling.writing import Rules, Writing
 from textgen.tokenizers.base import UNK, Decoder, Tokenizer
@@ -35,20 +35,13 @@ class _Prompt:
 
 @dataclass
 class _Begun:
-    """A sample that is being written, and what of it is to be kept if a part is written anew."""
+    """A sample that is being written. draft: kept where strings are required."""
 
     prompt: _Prompt
     writing: Writing
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
+    draft: Draft = field(default_factory=Draft)
     attempt: int = 0
-    parts: int = 0
-    fixed: int = 0  # tokens up to the end of the last required string that was put in
-
-    def again(self, writing: Writing) -> None:
-        """From its beginning, drawn otherwise."""
-        self.writing, self.ids, self.log_probs = writing, [], []
-        self.attempt, self.parts, self.fixed = self.attempt + 1, 0, 0
+    part: int = 0
 
 
 class _Requests:
@@ -72,20 +65,20 @@ class _Requests:
             index, prompt = next(self._numbered)
             self.begun[index] = _Begun(prompt, self.writing(prompt))
         begun = self.begun[index]
-        kept = tuple(begun.ids)
-        return Request(index, begun.prompt.ids, begun.writing, kept, begun.attempt, begun.parts)
+        kept = tuple(begun.draft.ids)
+        return Request(index, begun.prompt.ids, begun.writing, kept, begun.attempt, begun.part)
 
     def again(self, index: int) -> None:
         """Draw a sample otherwise."""
-        self.begun[index].again(self.writing(self.begun[index].prompt))
+        begun = self.begun[index]
+        writing = self.writing(begun.prompt)
+        self.begun[index] = _Begun(begun.prompt, writing, attempt=begun.attempt + 1)
         self._again.append(index)
 
-    def go_on(self, index: int, writing: Writing, kept: list[int], log_probs: list[float]) -> None:
+    def go_on(self, index: int, draft: Draft, writing: Writing) -> None:
         """Write a sample on from what is kept of it."""
         begun = self.begun[index]
-        begun.writing, begun.ids, begun.log_probs = writing, kept, log_probs
-        begun.fixed = len(kept)
-        begun.parts += 1
+        begun.draft, begun.writing, begun.part = draft, writing, begun.part + 1
         self._again.append(index)
 
     def writing(self, prompt: _Prompt) -> Writing:
@@ -98,10 +91,7 @@ class Writer:
     def __init__(self, model: Model, tokenizer: Tokenizer, config: SamplingConfig) -> None:
         self._model, self._tokenizer, self._config = model, tokenizer, config
         self._rules = Rules(config, tokenizer.vocabulary_size)
-        # A token is left to be written after each, that a sample may end as any other does.
-        self._required = {
-            each: forms(tokenizer, each, config.length - 1) for each in config.require
-        }
+        self._required = Required(model, tokenizer, config)
 
     def write(
         self,
@@ -131,58 +121,33 @@ class Writer:
         for drawn in generate(self._model, self._config, requests, together=together):
             begun = requests.begun[drawn.index]
             if self._required:
-                begun.ids.append(drawn.id)
-                begun.log_probs.append(drawn.log_prob)
+                begun.draft.ids.append(drawn.id)
+                begun.draft.log_probs.append(drawn.log_prob)
             piece = begun.writing.settle(drawn.log_prob, drawn.finished)
             if on_text is not None and piece:
                 on_text(drawn.index, begun.prompt.text, piece)
             if drawn.finished is None:
                 continue
             sample = self._sample(drawn.index, begun.prompt, begun.writing, drawn.finished)
-            if lacking := [each for each in self._required if each not in sample.text]:
-                self._put_in(requests, sample, lacking)
+            if self._required.lacking(sample.text):
+                self._put_in(requests, sample)
             elif accept is None or accept(sample):
                 del requests.begun[drawn.index]
                 yield sample
             else:
                 requests.again(drawn.index)
 
-    def _put_in(self, requests: _Requests, sample: Sample, lacking: list[str]) -> None:
-        """Put the first string that a sample lacks where it fits, to be written on from there.
-
-        Not where it would complete a banned string or a stop string with what is before it, nor
-        before the end of one that was put in already.
-        """
-        begun, string = requests.begun[sample.index], lacking[0]
-        most = sample.tokens - (sample.finish_reason == "eos")
-        room_for_others = sum(min(map(len, self._required[other])) for other in lacking[1:])
-        places, refused = range(begun.fixed, most + 1), set[int]()
-        uniforms = Uniforms(
-            self._config.seed, sample.index, begun.attempt, begun.parts, placing=True
+    def _put_in(self, requests: _Requests, sample: Sample) -> None:
+        """Put a required string that a sample lacks into it, to be written on from there."""
+        begun = requests.begun[sample.index]
+        draft, writing = self._required.put_in(
+            sample,
+            begun.draft,
+            begun.prompt.ids,
+            Uniforms(self._config.seed, sample.index, begun.attempt, begun.part, placing=True),
+            lambda: requests.writing(begun.prompt),
         )
-        while True:
-            put = places and place(
-                self._model,
-                begun.prompt.ids,
-                begun.ids,
-                self._required[string],
-                places=places,
-                length=self._config.length - 1 - room_for_others,
-                uniform=uniforms.next(),
-                refused=refused,
-            )
-            if not put:
-                raise UsageError(
-                    f"--require {string!r} fits nowhere in sample {sample.index}",
-                    fix="raise --length, or require or ban less",
-                )
-            writing = requests.writing(begun.prompt)
-            kept = [*begun.ids[: put.position], *put.ids]
-            log_probs = [*begun.log_probs[: put.position], *put.log_probs]
-            if writing.replay(kept, log_probs):
-                requests.go_on(sample.index, writing, kept, log_probs)
-                return
-            refused.add(put.position)
+        requests.go_on(sample.index, draft, writing)
 
     def _numbered(self, prompts: Iterable[str]) -> Iterator[tuple[int, _Prompt]]:
         """Each sample's index and prompt."""
@@ -244,11 +209,8 @@ class Writer:
 def _rewritten(start: Writing, found: Hypothesis) -> Writing:
     """The text of a hypothesis."""
     writing = start.copy()
-    *before, last = zip(found.ids, found.log_probs, strict=True)
-    for id, log_prob in before:
-        writing.take(id)
-        writing.settle(log_prob, None)
+    writing.replay(found.ids[:-1], found.log_probs[:-1])
     if found.finished != "eos":  # which is no part of the text
-        writing.take(last[0])
-    writing.settle(last[1], found.finished)
+        writing.take(found.ids[-1])
+    writing.settle(found.log_probs[-1], found.finished)
     return writing
