@@ -160,6 +160,8 @@ def test_novelty_indexes_the_corpus_once_and_says_what_is_copied(
     novelty = json.loads(second.stdout)["novelty"]
     assert set(novelty) == {"longest_copied", "copied_share"}
     assert 0 <= novelty["copied_share"] <= 1
+    alone = ("sample", trained, "--copied-length", "5", "--beams", "2", "--format", "json")
+    assert set(json.loads(textgen(*alone).stdout)["novelty"]) == set(novelty)
     textgen("sample", trained, "--min-novelty", "1", "--copied-length", "1", code=3)
     textgen("sample", trained, "--min-novelty", "2", code=2)
     textgen("sample", trained, "--min-novelty", "0.5", "--beams", "3", code=2)

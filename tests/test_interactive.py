@@ -122,6 +122,8 @@ def test_what_is_wrong_is_one_line_and_ends_nothing(terminal: Terminal) -> None:
         ("/temperature hot", "not a temperature: 'hot'"),
         ("/length x", "/length needs a whole number"),
         ("/back", "there is nothing to take back"),
+        ("/choose some", "/choose must be a whole number, got 'some'"),
+        ("/choose 0", "/choose must be at least 1"),
         ("/help", "/choose [N]"),
     ]:
         assert said in terminal.type(line)
@@ -149,7 +151,10 @@ def test_a_person_leaves_without_an_error(terminal: Terminal, leave: bytes) -> N
 
 
 def test_what_cannot_be_interactive_is_refused(model: Path) -> None:
-    for options in (["--count", "3"], ["--format", "json"], ["--prompt", "-"], ["--beams", "3"]):
+    for options in (
+        *(["--count", "3"], ["--format", "json"], ["--prompt", "-"], ["--beams", "3"]),
+        *(["--novelty"], ["--min-novelty", "0.5"], ["--corpus", "x"]),
+    ):
         ended = subprocess.run(
             [TEXTGEN, "sample", model, "-i", *options],
             capture_output=True,

@@ -1,10 +1,13 @@
 """A text written by turns."""
 
+from pathlib import Path
+
 import pytest
 
 from textgen import LanguageModel, train
 from textgen.errors import UsageError
 from textgen.studies.session import Session
+from textgen.tokenizers.base import EOS
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,19 @@ def test_a_sentence_ends_with_its_newline(session: Session) -> None:
     session.write(lambda piece: None)
     assert session.text.endswith("\n")
     assert session.text.count("\n") == 1
+
+
+def test_where_a_paragraph_is_the_unit_it_ends_as_paragraphs_do(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the cats\nsat down.\n\nthe dogs\nslept.\n\n" * 20)
+    train(text, out=tmp_path / "run", steps=2, hidden_size=8, batch_size=2, unit="paragraph")
+    session = Session(LanguageModel.load(tmp_path / "run"), sentences=1, length=10_000)
+    session.write(lambda piece: None)
+    assert session.text.endswith("\n\n")
+    session.turns.clear()
+    end = next(each for each in session.predict(40).choices if each.id == EOS)
+    session.choose(end)
+    assert session.text == "\n\n"
 
 
 def test_the_stop_string_was_said(session: Session) -> None:

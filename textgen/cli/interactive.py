@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from textgen.cli.parsing import closest, typed_text
+from textgen.cli.parsing import closest, typed_text, whole_number
 from textgen.errors import TextgenError, UsageError
 
 if TYPE_CHECKING:
@@ -120,15 +120,14 @@ def _choose(session: "Session", value: str) -> None:
     from textgen.presentation import console
     from textgen.presentation.predictions import numbered_choices
 
-    most = int(value) if value.isdigit() and int(value) > 0 else _MOST_CHOICES
+    most = whole_number("/choose", least=1)(value) if value else _MOST_CHOICES
     while True:
         predicted = session.predict(most)
         console.emit(numbered_choices(predicted))
         line = _read(f"1 to {len(predicted.choices)}, or nothing › ")
         if not line or not line.isdigit() or not 1 <= int(line) <= len(predicted.choices):
             return
-        word = predicted.choices[int(line) - 1]
-        session.add("\n" if word.text == "<EOS>" else word.text)
+        session.choose(predicted.choices[int(line) - 1])
         _text(session, "")
 
 

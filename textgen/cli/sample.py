@@ -103,8 +103,10 @@ def sample(
     from textgen.presentation import console, records
     from textgen.presentation.samples import SampleWriter
 
-    if interactive and (prompt == "-" or output == "json" or "count" in given):
-        raise UsageError("--interactive writes one text, and reads stdin itself")
+    novelty = NoveltyConfig.from_options(given)
+    judges = novelty != NoveltyConfig() or bool(corpus)
+    if interactive and (prompt == "-" or output == "json" or "count" in given or judges):
+        raise UsageError("--interactive writes one text as it comes, and reads stdin itself")
     prompts = _prompts(prompt, prompt_file)
     options = {name: given[name] for name in given if name in option_names(SamplingConfig)}
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
@@ -114,8 +116,7 @@ def sample(
         converse(model, prompts[0], options)
         return
     writer = SampleWriter(len(prompts) * SamplingConfig.from_options(options).count)
-    novelty = NoveltyConfig.from_options(given)
-    if novelty.novelty or novelty.min_novelty is not None:
+    if judges:
         samples = _novel(model, prompts, options, corpus or [], novelty)
     else:
         on_text = writer.piece if writer.streams and output == "text" else None

@@ -37,7 +37,7 @@ def prediction_bars(prediction: Prediction, most: int, width: int) -> Renderable
 def numbered_choices(prediction: Prediction) -> str:
     """The choices by number, a line each."""
     return "".join(
-        f"{number:>4}  {visible(choice.text)}  {share(choice.probability)}\n"
+        f"{number:>4}  {visible(choice.text, choice.id)}  {share(choice.probability)}\n"
         for number, choice in enumerate(prediction.choices, start=1)
     )
 

@@ -49,12 +49,18 @@ def next_words(model: Model, tokenizer: Tokenizer, prompt: str, most: int) -> Pr
     while search.goes_on():
         search.step()
     ranked = sorted(search.words.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
-    choices = tuple(Choice(word, math.log(share)) for word, share in ranked)
-    return Prediction(prompt, "word", choices, None)
+    choices = (
+        Choice(word or SPECIAL_TOKENS[EOS], math.log(share), None if word else EOS)
+        for word, share in ranked
+    )
+    return Prediction(prompt, "word", tuple(choices), None)
 
 
 class _Search:
-    """Beginnings of words, the likeliest first, and the words that are settled."""
+    """Beginnings of words, the likeliest first, and the words that are settled.
+
+    words: the probability of each; of the empty one, that the sentence ends.
+    """
 
     def __init__(self, model: Model, tokenizer: Tokenizer, most: int) -> None:
         self.words: dict[str, float] = defaultdict(float)
@@ -105,7 +111,7 @@ class _Search:
     def _settled(self, text: str, longer: str, id: int) -> str | None:
         """The word that a token settles, if it does."""
         if id == EOS:
-            return text if text.strip() else SPECIAL_TOKENS[EOS]
+            return text if text.strip() else ""
         if self._tokenizer.level == "word":
             return longer
         found = _WORD.match(longer)

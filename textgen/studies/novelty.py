@@ -181,6 +181,9 @@ def novel_samples(
             )
         return False
 
-    for sample in model.samples(prompts, accept=accept, **options):
+    judge = accept if min_novelty > 0 else None  # else whatever comes will do
+    for sample in model.samples(prompts, accept=judge, **options):
+        if judge is None:
+            found[sample.index] = 1, index.novelty(sample.text, least)
         drawn, novelty = found.pop(sample.index)
         yield dataclasses.replace(sample, novelty=novelty, drawn=drawn)

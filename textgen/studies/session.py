@@ -7,7 +7,8 @@ from typing import Any
 from textgen.config import SamplingConfig
 from textgen.errors import UsageError
 from textgen.language_model import LanguageModel
-from textgen.results import Prediction, Sample
+from textgen.results import Choice, Prediction, Sample
+from textgen.tokenizers.base import EOS
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Session:
 
     def __init__(self, model: LanguageModel, **options: Any) -> None:
         """options: the fields of SamplingConfig; ``length`` is that of each turn."""
-        self._model = model
+        self._model, self._terminator = model, model.tokenizer.terminator
         self.config = SamplingConfig.from_options(options)
         if self.config.beams is not None:
             raise UsageError("--beams cannot write as one watches", fix="leave it out")
@@ -60,13 +61,17 @@ class Session:
             self.add("".join(pieces))
             raise
         # The <EOS> or the stop string that ended it is part of what was said.
-        end = "\n" if sample.finish_reason == "eos" else sample.stop or ""
+        end = self._terminator if sample.finish_reason == "eos" else sample.stop or ""
         self.turns.append(Turn(sample.text + end, sample))
         return sample
 
     def take_back(self) -> Turn | None:
         """Forget the last turn; None: there is none."""
         return self.turns.pop() if self.turns else None
+
+    def choose(self, choice: Choice) -> None:
+        """A turn of the person's: what was predicted."""
+        self.add(self._terminator if choice.id == EOS else choice.text)
 
     def predict(self, most: int) -> Prediction:
         """The likeliest words to go on with."""
