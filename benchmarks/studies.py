@@ -7,6 +7,7 @@ from typing import Any
 import networks
 import techniques as t
 import torch
+from muon import Muon
 
 from textgen.config import TokenizerConfig
 from textgen.models.recurrent import LSTMModel
@@ -83,11 +84,11 @@ COMMON = (
         "variable window": Setting(techniques=lambda: (t.VariableWindow(),)),
         "batch from half": Setting(techniques=lambda: (t.BatchGrowth(),)),
         "batch from half to 32": Setting({"batch_size": 32}, lambda: (t.BatchGrowth(),)),
-        "Muon a gate 0.01": Setting(techniques=lambda: (t.Muon(0.01),)),
-        "Muon a gate 0.02": Setting(techniques=lambda: (t.Muon(0.02),)),
-        "Muon a gate 0.03": Setting(techniques=lambda: (t.Muon(0.03),)),
-        "Muon a gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (t.Muon(0.02),)),
-        "Muon whole 0.02": Setting(techniques=lambda: (t.Muon(0.02, whole=True),)),
+        "Muon a gate 0.01": Setting(techniques=lambda: (Muon(0.01),)),
+        "Muon a gate 0.02": Setting(techniques=lambda: (Muon(0.02),)),
+        "Muon a gate 0.03": Setting(techniques=lambda: (Muon(0.03),)),
+        "Muon a gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (Muon(0.02),)),
+        "Muon whole 0.02": Setting(techniques=lambda: (Muon(0.02, whole=True),)),
         "output from 0": Setting(techniques=lambda: (t.ScaledOutput(0.0),)),
         "output from a third": Setting(techniques=lambda: (t.ScaledOutput(0.3),)),
         "embedding from a third": Setting(techniques=lambda: (t.ScaledEmbedding(0.3),)),

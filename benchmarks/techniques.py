@@ -4,7 +4,7 @@ Each is a few lines around one update, so that ``ablations.py`` can say what it 
 paid is in the package and no longer here; what did not stays here, and in the table.
 """
 
-import math
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
@@ -12,12 +12,10 @@ from networks import Watched
 from torch import Tensor
 
 from textgen.batching import Streams, Window
-from textgen.config import ModelConfig, TrainingConfig
+from textgen.config import TrainingConfig
 from textgen.models import Model
 from textgen.models.placement import choose_precision
 from textgen.training.learner import Learner
-
-_FAST_BF16 = choose_precision("auto", torch.device("cpu"), ModelConfig()) == "bf16"
 
 
 class Technique:
@@ -117,16 +115,16 @@ class TailAverage(Technique):
             weight.copy_(mean)
 
 
-class SilencedWeights(Technique):
+class SilencedWeights(Technique, ABC):
     """Weights that are multiplied by a mask for a window, and by none between windows."""
 
+    @abstractmethod
     def find(self, trial: Trial) -> list[Tensor]:
         """The weights that are silenced."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mask(self, weight: Tensor) -> Tensor:
         """What a weight is multiplied by in the window that comes."""
-        raise NotImplementedError
 
     def begin(self, trial: Trial) -> None:
         self._weights = self.find(trial)
@@ -292,55 +290,6 @@ class BatchGrowth(Technique):
     def _turn(self, trial: Trial, streams: Streams) -> None:
         trial.streams = streams
         trial._state = trial.model.start(self._readings[streams])
-
-
-class Muon(Technique):
-    """Orthogonalised momentum for the matrices of the LSTM, a gate at a time (Jordan 2024).
-
-    The rest, and what is no matrix, stays with AdamW.
-    """
-
-    def __init__(self, rate: float, *, whole: bool = False) -> None:
-        self._rate, self._whole = rate, whole
-
-    def begin(self, trial: Trial) -> None:
-        adam = trial.optimizer
-        chosen = {id(p): p for n, p in trial.model.named_parameters() if "weight_hh" in n}
-        chosen |= {id(p): p for n, p in trial.model.named_parameters() if "weight_ih" in n}
-        for group in adam.param_groups:
-            group["params"] = [p for p in group["params"] if id(p) not in chosen]
-        self._weights = list(chosen.values())
-        self._momentum = [torch.zeros_like(p) for p in self._weights]
-        self._peak, self._decay = trial.config.learning_rate, trial.config.weight_decay
-        self._adam = adam
-        adam.register_step_pre_hook(self._step)
-
-    @torch.no_grad()
-    def _step(self, *_: object) -> None:
-        rate = self._rate * self._adam.param_groups[0]["lr"] / self._peak
-        for weight, momentum in zip(self._weights, self._momentum, strict=True):
-            gradient = cast(Tensor, weight.grad)
-            momentum.lerp_(gradient, 0.05)
-            update = gradient.lerp(momentum, 0.95)
-            blocks = [update] if self._whole else list(update.chunk(4))
-            stacked = torch.stack([_orthogonal(block) for block in blocks]).view_as(weight)
-            weight.mul_(1 - rate * self._decay).sub_(rate * stacked)
-            weight.grad = None
-
-
-def _orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, roughly, by five Newton-Schulz steps."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    # In bf16, but where a processor would only imitate it.
-    x = matrix.bfloat16() if _FAST_BF16 else matrix
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    x = (x.T if tall else x).float()
-    return x * math.sqrt(max(1.0, x.shape[0] / x.shape[1]))
 
 
 def make_trial(

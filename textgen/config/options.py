@@ -151,6 +151,11 @@ def check_real(
         raise UsageError(f"{flag(name)} must lie in {interval}, got {value!r}")
 
 
+def check_strings(name: str, values: object) -> None:
+    if not isinstance(values, tuple) or not all(isinstance(each, str) and each for each in values):
+        raise UsageError(f"{flag(name)} must be text, got {values!r}")
+
+
 def check_flag(name: str, value: bool | None) -> None:
     if value is not None and not isinstance(value, bool):
         raise UsageError(f"{flag(name)} must be true or false, got {value!r}")

@@ -9,6 +9,7 @@ from textgen.config.options import (
     check_choice,
     check_flag,
     check_real,
+    check_strings,
     check_whole,
     flag,
     option,
@@ -158,8 +159,3 @@ class SamplingConfig(Config):
                     why="beam search looks for the likeliest text and draws nothing",
                     fix="leave one out",
                 )
-
-
-def check_strings(name: str, values: object) -> None:
-    if not isinstance(values, tuple) or not all(isinstance(each, str) and each for each in values):
-        raise UsageError(f"{flag(name)} must be text, got {values!r}")
