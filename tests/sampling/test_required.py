@@ -8,29 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from textgen.config import SamplingConfig, TokenizerConfig
+from textgen.config import SamplingConfig
 from textgen.errors import UsageError
 from textgen.models import Model
 from textgen.models.likelihood import Document
 from textgen.results import Sample
 from textgen.sampling.required import Places, forms
 from textgen.sampling.writer import Writer
-from textgen.tokenizers import Tokenizer, learn_tokenizer
+from textgen.tokenizers import Tokenizer
 from textgen.tokenizers.base import EOS
 
 MakeModel = Callable[..., Model]
-TEXT = "the cats, (a hat) and\na cat, the hat\n"
-CONFIGS: dict[str, dict[str, Any]] = {
-    "char": {},
-    "word": {"level": "word", "min_count": 1},
-    "subword": {"level": "subword", "vocab_size": 290},
-}
-
-
-@pytest.fixture(params=CONFIGS)
-def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    config = TokenizerConfig.from_options(CONFIGS[request.param])
-    return learn_tokenizer(config, [(TEXT * 3, False)])
 
 
 @pytest.fixture

@@ -17,18 +17,6 @@ from textgen.tokenizers import Tokenizer, learn_tokenizer
 from textgen.tokenizers.base import EOS, UNK
 
 MakeModel = Callable[..., Model]
-TEXT = "the cats, (a hat) and\na café, the hat\n"
-CONFIGS: dict[str, dict[str, Any]] = {
-    "char": {},
-    "word": {"level": "word", "min_count": 1},
-    "subword": {"level": "subword", "vocab_size": 290},
-}
-
-
-@pytest.fixture(params=CONFIGS)
-def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    config = TokenizerConfig.from_options(CONFIGS[request.param])
-    return learn_tokenizer(config, [(TEXT * 3, False)])
 
 
 @pytest.fixture
