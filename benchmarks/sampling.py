@@ -2,10 +2,11 @@
 
     python benchmarks/sampling.py [SHAPE ...] [--batch 1 16 128]
 
-Both draw from the whole softmax at temperature 1, of weights drawn at random; textgen's figure is
-that of the whole path, one Python object a token included. The share of the limit is of what one
-core after another could read: the bytes of the weights that a step needs, over the speed at which
-this machine sums so many bytes, in the same minute. Medians of the rounds.
+All draw from the whole softmax at temperature 1, of weights drawn at random; textgen's figures are
+those of the whole path, one Python object a token included: with compiled code, as on a machine
+without a compiler, and with --fast. The share of the limit is of the bytes of the weights that a
+step reads over the speed at which PyTorch sums so many bytes here, with as many threads, in the
+same minute. Medians of the rounds.
 """
 
 import argparse
@@ -14,14 +15,17 @@ import statistics
 import time
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from shared import Rows, machine
 from torch import nn
 
+from textgen import native
 from textgen.config import ModelConfig, SamplingConfig
 from textgen.models import Model, build
+from textgen.native.loading import loading
 from textgen.results import FinishReason
 from textgen.sampling.generator import Request, generate
 from textgen.tokenizers.base import Mask
@@ -57,6 +61,8 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", default=list(SHAPES))
     parser.add_argument("--batch", nargs="*", type=int, default=[1, 16, 128])
     arguments = parser.parse_args()
+    if (thread := loading().thread) is not None:
+        thread.join()
     for shape, batch in itertools.product(arguments.shapes, arguments.batch):
         figures = compare(shape, batch)
         KEPT.put({"shape": shape, "batch": batch, "machine": machine()}, {"figures": figures})
@@ -68,24 +74,37 @@ def main() -> None:
 def compare(shape: str, batch: int) -> dict[str, float]:
     model = build(SHAPES[shape].resolved(VOCABULARIES[shape]))
     model.initialize(torch.Generator().manual_seed(0))
-    ours, eager = drawing(model, batch), eager_loop(model, batch)
-    reading = sum_of(step_bytes(model))
-    times = {name: one_call(each) for name, each in (("ours", ours), ("eager", eager))}
-    repeat = {name: max(1, int(SECONDS / seconds)) for name, seconds in times.items()}
+    ways = {
+        "textgen": drawing(model, batch),
+        "without a compiler": without_compiler(lambda: drawing(model, batch)),
+        "fast": drawing(model, batch, fast=True),
+        "eager nn.LSTM": eager_loop(model, batch),
+        "reading": sum_of(step_bytes(model)),
+    }
+    repeat = {name: max(1, int(SECONDS / one_call(way))) for name, way in ways.items()}
     rounds = [
-        (
-            seconds(ours, repeat["ours"]),
-            seconds(eager, repeat["eager"]),
-            seconds(reading, 20),
-        )
-        for _ in range(ROUNDS)
+        {name: seconds(way, repeat[name]) for name, way in ways.items()} for _ in range(ROUNDS)
     ]
+
+    def over(one: str, other: str) -> float:
+        return statistics.median(times[other] / times[one] for times in rounds)
+
+    tokens = {
+        f"{name}, tokens a second": batch / statistics.median(times[name] for times in rounds)
+        for name in ways
+        if name != "reading"
+    }
+    ratios = {
+        f"{name} over eager": over(name, "eager nn.LSTM")
+        for name in ("textgen", "without a compiler", "fast")
+    }
     return {
-        "textgen, tokens a second": batch / statistics.median(a for a, *_ in rounds),
-        "eager nn.LSTM, tokens a second": batch / statistics.median(b for _, b, _ in rounds),
-        "textgen over eager": statistics.median(b / a for a, b, _ in rounds),
-        "share of the bandwidth limit": statistics.median(c / a for a, _, c in rounds),
-        "bandwidth, GB/s": step_bytes(model) / statistics.median(c for *_, c in rounds) / 1e9,
+        **tokens,
+        **ratios,
+        "share of the bandwidth limit": over("textgen", "reading"),
+        "bandwidth, GB/s": step_bytes(model)
+        / statistics.median(times["reading"] for times in rounds)
+        / 1e9,
     }
 
 
@@ -103,9 +122,26 @@ def seconds(step: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - begun) / times
 
 
-def drawing(model: Model, batch: int) -> Callable[[], object]:
+def without_compiler(make: Callable[[], Callable[[], object]]) -> Callable[[], object]:
+    def plainly(call: Callable[[], Any]) -> Any:
+        library, native.library = native.library, nothing
+        try:
+            return call()
+        finally:
+            native.library = library
+
+    step = plainly(make)
+    plainly(step)  # what steps is only made now
+    return lambda: plainly(step)
+
+
+def nothing() -> None:
+    return None
+
+
+def drawing(model: Model, batch: int, *, fast: bool = False) -> Callable[[], object]:
     anything = Anything(model.config.vocabulary_size)
-    config = SamplingConfig(length=2**40, allow_unk=True)
+    config = SamplingConfig(length=2**40, allow_unk=True, fast=fast)
     requests = [Request(index, (), anything) for index in range(batch)]
     drawn = generate(model, config, requests, together=batch)
     return lambda: list(islice(drawn, batch))

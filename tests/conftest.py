@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,18 @@ if TYPE_CHECKING:
     import torch
 
     from textgen.models import Model
+    from textgen.native.loading import Loading
 
 MakeModel = Callable[..., "Model"]
 
 # The tests' tensors are small: on a busy machine threads would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Nor is anything compiled beside them, and then found by one test and not by the one before.
+# (Processes that run the tests side by side inherit this environment.)
+COMPILER = os.environ.setdefault("CC_OF_TESTS", shutil.which(os.environ.get("CC", "cc")) or "")
+os.environ["CC"] = "no compiler"
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir(), "no cache of textgen"))
 
 TEXT = """the cat that the dogs chased sat down.
 "no," said the cat, "i will not."
@@ -78,6 +87,34 @@ def text_ids() -> npt.NDArray[np.uint16]:
     """A few sentences as character ids: <UNK> 0, <EOS> (newline) 1, then the characters."""
     ids = {"\n": 1} | {c: id for id, c in enumerate(sorted(set(TEXT) - {"\n"}), start=2)}
     return np.array([ids[c] for c in TEXT], np.uint16)
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    """The C compiler, where there is one."""
+    if not COMPILER:
+        pytest.skip("no C compiler")
+    return COMPILER
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
+    """The compiled code."""
+    from textgen.native.loading import Loading
+
+    loading = Loading(tmp_path_factory.mktemp("compiled"), compiler)
+    assert loading.thread is not None
+    loading.thread.join()
+    assert loading.library is not None, "it does not compile"
+    return loading
+
+
+@pytest.fixture
+def compiled(loaded: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps and draws are those of compiled code, with two threads wherever there is a choice."""
+    monkeypatch.setattr("textgen.native.loading.loading", lambda: loaded)
+    monkeypatch.setattr("textgen.models.compiled_stepper._BYTES_A_THREAD", 1)
+    monkeypatch.setattr("textgen.sampling.tempered._NUMBERS_A_THREAD", 1)
 
 
 @pytest.fixture(scope="session")

@@ -127,6 +127,7 @@ REFUSED: list[tuple[type[Config], str, list[Any]]] = [
     (SamplingConfig, "length_penalty", [-0.1, 100, "1", *NOT_NUMBERS]),
     (SamplingConfig, "on_unknown", ["", "drop", 1]),
     (SamplingConfig, "allow_unk", [1, 0, "yes"]),
+    (SamplingConfig, "fast", [1, 0, "yes"]),
     (SamplingConfig, "length", [0, -1, 1.0, *NOT_NUMBERS]),
     (SamplingConfig, "sentences", [0, -1, 1.0, *NOT_NUMBERS]),
     (SamplingConfig, "count", [0, -1, 1.0, *NOT_NUMBERS]),

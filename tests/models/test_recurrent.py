@@ -101,7 +101,7 @@ def test_a_stepper_reads_on_from_any_state_and_any_number_of_rows(
     table: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("textgen.models.recurrent_stepper._LARGEST_TABLE", table)
+    monkeypatch.setattr("textgen.models.step_weights._LARGEST_TABLE", table)
     model = make_model(vocabulary, hidden, embedding, tie=tie, dtype=torch.float64)
     ids = random_batch(vocabulary=vocabulary)
     stepper, state = model.stepper(), model.start(3)
@@ -123,7 +123,7 @@ def test_in_float32_it_reads_the_same_packed_or_not(
     make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packs:
-        monkeypatch.setattr("textgen.models.recurrent_stepper._packs", lambda matrix: False)
+        monkeypatch.setattr("textgen.models.plain_stepper._packs", lambda matrix: False)
     model = make_model(11, (32, 24), 16)
     ids = random_batch()
     for rows in (1, 2, 3):

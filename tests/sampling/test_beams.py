@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from textgen.config import SamplingConfig, TokenizerConfig
+from textgen.errors import UsageError
 from textgen.models import Model
 from textgen.models.likelihood import Document
 from textgen.results import Sample
@@ -127,3 +128,9 @@ def test_fewer_texts_than_beams_are_all_of_them(model: Model) -> None:
     samples = found(model, beams=300, count=300, length=1)
     assert len(samples) == SIZE - 1
     assert sum(math.exp(sample.log_prob) for sample in samples) < 1
+
+
+def test_what_is_found_cannot_be_drawn_again(make_model: MakeModel) -> None:
+    writer = Writer(make_model(SIZE), TOKENIZER, SamplingConfig(beams=2))
+    with pytest.raises(UsageError, match="cannot be drawn again"):
+        writer.write([""], accept=lambda sample: False)

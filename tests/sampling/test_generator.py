@@ -17,6 +17,13 @@ MakeModel = Callable[..., Model]
 PROMPT = [4, 7, 2]
 
 
+@pytest.fixture(params=["compiled", "plain"], autouse=True)
+def native(request: pytest.FixtureRequest) -> None:
+    """Everything holds with compiled code and without."""
+    if request.param == "compiled":
+        request.getfixturevalue("compiled")
+
+
 class Anything:
     """A guide that lets all ids come but ``<UNK>``, and ends nothing."""
 
@@ -310,3 +317,52 @@ def test_what_is_written_follows_the_distribution(make_model: MakeModel) -> None
     assert statistic < 18.5, "chi-square, 4 degrees of freedom, one in a thousand"
     firsts = np.bincount([sample[0].id for sample in samples.values()], minlength=5)
     assert ((firsts - shares * 200) ** 2 / (shares * 200)).sum() < 18.5
+
+
+class Fickle:
+    """Changes what may come after every so many tokens, and then back."""
+
+    def __init__(self, every: int) -> None:
+        self._every, self._taken = every, 0
+        self._masks = [np.arange(11) % 3 != left_out for left_out in range(3)]
+
+    def allowed(self) -> Mask:
+        return self._masks[self._taken // self._every % 3]
+
+    def take(self, id: int) -> FinishReason | None:
+        assert self.allowed()[id]
+        self._taken += 1
+        return None
+
+    def copy(self) -> "Fickle":
+        raise AssertionError("nothing is copied where texts are drawn")
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("options", [{}, {"temperature": (1.0, 0.4, 2.0)}, {"fast": True}])
+def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
+    model: Model, every: int, options: dict[str, Any]
+) -> None:
+    def guide(index: int) -> Fickle:
+        return Fickle(every)
+
+    options |= {"length": 200}
+    alone = written(model, (5,), guide=guide, **options)[5]
+    beside = written(model, (4, 5), guide=guide, **options)[5]
+    assert ids_of(alone) == ids_of(beside)
+    gaps = [abs(a.log_prob - b.log_prob) for a, b in zip(alone, beside, strict=True)]
+    assert max(gaps) < 1e-4
+
+
+def test_one_sample_after_another_is_as_each_alone(model: Model) -> None:
+    options: dict[str, Any] = {"length": 150, "sentences": 9}
+    one_by_one = written(model, range(6), together=1, **options)
+    for index in range(6):
+        assert ids_of(one_by_one[index]) == ids_of(written(model, (index,), **options)[index])
+
+
+def test_weights_of_8_bits_are_near_and_not_the_same(make_model: MakeModel) -> None:
+    model = make_model(hidden=(32, 24))
+    exact, fast = (written(model, length=100, fast=fast)[0] for fast in (False, True))
+    assert exact[0].log_prob == fast[0].log_prob  # the prompt is read exactly
+    assert 1e-7 < abs(exact[1].log_prob - fast[1].log_prob) < 0.1

@@ -12,7 +12,7 @@ import torch
 
 from textgen import LanguageModel, checkpoint, storage, train
 from textgen.errors import CheckpointError, DivergedError, LockedError, ResourceError
-from textgen.results import TrainingEvent, TrainingWarning, Validation
+from textgen.results import TrainingEvent, TrainingStep, TrainingWarning, Validation
 from textgen.training import loop as loop_module
 from textgen.training.learner import Learner
 from textgen.training.loop import Loop
@@ -97,16 +97,24 @@ def test_a_resumed_run_that_goes_back_before_it_logs_leaves_its_metrics_whole(
 def test_going_back_as_the_budget_ends_still_ends_with_a_validation_and_a_save(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_back = Loop._go_back
+    go_back, update = Loop._go_back, Loop._update
 
     def late(self: Loop) -> float:
         go_back(self)
         return self.schedule.progress(self.learner.step, 1e9)
 
+    def poisoned(self: Loop) -> None:  # and not the updates by which the speed is found out
+        update(self)
+        if self.learner.step == 5:
+            self.learner._norm = torch.tensor(float("nan"))
+
     monkeypatch.setattr(Loop, "_go_back", late)
-    no_number_at(monkeypatch, 5)
+    monkeypatch.setattr(Loop, "_update", poisoned)
     events: list[TrainingEvent] = []
     train(corpus, out=tmp_path / "run", budget="60s", on_event=events.append, **SMALL)
+    steps = [event.step for event in events if isinstance(event, TrainingStep)]
+    assert steps
+    assert max(steps) < 5
     assert any(isinstance(event, Validation) for event in events)
     assert (tmp_path / "run" / "best").is_dir()
 

@@ -108,6 +108,11 @@ class SamplingConfig(Config):
     )
     count: int = option(1, "How many samples to write, of each prompt.", panel=_TEXT)
     seed: int = option(1, "Same seed, same text.", panel=_TEXT)
+    fast: bool = option(
+        False,
+        "Write with weights of 8 bits: faster for large models, and all but as exact.",
+        panel=_TEXT,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", parse_temperatures(self.temperature))
@@ -125,6 +130,7 @@ class SamplingConfig(Config):
         for name in ("ban", "require", "stop"):
             check_strings(name, getattr(self, name))
         check_flag("allow_unk", self.allow_unk)
+        check_flag("fast", self.fast)
         check_whole("beams", self.beams, 1, 2**16)
         check_real("length_penalty", self.length_penalty, 0, 100)
         check_whole("length", self.length, 1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from textgen.config import ModelConfig
+from textgen.native import Network
 
 _READ_AT_ONCE = 4096
 
@@ -104,8 +105,11 @@ class Model(nn.Module, ABC):
         features, state = self.features(ids, state, noise)
         return self.logits(features), state
 
-    def stepper(self) -> "Stepper":
-        """What reads on a token a row at a time; it does not learn with the model."""
+    def stepper(self, *, fast: bool = False) -> "Stepper":
+        """What reads on a token a row at a time; it does not learn with the model.
+
+        fast: it may be slightly less exact where that is faster.
+        """
         return PlainStepper(self)
 
     def after(self, ids: Sequence[int]) -> tuple[Tensor, State]:
@@ -139,6 +143,11 @@ class Stepper(ABC):
     @abstractmethod
     def step(self, ids: Tensor) -> Tensor:
         """ids (batch,) -> logits (batch, vocabulary), which the next step may overwrite."""
+
+    @property
+    def network(self) -> Network | None:
+        """What compiled code reads on with, sharing this state, where there is some."""
+        return None
 
 
 class PlainStepper(Stepper):

@@ -109,5 +109,5 @@ class LSTMModel(Model):
     def logits(self, features: Tensor) -> Tensor:
         return cast(Tensor, self.output(features))
 
-    def stepper(self) -> Stepper:
-        return RecurrentStepper(self)
+    def stepper(self, *, fast: bool = False) -> Stepper:
+        return RecurrentStepper(self, fast=fast)

@@ -55,7 +55,7 @@ def search(
     are kept: so with beams enough it finds the very best (Graves 2012; Wu et al. 2016).
     """
     assert config.beams is not None
-    stepper = model.stepper()
+    stepper = model.stepper(fast=config.fast)
     logits, state = model.after([EOS, *prompt])
     size = model.config.vocabulary_size
     live = [Hypothesis(Stream.begin(config, prompt, size, guide))]

@@ -31,15 +31,25 @@ def compose(rules: Sequence[Rule]) -> Rule:
     return composed
 
 
+def only_tempers(config: SamplingConfig) -> bool:
+    """Whether a configuration asks for no rule beside its temperatures."""
+    penalties = (config.repetition_penalty, config.frequency_penalty)
+    return not _filters_given(config) and all(penalty is None for penalty in penalties)
+
+
 def filters(config: SamplingConfig) -> Rule:
-    """What a configuration asks of every step but its temperatures."""
-    given: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = [
+    """What a configuration asks of every step but its temperatures and penalties."""
+    return compose([_with(rule, value) for rule, value in _filters_given(config)])
+
+
+def _filters_given(config: SamplingConfig) -> list[tuple[Callable[[Tensor, Any], Tensor], Any]]:
+    filters: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = [
         (keep_top_k, config.top_k),
         (keep_top_p, config.top_p),
         (keep_min_p, config.min_p),
         (keep_typical, config.typical),
     ]
-    return compose([_with(rule, value) for rule, value in given if value is not None])
+    return [(rule, value) for rule, value in filters if value is not None]
 
 
 def _with(rule: Callable[[Tensor, Any], Tensor], value: Any) -> Rule:

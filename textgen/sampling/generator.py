@@ -1,5 +1,6 @@
 """Ids out, one stream or many side by side; knows nothing of text."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,16 +11,18 @@ from torch import Tensor
 
 from textgen.config import SamplingConfig
 from textgen.models import Model, State
+from textgen.native import Network
 from textgen.results import FinishReason
-from textgen.sampling import decoding
+from textgen.sampling import decoding, tempered
 from textgen.sampling.stream import Barrier, Guide, Stream
-from textgen.sampling.uniforms import Uniforms
+from textgen.sampling.uniforms import Numbers, Uniforms
 from textgen.tokenizers.base import EOS
 
 NOTHING = -1
 """The id of a token that could not be drawn, as nothing was left to draw from."""
 
 _PROMPTS_KEPT = 64
+_MOST_AHEAD, _SECONDS_AHEAD = 64, 0.002
 
 
 @dataclass(slots=True)
@@ -48,13 +51,18 @@ class Request:
     part: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     """What writes one row of a batch."""
 
     request: Request
     stream: Stream
     uniforms: Uniforms
+
+    def take(self, id: int, log_prob: float) -> Drawn:
+        if id == NOTHING:
+            return Drawn(self.request.index, NOTHING, 0.0, "blocked")
+        return Drawn(self.request.index, id, log_prob, self.stream.take(id))
 
 
 def generate(
@@ -73,54 +81,104 @@ def generate(
         with torch.inference_mode():
             tokens = batch.draw()
         yield from tokens
-        ended = [row for row, drawn in enumerate(tokens) if drawn.finished is not None]
-        following = list(islice(waiting, len(ended))) if ended else []
+        following = list(islice(waiting, len(batch.ended))) if batch.ended else []
         with torch.inference_mode():
-            batch.step(ended, following)
+            batch.step(following)
 
 
 class _Batch:
-    """Streams side by side: a row of logits and of the state for each."""
+    """Streams side by side: a row of logits and of the state for each.
+
+    ended: the rows whose samples ended with what was drawn last.
+    """
 
     def __init__(self, model: Model, config: SamplingConfig) -> None:
         self._model, self._config, self._device = model, config, model.device
-        self._stepper = model.stepper()
+        self._stepper = model.stepper(fast=config.fast)
         self._prompts: dict[tuple[int, ...], tuple[Tensor, State]] = {}
         self._barrier, self._filters = Barrier(), decoding.filters(config)
+        self._only_tempers = decoding.only_tempers(config)
+        self._looks_ahead = self._only_tempers and config.no_repeat_ngram is None
+        self._ahead = 1
         self.rows: list[_Row] = []
+        self.ended: list[int] = []
 
     def begin(self, requests: Sequence[Request]) -> None:
         if requests:
             size, device = self._model.config.vocabulary_size, self._device
             self.rows = [self._row(request) for request in requests]
-            self._uniforms = np.empty(len(requests))
             self._logits = torch.zeros(len(requests), size, dtype=self._model.dtype, device=device)
             self._stepper.state = self._model.start(len(requests))
             self._place(range(len(requests)))
 
     def draw(self) -> list[Drawn]:
-        """One token for every row."""
-        logits = decoding.in_float64(self._logits)
-        decided, blocked = self._decided(logits)
-        shares = decoding.distribution(decided)
-        for place, row in enumerate(self.rows):
-            self._uniforms[place] = row.uniforms.next()
-        uniforms = torch.from_numpy(self._uniforms[: len(self.rows)])
-        self._ids = decoding.draw(shares, uniforms.to(shares.device))
-        log_probs = logits.log_softmax(-1).gather(-1, self._ids.unsqueeze(1)).squeeze(1)
-        drawn = []
+        """One token for every row; or several for the only one."""
+        if len(self.rows) == 1 and self._looks_ahead and (network := self._stepper.network):
+            return self._draw_ahead(network)
+        uniforms = np.array([row.uniforms.next() for row in self.rows])
+        self._ids, log_probs = self._drawn(uniforms)
         pairs = zip(self._ids.tolist(), log_probs.tolist(), strict=True)
-        for place, (id, log_prob) in enumerate(pairs):
-            row = self.rows[place]
-            index = row.request.index
-            if place in blocked:
-                drawn.append(Drawn(index, NOTHING, 0.0, "blocked"))
-            else:
-                drawn.append(Drawn(index, id, log_prob, row.stream.take(id)))
+        drawn = [row.take(*pair) for row, pair in zip(self.rows, pairs, strict=True)]
+        self.ended = [place for place, each in enumerate(drawn) if each.finished is not None]
+        self._ids.clamp_(min=0)  # the model reads on, whatever its row has come to
         return drawn
 
-    def step(self, ended: Sequence[int], requests: Sequence[Request]) -> None:
+    def _draw_ahead(self, network: Network) -> list[Drawn]:
+        """Tokens for the only row, as many as come before what may come next changes.
+
+        They are drawn as if it did not, more each time that this was so, and as long as nobody
+        who watches has to wait.
+        """
+        (row,) = self.rows
+        stream, before = row.stream, self._stepper.state
+        count = min(self._ahead, self._config.length - stream.tokens)
+        allowed, begun = stream.guide.allowed(), time.perf_counter()
+        network.logits.copy_(self._logits)
+        ids, log_probs = tempered.write(
+            network,
+            self._barrier.before([stream], self._device),
+            np.array(stream.temperatures(count)),
+            row.uniforms.ahead(count),
+        )
+        if time.perf_counter() - begun < _SECONDS_AHEAD:
+            self._ahead = min(2 * count, _MOST_AHEAD)
+        drawn: list[Drawn] = []
+        for id, log_prob in zip(ids, log_probs, strict=True):
+            if drawn and stream.guide.allowed() is not allowed:
+                self._stepper.state = before
+                network.read(torch.tensor(ids[: len(drawn) - 1], dtype=torch.long).view(-1, 1))
+                self._ahead = len(drawn)
+                break
+            drawn.append(row.take(id, log_prob))
+            if drawn[-1].finished is not None:
+                break
+        row.uniforms.use(len(drawn))
+        self._ids = torch.tensor([max(0, drawn[-1].id)])
+        self.ended = [] if drawn[-1].finished is None else [0]
+        return drawn
+
+    def _drawn(self, uniforms: Numbers) -> tuple[Tensor, Tensor]:
+        """Ids (batch,), NOTHING where nothing is left; and their ln p (batch,) in the raw model."""
+        streams = [row.stream for row in self.rows]
+        barrier = self._barrier.before(streams, self._device)
+        if len(self._config.temperature) == 1:
+            temperatures = np.full(len(streams), self._config.temperature)
+        else:
+            temperatures = np.concatenate([stream.temperatures() for stream in streams])
+        library = tempered.compiled(self._logits) if self._only_tempers else None
+        if library is not None:
+            return tempered.draw(library, self._logits, barrier, temperatures, uniforms)
+        logits = decoding.in_float64(self._logits)
+        nothing = (barrier == -torch.inf).all(-1)
+        open_barrier = barrier.masked_fill(nothing.unsqueeze(-1), 0.0)
+        shares = decoding.distribution(self._decided(logits, open_barrier, temperatures))
+        ids = decoding.draw(shares, torch.from_numpy(uniforms).to(shares.device))
+        log_probs = logits.log_softmax(-1).gather(-1, ids.unsqueeze(1)).squeeze(1)
+        return ids.masked_fill_(nothing, NOTHING), log_probs
+
+    def step(self, requests: Sequence[Request]) -> None:
         """Go on with the token that was drawn; the rows that ended go to new requests."""
+        ended = self.ended
         if not ended:
             self._logits = self._stepper.step(self._ids.to(self._device))
             return
@@ -171,9 +229,9 @@ class _Batch:
             self._prompts[prompt] = self._model.after([EOS, *prompt])
         return self._prompts[prompt]
 
-    def _decided(self, logits: Tensor) -> tuple[Tensor, frozenset[int]]:
-        """The logits (batch, vocabulary) after every rule, and which rows have nothing left."""
-        config, streams = self._config, [row.stream for row in self.rows]
+    def _decided(self, logits: Tensor, barrier: Tensor, temperatures: Numbers) -> Tensor:
+        """The logits (batch, vocabulary) after every rule."""
+        config = self._config
         if (penalty := config.repetition_penalty) is not None:
             logits = decoding.penalize_repetition(
                 logits, self._of_histories("seen", logits.device), penalty
@@ -182,14 +240,8 @@ class _Batch:
             logits = decoding.penalize_frequency(
                 logits, self._of_histories("counts", logits.device), penalty
             )
-        logits = logits + self._barrier.before(streams, logits.device)
-        blocked: frozenset[int] = frozenset()
-        if config.ban or config.no_repeat_ngram is not None:
-            nothing = (logits == -torch.inf).all(-1, keepdim=True)
-            logits = logits.masked_fill(nothing, 0.0)
-            blocked = frozenset(nothing.squeeze(1).nonzero().flatten().tolist())
-        temperatures = [stream.temperature for stream in streams]
-        return self._filters(decoding.temper_rows(logits, temperatures)), blocked
+        logits = decoding.temper_rows(logits + barrier, temperatures.tolist())
+        return self._filters(logits)
 
     def _of_histories(self, name: str, device: torch.device) -> Tensor:
         rows = np.stack([getattr(row.stream.history, name) for row in self.rows])

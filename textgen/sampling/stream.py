@@ -28,7 +28,7 @@ class Guide(Protocol):
         """Another at the same place."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Stream:
     """One text being written."""
 
@@ -60,10 +60,10 @@ class Stream:
                 history.write(id)
         return cls(config, guide, history, len(kept), kept.count(EOS))
 
-    @property
-    def temperature(self) -> float:
-        """That of the next token."""
-        return self.config.temperature[self.tokens % len(self.config.temperature)]
+    def temperatures(self, count: int = 1) -> list[float]:
+        """Those of the next tokens."""
+        given = self.config.temperature
+        return [given[token % len(given)] for token in range(self.tokens, self.tokens + count)]
 
     @property
     def repeating(self) -> list[int]:
@@ -101,12 +101,14 @@ class Barrier:
         (vocabulary,), or (batch, vocabulary) where the streams differ.
         """
         masks = [stream.guide.allowed() for stream in streams]
-        if not all(mask is masks[0] for mask in masks):
+        if len(set(map(id, masks))) > 1:
             barrier = _barrier(np.stack(masks), device)
         else:
             if self._last[0] is not masks[0]:
                 self._last = (masks[0], _barrier(masks[0], device))
             barrier = self._last[1]
+        if streams[0].history is None:
+            return barrier
         repeating = [stream.repeating for stream in streams]
         if any(repeating):
             barrier = barrier.expand(len(streams), -1).clone()

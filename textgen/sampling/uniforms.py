@@ -1,6 +1,9 @@
 """The chance in a sample: what it is keyed by, so that nothing else decides it."""
 
 import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
 
 _DRAWS_AHEAD = 256
 
@@ -17,10 +20,26 @@ class Uniforms:
     ) -> None:
         philox = np.random.Philox(key=[seed, index], counter=[0, int(placing), attempt, part])
         self._random = np.random.Generator(philox)
-        self._block, self._used = np.empty(0), 0
+        self._hold(np.empty(0))
+
+    def ahead(self, count: int) -> Numbers:
+        """The next draws (count,), which stay the next until they are used."""
+        if self._used + count > len(self._block):
+            more = self._random.random(max(count, _DRAWS_AHEAD))
+            self._hold(np.concatenate([self._block[self._used :], more]))
+        return self._block[self._used : self._used + count]
+
+    def use(self, count: int) -> None:
+        """Be done with so many of the next."""
+        self._used += count
 
     def next(self) -> float:
         if self._used == len(self._block):
-            self._block, self._used = self._random.random(_DRAWS_AHEAD), 0
+            self.ahead(1)
+        draw = self._numbers[self._used]
         self._used += 1
-        return float(self._block[self._used - 1])
+        return draw
+
+    def _hold(self, block: Numbers) -> None:
+        self._block, self._used = block, 0
+        self._numbers: list[float] = block.tolist()  # which are taken faster one by one

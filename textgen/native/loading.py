@@ -1,0 +1,104 @@
+"""Finds the compiled code, or has it compiled in the background, once a machine.
+
+Without a compiler there is none, and all goes on as if it had never been asked for.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from threading import Thread
+
+import platformdirs
+import torch
+
+Library = ctypes.CDLL
+
+_SOURCE, *_INCLUDED = (Path(__file__).with_name(name) for name in ("textgen.c", "draw.h", "step.h"))
+_PROCEDURES = ("textgen_draw", "textgen_read", "textgen_write")
+_COMPILERS = ("cc", "gcc", "clang")
+_FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_FLAGS_OF_PROCESSORS = {
+    "AVX2": ("-mavx2", "-mfma"),
+    "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+}
+_WITH_OR_WITHOUT_THREADS = ("-fopenmp", "-fopenmp-simd")
+_SECONDS = 60
+
+
+def library() -> Library | None:
+    """The compiled code; None where there is none, or none yet."""
+    return loading().library
+
+
+@cache
+def loading() -> "Loading":
+    return Loading(platformdirs.user_cache_path("textgen"), _compiler())
+
+
+class Loading:
+    """Loads the library at once where a folder has it already, and else as soon as it has.
+
+    thread: what compiles it meanwhile; the process does not end before that.
+    """
+
+    def __init__(self, folder: Path, compiler: str | None) -> None:
+        self.library: Library | None = None
+        self.thread: Thread | None = None
+        flags = (*_FLAGS, *_FLAGS_OF_PROCESSORS.get(torch.backends.cpu.get_cpu_capability(), ()))
+        self._path = folder / f"{_key(flags)}.so"
+        if self._path.exists():
+            self._load()
+        elif compiler is not None:
+            self.thread = Thread(target=self._compile, args=([compiler, *flags],))
+            self.thread.start()
+
+    def _load(self) -> None:
+        try:
+            library = Library(str(self._path))
+            for name in _PROCEDURES:
+                getattr(library, name).restype = None
+        except (OSError, AttributeError):
+            return
+        self.library = library
+
+    def _compile(self, command: list[str]) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
+                compiled = Path(folder, self._path.name)
+                for flag in _WITH_OR_WITHOUT_THREADS:
+                    if _succeeds([*command, flag, str(_SOURCE), "-o", str(compiled), "-lm"]):
+                        compiled.replace(self._path)
+                        break
+        except (OSError, subprocess.SubprocessError):
+            return
+        self._load()
+
+
+def _key(flags: tuple[str, ...]) -> str:
+    """What a library is for: this source, on such a processor."""
+    key = hashlib.sha256(" ".join([sys.platform, platform.machine(), *flags]).encode())
+    for source in (_SOURCE, *_INCLUDED):
+        key.update(source.read_bytes())
+    return key.hexdigest()[:16]
+
+
+def _compiler() -> str | None:
+    if sys.platform == "win32":
+        return None
+    names = [name] if (name := os.environ.get("CC")) else _COMPILERS
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def _succeeds(command: list[str]) -> bool:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False
+    )
+    return done.returncode == 0

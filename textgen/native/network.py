@@ -1,0 +1,134 @@
+"""What the compiled code is told of a network: the structs of ``step.h``, and a handle."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from textgen.native.loading import Library
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        ("outputs", ctypes.c_int64),
+        ("inputs", ctypes.c_int64),
+        ("weights", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        ("units", ctypes.c_int64),
+        ("matrix", _Matrix),
+        ("given", ctypes.c_void_p),
+        ("given_stride", ctypes.c_int64),
+        ("inputs", ctypes.c_void_p),
+        ("cell", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+    )
+
+
+class _Network(ctypes.Structure):
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("layer_count", ctypes.c_int64),
+        ("layers", ctypes.POINTER(_Layer)),
+        ("last", _Matrix),
+        ("last_bias", ctypes.c_void_p),
+        ("embedding", ctypes.c_void_p),
+        ("embedding_size", ctypes.c_int64),
+        ("logits", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """numbers (blocks, inputs, 4 lanes); where they are int8, scales (blocks, 4 lanes)."""
+
+    outputs: int
+    numbers: Tensor
+    scales: Tensor | None
+
+    def struct(self) -> _Matrix:
+        return _Matrix(
+            self.outputs, self.numbers.shape[1], _address(self.numbers), _address(self.scales)
+        )
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """given: (blocks, 4 lanes), or (vocabulary, blocks, 4 lanes) by each token."""
+
+    units: int
+    matrix: PackedMatrix
+    given: Tensor
+
+
+@dataclass(frozen=True)
+class LayerMemory:
+    """inputs: (rows, inputs). cell, output: (rows, blocks * lanes)."""
+
+    inputs: Tensor
+    cell: Tensor
+    output: Tensor
+
+
+class Network:
+    """A network and as many rows of state, for the compiled code to read on with.
+
+    pointer, threads: as the library takes them. logits: (rows, vocabulary), after what was read.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        layers: Sequence[tuple[PackedLayer, LayerMemory]],
+        last: PackedMatrix,
+        last_bias: Tensor,
+        embedding: Tensor | None,
+        logits: Tensor,
+        threads: int,
+    ) -> None:
+        structs = (_Layer * len(layers))(*(_struct(*layer) for layer in layers))
+        network = _Network(
+            len(logits),
+            len(structs),
+            structs,
+            last.struct(),
+            _address(last_bias),
+            _address(embedding),
+            0 if embedding is None else embedding.shape[1],
+            _address(logits),
+        )
+        self._kept = (network, layers, last, last_bias, embedding)
+        self.library, self.logits = library, logits
+        self.pointer, self.threads = ctypes.byref(network), ctypes.c_int(threads)
+
+    def read(self, ids: Tensor) -> None:
+        """Read tokens, a step after another: ids (steps, rows)."""
+        ids = ids.contiguous()
+        self.library.textgen_read(
+            self.pointer,
+            ctypes.c_void_p(ids.data_ptr()),
+            ctypes.c_int64(len(ids)),
+            self.threads,
+        )
+
+
+def _struct(layer: PackedLayer, memory: LayerMemory) -> _Layer:
+    return _Layer(
+        layer.units,
+        layer.matrix.struct(),
+        _address(layer.given),
+        layer.given.stride(0) if layer.given.ndim == 3 else 0,
+        _address(memory.inputs),
+        _address(memory.cell),
+        _address(memory.output),
+    )
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    assert tensor is None or tensor.is_contiguous()
+    return None if tensor is None else tensor.data_ptr()
