@@ -1,0 +1,132 @@
+"""Ways to take one step of an LSTM at batch 1, by turns: tokens a second, drawing left out.
+
+    python benchmarks/steps.py [SHAPE ...]
+
+Those that textgen has, and others that PyTorch offers; ``torch.compile`` needs a C++ compiler, and
+the seconds that it takes are told. ``results/steps.json`` has the last figures.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from sampling import ROUNDS, SECONDS, SHAPES, VOCABULARIES, one_call, seconds
+from shared import Rows, machine
+from torch import Tensor, nn
+
+from textgen.models import Model, build
+from textgen.models.compiled_stepper import CompiledStepper
+from textgen.models.plain_stepper import PlainRecurrentStepper
+from textgen.models.step_weights import StepWeights
+from textgen.native.loading import loading
+
+KEPT = Rows("steps.json")
+Step = Callable[[], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shapes", nargs="*", default=list(SHAPES))
+    if (thread := loading().thread) is not None:
+        thread.join()
+    for shape in parser.parse_args().shapes:
+        figures = compare(shape)
+        KEPT.put({"shape": shape, "machine": machine()}, {"tokens a second": figures})
+        for name, value in figures.items():
+            print(f"{shape:<10} {name:<44} {value:>10,.4g}", flush=True)
+
+
+@torch.inference_mode()
+def compare(shape: str) -> dict[str, float]:
+    model = build(SHAPES[shape].resolved(VOCABULARIES[shape]))
+    model.initialize(torch.Generator().manual_seed(0))
+    begun = time.perf_counter()
+    with_inductor = inductor(model)
+    with_inductor()
+    compiling = time.perf_counter() - begun
+    library = loading().library
+    assert library is not None, "there is no compiler"
+    exact, fast = (StepWeights.of(model, fast=fast) for fast in (False, True))
+    ids, start = torch.tensor([1]), model.start(1)
+    steppers = {
+        "textgen without a compiler": PlainRecurrentStepper(exact, start),
+        "textgen, compiled": CompiledStepper(library, exact, start),
+        "textgen, compiled, 8 bits (--fast)": CompiledStepper(library, fast, start),
+    }
+    ways: dict[str, Step] = {
+        "nn.LSTM, eager": modules(*parts(model)),
+        "nn.LSTM, dynamically quantised to 8 bits": quantised(model),
+        "torch.compile of one product a layer": with_inductor,
+        **{name: (lambda each=each: each.step(ids)) for name, each in steppers.items()},  # type: ignore[misc]
+    }
+    repeat = {name: max(1, int(SECONDS / one_call(way))) for name, way in ways.items()}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            times[name].append(seconds(way, repeat[name]))
+    figures = {name: 1 / statistics.median(taken) for name, taken in times.items()}
+    return figures | {"torch.compile takes, s": compiling}
+
+
+def parts(model: Model) -> tuple[nn.Module, list[nn.Module], nn.Module]:
+    layers = list(model.get_submodule("layers").children())
+    return model.get_submodule("embedding"), layers, model.get_submodule("output")
+
+
+def modules(embedding: nn.Module, layers: list[nn.Module], output: nn.Module) -> Step:
+    ids = torch.ones(1, 1, dtype=torch.long)
+    states: list[tuple[Tensor, Tensor] | None] = [None] * len(layers)
+
+    def step() -> None:
+        features = embedding(ids)
+        for place, layer in enumerate(layers):
+            features, states[place] = layer(features, states[place])
+        output(features)
+
+    return step
+
+
+def quantised(model: Model) -> Step:
+    embedding, layers, output = parts(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that another package is to take this over
+        rounded = torch.ao.quantization.quantize_dynamic(
+            nn.ModuleList([*layers, output]), {nn.LSTM, nn.Linear}, torch.qint8
+        )
+    *layers, output = rounded.children()
+    return modules(embedding, layers, output)
+
+
+def inductor(model: Model) -> Step:
+    weights = StepWeights.of(model, fast=False)
+
+    @torch.compile(fullgraph=True, dynamic=False)
+    def step(ids: Tensor, states: list[tuple[Tensor, Tensor]]) -> object:
+        below = None if weights.embedding is None else weights.embedding[ids]
+        after = []
+        for layer, (hidden, cell) in zip(weights.layers, states, strict=True):
+            inputs = hidden if layer.given.ndim == 2 else torch.cat([below, hidden], 1)
+            given = layer.given[ids] if layer.given.ndim == 2 else layer.given
+            gates = nn.functional.linear(inputs, layer.matrix.numbers) + given
+            admit, forget, expose, candidate = gates.chunk(4, 1)
+            cell = cell * forget.sigmoid() + admit.sigmoid() * candidate.tanh()
+            below = cell.tanh() * expose.sigmoid()
+            after.append((below, cell))
+        assert below is not None
+        return nn.functional.linear(below, weights.last.numbers, weights.bias), after
+
+    ids = torch.tensor([1])
+    states = [(torch.zeros(1, n), torch.zeros(1, n)) for n in model.config.hidden_size]
+
+    def taken() -> None:
+        nonlocal states
+        _, states = step(ids, states)  # type: ignore[misc, assignment]
+
+    return taken
+
+
+if __name__ == "__main__":
+    main()
