@@ -20,6 +20,7 @@ class PlainRecurrentStepper(Stepper):
         self._embedding, self._bias = weights.embedding, weights.bias
         self._last = _Product(weights.last)
         self._layers = [_Layer(each) for each in weights.layers]
+        self._rows = 0
         self.state = state
 
     @property
@@ -31,19 +32,22 @@ class PlainRecurrentStepper(Stepper):
     @state.setter
     def state(self, state: State) -> None:
         pairs = cast(RecurrentState, state).layers
+        rows = len(pairs[0][0])
+        if rows != self._rows:
+            for layer in self._layers:
+                layer.set_aside(rows)
+            self._logits = self._bias.new_empty(rows, len(self._bias))
+            self._rows = rows
         for layer, (hidden, cell) in zip(self._layers, pairs, strict=True):
-            layer.set_aside(len(hidden))
             layer.hidden.copy_(hidden)
             layer.cell.copy_(cell)
-        self._logits = self._bias.new_empty(len(pairs[0][0]), len(self._bias))
 
     def step(self, ids: Tensor) -> Tensor:
         below = None if self._embedding is None else self._embedding[ids]
         for layer in self._layers:
             below = layer.step(ids, below)
         assert below is not None
-        self._logits = self._last.of(below, self._bias, self._logits)
-        return self._logits
+        return self._last.of(below, self._bias, self._logits)
 
 
 class _Product:
