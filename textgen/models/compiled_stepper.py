@@ -15,8 +15,8 @@ from textgen.models.recurrent_state import RecurrentState
 from textgen.models.step_weights import LayerWeights, Matrix, StepWeights
 from textgen.native import LayerMemory, Library, Network, PackedLayer, PackedMatrix
 
-_BYTES_A_THREAD = 2**19
-"""Fewer weights than these are read sooner than another thread is woken."""
+_BYTES_A_THREAD = 2**22
+"""Another thread for fewer weights gains little alone, and loses much beside another program."""
 
 
 class CompiledStepper(Stepper):

@@ -192,7 +192,7 @@ static void meet(Meeting *meeting, int threads) {
         return;
     }
     for (int turns = 0; atomic_load_explicit(&meeting->phase, memory_order_acquire) == phase;)
-        if (++turns % 4096 == 0)
+        if (++turns % 512 == 0)
             sched_yield();
 #endif
 }
