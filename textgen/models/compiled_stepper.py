@@ -15,7 +15,11 @@ from textgen.models.recurrent_state import RecurrentState
 from textgen.models.step_weights import LayerWeights, Matrix, StepWeights
 from textgen.native import LayerMemory, Library, Network, PackedLayer, PackedMatrix
 
-_BYTES_A_THREAD = 2**22
+_ROWS_OF_BYTES = 4
+"""Of more rows, what has to be done to bytes before they are multiplied takes longer than reading
+four times as many."""
+
+_BYTES_A_THREAD = 2**21
 """Another thread for fewer weights gains little alone, and loses much beside another program."""
 
 
@@ -23,9 +27,8 @@ class CompiledStepper(Stepper):
     """Reads with weights packed in blocks of four vectors, as ``native/step.h`` says."""
 
     def __init__(self, library: Library, weights: StepWeights, state: State) -> None:
-        self._library, self._lanes = library, library.textgen_lanes()
-        self._layers = [self._packed_layer(layer) for layer in weights.layers]
-        self._last = self._packed(weights.last, of_gates=False)
+        self._library, self._lanes, self._weights = library, library.textgen_lanes(), weights
+        self._packed: dict[bool, tuple[list[PackedLayer], PackedMatrix]] = {}
         self._last_bias = self._in_blocks(weights.bias, of_gates=False)
         self._embedding = None if weights.embedding is None else weights.embedding.contiguous()
         self._rows = 0
@@ -54,20 +57,20 @@ class CompiledStepper(Stepper):
 
     def _set_aside(self, rows: int) -> None:
         """Memory for so many rows."""
-        memories = [self._memory(layer, rows) for layer in self._layers]
+        layers, last = self._packed_for(rows)
+        memories = [self._memory(layer, rows) for layer in layers]
         self._state = [
             (memory.inputs[:, -layer.units :], memory.cell[:, : layer.units])
-            for layer, memory in zip(self._layers, memories, strict=True)
+            for layer, memory in zip(layers, memories, strict=True)
         ]
-        matrices = [self._last, *(layer.matrix for layer in self._layers)]
-        size = sum(matrix.numbers.nbytes for matrix in matrices)
+        size = sum(matrix.numbers.nbytes for matrix in (last, *(each.matrix for each in layers)))
         self._network = Network(
             self._library,
-            list(zip(self._layers, memories, strict=True)),
-            self._last,
+            list(zip(layers, memories, strict=True)),
+            last,
             self._last_bias,
             self._embedding,
-            self._last_bias.new_empty(rows, self._last.outputs),
+            self._last_bias.new_empty(rows, last.outputs),
             max(1, min(rows * size // _BYTES_A_THREAD, torch.get_num_threads())),
         )
         self._rows = rows
@@ -78,15 +81,25 @@ class CompiledStepper(Stepper):
         width = blocks * self._lanes
         return LayerMemory(zeros(rows, inputs), zeros(rows, width), zeros(rows, width))
 
-    def _packed_layer(self, layer: LayerWeights) -> PackedLayer:
+    def _packed_for(self, rows: int) -> tuple[list[PackedLayer], PackedMatrix]:
+        """The layers and the last matrix, whole where there are many rows to multiply by them."""
+        whole = rows > _ROWS_OF_BYTES or self._weights.last.scales is None
+        if whole not in self._packed:
+            layers = [self._packed_layer(layer, whole=whole) for layer in self._weights.layers]
+            last = self._packed_matrix(self._weights.last, of_gates=False, whole=whole)
+            self._packed[whole] = layers, last
+        return self._packed[whole]
+
+    def _packed_layer(self, layer: LayerWeights, *, whole: bool) -> PackedLayer:
         given = self._in_blocks(layer.given.movedim(-1, 0), of_gates=True)
         if layer.given.ndim == 2:
             given = given.movedim(-1, 0).contiguous()
-        return PackedLayer(layer.units, self._packed(layer.matrix, of_gates=True), given)
+        matrix = self._packed_matrix(layer.matrix, of_gates=True, whole=whole)
+        return PackedLayer(layer.units, matrix, given)
 
-    def _packed(self, matrix: Matrix, *, of_gates: bool) -> PackedMatrix:
-        numbers = self._in_blocks(matrix.numbers, of_gates=of_gates)
-        scales = matrix.scales
+    def _packed_matrix(self, matrix: Matrix, *, of_gates: bool, whole: bool) -> PackedMatrix:
+        matrix = Matrix(matrix.whole()) if whole else matrix
+        numbers, scales = self._in_blocks(matrix.numbers, of_gates=of_gates), matrix.scales
         if scales is not None:
             scales = self._in_blocks(scales, of_gates=of_gates)
         return PackedMatrix(len(matrix.numbers), numbers.transpose(1, 2).contiguous(), scales)

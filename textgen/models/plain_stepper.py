@@ -62,10 +62,7 @@ class _Product:
 
         It is in ``out`` (batch, outputs), or elsewhere.
         """
-        if len(inputs) == 1:  # a product with a vector reads the matrix faster
-            torch.addmv(plus.view(-1), self._matrix, inputs[0], out=out[0])
-            return out
-        if not _packs(self._matrix):
+        if len(inputs) == 1 or not _packs(self._matrix):  # one row reads it faster as it is
             return torch.addmm(plus, inputs, self._matrix.T, out=out)
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self._matrix)
