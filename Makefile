@@ -43,6 +43,8 @@ check: lint typecheck layers test
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/writing.py
+	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/tokenizing.py
 
 # Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit.
