@@ -211,3 +211,31 @@ def test_a_prompt_far_longer_than_a_window_is_read_whole(
     prompt = "ab" * 20_000
     (sample,) = Writer(model, tokenizer, config).write([prompt], None)
     assert sample.log_prob == pytest.approx(log_prob(model, tokenizer, prompt, sample.text))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stop": ("a", "t ")}, {"ban": ("a", "the")}, {"sentences": 2}, {"temperature": (1, 2)}],
+)
+def test_drawn_ahead_or_one_by_one_a_text_is_the_same(
+    tokenizer: Tokenizer,
+    make_model: MakeModel,
+    options: dict[str, Any],
+    request: pytest.FixtureRequest,
+) -> None:
+    model = make_model(tokenizer.vocabulary_size, spread=1.0)  # half characters are written too
+
+    def text(length: int) -> tuple[Sample, list[str]]:
+        pieces: list[str] = []
+        config = SamplingConfig.from_options({"length": length, "seed": length} | options)
+        writer = Writer(model, tokenizer, config)
+        (sample,) = writer.write(["the "], lambda index, prompt, piece: pieces.append(piece))
+        return sample, pieces
+
+    plain = [text(length) for length in range(1, 60)]
+    request.getfixturevalue("compiled")
+    for (one, its_pieces), (other, pieces) in zip(plain, map(text, range(1, 60)), strict=True):
+        assert pieces == its_pieces
+        assert other.text == one.text
+        assert (other.tokens, other.finish_reason) == (one.tokens, one.finish_reason)
+        assert other.log_prob == pytest.approx(one.log_prob, abs=1e-4 * max(1, one.tokens))

@@ -79,8 +79,8 @@ def generate(
         batch.begin(list(islice(waiting, together)))
     while batch.rows:
         with torch.inference_mode():
-            tokens = batch.draw()
-        yield from tokens
+            drawn = batch.draw()
+        yield from drawn
         following = list(islice(waiting, len(batch.ended))) if batch.ended else []
         with torch.inference_mode():
             batch.step(following)
@@ -111,8 +111,11 @@ class _Batch:
             self._stepper.state = self._model.start(len(requests))
             self._place(range(len(requests)))
 
-    def draw(self) -> list[Drawn]:
-        """One token for every row; or several for the only one."""
+    def draw(self) -> Iterator[Drawn]:
+        """One token for every row, or several for the only one; each guide is told as they come.
+
+        All of them are to be taken before the next step.
+        """
         if len(self.rows) == 1 and self._looks_ahead and (network := self._stepper.network):
             return self._draw_ahead(network)
         uniforms = np.array([row.uniforms.next() for row in self.rows])
@@ -121,50 +124,59 @@ class _Batch:
         drawn = [row.take(*pair) for row, pair in zip(self.rows, pairs, strict=True)]
         self.ended = [place for place, each in enumerate(drawn) if each.finished is not None]
         self._ids.clamp_(min=0)  # the model reads on, whatever its row has come to
-        return drawn
+        return iter(drawn)
 
-    def _draw_ahead(self, network: Network) -> list[Drawn]:
+    def _draw_ahead(self, network: Network) -> Iterator[Drawn]:
         """Tokens for the only row, as many as come before what may come next changes.
 
         They are drawn as if it did not, more each time that this was so, and as long as nobody
         who watches has to wait.
         """
         (row,) = self.rows
-        stream, before = row.stream, self._stepper.state
-        count = min(self._ahead, self._config.length - stream.tokens)
-        allowed, begun = stream.guide.allowed(), time.perf_counter()
+        count = min(self._ahead, self._config.length - row.stream.tokens)
+        before, begun = self._stepper.state, time.perf_counter()
         network.logits.copy_(self._logits)
         ids, log_probs = tempered.write(
             network,
-            self._barrier.before([stream], self._device),
-            np.array(stream.temperatures(count)),
+            self._barrier.before([row.stream], self._device),
+            np.array(row.stream.temperatures(count), np.float64),
             row.uniforms.ahead(count),
         )
         if time.perf_counter() - begun < _SECONDS_AHEAD:
             self._ahead = min(2 * count, _MOST_AHEAD)
-        drawn: list[Drawn] = []
-        for id, log_prob in zip(ids, log_probs, strict=True):
-            if drawn and stream.guide.allowed() is not allowed:
-                self._stepper.state = before
-                network.read(torch.tensor(ids[: len(drawn) - 1], dtype=torch.long).view(-1, 1))
-                self._ahead = len(drawn)
+        return self._take_ahead(row, network, before, ids, log_probs)
+
+    def _take_ahead(
+        self, row: _Row, network: Network, before: State, ids: list[int], log_probs: list[float]
+    ) -> Iterator[Drawn]:
+        """Those tokens that stand; where some do not, the state is as if they had not been."""
+        allowed = row.stream.guide.allowed()
+        taken = 0
+        self.ended = []
+        while taken < len(ids) and not self.ended:
+            if taken and row.stream.guide.allowed() is not allowed:
+                with torch.inference_mode():
+                    self._stepper.state = before
+                    network.read(torch.tensor(ids[: taken - 1], dtype=torch.long).view(-1, 1))
+                self._ahead = taken
                 break
-            drawn.append(row.take(id, log_prob))
-            if drawn[-1].finished is not None:
-                break
-        row.uniforms.use(len(drawn))
-        self._ids = torch.tensor([max(0, drawn[-1].id)])
-        self.ended = [] if drawn[-1].finished is None else [0]
-        return drawn
+            drawn = row.take(ids[taken], log_probs[taken])
+            taken += 1
+            if drawn.finished is not None:
+                self.ended = [0]
+            yield drawn
+        row.uniforms.use(taken)
+        self._ids = torch.tensor([max(0, ids[taken - 1])])
 
     def _drawn(self, uniforms: Numbers) -> tuple[Tensor, Tensor]:
         """Ids (batch,), NOTHING where nothing is left; and their ln p (batch,) in the raw model."""
         streams = [row.stream for row in self.rows]
         barrier = self._barrier.before(streams, self._device)
+        temperatures = np.empty(len(streams))
         if len(self._config.temperature) == 1:
-            temperatures = np.full(len(streams), self._config.temperature)
+            temperatures[:] = self._config.temperature
         else:
-            temperatures = np.concatenate([stream.temperatures() for stream in streams])
+            temperatures[:] = [stream.temperatures(1)[0] for stream in streams]
         library = tempered.compiled(self._logits) if self._only_tempers else None
         if library is not None:
             return tempered.draw(library, self._logits, barrier, temperatures, uniforms)

@@ -60,7 +60,7 @@ class Stream:
                 history.write(id)
         return cls(config, guide, history, len(kept), kept.count(EOS))
 
-    def temperatures(self, count: int = 1) -> list[float]:
+    def temperatures(self, count: int) -> list[float]:
         """Those of the next tokens."""
         given = self.config.temperature
         return [given[token % len(given)] for token in range(self.tokens, self.tokens + count)]

@@ -30,6 +30,7 @@ def draw(
 
     barrier: 0 or -inf, (vocabulary,) or (batch, vocabulary). temperatures, uniforms: (batch,).
     """
+    assert temperatures.dtype == uniforms.dtype == np.float64
     rows, size = logits.shape
     logits, barrier = logits.contiguous(), barrier.contiguous()
     ids, log_probs = torch.empty(rows, dtype=torch.long), torch.empty(rows, dtype=torch.float64)
@@ -57,6 +58,7 @@ def write(
     barrier: (vocabulary,), the same for all. temperatures, uniforms: (tokens,). Ends early with
     an id of -1.
     """
+    assert temperatures.dtype == uniforms.dtype == np.float64
     count = len(uniforms)
     ids, log_probs = np.full(count, -1), np.zeros(count)
     network.library.textgen_write(
