@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from textgen.models import Model, build
 from textgen.models.compiled_stepper import CompiledStepper
-from textgen.models.plain_stepper import PlainRecurrentStepper
 from textgen.models.step_weights import StepWeights
+from textgen.models.torch_stepper import TorchStepper
 from textgen.native.loading import loading
 
 KEPT = Rows("steps.json")
@@ -52,7 +52,7 @@ def compare(shape: str) -> dict[str, float]:
     exact, fast = (StepWeights.of(model, fast=fast) for fast in (False, True))
     ids, start = torch.tensor([1]), model.start(1)
     steppers = {
-        "textgen without a compiler": PlainRecurrentStepper(exact, start),
+        "textgen without a compiler": TorchStepper(exact, start),
         "textgen, compiled": CompiledStepper(library, exact, start),
         "textgen, compiled, 8 bits (--fast)": CompiledStepper(library, fast, start),
     }

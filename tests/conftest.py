@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
     """The compiled code."""
     from textgen.native.loading import Loading
 
-    loading = Loading(tmp_path_factory.mktemp("compiled"), compiler)
+    loading = Loading(tmp_path_factory.mktemp("compiled"), [compiler])
     assert loading.thread is not None
     loading.thread.join()
     assert loading.library is not None, "it does not compile"
@@ -110,11 +110,17 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
 
 
 @pytest.fixture
-def compiled(loaded: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled(loaded: Loading, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Steps and draws are those of compiled code, with two threads wherever there is a choice."""
+    import torch
+
     monkeypatch.setattr("textgen.native.loading.loading", lambda: loaded)
     monkeypatch.setattr("textgen.models.compiled_stepper._BYTES_A_THREAD", 1)
-    monkeypatch.setattr("textgen.sampling.tempered._NUMBERS_A_THREAD", 1)
+    monkeypatch.setattr("textgen.native.drawing._NUMBERS_A_THREAD", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def test_it_reads_as_the_model_does(
     reads_as_the_model(model, rows, 2e-5)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, 3, 5])
 def test_weights_of_8_bits_are_near(make_model: Callable[..., Model], rows: int) -> None:
     model = make_model(70, (32, 24), 16)
     assert reads_as_the_model(model, rows, 0.3, fast=True) > 1e-3
@@ -74,11 +74,11 @@ def test_weights_of_8_bits_are_near(make_model: Callable[..., Model], rows: int)
 def test_weights_of_8_bits_are_the_same_in_any_batch(make_model: Callable[..., Model]) -> None:
     model, ids = make_model(70, (32, 24), 16), torch.arange(1, 30)
     with torch.inference_mode():
-        one, three = model.stepper(fast=True), model.stepper(fast=True)
-        three.state = model.start(3)
+        one, five = model.stepper(fast=True), model.stepper(fast=True)
+        five.state = model.start(5)
         for id in ids:
-            alone, beside = one.step(id.view(1)), three.step(id.expand(3).contiguous())
-            torch.testing.assert_close(beside, alone.expand(3, -1), rtol=0, atol=2e-5)
+            alone, beside = one.step(id.view(1)), five.step(id.expand(5).contiguous())
+            torch.testing.assert_close(beside, alone.expand(5, -1), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from textgen.models import Model
 from textgen.models.graphed_stepper import GraphedStepper
-from textgen.models.plain_stepper import PlainRecurrentStepper
 from textgen.models.step_weights import StepWeights
+from textgen.models.torch_stepper import TorchStepper
 
 
 class Recorder:
@@ -31,8 +31,8 @@ class Recorder:
 @pytest.mark.parametrize("rows", [1, 3])
 def test_what_is_replayed_is_what_would_be_read(model: Model, rows: int) -> None:
     weights, recorder = StepWeights.of(model, fast=False), Recorder()
-    plain = PlainRecurrentStepper(weights, model.start(1))
-    graphed = GraphedStepper(PlainRecurrentStepper(weights, model.start(1)), recorder)
+    plain = TorchStepper(weights, model.start(1))
+    graphed = GraphedStepper(TorchStepper(weights, model.start(1)), recorder)
     generator = torch.Generator().manual_seed(0)
     for part in range(3):
         state = model.start(rows + part % 2)
@@ -46,7 +46,7 @@ def test_what_is_replayed_is_what_would_be_read(model: Model, rows: int) -> None
 
 
 def test_the_memory_of_a_state_stays_where_it_is_for_as_many_rows(model: Model) -> None:
-    stepper = PlainRecurrentStepper(StepWeights.of(model, fast=False), model.start(2))
+    stepper = TorchStepper(StepWeights.of(model, fast=False), model.start(2))
     ids = torch.tensor([1, 2])
     places = [layer.hidden.data_ptr() for layer in stepper._layers]
     stepper.state = model.start(2)

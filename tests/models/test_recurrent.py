@@ -123,7 +123,7 @@ def test_in_float32_it_reads_the_same_packed_or_not(
     make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packs:
-        monkeypatch.setattr("textgen.models.plain_stepper._packs", lambda matrix: False)
+        monkeypatch.setattr("textgen.models.torch_stepper._packs", lambda matrix: False)
     model = make_model(11, (32, 24), 16)
     ids = random_batch()
     for rows in (1, 2, 3):

@@ -11,7 +11,7 @@ _WRITES_NONSENSE = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
 
 
 def finished(folder: Path, compiler: str | None) -> Loading:
-    loading = Loading(folder, compiler)
+    loading = Loading(folder, None if compiler is None else [compiler])
     if loading.thread is not None:
         loading.thread.join()
     return loading
@@ -51,15 +51,16 @@ def test_a_place_that_cannot_be_written_to_leaves_none(tmp_path: Path) -> None:
 def test_it_is_compiled_once(compiler: str, tmp_path: Path) -> None:
     assert finished(tmp_path / "cache", compiler).library is not None
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    second = Loading(tmp_path / "cache", script(tmp_path / "cc", "exit 1"))
+    second = Loading(tmp_path / "cache", [script(tmp_path / "cc", "exit 1")])
     assert second.thread is None
     assert second.library is not None
 
 
-def test_what_is_no_library_is_not_loaded(compiler: str, tmp_path: Path) -> None:
+def test_what_does_not_load_is_compiled_anew(compiler: str, tmp_path: Path) -> None:
     assert finished(tmp_path / "cache", script(tmp_path / "cc", _WRITES_NONSENSE)).library is None
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    assert Loading(tmp_path / "cache", compiler).library is None
+    assert finished(tmp_path / "cache", None).library is None
+    assert finished(tmp_path / "cache", compiler).library is not None
 
 
 def test_where_threads_cannot_be_linked_it_does_without(compiler: str, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from textgen.config import SamplingConfig
 from textgen.models import Model
 from textgen.models.likelihood import Document
+from textgen.native import Network, library
 from textgen.results import FinishReason
 from textgen.sampling.generator import NOTHING, Drawn, Request, generate
 from textgen.sampling.stream import Guide
@@ -341,13 +343,25 @@ class Fickle:
 @pytest.mark.parametrize("every", [1, 2, 3, 7, 50])
 @pytest.mark.parametrize("options", [{}, {"temperature": (1.0, 0.4, 2.0)}, {"fast": True}])
 def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
-    model: Model, every: int, options: dict[str, Any]
+    model: Model, every: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def guide(index: int) -> Fickle:
         return Fickle(every)
 
+    counts: list[int] = []
+    write = Network.write
+
+    def spied(self: Network, barrier: Any, temperatures: Any, uniforms: Any) -> Any:
+        counts.append(len(uniforms))
+        return write(self, barrier, temperatures, uniforms)
+
+    monkeypatch.setattr(Network, "write", spied)
+    monkeypatch.setattr("textgen.sampling.generator._SECONDS_AHEAD", math.inf)
     options |= {"length": 200}
     alone = written(model, (5,), guide=guide, **options)[5]
+    if library() is not None:
+        assert max(counts) > 1
+        assert sum(counts) > 200, "some were drawn in vain"
     beside = written(model, (4, 5), guide=guide, **options)[5]
     assert ids_of(alone) == ids_of(beside)
     gaps = [abs(a.log_prob - b.log_prob) for a, b in zip(alone, beside, strict=True)]

@@ -1,7 +1,6 @@
 """An LSTM read one token a row at a time by compiled code (``textgen.native``).
 
-It multiplies faster than PyTorch does where the rows are few, and opens the gates of what it has
-just multiplied.
+It multiplies out of packed weights, and opens the gates of what it has just multiplied.
 """
 
 from typing import cast
@@ -27,8 +26,11 @@ class CompiledStepper(Stepper):
     """Reads with weights packed in blocks of four vectors, as ``native/step.h`` says."""
 
     def __init__(self, library: Library, weights: StepWeights, state: State) -> None:
-        self._library, self._lanes, self._weights = library, library.textgen_lanes(), weights
+        self._library, self._lanes = library, library.textgen_lanes()
+        self._bytes = weights if weights.last.scales is not None else None
         self._packed: dict[bool, tuple[list[PackedLayer], PackedMatrix]] = {}
+        if self._bytes is None:
+            self._packed[True] = self._pack(weights, whole=True)
         self._last_bias = self._in_blocks(weights.bias, of_gates=False)
         self._embedding = None if weights.embedding is None else weights.embedding.contiguous()
         self._rows = 0
@@ -83,12 +85,16 @@ class CompiledStepper(Stepper):
 
     def _packed_for(self, rows: int) -> tuple[list[PackedLayer], PackedMatrix]:
         """The layers and the last matrix, whole where there are many rows to multiply by them."""
-        whole = rows > _ROWS_OF_BYTES or self._weights.last.scales is None
+        if self._bytes is None:
+            return self._packed[True]
+        whole = rows > _ROWS_OF_BYTES
         if whole not in self._packed:
-            layers = [self._packed_layer(layer, whole=whole) for layer in self._weights.layers]
-            last = self._packed_matrix(self._weights.last, of_gates=False, whole=whole)
-            self._packed[whole] = layers, last
+            self._packed[whole] = self._pack(self._bytes, whole=whole)
         return self._packed[whole]
+
+    def _pack(self, weights: StepWeights, *, whole: bool) -> tuple[list[PackedLayer], PackedMatrix]:
+        layers = [self._packed_layer(layer, whole=whole) for layer in weights.layers]
+        return layers, self._packed_matrix(weights.last, of_gates=False, whole=whole)
 
     def _packed_layer(self, layer: LayerWeights, *, whole: bool) -> PackedLayer:
         given = self._in_blocks(layer.given.movedim(-1, 0), of_gates=True)

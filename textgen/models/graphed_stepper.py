@@ -14,7 +14,7 @@ _STEPS_BEFORE = 32
 
 
 def capture(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record what a function launches, once it has run; calling what is returned runs it again."""
+    """Record what a function launches, which has run before; what is returned runs it."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         out = work()

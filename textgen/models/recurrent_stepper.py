@@ -9,8 +9,8 @@ from textgen import native
 from textgen.models.base import State, Stepper
 from textgen.models.compiled_stepper import CompiledStepper
 from textgen.models.graphed_stepper import GraphedStepper
-from textgen.models.plain_stepper import PlainRecurrentStepper
 from textgen.models.step_weights import StepWeights
+from textgen.models.torch_stepper import TorchStepper
 from textgen.native import Network
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class RecurrentStepper(Stepper):
     def __init__(self, model: "LSTMModel", *, fast: bool = False) -> None:
         self._weights = StepWeights.of(model, fast=fast)
         self._compiles = model.device.type == "cpu" and model.dtype == torch.float32
-        self._way: Stepper = PlainRecurrentStepper(self._weights, model.start(1))
+        self._way: Stepper = TorchStepper(self._weights, model.start(1))
         if model.device.type == "cuda":
             self._way = GraphedStepper(self._way)
         self._compile()

@@ -1,6 +1,16 @@
-"""Code in C for the steps of sampling, for machines that have a compiler."""
+"""Code in C for the steps and draws of sampling, for machines that have a compiler."""
 
+from textgen.native.drawing import Numbers, draw
 from textgen.native.loading import Library, library
 from textgen.native.network import LayerMemory, Network, PackedLayer, PackedMatrix
 
-__all__ = ["LayerMemory", "Library", "Network", "PackedLayer", "PackedMatrix", "library"]
+__all__ = [
+    "LayerMemory",
+    "Library",
+    "Network",
+    "Numbers",
+    "PackedLayer",
+    "PackedMatrix",
+    "draw",
+    "library",
+]

@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const double LARGEST_UNIFORM = 1 - 0x1p-50; // as in decoding.py
@@ -11,6 +10,7 @@ static const double LARGEST_UNIFORM = 1 - 0x1p-50; // as in decoding.py
 // in plain arithmetic, which a compiler turns into vectors. Below -700 it is 0.
 static inline double power_of_e(double x) {
     double within = x < -700.0 ? -700.0 : x;
+    within = within > 0.0 ? 0.0 : within; // as of what is barred, and then left out
     double twos = rint(within * 1.4426950408889634);
     double rest = within - twos * 6.93145751953125e-1; // ln 2 in two parts
     rest -= twos * 1.42860682030941723212e-6;
@@ -29,10 +29,12 @@ static inline double power_of_e(double x) {
     return x < -700.0 ? 0.0 : power;
 }
 
-// The drawn id, -1 where nothing is open. shares: (size,) scratch. log_prob: of the whole softmax.
+// The drawn id, -1 where nothing is open or a logit is no number or infinite. shares: (size,)
+// scratch. log_prob: of the whole softmax.
 static int64_t draw(const float *restrict logits, const double *restrict barrier,
                     double temperature, double uniform, int64_t size, double *restrict shares,
                     double *log_prob) {
+    *log_prob = 0;
     double largest = -INFINITY, largest_open = -INFINITY;
 #pragma omp simd reduction(max : largest, largest_open)
     for (int64_t id = 0; id < size; id++) {
@@ -40,7 +42,7 @@ static int64_t draw(const float *restrict logits, const double *restrict barrier
         largest = logit > largest ? logit : largest;
         largest_open = open > largest_open ? open : largest_open;
     }
-    if (!(largest_open > -INFINITY))
+    if (!(largest_open > -INFINITY && largest < INFINITY))
         return -1;
     double whole = 0, total = 0;
 #pragma omp simd reduction(+ : whole)
@@ -50,7 +52,7 @@ static int64_t draw(const float *restrict logits, const double *restrict barrier
     }
     int64_t drawn = 0;
     if (temperature == 0) {
-        while (logits[drawn] + barrier[drawn] < largest_open)
+        while (!(logits[drawn] + barrier[drawn] == largest_open))
             drawn++;
     } else {
         if (temperature != 1 || largest_open != largest)
@@ -74,6 +76,8 @@ static int64_t draw(const float *restrict logits, const double *restrict barrier
         }
         drawn = drawn < size ? drawn : last; // where rounding has kept it from the total
     }
+    if (drawn < 0 || isnan(whole))
+        return -1;
     *log_prob = logits[drawn] - largest - log(whole);
     return drawn;
 }

@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,15 +49,15 @@ class Loading:
     thread: what compiles it meanwhile; the process does not end before that.
     """
 
-    def __init__(self, folder: Path, compiler: str | None) -> None:
+    def __init__(self, folder: Path, compiler: list[str] | None) -> None:
         self.library: Library | None = None
         self.thread: Thread | None = None
         flags = (*_FLAGS, *_FLAGS_OF_PROCESSORS.get(torch.backends.cpu.get_cpu_capability(), ()))
         self._path = folder / f"{_key(flags)}.so"
         if self._path.exists():
             self._load()
-        elif compiler is not None:
-            self.thread = Thread(target=self._compile, args=([compiler, *flags],))
+        if self.library is None and compiler is not None:
+            self.thread = Thread(target=self._compile, args=([*compiler, *flags],))
             self.thread.start()
 
     def _load(self) -> None:
@@ -90,11 +91,15 @@ def _key(flags: tuple[str, ...]) -> str:
     return key.hexdigest()[:16]
 
 
-def _compiler() -> str | None:
+def _compiler() -> list[str] | None:
+    """The command of a C compiler, where there is one."""
     if sys.platform == "win32":
         return None
-    names = [name] if (name := os.environ.get("CC")) else _COMPILERS
-    return next(filter(None, map(shutil.which, names)), None)
+    named = os.environ.get("CC")
+    for command in [shlex.split(named)] if named else [[name] for name in _COMPILERS]:
+        if command and (found := shutil.which(command[0])):
+            return [found, *command[1:]]
+    return None
 
 
 def _succeeds(command: list[str]) -> bool:

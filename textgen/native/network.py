@@ -4,8 +4,11 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from textgen.native.drawing import Numbers, doubles
 from textgen.native.loading import Library
 
 
@@ -40,6 +43,8 @@ class _Network(ctypes.Structure):
         ("embedding", ctypes.c_void_p),
         ("embedding_size", ctypes.c_int64),
         ("logits", ctypes.c_void_p),
+        ("products", ctypes.c_void_p),
+        ("shares", ctypes.c_void_p),
     )
 
 
@@ -78,7 +83,7 @@ class LayerMemory:
 class Network:
     """A network and as many rows of state, for the compiled code to read on with.
 
-    pointer, threads: as the library takes them. logits: (rows, vocabulary), after what was read.
+    logits: (rows, vocabulary), after what was read.
     """
 
     def __init__(
@@ -101,20 +106,47 @@ class Network:
             _address(embedding),
             0 if embedding is None else embedding.shape[1],
             _address(logits),
+            _address(products := logits.new_empty(threads, len(logits), last.numbers.shape[2])),
+            _address(shares := logits.new_empty(last.outputs, dtype=torch.float64)),
         )
-        self._kept = (network, layers, last, last_bias, embedding)
-        self.library, self.logits = library, logits
-        self.pointer, self.threads = ctypes.byref(network), ctypes.c_int(threads)
+        self._kept = (network, layers, last, last_bias, embedding, products, shares)
+        self._library, self.logits = library, logits
+        self._pointer, self._threads = ctypes.byref(network), ctypes.c_int(threads)
 
     def read(self, ids: Tensor) -> None:
         """Read tokens, a step after another: ids (steps, rows)."""
+        assert ids.dtype == torch.long
+        assert ids.shape[1] == len(self.logits)
         ids = ids.contiguous()
-        self.library.textgen_read(
-            self.pointer,
+        self._library.textgen_read(
+            self._pointer,
             ctypes.c_void_p(ids.data_ptr()),
             ctypes.c_int64(len(ids)),
-            self.threads,
+            self._threads,
         )
+
+    def write(
+        self, barrier: Tensor, temperatures: Numbers, uniforms: Numbers
+    ) -> tuple[list[int], list[float]]:
+        """Of one row, draw tokens one after another, and read all but the last.
+
+        Returns ids and log-probabilities as ``draw`` does. barrier: (vocabulary,), the same for
+        all. temperatures, uniforms: (tokens,). Ends early with an id of -1.
+        """
+        assert len(self.logits) == 1
+        count = len(uniforms)
+        ids, log_probs = np.full(count, -1, np.int64), np.zeros(count)
+        self._library.textgen_write(
+            self._pointer,
+            doubles(barrier),
+            doubles(temperatures),
+            doubles(uniforms),
+            ctypes.c_int64(count),
+            ctypes.c_void_p(ids.ctypes.data),
+            doubles(log_probs),
+            self._threads,
+        )
+        return ids.tolist(), log_probs.tolist()
 
 
 def _struct(layer: PackedLayer, memory: LayerMemory) -> _Layer:

@@ -11,7 +11,6 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #ifdef _OPENMP
@@ -60,7 +59,9 @@ typedef struct {
     const float *last_bias; // (blocks, BLOCK)
     const float *embedding; // (vocabulary, embedding_size), read where embedding_size is not 0
     int64_t embedding_size;
-    float *logits; // (rows, last.outputs)
+    float *logits;   // (rows, last.outputs)
+    float *products; // (threads, rows, BLOCK) scratch
+    double *shares;  // (last.outputs,) scratch
 } Network;
 
 static int64_t block_count(int64_t outputs) { return (outputs + BLOCK - 1) / BLOCK; }
@@ -191,7 +192,7 @@ static void meet(Meeting *meeting, int threads) {
         atomic_store(&meeting->phase, phase + 1);
         return;
     }
-    for (int turns = 0; atomic_load_explicit(&meeting->phase, memory_order_acquire) == phase;)
+    for (unsigned turns = 0; atomic_load_explicit(&meeting->phase, memory_order_acquire) == phase;)
         if (++turns % 512 == 0)
             sched_yield();
 #endif

@@ -13,7 +13,7 @@
 #include "step.h"
 
 static Thread thread_of(const Network *network, Meeting *meeting) {
-    Thread thread = {THREAD, TEAM, meeting, malloc(network->rows * BLOCK * sizeof(float))};
+    Thread thread = {THREAD, TEAM, meeting, network->products + THREAD * network->rows * BLOCK};
     return thread;
 }
 
@@ -28,7 +28,6 @@ void textgen_read(const Network *network, const int64_t *ids, int64_t count, int
         Thread thread = thread_of(network, &meeting);
         for (int64_t place = 0; place < count; place++)
             step(network, ids + place * network->rows, &thread);
-        free(thread.products);
     }
 }
 
@@ -39,36 +38,28 @@ void textgen_write(const Network *network, const double *barrier, const double *
                    const double *uniforms, int64_t count, int64_t *ids, double *log_probs,
                    int threads) {
     Meeting meeting = {0};
-    double *shares = malloc(network->last.outputs * sizeof *shares);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Thread thread = thread_of(network, &meeting);
         for (int64_t place = 0; place < count; place++) {
             if (thread.number == 0)
                 ids[place] = draw(network->logits, barrier, temperatures[place], uniforms[place],
-                                  network->last.outputs, shares, &log_probs[place]);
+                                  network->last.outputs, network->shares, &log_probs[place]);
             meet(&meeting, thread.team);
             if (ids[place] < 0 || place == count - 1)
                 break;
             step(network, ids + place, &thread);
         }
-        free(thread.products);
     }
-    free(shares);
 }
 
 // Draw one token for each of many rows: logits (rows, size), barrier (rows, size) with each row
-// `barrier_stride` numbers after the last.
+// `barrier_stride` numbers after the last, shares (threads, size) scratch.
 void textgen_draw(const float *logits, const double *barrier, int64_t barrier_stride,
                   const double *temperatures, const double *uniforms, int64_t rows, int64_t size,
-                  int64_t *ids, double *log_probs, int threads) {
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        double *shares = malloc(size * sizeof *shares);
-#pragma omp for
-        for (int64_t row = 0; row < rows; row++)
-            ids[row] = draw(logits + row * size, barrier + row * barrier_stride, temperatures[row],
-                            uniforms[row], size, shares, log_probs + row);
-        free(shares);
-    }
+                  int64_t *ids, double *log_probs, double *shares, int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t row = 0; row < rows; row++)
+        ids[row] = draw(logits + row * size, barrier + row * barrier_stride, temperatures[row],
+                        uniforms[row], size, shares + THREAD * size, log_probs + row);
 }

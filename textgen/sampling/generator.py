@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textgen import native
 from textgen.config import SamplingConfig
 from textgen.models import Model, State
-from textgen.native import Network
+from textgen.native import Network, Numbers
 from textgen.results import FinishReason
-from textgen.sampling import decoding, tempered
+from textgen.sampling import decoding
 from textgen.sampling.stream import Barrier, Guide, Stream
-from textgen.sampling.uniforms import Numbers, Uniforms
+from textgen.sampling.uniforms import Uniforms
 from textgen.tokenizers.base import EOS
 
 NOTHING = -1
@@ -97,8 +98,9 @@ class _Batch:
         self._stepper = model.stepper(fast=config.fast)
         self._prompts: dict[tuple[int, ...], tuple[Tensor, State]] = {}
         self._barrier, self._filters = Barrier(), decoding.filters(config)
-        self._only_tempers = decoding.only_tempers(config)
-        self._looks_ahead = self._only_tempers and config.no_repeat_ngram is None
+        in_floats = model.device.type == "cpu" and model.dtype == torch.float32
+        self._draws_natively = in_floats and decoding.only_tempers(config)
+        self._looks_ahead = self._draws_natively and config.no_repeat_ngram is None
         self._ahead = 1
         self.rows: list[_Row] = []
         self.ended: list[int] = []
@@ -136,8 +138,7 @@ class _Batch:
         count = min(self._ahead, self._config.length - row.stream.tokens)
         before, begun = self._stepper.state, time.perf_counter()
         network.logits.copy_(self._logits)
-        ids, log_probs = tempered.write(
-            network,
+        ids, log_probs = network.write(
             self._barrier.before([row.stream], self._device),
             np.array(row.stream.temperatures(count), np.float64),
             row.uniforms.ahead(count),
@@ -177,9 +178,8 @@ class _Batch:
             temperatures[:] = self._config.temperature
         else:
             temperatures[:] = [stream.temperatures(1)[0] for stream in streams]
-        library = tempered.compiled(self._logits) if self._only_tempers else None
-        if library is not None:
-            return tempered.draw(library, self._logits, barrier, temperatures, uniforms)
+        if self._draws_natively and (library := native.library()) is not None:
+            return native.draw(library, self._logits, barrier, temperatures, uniforms)
         logits = decoding.in_float64(self._logits)
         nothing = (barrier == -torch.inf).all(-1)
         open_barrier = barrier.masked_fill(nothing.unsqueeze(-1), 0.0)

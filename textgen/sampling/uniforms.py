@@ -1,9 +1,8 @@
 """The chance in a sample: what it is keyed by, so that nothing else decides it."""
 
 import numpy as np
-import numpy.typing as npt
 
-Numbers = npt.NDArray[np.float64]
+from textgen.native import Numbers
 
 _DRAWS_AHEAD = 256
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen.native import library
-from textgen.sampling import decoding, tempered
+from textgen.native import draw, library
+from textgen.sampling import decoding
 
 ROWS = 40
 
@@ -29,7 +29,7 @@ def both(
     """Ids and log-probabilities of compiled code, and the ids by the rules."""
     code = library()
     assert code is not None
-    ids, log_probs = tempered.draw(code, logits, barrier, np.array(temperatures), uniforms.numpy())
+    ids, log_probs = draw(code, logits, barrier, np.array(temperatures), uniforms.numpy())
     return ids, log_probs, by_rules(logits, barrier, temperatures, uniforms)
 
 
@@ -89,10 +89,22 @@ def test_the_first_of_the_likeliest_is_drawn_without_chance() -> None:
     assert both(logits, barrier, [0.0], uniforms)[0].tolist() == [2]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.5])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_drawn_from(temperature: float, number: float) -> None:
+    code = library()
+    assert code is not None
+    logits = torch.tensor([[number, 1.0, 2.0], [1.0, number, 2.0]])
+    barrier = torch.tensor([-torch.inf, 0.0, 0.0], dtype=torch.float64)
+    ids, log_probs = draw(code, logits, barrier, np.full(2, temperature), np.full(2, 0.5))
+    assert ids.tolist() == [-1, -1]
+    assert log_probs.tolist() == [0, 0]
+
+
 def test_where_nothing_is_open_nothing_is_drawn() -> None:
     code = library()
     assert code is not None
     barrier = torch.zeros(2, 3, dtype=torch.float64)
     barrier[1] = -torch.inf
-    ids, _ = tempered.draw(code, torch.zeros(2, 3), barrier, np.ones(2), np.full(2, 0.5))
+    ids, _ = draw(code, torch.zeros(2, 3), barrier, np.ones(2), np.full(2, 0.5))
     assert ids.tolist() == [1, -1]

@@ -3,6 +3,7 @@
 ``nn.LSTM`` packs its weights anew at every call, which for a single token is most of the time.
 """
 
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,7 @@ from textgen.models.recurrent_state import RecurrentState
 from textgen.models.step_weights import LayerWeights, Matrix, StepWeights
 
 
-class PlainRecurrentStepper(Stepper):
+class TorchStepper(Stepper):
     """Reads with prepared weights."""
 
     def __init__(self, weights: StepWeights, state: RecurrentState) -> None:
@@ -54,8 +55,12 @@ class _Product:
     """A matrix (outputs, inputs) that many batches are multiplied by."""
 
     def __init__(self, matrix: Matrix) -> None:
-        self._matrix = matrix.whole().contiguous()
+        self._given = matrix
         self._packed: Tensor | None = None
+
+    @cached_property
+    def _matrix(self) -> Tensor:
+        return self._given.whole().contiguous()
 
     def of(self, inputs: Tensor, plus: Tensor, out: Tensor) -> Tensor:
         """The product with inputs (batch, inputs), and ``plus``, (outputs,) or (batch, outputs).
