@@ -110,11 +110,16 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
 
 
 @pytest.fixture
-def compiled(loaded: Loading, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Steps and draws are those of compiled code, with two threads wherever there is a choice."""
+def compiled(loaded: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps and draws are those of compiled code."""
+    monkeypatch.setattr("textgen.native.loading.loading", lambda: loaded)
+
+
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compiled code takes two threads wherever it has the choice."""
     import torch
 
-    monkeypatch.setattr("textgen.native.loading.loading", lambda: loaded)
     monkeypatch.setattr("textgen.models.compiled_stepper._BYTES_A_THREAD", 1)
     monkeypatch.setattr("textgen.native.drawing._NUMBERS_A_THREAD", 1)
     threads = torch.get_num_threads()

@@ -15,7 +15,7 @@ SHAPES = [
 
 
 @pytest.fixture(autouse=True)
-def _compiled(compiled: None) -> None:
+def _compiled(compiled: None, two_threads: None) -> None:
     pass
 
 

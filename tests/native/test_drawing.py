@@ -12,7 +12,7 @@ ROWS = 40
 
 
 @pytest.fixture(autouse=True)
-def _compiled(compiled: None) -> None:
+def _compiled(compiled: None, two_threads: None) -> None:
     pass
 
 

@@ -340,7 +340,8 @@ class Fickle:
         raise AssertionError("nothing is copied where texts are drawn")
 
 
-@pytest.mark.parametrize("every", [1, 2, 3, 7, 50])
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("every", [1, 2, 7, 50])
 @pytest.mark.parametrize("options", [{}, {"temperature": (1.0, 0.4, 2.0)}, {"fast": True}])
 def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
     model: Model, every: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
