@@ -22,7 +22,16 @@ import torch
 Library = ctypes.CDLL
 
 _SOURCE, *_INCLUDED = (Path(__file__).with_name(name) for name in ("textgen.c", "draw.h", "step.h"))
-_PROCEDURES = ("textgen_draw", "textgen_read", "textgen_write")
+_ADDRESS, _COUNT, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_PROCEDURES = {
+    "textgen_read": [_ADDRESS, _ADDRESS, _COUNT, _THREADS],
+    "textgen_write": [*4 * [_ADDRESS], _COUNT, _ADDRESS, _ADDRESS, _THREADS],
+    "textgen_draw": [
+        *(_ADDRESS, _ADDRESS, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT),
+        *(_ADDRESS, _ADDRESS, _ADDRESS, _THREADS),
+    ],
+}
+"""What ``textgen.c`` offers, and what each takes."""
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _FLAGS_OF_PROCESSORS = {
@@ -63,8 +72,9 @@ class Loading:
     def _load(self) -> None:
         try:
             library = Library(str(self._path))
-            for name in _PROCEDURES:
-                getattr(library, name).restype = None
+            for name, arguments in _PROCEDURES.items():
+                procedure = getattr(library, name)
+                procedure.argtypes, procedure.restype = arguments, None
         except (OSError, AttributeError):
             return
         self.library = library

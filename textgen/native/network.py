@@ -4,11 +4,11 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from textgen.native.drawing import Numbers, doubles
+from textgen.native.addresses import address
+from textgen.native.drawing import Numbers
 from textgen.native.loading import Library
 
 
@@ -57,8 +57,9 @@ class PackedMatrix:
     scales: Tensor | None
 
     def struct(self) -> _Matrix:
+        dtype = torch.float32 if self.scales is None else torch.int8
         return _Matrix(
-            self.outputs, self.numbers.shape[1], _address(self.numbers), _address(self.scales)
+            self.outputs, self.numbers.shape[1], address(self.numbers, dtype), address(self.scales)
         )
 
 
@@ -102,28 +103,22 @@ class Network:
             len(structs),
             structs,
             last.struct(),
-            _address(last_bias),
-            _address(embedding),
+            address(last_bias),
+            address(embedding),
             0 if embedding is None else embedding.shape[1],
-            _address(logits),
-            _address(products := logits.new_empty(threads, len(logits), last.numbers.shape[2])),
-            _address(shares := logits.new_empty(last.outputs, dtype=torch.float64)),
+            address(logits),
+            address(products := logits.new_empty(threads, len(logits), last.numbers.shape[2])),
+            address(shares := logits.new_empty(last.outputs, dtype=torch.float64), torch.float64),
         )
         self._kept = (network, layers, last, last_bias, embedding, products, shares)
         self._library, self.logits = library, logits
-        self._pointer, self._threads = ctypes.byref(network), ctypes.c_int(threads)
+        self._pointer, self._threads = ctypes.addressof(network), threads
 
     def read(self, ids: Tensor) -> None:
         """Read tokens, a step after another: ids (steps, rows)."""
-        assert ids.dtype == torch.long
         assert ids.shape[1] == len(self.logits)
         ids = ids.contiguous()
-        self._library.textgen_read(
-            self._pointer,
-            ctypes.c_void_p(ids.data_ptr()),
-            ctypes.c_int64(len(ids)),
-            self._threads,
-        )
+        self._library.textgen_read(self._pointer, address(ids, torch.long), len(ids), self._threads)
 
     def write(
         self, barrier: Tensor, temperatures: Numbers, uniforms: Numbers
@@ -134,16 +129,16 @@ class Network:
         all. temperatures, uniforms: (tokens,). Ends early with an id of -1.
         """
         assert len(self.logits) == 1
-        count = len(uniforms)
-        ids, log_probs = np.full(count, -1, np.int64), np.zeros(count)
+        ids = torch.full((len(uniforms),), -1)
+        log_probs = torch.zeros(len(uniforms), dtype=torch.float64)
         self._library.textgen_write(
             self._pointer,
-            doubles(barrier),
-            doubles(temperatures),
-            doubles(uniforms),
-            ctypes.c_int64(count),
-            ctypes.c_void_p(ids.ctypes.data),
-            doubles(log_probs),
+            address(barrier, torch.float64),
+            address(torch.from_numpy(temperatures), torch.float64),
+            address(torch.from_numpy(uniforms), torch.float64),
+            len(uniforms),
+            address(ids, torch.long),
+            address(log_probs, torch.float64),
             self._threads,
         )
         return ids.tolist(), log_probs.tolist()
@@ -153,14 +148,9 @@ def _struct(layer: PackedLayer, memory: LayerMemory) -> _Layer:
     return _Layer(
         layer.units,
         layer.matrix.struct(),
-        _address(layer.given),
+        address(layer.given),
         layer.given.stride(0) if layer.given.ndim == 3 else 0,
-        _address(memory.inputs),
-        _address(memory.cell),
-        _address(memory.output),
+        address(memory.inputs),
+        address(memory.cell),
+        address(memory.output),
     )
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    assert tensor is None or tensor.is_contiguous()
-    return None if tensor is None else tensor.data_ptr()
