@@ -135,7 +135,7 @@ def without_compiler(make: Callable[[], Callable[[], object]]) -> Callable[[], o
     return lambda: plainly(step)
 
 
-def nothing() -> None:
+def nothing(device: torch.device, dtype: torch.dtype) -> None:
     return None
 
 

@@ -27,7 +27,7 @@ def both(
     logits: Tensor, barrier: Tensor, temperatures: list[float], uniforms: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ids and log-probabilities of compiled code, and the ids by the rules."""
-    code = library()
+    code = library(torch.device("cpu"), torch.float32)
     assert code is not None
     ids, log_probs = draw(code, logits, barrier, np.array(temperatures), uniforms.numpy())
     return ids, log_probs, by_rules(logits, barrier, temperatures, uniforms)
@@ -92,7 +92,7 @@ def test_the_first_of_the_likeliest_is_drawn_without_chance() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 0.5])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_what_is_no_number_is_not_drawn_from(temperature: float, number: float) -> None:
-    code = library()
+    code = library(torch.device("cpu"), torch.float32)
     assert code is not None
     logits = torch.tensor([[number, 1.0, 2.0], [1.0, number, 2.0]])
     barrier = torch.tensor([-torch.inf, 0.0, 0.0], dtype=torch.float64)
@@ -102,7 +102,7 @@ def test_what_is_no_number_is_not_drawn_from(temperature: float, number: float) 
 
 
 def test_where_nothing_is_open_nothing_is_drawn() -> None:
-    code = library()
+    code = library(torch.device("cpu"), torch.float32)
     assert code is not None
     barrier = torch.zeros(2, 3, dtype=torch.float64)
     barrier[1] = -torch.inf

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from textgen.native import library
 from textgen.native.loading import Loading
@@ -24,7 +25,7 @@ def script(path: Path, text: str) -> str:
 
 
 def test_here_there_is_none_as_there_is_no_compiler() -> None:
-    assert library() is None
+    assert library(torch.device("cpu"), torch.float32) is None
 
 
 def test_without_a_compiler_there_is_none_and_nothing_is_written(tmp_path: Path) -> None:
@@ -66,3 +67,11 @@ def test_what_does_not_load_is_compiled_anew(compiler: str, tmp_path: Path) -> N
 def test_where_threads_cannot_be_linked_it_does_without(compiler: str, tmp_path: Path) -> None:
     refusing = f'case "$*" in *"-fopenmp "*) exit 1;; esac; exec {compiler} "$@"'
     assert finished(tmp_path / "cache", script(tmp_path / "cc", refusing)).library is not None
+
+
+@pytest.mark.usefixtures("compiled")
+def test_it_is_for_floats_on_a_processor_alone() -> None:
+    cpu = torch.device("cpu")
+    assert library(cpu, torch.float32) is not None
+    assert library(cpu, torch.float64) is None
+    assert library(torch.device("cuda"), torch.float32) is None

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from textgen import native
@@ -24,8 +23,8 @@ class RecurrentStepper(Stepper):
     """
 
     def __init__(self, model: "LSTMModel", *, fast: bool = False) -> None:
-        self._weights = StepWeights.of(model, fast=fast)
-        self._compiles = model.device.type == "cpu" and model.dtype == torch.float32
+        self._weights: StepWeights | None = StepWeights.of(model, fast=fast)
+        self._device, self._dtype = model.device, model.dtype
         self._way: Stepper = TorchStepper(self._weights, model.start(1))
         if model.device.type == "cuda":
             self._way = GraphedStepper(self._way)
@@ -48,7 +47,9 @@ class RecurrentStepper(Stepper):
         return self._way.step(ids)
 
     def _compile(self) -> None:
-        if self._compiles and (library := native.library()) is not None:
+        """Go over to compiled code once there is some, after which the weights are not needed."""
+        if self._weights is None:
+            return
+        if (library := native.library(self._device, self._dtype)) is not None:
             self._way = CompiledStepper(library, self._weights, self._way.state)
-            self._compiles = False
-            del self._weights
+            self._weights = None

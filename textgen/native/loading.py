@@ -42,9 +42,10 @@ _WITH_OR_WITHOUT_THREADS = ("-fopenmp", "-fopenmp-simd")
 _SECONDS = 60
 
 
-def library() -> Library | None:
-    """The compiled code; None where there is none, or none yet."""
-    return loading().library
+def library(device: torch.device, dtype: torch.dtype) -> Library | None:
+    """The compiled code, for such numbers; None where there is none, or none yet."""
+    fits = device.type == "cpu" and dtype == torch.float32
+    return loading().library if fits else None
 
 
 @cache

@@ -98,9 +98,8 @@ class _Batch:
         self._stepper = model.stepper(fast=config.fast)
         self._prompts: dict[tuple[int, ...], tuple[Tensor, State]] = {}
         self._barrier, self._filters = Barrier(), decoding.filters(config)
-        in_floats = model.device.type == "cpu" and model.dtype == torch.float32
-        self._draws_natively = in_floats and decoding.only_tempers(config)
-        self._looks_ahead = self._draws_natively and config.no_repeat_ngram is None
+        self._only_tempers = decoding.only_tempers(config)
+        self._looks_ahead = self._only_tempers and config.no_repeat_ngram is None
         self._ahead = 1
         self.rows: list[_Row] = []
         self.ended: list[int] = []
@@ -178,7 +177,8 @@ class _Batch:
             temperatures[:] = self._config.temperature
         else:
             temperatures[:] = [stream.temperatures(1)[0] for stream in streams]
-        if self._draws_natively and (library := native.library()) is not None:
+        library = native.library(self._device, self._logits.dtype) if self._only_tempers else None
+        if library is not None:
             return native.draw(library, self._logits, barrier, temperatures, uniforms)
         logits = decoding.in_float64(self._logits)
         nothing = (barrier == -torch.inf).all(-1)
