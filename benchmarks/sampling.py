@@ -12,14 +12,13 @@ same minute. Medians of the rounds.
 import argparse
 import itertools
 import statistics
-import time
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from shared import Rows, machine
+from shared import Rows, by_turns, machine
 from torch import nn
 
 from textgen import native
@@ -37,7 +36,6 @@ SHAPES = {
     "AWD-LSTM": ModelConfig(hidden_size=(1150, 1150, 400), embedding_size=400, tie=True),
 }
 VOCABULARIES = {"1x512": 66, "2x512": 66, "AWD-LSTM": 10_000}
-ROUNDS, SECONDS = 9, 0.4
 
 
 class Anything:
@@ -61,8 +59,7 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", default=list(SHAPES))
     parser.add_argument("--batch", nargs="*", type=int, default=[1, 16, 128])
     arguments = parser.parse_args()
-    if (thread := loading().thread) is not None:
-        thread.join()
+    loading().wait()
     for shape, batch in itertools.product(arguments.shapes, arguments.batch):
         figures = compare(shape, batch)
         KEPT.put({"shape": shape, "batch": batch, "machine": machine()}, {"figures": figures})
@@ -81,10 +78,7 @@ def compare(shape: str, batch: int) -> dict[str, float]:
         "eager nn.LSTM": eager_loop(model, batch),
         "reading": sum_of(step_bytes(model)),
     }
-    repeat = {name: max(1, int(SECONDS / one_call(way))) for name, way in ways.items()}
-    rounds = [
-        {name: seconds(way, repeat[name]) for name, way in ways.items()} for _ in range(ROUNDS)
-    ]
+    rounds = by_turns(ways)
 
     def over(one: str, other: str) -> float:
         return statistics.median(times[other] / times[one] for times in rounds)
@@ -106,20 +100,6 @@ def compare(shape: str, batch: int) -> dict[str, float]:
         / statistics.median(times["reading"] for times in rounds)
         / 1e9,
     }
-
-
-def one_call(step: Callable[[], object]) -> float:
-    for _ in range(5):
-        step()
-    return seconds(step, 5)
-
-
-def seconds(step: Callable[[], object], times: int) -> float:
-    """Of one call."""
-    begun = time.perf_counter()
-    for _ in range(times):
-        step()
-    return (time.perf_counter() - begun) / times
 
 
 def without_compiler(make: Callable[[], Callable[[], object]]) -> Callable[[], object]:

@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import torch
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TEXTGEN = Path(sys.executable).with_name("textgen")
+
+# Rounds of a comparison, and about how long each way has its turn in each.
+ROUNDS, SECONDS = 9, 0.4
 
 
 def machine() -> dict[str, str]:
@@ -47,6 +52,28 @@ def repeated(path: Path, to: Path, size: int) -> Path:
         for _ in range(-(-size // len(text))):
             stream.write(text)
     return to
+
+
+def by_turns(ways: dict[str, Callable[[], object]]) -> list[dict[str, float]]:
+    """Seconds that a call of each takes, in rounds that have every way's turn."""
+    repeat = {name: max(1, int(SECONDS / _one_call(way))) for name, way in ways.items()}
+    return [
+        {name: _seconds(way, repeat[name]) for name, way in ways.items()} for _ in range(ROUNDS)
+    ]
+
+
+def _one_call(way: Callable[[], object]) -> float:
+    for _ in range(5):
+        way()
+    return _seconds(way, 5)
+
+
+def _seconds(way: Callable[[], object], times: int) -> float:
+    """Of one call."""
+    begun = time.perf_counter()
+    for _ in range(times):
+        way()
+    return (time.perf_counter() - begun) / times
 
 
 class Rows:

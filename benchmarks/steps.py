@@ -11,10 +11,12 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from sampling import ROUNDS, SECONDS, SHAPES, VOCABULARIES, one_call, seconds
-from shared import Rows, machine
+import torch._inductor.config
+from sampling import SHAPES, VOCABULARIES
+from shared import Rows, by_turns, machine
 from torch import Tensor, nn
 
 from textgen.models import Model, build
@@ -30,8 +32,7 @@ Step = Callable[[], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shapes", nargs="*", default=list(SHAPES))
-    if (thread := loading().thread) is not None:
-        thread.join()
+    loading().wait()
     for shape in parser.parse_args().shapes:
         figures = compare(shape)
         KEPT.put({"shape": shape, "machine": machine()}, {"tokens a second": figures})
@@ -44,8 +45,9 @@ def compare(shape: str) -> dict[str, float]:
     model = build(SHAPES[shape].resolved(VOCABULARIES[shape]))
     model.initialize(torch.Generator().manual_seed(0))
     begun = time.perf_counter()
-    with_inductor = inductor(model)
-    with_inductor()
+    with torch._inductor.config.patch(force_disable_caches=True):
+        with_inductor = inductor(model)
+        with_inductor()
     compiling = time.perf_counter() - begun
     library = loading().library
     assert library is not None, "there is no compiler"
@@ -60,14 +62,10 @@ def compare(shape: str) -> dict[str, float]:
         "nn.LSTM, eager": modules(*parts(model)),
         "nn.LSTM, dynamically quantised to 8 bits": quantised(model),
         "torch.compile of one product a layer": with_inductor,
-        **{name: (lambda each=each: each.step(ids)) for name, each in steppers.items()},  # type: ignore[misc]
+        **{name: partial(stepper.step, ids) for name, stepper in steppers.items()},
     }
-    repeat = {name: max(1, int(SECONDS / one_call(way))) for name, way in ways.items()}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            times[name].append(seconds(way, repeat[name]))
-    figures = {name: 1 / statistics.median(taken) for name, taken in times.items()}
+    rounds = by_turns(ways)
+    figures = {name: 1 / statistics.median(times[name] for times in rounds) for name in ways}
     return figures | {"torch.compile takes, s": compiling}
 
 
@@ -123,7 +121,7 @@ def inductor(model: Model) -> Step:
 
     def taken() -> None:
         nonlocal states
-        _, states = step(ids, states)  # type: ignore[misc, assignment]
+        _, states = step(ids, states)
 
     return taken
 

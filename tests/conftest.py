@@ -103,9 +103,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
     from textgen.native.loading import Loading
 
     loading = Loading(tmp_path_factory.mktemp("compiled"), [compiler])
-    assert loading.thread is not None
-    loading.thread.join()
-    assert loading.library is not None, "it does not compile"
+    assert loading.wait() is not None, "it does not compile"
     return loading
 
 

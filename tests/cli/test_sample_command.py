@@ -141,3 +141,9 @@ def test_a_terminal_gets_the_pieces_as_they_come_and_cannot_be_driven_by_them(
     writer.piece(0, "Once\x1b", "\x1b[31m\n")
     writer.end()
     assert terminal.getvalue().endswith(" a\\x1b[31m\n")
+
+
+def test_more_than_all_of_a_text_cannot_be_new(run: Any, library: Any) -> None:
+    ended = run("sample", "x", "--min-novelty", "2")
+    assert ended.code == 2
+    assert "min-novelty" in ended.err

@@ -13,8 +13,7 @@ _WRITES_NONSENSE = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
 
 def finished(folder: Path, compiler: str | None) -> Loading:
     loading = Loading(folder, None if compiler is None else [compiler])
-    if loading.thread is not None:
-        loading.thread.join()
+    loading.wait()
     return loading
 
 
@@ -53,7 +52,7 @@ def test_it_is_compiled_once(compiler: str, tmp_path: Path) -> None:
     assert finished(tmp_path / "cache", compiler).library is not None
     assert len(list((tmp_path / "cache").iterdir())) == 1
     second = Loading(tmp_path / "cache", [script(tmp_path / "cc", "exit 1")])
-    assert second.thread is None
+    assert not second.compiles
     assert second.library is not None
 
 

@@ -56,19 +56,30 @@ def loading() -> "Loading":
 class Loading:
     """Loads the library at once where a folder has it already, and else as soon as it has.
 
-    thread: what compiles it meanwhile; the process does not end before that.
+    What compiles it meanwhile is a thread, before whose end the process does not end.
     """
 
     def __init__(self, folder: Path, compiler: list[str] | None) -> None:
         self.library: Library | None = None
-        self.thread: Thread | None = None
+        self._thread: Thread | None = None
         flags = (*_FLAGS, *_FLAGS_OF_PROCESSORS.get(torch.backends.cpu.get_cpu_capability(), ()))
         self._path = folder / f"{_key(flags)}.so"
         if self._path.exists():
             self._load()
         if self.library is None and compiler is not None:
-            self.thread = Thread(target=self._compile, args=([*compiler, *flags],))
-            self.thread.start()
+            self._thread = Thread(target=self._compile, args=([*compiler, *flags],))
+            self._thread.start()
+
+    @property
+    def compiles(self) -> bool:
+        """Whether it is, or was, not found but compiled."""
+        return self._thread is not None
+
+    def wait(self) -> Library | None:
+        """What there is once nothing is being compiled any more."""
+        if self._thread is not None:
+            self._thread.join()
+        return self.library
 
     def _load(self) -> None:
         try:
