@@ -10,6 +10,7 @@ from textgen.tokenizers.base import (
     Tokenizer,
 )
 from textgen.tokenizers.registry import TOKENIZERS, learn_tokenizer
+from textgen.tokenizers.spelling import Spelling
 from textgen.tokenizers.stored import load_tokenizer, load_tokenizer_from, save_tokenizer
 from textgen.tokenizers.symbols import SymbolTokenizer
 
@@ -21,6 +22,7 @@ __all__ = [
     "Continuation",
     "Decoder",
     "Ids",
+    "Spelling",
     "SymbolTokenizer",
     "Tokenizer",
     "learn_tokenizer",

@@ -4,6 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from textgen.config import UNIT_TERMINATORS, TokenizerConfig
 from textgen.errors import UsageError
+from textgen.tokenizers.spelling import Spelling
 
 UNK, EOS = 0, 1
 SPECIAL_TOKENS = ("<UNK>", "<EOS>")
@@ -136,6 +138,37 @@ class Tokenizer(ABC):
     def unknown_in(self, text: str) -> tuple[str, ...]:
         """The characters or words of a text that encode to ``<UNK>``, each once."""
         return ()
+
+    @abstractmethod
+    def surfaces(self, text: str) -> list[str]:
+        """For each of ``encode(text)`` the stretch of the text it stands for; joined, the text.
+
+        A space goes with the token after it, and a terminator in the text is ``<EOS>``'s. Of a
+        character that takes several ids, the last has it and the others have nothing. With
+        ``--split whitespace``, white space goes with the word after it, as it is in the text;
+        at the text's end with the last word, and it is lost where there is none.
+        """
+
+    def unknown_names(self, text: str) -> list[str]:
+        """For each ``<UNK>`` among ``encode(text)``, in order, the symbol that is unknown.
+
+        Where ``--unk-literal`` names the unknown, it is that.
+        """
+        places = np.flatnonzero(self.encode(text) == UNK).tolist()
+        surfaces = self.surfaces(text) if places else []
+        return [surfaces[place] for place in places]
+
+    @cached_property
+    def spelling(self) -> Spelling | None:
+        """The probability of what ``<UNK>`` stands for.
+
+        None where ``--unk-literal`` names the unknown: what it was is not in the text.
+        """
+        return None if self.config.unk_literal is not None else self._spelling()
+
+    @abstractmethod
+    def _spelling(self) -> Spelling:
+        """That of a text in which no literal stands for the unknown."""
 
     @abstractmethod
     def token(self, id: int) -> str:

@@ -1,5 +1,6 @@
 """Characters: one id a code point, by a look-up table."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from textgen.config import TokenizerConfig
 from textgen.errors import CheckpointError
 from textgen.tokenizers import vocabulary
 from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Decoder, Ids, pairs_to_eos
+from textgen.tokenizers.spelling import CharacterSpelling
 from textgen.tokenizers.symbols import SymbolTokenizer
 
 _CODE_POINTS = 0x110000
@@ -72,6 +74,19 @@ class CharacterTokenizer(SymbolTokenizer):
         if self.config.unit == "paragraph":
             return self._paragraphs(ids, codes)
         return ids
+
+    def surfaces(self, text: str) -> list[str]:
+        return self._cut.findall(text)
+
+    @cached_property
+    def _cut(self) -> re.Pattern[str]:
+        """What is one id although it is several characters, or any character."""
+        several = [self.config.unk_literal or "", "\n\n" if self.config.unit == "paragraph" else ""]
+        return re.compile("|".join([*map(re.escape, filter(None, several)), "."]), re.DOTALL)
+
+    def _spelling(self) -> CharacterSpelling:
+        end = ["\n"] if self.terminator == "\n" else []
+        return CharacterSpelling([*self.symbols, *end])
 
     def _paragraphs(self, ids: Ids, codes: npt.NDArray[np.generic]) -> Ids:
         # The newline itself may be unknown, so the pairs are found under an id of their own.

@@ -13,7 +13,7 @@ from textgen.tokenizers.splitting import GLUE, LONGEST_CHUNK
 
 _LONGEST_HELD = 2**16
 _BLOCK_CHARACTERS = 2**16  # what is split in one go, so that it stays in the processor's cache
-_OTHER_SPACES = "\t\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + (
+OTHER_SPACES = "\t\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + (
     "".join(map(chr, range(0x2000, 0x200B)))
 )
 
@@ -100,7 +100,7 @@ def _settled(text: str, in_line: bool) -> tuple[int, bool]:
 
 
 def _with_plain_spaces(text: str) -> str:
-    for space in _OTHER_SPACES:
+    for space in OTHER_SPACES:
         if space in text:
             text = text.replace(space, " ")
     return text

@@ -37,6 +37,7 @@ from textgen.tokenizers.base import (
     is_text,
 )
 from textgen.tokenizers.memory import ChunkMemory
+from textgen.tokenizers.spelling import NothingUnknown
 
 FILE = "subword.model"
 _LARGEST_MODEL = 2**28
@@ -157,6 +158,23 @@ class SubwordTokenizer(Tokenizer):
         ids: list[list[int]] = self._processor.encode(texts, num_threads=1)
         return ids
 
+    def surfaces(self, text: str) -> list[str]:
+        """As every tokenizer; where the text has lone surrogates, ``?`` for each."""
+        ids = self.encode(text).tolist()
+        found = list(map(self._texts.__getitem__, ids))
+        if None in found:
+            characters = codecs.getincrementaldecoder("utf-8")()
+            literal = (self.config.unk_literal or "").encode()
+            found = [characters.decode(literal if id == UNK else self._bytes[id]) for id in ids]
+        return found  # type: ignore[return-value]
+
+    @cached_property
+    def _texts(self) -> list[str | None]:
+        """What each id stands for in a text, None for a part of a character."""
+        literal = (self.config.unk_literal or "").encode()
+        texts = [literal, *self._bytes[EOS:]]
+        return [text.decode() if _is_utf8(text) else None for text in texts]
+
     def decode(self, ids: Sequence[int] | Ids) -> str:
         parts = map(self._bytes.__getitem__, np.asarray(ids, dtype=np.int64).tolist())
         return b"".join(parts).decode("utf-8", "replace")
@@ -178,6 +196,9 @@ class SubwordTokenizer(Tokenizer):
         assert isinstance(start.decoder, _SubwordDecoder)
         start.decoder.skip_space()
         return start
+
+    def _spelling(self) -> NothingUnknown:
+        return NothingUnknown()
 
     def token(self, id: int) -> str:
         return self._tokens[id]
@@ -247,6 +268,14 @@ class _SubwordDecoder(Decoder):
     def skip_space(self) -> None:
         """Do not write the space that the next piece starts with: the text has it already."""
         self._spaced = True
+
+
+def _is_utf8(written: bytes) -> bool:
+    try:
+        written.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_utf8_so_far(written: bytes) -> bool:

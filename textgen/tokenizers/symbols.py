@@ -41,9 +41,15 @@ class SymbolTokenizer(Tokenizer):
         new = self._unknown_among(learned.symbols)
         if config.vocab_size is not None:
             new = new[: max(0, config.vocab_size - self.vocabulary_size)]
-        tokenizer = type(self)(config, [*self.symbols, *new])
+        tokenizer = self._grown(config, [*self.symbols, *new], learned)
         tokenizer.notes = learned.notes
         return tokenizer
+
+    def _grown(
+        self, config: TokenizerConfig, symbols: Sequence[str], learned: "SymbolTokenizer"
+    ) -> Self:
+        """This tokenizer with more symbols. learned: that of the text which has them."""
+        return type(self)(config, symbols)
 
     def unknown_symbols(self, texts: Iterable[str]) -> list[str]:
         """The symbols of a text that this tokenizer lacks, by descending count."""

@@ -11,6 +11,7 @@ from textgen.tokenizers.base import SPECIAL_TOKENS, is_text
 
 FILE = "vocabulary.json"
 _FORMAT = 1
+_KEY = "symbols"
 
 
 def ranked(counts: Mapping[str, int], config: TokenizerConfig) -> list[str]:
@@ -26,24 +27,32 @@ def ranked(counts: Mapping[str, int], config: TokenizerConfig) -> list[str]:
 
 
 def save(folder: Path, symbols: Sequence[str]) -> None:
-    storage.write_json(folder / FILE, {"format": _FORMAT, "symbols": list(symbols)})
+    save_list(folder / FILE, _KEY, symbols)
 
 
 def load(files: Mapping[str, Path]) -> tuple[list[str], Path]:
     """The symbols and the file they are in. Raises CheckpointError."""
     if FILE not in files:
         raise CheckpointError("incomplete", why=f"there is no {FILE}")
-    path = files[FILE]
+    return load_list(files[FILE], _KEY), files[FILE]
+
+
+def save_list(path: Path, key: str, symbols: Sequence[str]) -> None:
+    storage.write_json(path, {"format": _FORMAT, key: list(symbols)})
+
+
+def load_list(path: Path, key: str) -> list[str]:
+    """The symbols that a file has under a key, each once. Raises CheckpointError."""
     value = storage.read_json(path)
     if not isinstance(value, dict):
         raise CheckpointError("damaged", where=path, why="not a vocabulary")
     storage.check_format(value.get("format"), _FORMAT, path)
-    symbols = value.get("symbols")
+    symbols = value.get(key)
     if not isinstance(symbols, list) or not all(map(is_text, symbols)):
         raise CheckpointError("damaged", where=path, why="its symbols are not text")
     if len(set(symbols)) != len(symbols):
         raise CheckpointError("damaged", where=path, why="a symbol occurs twice")
-    return symbols, path
+    return symbols
 
 
 def fingerprint(config: TokenizerConfig, symbols: Sequence[str]) -> str:

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from textgen.config import UNIT_TERMINATORS, TokenizerConfig
 from textgen.errors import CheckpointError
-from textgen.tokenizers import vocabulary
+from textgen.tokenizers import rare, surfaces, vocabulary
 from textgen.tokenizers.base import (
     EOS,
     SPECIAL_TOKENS,
@@ -22,6 +23,7 @@ from textgen.tokenizers.base import (
 )
 from textgen.tokenizers.chunks import ChunkStream, chunks, chunks_of_pieces
 from textgen.tokenizers.memory import ChunkMemory
+from textgen.tokenizers.spelling import WordSpelling
 from textgen.tokenizers.splitting import JOINER, UNKNOWN, Written, splitter, written
 from textgen.tokenizers.symbols import SymbolTokenizer
 
@@ -40,14 +42,19 @@ class WordTokenizer(SymbolTokenizer):
 
     level = "word"
 
-    def __init__(self, config: TokenizerConfig, symbols: Sequence[str]) -> None:
+    def __init__(
+        self, config: TokenizerConfig, symbols: Sequence[str], rare: Sequence[str] = ()
+    ) -> None:
+        """rare: words that were seen but not learned, of which ``spelling`` learns."""
         super().__init__(config, symbols)
+        self.rare = tuple(rare) if config.unk_literal is None else ()
         self._ids = {token: id for id, token in enumerate(symbols, start=2)}
         lossless = config.split == "punctuation"
         end = Written(self.terminator, joins_left=True, joins_right=True)
         self._written = [Written(SPECIAL_TOKENS[UNK]), end]
         self._written += [written(token) if lossless else Written(token) for token in symbols]
         self._split = splitter(config)
+        self._surfaces = surfaces.of_chunks(config, self._split)
         fixed = {self.terminator: [EOS]} if self.terminator else {}
         self._memory = ChunkMemory(self._work_out, fixed)
 
@@ -56,7 +63,9 @@ class WordTokenizer(SymbolTokenizer):
         counts = _Counts(config)
         for some in chunks_of_pieces(config, texts):
             counts.add(some)
-        tokenizer = cls(config, vocabulary.ranked(counts.tokens(), config))
+        tokens = counts.tokens()
+        symbols = vocabulary.ranked(tokens, config)
+        tokenizer = cls(config, symbols, rare.left_out(tokens, symbols))
         if counts.forgotten:
             tokenizer.notes = (
                 f"words counted at most {counts.forgotten} times were dropped on the way,"
@@ -69,7 +78,22 @@ class WordTokenizer(SymbolTokenizer):
         symbols, where = vocabulary.load(files)
         if not all(symbols):
             raise CheckpointError("damaged", where=where, why="a symbol is empty")
-        return cls(config, symbols)
+        return cls(config, symbols, rare.load(files, symbols))
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        if self.config.unk_literal is None:
+            rare.save(folder, self.rare)
+
+    def _grown(
+        self, config: TokenizerConfig, symbols: Sequence[str], learned: SymbolTokenizer
+    ) -> Self:
+        assert isinstance(learned, WordTokenizer)
+        lists = (learned.symbols, learned.rare, self.rare)
+        return type(self)(config, symbols, rare.merged(lists, symbols))
+
+    def _spelling(self) -> WordSpelling:
+        return WordSpelling(self.symbols, self.rare)
 
     def encode(self, text: str) -> Ids:
         return self._memory.ids(chunks(self.config, text))
@@ -85,6 +109,22 @@ class WordTokenizer(SymbolTokenizer):
             if ends_document:
                 yield np.append(self._memory.ids(stream.finish()), np.uint32(EOS))
         yield self._memory.ids(stream.finish())
+
+    def surfaces(self, text: str) -> list[str]:
+        if self.config.split == "whitespace":
+            return surfaces.between_spaces(self.config, text)
+        return self._surfaces(chunks(self.config, text))
+
+    def unknown_names(self, text: str) -> list[str]:
+        literal = str(self.config.unk_literal)
+        return [
+            token or literal
+            for some in chunks(self.config, text)
+            for chunk in some
+            if not chunk or chunk != self.terminator
+            for token in self._split(chunk)
+            if token not in self._ids
+        ]
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         decoder = self.decoder()
