@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -609,3 +610,51 @@ def test_a_place_that_cannot_be_locked_is_a_resource_error(tmp_path: Path) -> No
         storage.locked(tmp_path / "file" / "x"),
     ):
         pytest.fail("there is no such folder")
+
+
+def test_a_new_file_takes_its_place_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    path.write_bytes(b"old")
+    with storage.NewFile(path) as file:
+        file.write(b"..., rest")
+        file.overwrite(0, b"new")
+        file.write(b", more")
+        assert path.read_bytes() == b"old"
+        file.finish()
+    assert path.read_bytes() == b"new, rest, more"
+    with storage.NewFile(path) as file:
+        file.write(b"half")
+    assert path.read_bytes() == b"new, rest, more"
+    assert names(tmp_path) == ["page"]
+
+
+@pytest.mark.skipif(not POSIX, reason="links")
+def test_a_new_file_follows_a_link_and_replaces_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "page")
+    with storage.NewFile(tmp_path / "link") as file:
+        file.write(b"new")
+        file.finish()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "page").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not POSIX, reason="/dev")
+def test_a_new_file_never_takes_the_place_of_a_device() -> None:
+    with pytest.raises(ResourceError, match="no ordinary file"), storage.NewFile(Path("/dev/null")):
+        pass
+
+
+def test_a_new_file_that_cannot_be_finished_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(ResourceError, match=r"cannot write .*: No space left on device; free space"),
+        storage.NewFile(tmp_path / "page") as file,
+    ):
+        file.finish()
+    assert names(tmp_path) == []

@@ -19,7 +19,7 @@ from textgen.corpus.sentences import sentences
 from textgen.corpus.sources import Source, find_sources
 from textgen.errors import DataError, UsageError
 
-__all__ = ["Corpus", "Piece", "sentences"]
+__all__ = ["Corpus", "Findings", "Piece", "sentences"]
 
 Paths = Sequence[str | Path]
 _DOCUMENT_END = b"\xff"  # never a byte of UTF-8

@@ -10,6 +10,8 @@ from textgen.corpus import recognition
 from textgen.corpus.sources import Source
 from textgen.errors import DataError, UsageError
 
+_NEWLINE = "\n"
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -83,18 +85,23 @@ def _decoded(source: Source, reading: Reading, findings: Findings) -> Iterator[s
 
 
 def _utf8(name: str, blocks: Iterator[bytes], errors: str, findings: Findings) -> Iterator[str]:
-    offset, rest = 0, b""
+    offset, line, rest = 0, 1, b""
     for block in chain(blocks, (b"",)):
         data = rest + block
         try:
             text, used = codecs.utf_8_decode(data, "strict", not block)
         except UnicodeDecodeError as error:
             if errors == "strict":
-                raise _invalid(name, "UTF-8", offset + error.start, error.reason) from error
+                before = data[: error.start].decode()
+                if before:
+                    yield before
+                where = f"{name}, line {line + before.count(_NEWLINE)}, byte {offset + error.start}"
+                raise _invalid("UTF-8", where, error.reason) from error
             text, used = codecs.utf_8_decode(data, "replace", not block)
             literal = data[:used].count("\ufffd".encode())
             findings.replaced += text.count("\ufffd") - literal
         offset, rest = offset + used, data[used:]
+        line += text.count(_NEWLINE)
         if text:
             yield text
 
@@ -109,10 +116,11 @@ def _other(
         try:
             text = decoder.decode(block, not block)
         except UnicodeDecodeError as error:
-            place = offset - held + error.start
-            raise _invalid(name, reading.encoding, place, error.reason) from error
+            where = f"{name}, byte {offset - held + error.start}"
+            raise _invalid(reading.encoding, where, error.reason) from error
         except UnicodeError as error:
-            raise _invalid(name, reading.encoding, offset - held, str(error)) from error
+            where = f"{name}, byte {offset - held}"
+            raise _invalid(reading.encoding, where, str(error)) from error
         offset += len(block)
         if reading.errors == "replace":
             findings.replaced += text.count("\ufffd")
@@ -159,10 +167,10 @@ def _refuse_what_is_no_text(name: str, head: bytes, reading: Reading) -> None:
         raise DataError("not text", where=name, why=f"it is {kind}", fix="give plain text")
 
 
-def _invalid(name: str, encoding: str, offset: int, reason: str) -> DataError:
+def _invalid(encoding: str, where: str, reason: str) -> DataError:
     return DataError(
         f"invalid {encoding}",
-        where=f"{name}, byte {offset}",
+        where=where,
         why=reason,
         fix="give its --encoding (such as latin-1), or add --errors replace",
     )

@@ -10,17 +10,23 @@ from textgen.errors import DataError
 
 
 def sentences(
-    path: str | Path, *, unit: Unit = "line", encoding: str = "utf-8", errors: str = "strict"
+    path: str | Path,
+    *,
+    unit: Unit = "line",
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    findings: Findings | None = None,
 ) -> Iterator[str]:
     """The sentences of a file, a folder, a FIFO or stdin (``-``), without their terminators.
 
-    Read by the same rules as a corpus, as they come, holding one sentence at a time. Raises
-    ResourceError (not there, not readable), DataError (empty, not text).
+    Read by the same rules as a corpus, as they come, holding one sentence at a time. findings:
+    is told what reading meets. Raises ResourceError (not there, not readable), DataError (empty,
+    not text).
     """
     reading = Reading(unit, encoding, errors)
     found = False
     for source in find_sources([path], once=True)[0]:
-        for sentence in _split(normalised(source, reading, Findings()), unit):
+        for sentence in _split(normalised(source, reading, findings or Findings()), unit):
             found = True
             yield sentence
     if not found:

@@ -71,7 +71,8 @@ class Source:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
         else:
-            yield from iter(lambda: raw.read(BLOCK_BYTES), b"")
+            # What has come: of a pipe the next line need not be waited for.
+            yield from iter(lambda: raw.read1(BLOCK_BYTES), b"")
 
     def _check_unchanged(self, raw: io.BufferedReader) -> None:
         if self._spool is not None:
@@ -94,12 +95,6 @@ class PassingSource(Source):
     def _opened(self) -> io.BufferedReader:
         return io.BufferedReader(_Borrowed(self._stream), BLOCK_BYTES)
 
-    def _unpacked(self, raw: io.BufferedReader) -> Generator[bytes]:
-        if raw.peek(2)[:2] == _GZIP:
-            yield from super()._unpacked(raw)
-        else:
-            yield from iter(lambda: raw.read1(BLOCK_BYTES), b"")  # what is there, without waiting
-
     def _check_unchanged(self, raw: io.BufferedReader) -> None:
         pass
 
@@ -119,7 +114,11 @@ def find_sources(
     notes: list[str] = []
     for path in paths:
         if str(path) == "-":
-            sources.append(_from_stream("stdin", sys.stdin.buffer, once=once))
+            stdin = sys.stdin.buffer
+            # A thread that waits in a buffered reader holds its lock, and Python would die of that
+            # as it exits.
+            stream = getattr(stdin, "raw", stdin) if once else stdin
+            sources.append(_from_stream("stdin", stream, once=once))
         elif Path(path).is_dir():
             sources += _in_folder(Path(path), notes)
         else:

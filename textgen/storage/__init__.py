@@ -12,10 +12,12 @@ from textgen.storage.files import (
 from textgen.storage.folders import clear_leftovers, discard, new_folder, unwritable, whole
 from textgen.storage.lock import LOCK, locked
 from textgen.storage.manifest import MANIFEST, verified
+from textgen.storage.new_file import NewFile
 
 __all__ = [
     "LOCK",
     "MANIFEST",
+    "NewFile",
     "check_format",
     "clear_leftovers",
     "discard",
