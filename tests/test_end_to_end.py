@@ -203,6 +203,12 @@ def test_score_as_json_gives_sentences_then_the_total(trained: Path) -> None:
             "perplexity",
             "perplexity_without_unknown",
             "bits_per_character",
+            "words",
+            "characters",
+            "bytes",
+            "perplexity_per_word",
+            "bits_per_byte",
+            "comparable",
             "token_scores",
         }
         summed = sum(token["log_prob"] for token in score["token_scores"])
@@ -212,6 +218,22 @@ def test_score_as_json_gives_sentences_then_the_total(trained: Path) -> None:
     assert first["log_prob"] > second["log_prob"]
     assert total["total"]["tokens"] == first["tokens"] + second["tokens"]
     assert "likelier" in textgen(*arguments).stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a signal that a process can be sent")
+def test_a_sentence_is_scored_as_it_comes_and_ctrl_c_ends_quietly(trained: Path) -> None:
+    """Though stdin stays open, as a person's terminal does."""
+    command = [TEXTGEN, "score", trained, "--format", "json"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as running:  # type: ignore[call-overload]
+        running.stdin.write("The king sees the sea.\n")
+        running.stdin.flush()
+        assert json.loads(running.stdout.readline())["line"] == 1
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 130
+        assert running.stdout.read() == ""
+        assert "Fatal" not in (said := running.stderr.read())
+        assert "Traceback" not in said
 
 
 def test_validation_part_scores_as_training_reported(

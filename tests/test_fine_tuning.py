@@ -15,6 +15,8 @@ from textgen.config import TokenizerConfig
 from textgen.encoding import tokenize
 from textgen.errors import CheckpointError, DataError, ResourceError, TextgenError, UsageError
 from textgen.results import TrainingEvent, TrainingStart, Validation
+from textgen.tokenizers import load_tokenizer_from
+from textgen.tokenizers.word import WordTokenizer
 
 TEXT = "".join(
     f"the {animal} {verb} the {thing}.\n"
@@ -105,6 +107,26 @@ def test_the_source_is_only_read(source: Path, shifted: Path, tmp_path: Path) ->
     events_of(shifted, out=tmp_path / "a", init_from=source, steps=4)
     events_of(shifted, out=tmp_path / "b", init_from=source, steps=4, extend_vocabulary=True)
     assert files_of(source) == before
+
+
+def test_rare_words_go_from_corpus_to_checkpoint_and_on_to_what_is_tuned(tmp_path: Path) -> None:
+    first = written(tmp_path / "first.txt", "one heron\ntwo hares\n" + TEXT)
+    second = written(tmp_path / "second.txt", "two hares\ntwo newts\n" + TEXT)
+    folder, source, tuned = (tmp_path / name for name in ("tokenized", "source", "tuned"))
+    tokenize([first], TokenizerConfig(level="word"), out=folder)
+    train(folder, out=source, steps=1, **SHAPE, **RUN)
+    train(out=source, resume=True, steps=2)
+    options = {"extend_vocabulary": True, "min_count": 2}
+    train(second, second, out=tuned, init_from=source, steps=1, **options, **RUN)
+    rare = {place: rare_words_of(place) for place in (folder, source, tuned)}
+    assert rare[source] == rare[folder] == ("one", "heron", "two", "hares")
+    assert rare[tuned] == ("one", "heron")
+
+
+def rare_words_of(place: Path) -> tuple[str, ...]:
+    tokenizer = load_tokenizer_from(place)
+    assert isinstance(tokenizer, WordTokenizer)
+    return tokenizer.rare
 
 
 def test_best_last_and_the_run_s_folder_can_each_be_named(

@@ -39,6 +39,8 @@ def test_surprisal_is_in_bits() -> None:
     assert metrics.surprisal(0.0) == 0
 
 
-@pytest.mark.parametrize(("base", "shown"), [("e", math.log(0.001)), ("2", -9.965784), ("10", -3)])
-def test_a_log_probability_in_each_base(base: str, shown: float) -> None:
+@pytest.mark.parametrize(
+    ("base", "shown"), [(math.e, math.log(0.001)), (2, -9.965784), (10, -3), (7, -3.549884)]
+)
+def test_a_log_probability_in_each_base(base: float, shown: float) -> None:
     assert metrics.in_base(math.log(0.001), base) == pytest.approx(shown)

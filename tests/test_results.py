@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from textgen.results import Sample, TokenScore, Validation
+from textgen.results import PartScore, Sample, Validation
 
 
 def test_a_validation_tells_its_loss_in_three_units() -> None:
@@ -14,7 +14,7 @@ def test_a_validation_tells_its_loss_in_three_units() -> None:
 
 
 def test_a_token_tells_its_surprisal_in_bits() -> None:
-    assert TokenScore("a", 5, math.log(1 / 16), False).surprisal == pytest.approx(4)
+    assert PartScore("a", "a", math.log(1 / 16)).surprisal == pytest.approx(4)
 
 
 def test_results_cannot_be_changed() -> None:

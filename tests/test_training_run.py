@@ -317,10 +317,10 @@ def test_unknown_has_a_learned_probability_at_the_character_level(
     corpus: Path, tmp_path: Path
 ) -> None:
     train(corpus, out=tmp_path / "run", steps=150, learning_rate=0.02, **SMALL)
-    score = LanguageModel.load(tmp_path / "run").score("the ¿ sees", tokens=True)
+    score = LanguageModel.load(tmp_path / "run").score("the ¿ sees", level="token")
     assert score.unknown == 1
-    assert score.token_scores is not None
-    unknown = next(token for token in score.token_scores if token.unknown)
+    assert score.parts is not None
+    unknown = next(token for token in score.parts if token.unknown)
     assert 5 < unknown.surprisal < 25
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from itertools import tee
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from textgen import checkpoint
-from textgen.config import UNIT_TERMINATORS, Context, Device, SamplingConfig, check_options
-from textgen.errors import UsageError
+from textgen.config import Device, SamplingConfig, ScoringConfig, check_options, check_whole
+from textgen.errors import ResourceError, UsageError
 from textgen.results import Prediction, Sample, SentenceScore
-from textgen.tokenizers.base import EOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from textgen.batching import IdArray
+    import torch
 
+    from textgen.corpus.arriving import Item
+    from textgen.models import Model
+    from textgen.scoring.reading import MakeReader
+    from textgen.scoring.scorer import Skipped
+    from textgen.tokenizers.base import Tokenizer
+
+_MOST_JOBS = 1024
 ScoringPrecision = Literal["float32", "float64", "bf16"]
 
 
@@ -112,61 +118,72 @@ class LanguageModel:
         return next_words(self.model, self.tokenizer, prompt, words)
 
     @overload
-    def score(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too
-        self, text: str, *, context: Context = "sentence", tokens: bool = False
-    ) -> SentenceScore: ...
+    def score(self, text: str, **options: Any) -> SentenceScore: ...
 
     @overload
-    def score(
-        self, text: Iterable[str], *, context: Context = "sentence", tokens: bool = False
-    ) -> list[SentenceScore]: ...
+    def score(self, text: Iterable[str], **options: Any) -> list[SentenceScore]: ...
 
     def score(
-        self, text: str | Iterable[str], *, context: Context = "sentence", tokens: bool = False
+        self, text: str | Iterable[str], **options: Any
     ) -> SentenceScore | list[SentenceScore]:
         """How probable a sentence is, or each of several.
 
-        context: ``sentence`` scores each from the start state, ``document`` carries the state
-        from each to the next. tokens: give every token's own score too.
+        The options are the fields of ScoringConfig.
         """
         if isinstance(text, str):
-            return next(self.scores([text], context=context, tokens=tokens))
-        return list(self.scores(text, context=context, tokens=tokens))
+            (only,) = self.scores([text], **options)
+            return only
+        return list(self.scores(text, **options))
 
     def scores(
-        self, sentences: Iterable[str], *, context: Context = "sentence", tokens: bool = False
+        self,
+        texts: Iterable[Item],
+        *,
+        jobs: int = 1,
+        on_skip: Callable[[Skipped], None] | None = None,
+        reader: MakeReader | None = None,
+        **options: Any,
     ) -> Iterator[SentenceScore]:
-        """As ``score`` for any number of sentences, read and given one after another."""
-        from textgen.scoring import scorer, units
+        """As ``score`` for any number of sentences, read and given one after another.
 
-        if context not in ("sentence", "document"):
-            raise UsageError(f"--context must be sentence or document, got {context!r}")
-        read = {
-            "sentence": scorer.sentence_log_probs,
-            "document": scorer.document_log_probs,
-        }[context]
-        texts, to_encode = tee(sentences)
-        ids, to_score = tee(self._sentence_ids(text) for text in to_encode)
-        terminator = len(UNIT_TERMINATORS[self.tokenizer.config.unit])
-        everything = zip(texts, ids, read(self.model, to_score), strict=True)
-        for line, (text, sentence, log_probs) in enumerate(everything, start=1):
-            yield units.sentence_score(
-                line,
-                text,
-                sentence,
-                log_probs,
-                characters=len(text) + terminator,
-                token=self.tokenizer.token if tokens else None,
-            )
+        texts: sentences, or (prefix, continuation) each. jobs: how many processes share the
+        work. on_skip: called with each text that is left out, in its place. reader: makes what
+        reads the texts, if that is neither of the contexts.
+        """
+        check_options(options, ScoringConfig)
+        config = ScoringConfig.from_options(options)
+        check_whole("jobs", jobs, 1, _MOST_JOBS)
+        import torch
 
-    def _sentence_ids(self, text: str) -> IdArray:
-        """The ids of one sentence, its ``<EOS>`` at the end."""
-        import numpy as np
+        from textgen.scoring.groups import groups
+        from textgen.scoring.jobs import scores_of_jobs
+        from textgen.scoring.scorer import Scorer, kept
 
-        if self.tokenizer.terminator and self.tokenizer.terminator in text:
-            raise UsageError(
-                f"not one sentence: {text[:40]!r}",
-                why=f"with --unit {self.tokenizer.config.unit} it ends at the newline in it",
-                fix="give its parts one by one, or in a file",
-            )
-        return np.append(self.tokenizer.encode(text), np.uint32(EOS))
+        given = groups(texts, config.prefix)
+        if jobs == 1:
+            scorer = Scorer(self.model, self.tokenizer, config, reader)
+            return kept(scorer.scores(given), on_skip)
+        threads = max(1, torch.get_num_threads() // jobs)
+        load = partial(
+            _load_again, self.path, self.header, self.model.device, self.model.dtype, threads
+        )
+        return kept(scores_of_jobs(load, config, given, jobs), on_skip)
+
+
+def _load_again(
+    path: Path,
+    header: checkpoint.Header,
+    device: torch.device,
+    dtype: torch.dtype,
+    threads: int,
+    number: int,
+) -> tuple[Model, Tokenizer]:
+    """The same model, for the process of this number; each has a GPU of its own, if it can."""
+    from textgen.models.placement import beside, use_threads
+
+    use_threads(threads)
+    loaded = checkpoint.load(path)
+    if loaded.header != header:
+        raise ResourceError("changed while it was read", where=path, fix="run it again")
+    loaded.model.to(device=beside(device, number), dtype=dtype)
+    return loaded.model, loaded.tokenizer

@@ -30,6 +30,10 @@ def surprisal(log_prob: float) -> float:
     return -log_prob / LOG_2
 
 
-def in_base(log_prob: float, base: str) -> float:
-    """A natural log-probability in base ``e``, ``2`` or ``10``."""
-    return log_prob / {"e": 1.0, "2": LOG_2, "10": math.log(10.0)}[base]
+def in_base(log_prob: float, base: float) -> float:
+    """A natural log-probability to another base, which is above 1.
+
+    >>> in_base(-2 * LOG_2, 2), in_base(-1.5, math.e)
+    (-2.0, -1.5)
+    """
+    return log_prob / math.log(base)

@@ -16,9 +16,9 @@ from textgen.cli.app import main
 from textgen.config import TokenizerConfig
 from textgen.results import (
     NgramBaseline,
+    PartScore,
     Sample,
     SentenceScore,
-    TokenScore,
     TrainingResult,
     TrainingStart,
     TrainingStep,
@@ -104,18 +104,26 @@ class FakeModel:
     def scores(self, sentences: Iterable[str], **options: Any) -> Iterator[SentenceScore]:
         texts = list(sentences)
         self._library.calls["scores"] = {"sentences": texts, **options}
+        in_parts = options["level"] != "sentence"
         yield from self._library.scores or (
-            _score(line, text, tokens=options["tokens"]) for line, text in enumerate(texts, 1)
+            _score(line, text if isinstance(text, str) else text.text, in_parts=in_parts)
+            for line, text in enumerate(texts, 1)
         )
 
 
-def _score(line: int, text: str, *, tokens: bool) -> SentenceScore:
+def _score(line: int, text: str, *, in_parts: bool) -> SentenceScore:
     """Every token, <EOS> among them, has probability 1/4; a ? is unknown."""
     quarter = -1.3862943611198906
     symbols = [*text, "<EOS>"]
     unknown = text.count("?")
     scores = tuple(
-        TokenScore("<UNK>" if each == "?" else each, 0 if each == "?" else 5, quarter, each == "?")
+        PartScore(
+            "<UNK>" if each == "?" else each,
+            each.removeprefix("<EOS>"),
+            quarter,
+            each == "?",
+            id=0 if each == "?" else 5,
+        )
         for each in symbols
     )
     return SentenceScore(
@@ -124,9 +132,11 @@ def _score(line: int, text: str, *, tokens: bool) -> SentenceScore:
         unknown=unknown,
         unknown_log_prob=quarter * unknown,
         characters=len(symbols),
+        words=len(text.split()) + 1,
+        bytes=len(text.encode()) + 1,
         line=line,
         text=text,
-        token_scores=scores if tokens else None,
+        parts=scores if in_parts else None,
     )
 
 

@@ -141,7 +141,18 @@ def test_a_typo_gets_a_suggestion(run: Any, arguments: list[str], said: str) -> 
         (["sample", "x", "--top-p", "0"], "--top-p"),
         (["sample", "x", "--top-p", "nan"], "--top-p"),
         (["sample", "x", "--top-k", "0"], "--top-k"),
-        (["score", "x", "--log-base", "3"], "--log-base"),
+        (["score", "x", "--log-base", "1"], "--log-base must be e or a number above 1"),
+        (["score", "x", "--log-base", "-2"], "--log-base"),
+        (["score", "x", "--log-base", "nan"], "--log-base"),
+        (["score", "x", "--log-base", "inf"], "--log-base"),
+        (["score", "x", "--log-base", "1e309"], "--log-base"),
+        (["score", "x", "--log-base", "pi"], "--log-base"),
+        (["score", "x", "--format", "kenl"], "did you mean kenlm?"),
+        (
+            ["score", "x", "--format", "lm-zoo", "--level", "sentence"],
+            "it has token, word, character",
+        ),
+        (["score", "x", "--format", "heatmap", "--level", "sentence"], "--level sentence"),
     ],
 )
 def test_an_argument_that_cannot_be_is_named_in_one_line_and_nothing_is_created(

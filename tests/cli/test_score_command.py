@@ -1,11 +1,20 @@
-"""``textgen score``: three formats of the same numbers."""
+"""``textgen score``: what may be asked of it, and the formats of the same numbers."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from math import exp
+from typing import Any, get_args
 
 import pytest
+
+from textgen.cli.scoring import _write
+from textgen.config import NbestFormat, PairsFormat, ScoreFormat
+from textgen.corpus.arriving import Text
+from textgen.presentation.scores import FORMATS, Shown
+from textgen.results import SentenceScore
+
+LN4 = 1.3862943611198906
 
 KEYS = [
     "log_prob",
@@ -14,6 +23,12 @@ KEYS = [
     "perplexity",
     "perplexity_without_unknown",
     "bits_per_character",
+    "words",
+    "characters",
+    "bytes",
+    "perplexity_per_word",
+    "bits_per_byte",
+    "comparable",
 ]
 
 
@@ -41,15 +56,19 @@ def test_tsv_of_sentences_names_its_base_and_ends_with_the_totals(run: Any, libr
     arguments = ("--text", "a\tb", "--text", "c\\?", "--format", "tsv", "--log-base", "2")
     assert run("score", "x", *arguments).out.splitlines() == [
         "line\tlog2_prob\ttokens\tunknown\tperplexity\tperplexity_without_unknown"
-        "\tbits_per_character\ttext",
-        "1\t-8.0\t4\t0\t4.0\t4.0\t2.0\ta\\tb",
-        "2\t-8.0\t4\t1\t4.0\t4.0\t2.0\tc\\\\?",
-        "total\t-16.0\t8\t1\t4.0\t4.0\t2.0\t",
+        "\tbits_per_character\twords\tcharacters\tbytes\tperplexity_per_word\tbits_per_byte"
+        "\tcomparable\ttext",
+        f"1\t-8.0\t4\t0\t4.0\t4.0\t2.0\t3\t4\t4\t{exp(4 * LN4 / 3)}\t2.0\t1\ta\\tb",
+        f"2\t-8.0\t4\t1\t4.0\t4.0\t2.0\t2\t4\t4\t{exp(4 * LN4 / 2)}\t2.0\t0\tc\\\\?",
+        f"total\t-16.0\t8\t1\t4.0\t4.0\t2.0\t5\t8\t8\t{exp(8 * LN4 / 5)}\t2.0\t0\t",
     ]
 
 
-def test_tsv_of_tokens_is_lm_zoo_s_table(run: Any, library: Any) -> None:
-    ended = run("score", "x", "--text", "a ", "--text", "b", "--format", "tsv", "--level", "token")
+def test_lm_zoo_s_table_is_of_tokens_unless_another_level_is_asked_for(
+    run: Any, library: Any
+) -> None:
+    ended = run("score", "x", "--text", "a ", "--text", "b", "--format", "lm-zoo")
+    assert library.calls["scores"]["level"] == "token"
     assert ended.out.splitlines() == [
         "sentence_id\ttoken_id\ttoken\tsurprisal",
         "1\t1\ta\t2.0",
@@ -61,7 +80,7 @@ def test_tsv_of_tokens_is_lm_zoo_s_table(run: Any, library: Any) -> None:
     assert "5 tokens" in ended.err
 
 
-@pytest.mark.parametrize(("base", "name"), [("e", "ln p"), ("2", "log2 p"), ("10", "log10 p")])
+@pytest.mark.parametrize(("base", "name"), [("e", "ln p"), ("2", "log2 p"), ("7", "log7 p")])
 def test_the_table_always_prints_the_base(run: Any, library: Any, base: str, name: str) -> None:
     for level in ("sentence", "token"):
         out = run("score", "x", "--text", "a", "--log-base", base, "--level", level).out
@@ -85,14 +104,31 @@ def test_two_texts_are_compared_in_the_base_as_odds_and_a_token(run: Any, librar
     assert "equally" in run("score", "x", "--text", "a", "--text", "b").out
 
 
+def test_no_sentence_at_all_still_has_its_header_and_totals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, layout in FORMATS.items():
+        writer = layout(Shown(level=layout.levels[0]))
+        _write([], [writer], at_once=False)
+        captured = capsys.readouterr()
+        if name == "tsv":
+            header, total = captured.out.splitlines()
+            assert header.startswith("line\tlog_prob\t")
+            assert total.startswith("total\t0.0\t0\t0\tnan\t")
+        assert captured.out + captured.err
+
+
 def test_a_file_is_read_by_sentences(run: Any, library: Any, tmp_path: Any) -> None:
     path = tmp_path / "a file.txt"
     path.write_bytes("un\r\ndeux é\n".encode())
     ended = run("score", "x", path, "--context", "document", "--precision", "float64")
-    assert library.calls["scores"] == {
+    asked = library.calls["scores"]
+    del asked["on_skip"]
+    assert asked == {
         "sentences": ["un", "deux é"],
         "context": "document",
-        "tokens": False,
+        "level": "sentence",
+        "jobs": 1,
     }
     assert library.calls["load"]["precision"] == "float64"
     assert "2 sentences" in ended.out
@@ -113,3 +149,126 @@ def test_escape_codes_in_a_text_are_shown_escaped(run: Any, library: Any) -> Non
         out = run("score", "x", "--text", "\x1b[31m", "--level", level).out
         assert "\x1b" not in out
         assert r"\x1b[31m" in out
+
+
+def test_what_goes_on_from_what_is_read_from_two_columns(
+    run: Any, library: Any, tmp_path: Any
+) -> None:
+    path = tmp_path / "c.tsv"
+    path.write_text("item\tprefix\tcontinuation\n1\tthe keys\t are\n2\tthe key\t is\n")
+    ended = run("score", "x", "--continuations", path, "--no-eos", "--jobs", "3")
+    asked = library.calls["scores"]
+    assert asked["sentences"] == [Text(2, " are", "the keys"), Text(3, " is", "the key")]
+    assert (asked["jobs"], asked["eos"]) == (3, False)
+    assert "<EOS> is not counted" in ended.out
+    path.write_text("the keys\t are\nthe key is\n")
+    ended = run("score", "x", "--continuations", path)
+    assert ended.code == 3
+    assert "c.tsv, line 2" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.txt", "--text", "a"], "FILE and --text cannot both be given"),
+        (["--pairs", "p", "--nbest", "n"], "--nbest and --pairs cannot both be given"),
+        (["--by", "UID"], "--by is of --pairs; give --pairs FILE too"),
+        (["--weight", "0.3"], "--weight is of --nbest; give --nbest FILE too"),
+        (["--pairs", "p", "--tune", "r"], "--tune is of --nbest"),
+        (["--nbest", "n", "--level", "word"], "--level and --nbest cannot both be given"),
+        (["--pairs", "p", "--html", "h"], "--html and --pairs cannot both be given"),
+        (["--nbest", "n", "--format", "table"], "--format must be one of nbest, 1best"),
+        (["--pairs", "p", "--log-base", "2"], "--log-base and --pairs cannot both be given"),
+        (["--format", "kenIm"], "did you mean kenlm?"),
+        (["--format", "heatmap", "--level", "sentence"], "has no --level sentence"),
+        (["--prefix", "a", "--context", "document"], "--prefix and --context document"),
+        (["--jobs", "0"], "--jobs must be at least 1"),
+        (["--adapt", "--prefix", "a"], "--adapt reads a text from its beginning to its end"),
+        (["--adapt-rate", "2"], "--adapt-rate is of --adapt"),
+        (["--log-base", "1"], "--log-base must be e or a number above 1"),
+    ],
+)
+def test_what_cannot_be_asked_together_is_said_at_once(
+    run: Any, library: Any, arguments: list[str], said: str
+) -> None:
+    ended = run("score", "x", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+    assert not library.calls
+
+
+def test_every_layout_has_its_name_on_the_help_page() -> None:
+    from textgen.presentation import nbest, pairs
+
+    for names, formats in (
+        (ScoreFormat, FORMATS),
+        (NbestFormat, nbest.FORMATS),
+        (PairsFormat, pairs.FORMATS),
+    ):
+        assert list(formats) == list(get_args(names))
+
+
+def test_scores_that_end_in_an_error_say_after_which_line(
+    run: Any, library: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "half.txt"
+    path.write_bytes(b"one\ntwo\nth\xffee\n")
+
+    def as_they_come(self: Any, sentences: Any, **options: Any) -> Any:
+        for line, text in enumerate(sentences, 1):
+            yield SentenceScore(-1.0, 4, 0, 0.0, 4, line=line, text=text)
+
+    monkeypatch.setattr(type(library.load("x")), "scores", as_they_come)
+    ended = run("score", "x", path, "--format", "json")
+    assert ended.code == 3
+    assert [json.loads(line)["text"] for line in ended.out.splitlines()] == ["one", "two"]
+    note, error = ended.lines
+    assert note == "note: the scores end after line 2"
+    assert "half.txt, line 3, byte 10" in error
+
+
+def test_what_is_unknown_is_reported_with_its_place_and_code_points(run: Any, library: Any) -> None:
+    library.scores = [
+        SentenceScore(-1, 4, 2, -1.0, 4, line=1, text="é?é", unknown_surfaces=("é", "é")),
+        SentenceScore(-1, 4, 1, -1.0, 4, line=2, text="żółwiami", unknown_surfaces=("żółwiami",)),
+    ]
+    said = run("score", "x", "--text", "é").lines
+    assert said[1] == (
+        "note: the figures leave out how that is spelt; --open-vocabulary puts it in"
+    )
+    assert said[0] == (
+        "note: unknown to the model: 3 (37.50% of the tokens), 2 different: 'é' (U+00E9) 2 times,"
+        " first in line 1, 'żółwiami' 1 time, first in line 2"
+    )
+
+
+def test_a_page_is_written_beside_what_is_shown(run: Any, library: Any, tmp_path: Any) -> None:
+    page = tmp_path / "page.html"
+    ended = run("score", "x", "--text", "ab", "--format", "json", "--html", page)
+    asked = library.calls["scores"]
+    assert (asked["level"], asked["alternatives"]) == ("word", 5)
+    sentence, total = map(json.loads, ended.out.splitlines())
+    assert list(sentence)[:2] == ["line", "text"]
+    assert "word_scores" not in sentence
+    assert total["total"]["tokens"] == 3
+    assert "<title>" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_said_before_a_model_is_read(
+    run: Any, library: Any, tmp_path: Any
+) -> None:
+    ended = run("score", "x", "--text", "ab", "--html", tmp_path / "nowhere" / "page.html")
+    assert ended.code == 1
+    assert not library.calls
+    assert not ended.out
+
+
+def test_adapted_figures_are_said_to_be_that(run: Any, library: Any) -> None:
+    ended = run("score", "x", "--text", "ab", "--adapt", "--adapt-rate", "2", "--format", "json")
+    asked = library.calls["scores"]
+    assert asked["context"] == "document"
+    assert asked["reader"].keywords == {"rate": 2.0}
+    assert json.loads(ended.out.splitlines()[-1])["adapted"] is True
+    assert "not the figures of the trained weights" in ended.err
+    static = run("score", "x", "--text", "ab", "--format", "json")
+    assert list(json.loads(static.out.splitlines()[-1])) == ["total"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from textgen.models import Model, likelihood
-from textgen.models.likelihood import Document, batch_log_probs, target_log_probs
+from textgen.models.likelihood import Document, batch_readings, target_log_probs
 from textgen.tokenizers.base import EOS
 
 MakeModel = Callable[..., Model]
@@ -216,7 +216,7 @@ def test_a_batch_gives_each_column_what_it_gets_alone(
     model = make_model(dtype=torch.float64)
     targets = random_ids(60).astype(np.int64).reshape(20, 3)
     inputs = np.vstack([np.full((1, 3), EOS), targets[:-1]])
-    log_probs = batch_log_probs(model, inputs, targets)
+    log_probs = batch_readings(model, inputs, targets)[..., 0]
     for column in range(3):
         alone = sequential(model, targets[:, column])
         assert np.abs(log_probs[:, column] - alone).max() < 1e-10

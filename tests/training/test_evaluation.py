@@ -6,7 +6,7 @@ import pytest
 
 from textgen.models import Model
 from textgen.models.likelihood import Document
-from textgen.scoring.scorer import document_log_probs
+from textgen.scoring.reading import DocumentReader
 from textgen.tokenizers.base import EOS, UNK
 from textgen.training import evaluation
 from textgen.training.evaluation import validate
@@ -30,5 +30,5 @@ def test_the_validation_loss_is_what_scoring_in_document_context_gives(
 ) -> None:
     ids = np.where(text_ids > 10, 10, text_ids)
     sentences = np.split(ids, np.flatnonzero(ids == EOS)[:-1] + 1)
-    scored = sum(log_probs.sum() for log_probs in document_log_probs(model, sentences))
+    scored = sum(read.sum() for read in DocumentReader(model).read(sentences))
     assert validate(model, ids, characters=1).loss == pytest.approx(-scored / len(ids), abs=1e-6)

@@ -19,15 +19,20 @@ _SEVERAL = tuple[str, ...]  # the type of a field whose option may be given agai
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def choice_option(name: str, choices: Any, help: str, *, panel: str | None = None) -> Any:
-    """An option that takes one of the words of a Literal type; the first is the default."""
-    words = typing.get_args(choices)
+def choice_option(
+    name: str, choices: Any, help: str, *, panel: str | None = None, default: str | None = None
+) -> Any:
+    """An option that takes one word of a Literal type, or one key of a registry.
+
+    default: what the help says of it; without it, the first word.
+    """
+    words = typing.get_args(choices) or tuple(choices)
     return typer.Option(
         name,
         parser=parsing.choice(name, words),
         metavar=_metavar(name),
         help=help,
-        show_default=f"{', '.join(words)}; default: {words[0]}",
+        show_default=f"{', '.join(words)}; default: {default or words[0]}",
         rich_help_panel=panel,
     )
 

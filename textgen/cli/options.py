@@ -6,7 +6,7 @@ import typer
 
 from textgen.cli import parsing
 from textgen.cli.fields import choice_option
-from textgen.config import Context, Device, LogBase
+from textgen.config import Device, LogBase
 
 ErrorHandling = Literal["strict", "replace"]
 ScorePrecision = Literal["float32", "float64", "bf16"]
@@ -68,14 +68,13 @@ ValidOption = Annotated[
         rich_help_panel="Reading",
     ),
 ]
-ContextOption = Annotated[
-    Context,
-    choice_option(
-        "--context",
-        Context,
-        "Score each sentence by itself, or each after all those before it.",
-    ),
-]
 LogBaseOption = Annotated[
-    LogBase, choice_option("--log-base", LogBase, "The base of the logarithms that are shown.")
+    LogBase,
+    typer.Option(
+        "--log-base",
+        parser=parsing.log_base("--log-base"),
+        metavar="BASE",
+        help="The base of the logarithms that are shown: e or a number above 1.",
+        show_default="default: e",
+    ),
 ]

@@ -1,6 +1,7 @@
 """What a person types, as the value it means; else an error that names the option."""
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,21 @@ def real_number(option: str) -> Callable[[Any], float]:
             return float(value)
         except ValueError:
             raise _not(option, "a number", value) from None
+
+    return parse
+
+
+def log_base(option: str) -> Callable[[Any], float]:
+    """A parser of the base of logarithms: ``e`` or a number above 1."""
+
+    def parse(value: Any) -> float:
+        try:
+            base = math.e if value == "e" else float(value)
+        except ValueError:
+            base = math.nan
+        if not (math.isfinite(base) and base > 1):
+            raise _not(option, "e or a number above 1", value)
+        return base
 
     return parse
 

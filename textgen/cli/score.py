@@ -1,28 +1,50 @@
 """``textgen score``: how probable is this text?"""
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
 
-import typer
-
-from textgen.cli.fields import choice_option, command_options
+from textgen.cli.fields import command_options
 from textgen.cli.options import (
     Checkpoint,
-    ContextOption,
     DeviceOption,
     EncodingOption,
     ErrorsOption,
     LogBaseOption,
-    ScorePrecision,
     ThreadsOption,
 )
-from textgen.cli.parsing import typed_text
-from textgen.config import LogBase
+from textgen.cli.pairs import judge
+from textgen.cli.parsing import choice
+from textgen.cli.reranking import rerank
+from textgen.cli.score_options import (
+    ByOption,
+    ContinuationsOption,
+    FileArgument,
+    FormatOption,
+    HtmlOption,
+    JobsOption,
+    MixOption,
+    NbestOption,
+    PairsOption,
+    PrecisionOption,
+    TextOption,
+    TuneOption,
+)
+from textgen.cli.scoring import Page, Texts, adaptation, score_texts
+from textgen.config import (
+    AdaptationConfig,
+    MixingConfig,
+    NbestFormat,
+    PairsFormat,
+    RerankingConfig,
+    ScoreFormat,
+    ScoringConfig,
+    flag,
+    option_names,
+)
 from textgen.errors import UsageError
-from textgen.results import ScoreSum, SentenceScore
-
-Format = Literal["table", "tsv", "json"]
-ScoreLevel = Literal["sentence", "token"]
 
 EXAMPLES = """
     Which of two sentences is likelier, and by how much?
@@ -31,52 +53,36 @@ EXAMPLES = """
     textgen score checkpoints/mine heldout.txt --context document
     The surprisal of every token, as a table for R or pandas:
     textgen score checkpoints/mine my.txt --level token --format tsv > my.tsv
+    The text in colours, by how surprising each word is:
+    textgen score checkpoints/mine my.txt --format heatmap
 """
 
-
-FileArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[FILE]",
-        help="Sentences to score; - or nothing reads stdin.",
-        show_default=False,
-    ),
-]
-TextOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text",
-        metavar="TEXT",
-        help="Score this sentence instead of a file; give it twice to compare two.",
-        show_default=False,
-    ),
-]
-LevelOption = Annotated[
-    ScoreLevel,
-    choice_option("--level", ScoreLevel, "Show each sentence, or every token of each."),
-]
-FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the scores.")]
-PrecisionOption = Annotated[
-    ScorePrecision,
-    choice_option(
-        "--precision", ScorePrecision, "Arithmetic of scoring; bf16 is rough.", panel="Machine"
-    ),
-]
+_OF_NBEST = option_names(RerankingConfig) | option_names(MixingConfig) | {"tune", "mix"}
+_OF_PAIRS = frozenset({"by"})
+_OF_TEXTS = option_names(ScoringConfig) | option_names(AdaptationConfig) | {"html", "log_base"}
+_OF_ALL = frozenset({"open_vocabulary"})
 
 
-@command_options()
+@command_options(ScoringConfig, AdaptationConfig, RerankingConfig, MixingConfig)
 def score(
     *,
     checkpoint: Checkpoint,
     file: FileArgument = None,
     text: TextOption = None,
-    level: LevelOption = "sentence",
-    context: ContextOption = "sentence",
-    log_base: LogBaseOption = "e",
-    output: FormatOption = "table",
+    continuations: ContinuationsOption = None,
+    output: FormatOption = None,
+    log_base: LogBaseOption = math.e,
+    html: HtmlOption = None,
+    nbest: NbestOption = None,
+    tune: TuneOption = None,
+    mix: MixOption = None,
+    pairs: PairsOption = None,
+    by: ByOption = None,
+    given: dict[str, Any],
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
     precision: PrecisionOption = "float32",
+    jobs: JobsOption = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -87,46 +93,62 @@ def score(
     tokens compare. The totals come last.
 
     In JSON log_prob is natural, whatever --log-base says. TSV names the base in its header:
-    log_prob, log2_prob or log10_prob; a token's surprisal is always in bits.
+    log_prob, log2_prob, log10_prob; surprisal is always in bits. kenlm, lm-zoo,
+    neural-complexity and theanolm are the layouts of those tools.
     """
-    if file is not None and text:
-        raise UsageError(
-            "FILE and --text cannot both be given", where=file, fix="give the sentences one way"
-        )
-    from textgen.corpus import sentences
+    named = {"FILE": file, "--text": text, "--continuations": continuations}
+    source = _only_one(named | {"--nbest": nbest, "--pairs": pairs})
+    based = log_base if log_base != math.e else None
+    extra = {"html": html, "log_base": based, "tune": tune, "mix": mix, "by": by}
+    _refuse_foreign(source, {*given, *(name for name, value in extra.items() if value)})
+    output = _format(source, output)
+    from textgen.corpus import Findings, sentences
     from textgen.language_model import LanguageModel
     from textgen.presentation import console
 
-    model = LanguageModel.load(checkpoint, device=device, threads=threads, precision=precision)
-    unit = model.tokenizer.config.unit
-    typed = [typed_text("--text", each) for each in text or ()]
-    texts = typed or sentences(file or "-", unit=unit, encoding=encoding, errors=errors)
-    scores = model.scores(texts, context=context, tokens=level == "token")
-    _write(scores, output, log_base, tokens=level == "token", compare=len(text or ()) == 2)
+    findings = Findings()
+    read = partial(sentences, encoding=encoding, errors=errors, findings=findings)
+    load = partial(LanguageModel.load, device=device, threads=threads, precision=precision)
+    options = {name: given[name] for name in given if name in option_names(ScoringConfig)}
+    options["jobs"] = jobs
+    if nbest is not None:
+        lists = (nbest, output, tune, mix)
+        model = rerank(load, checkpoint, *lists, read=read, given=given, options=options)
+    elif pairs is not None:
+        model = load(checkpoint)
+        judge(model, pairs, output, by, read=read, options=options)
+    else:
+        texts = Texts(file, tuple(text or ()), continuations, read)
+        page = None if html is None else Page(Path(html), checkpoint)
+        options |= adaptation(AdaptationConfig.from_options(given), options, texts)
+        model = score_texts(partial(load, checkpoint), texts, output, log_base, page, options)
     # Last, because an error in the text is to be the only line.
-    for message in model.notes:
+    for message in (*findings.notes(), *model.notes):
         console.note(message)
 
 
-def _write(
-    scores: Iterable[SentenceScore], output: Format, base: LogBase, *, tokens: bool, compare: bool
-) -> None:
-    """Write the scores as they come, then their totals and, of two texts, which is likelier."""
-    from textgen.presentation import console
-    from textgen.presentation import scores as writers
+def _only_one(sources: Mapping[str, object]) -> str:
+    """Where the texts come from. Without any that is stdin."""
+    names = [name for name, value in sources.items() if value]
+    if len(names) > 1:
+        raise UsageError(
+            f"{names[0]} and {names[1]} cannot both be given", fix="give the texts one way"
+        )
+    return names[0] if names else "FILE"
 
-    writer = writers.FORMATS[output](base, tokens=tokens)
-    total, number = ScoreSum(0.0, 0, 0, 0.0, 0), 0
-    compared: list[SentenceScore] = []
-    for each in scores:
-        if number == 0:
-            writer.begin()
-        writer.sentence(each)
-        total, number = total + each, number + 1
-        if compare:
-            compared.append(each)
-    writer.end(total, number)
-    if output == "tsv" and tokens:
-        writers.say_totals(total, number, base)
-    if output == "table" and len(compared) == 2:
-        console.show("", writers.comparison(compared[0], compared[1], base))
+
+def _refuse_foreign(source: str, typed: set[str]) -> None:
+    """Refuse options that mean nothing for these texts."""
+    for name in sorted(typed):
+        for owner, names in (("--nbest", _OF_NBEST), ("--pairs", _OF_PAIRS)):
+            if name in names and source != owner:
+                raise UsageError(f"{flag(name)} is of {owner}", fix=f"give {owner} FILE too")
+        if name in _OF_TEXTS - _OF_ALL and source in ("--nbest", "--pairs"):
+            raise UsageError(f"{flag(name)} and {source} cannot both be given", fix="leave one out")
+
+
+def _format(source: str, asked: str | None) -> str:
+    """What was asked for, or the usual one."""
+    formats = {"--nbest": NbestFormat, "--pairs": PairsFormat}.get(source, ScoreFormat)
+    names = get_args(formats)
+    return str(names[0] if asked is None else choice("--format", names)(asked))

@@ -6,17 +6,21 @@ command line shows of it, so that the option, its help and its default are one f
 
 from typing import Literal
 
+from textgen.config.adaptation import AdaptationConfig
 from textgen.config.modelling import ModelConfig
 from textgen.config.novelty import NoveltyConfig
 from textgen.config.options import (
     Config,
     check_options,
+    check_whole,
     flag,
     option_names,
     parse_duration,
     parse_sizes,
 )
+from textgen.config.reranking import MixingConfig, NbestFormat, PairsFormat, RerankingConfig
 from textgen.config.sampling import SamplingConfig
+from textgen.config.scoring import Context, ScoreFormat, ScoreLevel, ScoringConfig
 from textgen.config.tokenizing import (
     UNIT_TERMINATORS,
     Level,
@@ -30,21 +34,30 @@ from textgen.config.training import VALID_FRACTION, Precision, TrainingConfig
 __all__ = [
     "UNIT_TERMINATORS",
     "VALID_FRACTION",
+    "AdaptationConfig",
     "Config",
     "Context",
     "Device",
     "Level",
     "LogBase",
+    "MixingConfig",
     "ModelConfig",
+    "NbestFormat",
     "NoveltyConfig",
+    "PairsFormat",
     "Precision",
+    "RerankingConfig",
     "SamplingConfig",
+    "ScoreFormat",
+    "ScoreLevel",
+    "ScoringConfig",
     "Split",
     "SubwordModel",
     "TokenizerConfig",
     "TrainingConfig",
     "Unit",
     "check_options",
+    "check_whole",
     "flag",
     "option_names",
     "parse_duration",
@@ -52,5 +65,5 @@ __all__ = [
 ]
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Context = Literal["sentence", "document"]
-LogBase = Literal["e", "2", "10"]
+LogBase = float
+"""The base of logarithms that are shown: math.e or any finite number above 1."""

@@ -1,5 +1,6 @@
 """What a model gives each token of a text: the one pass that validation and scoring share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from textgen.models.base import Model, State
+from textgen.models.gauges import Gauge
 
 IdArray = npt.NDArray[np.integer[Any]]
 LogProbs = npt.NDArray[np.float64]
+Readings = npt.NDArray[np.float64]
+"""(places, columns): ln p of what came, then what each gauge says."""
 
 _WINDOW = 64
 _LARGEST_LOGITS = 2**22
@@ -27,18 +31,32 @@ def target_log_probs(model: Model, features: Tensor, targets: Tensor) -> Tensor:
 
     The logits of a few rows at a time, so that a large vocabulary fits in memory.
     """
+    return readings(model, features, targets, targets).squeeze(-1)
+
+
+def readings(
+    model: Model, features: Tensor, inputs: Tensor, targets: Tensor, gauges: Sequence[Gauge] = ()
+) -> Tensor:
+    """As ``target_log_probs``, with what the gauges say: (time, batch, columns).
+
+    inputs: (time, batch), what came before each target.
+    """
     rows = max(1, _LARGEST_LOGITS // model.config.vocabulary_size)
     pieces = []
-    flat_targets = targets.flatten()
-    for begin in range(0, len(flat_targets), rows):
-        logits = model.logits(features.flatten(0, 1)[begin : begin + rows])
+    parts = (torch.split(each.flatten(0, 1), rows) for each in (features, inputs, targets))
+    for some, before, came in zip(*parts, strict=True):
+        logits = model.logits(some)
         if logits.dtype != torch.float64:
             logits = logits.float()
-        losses = functional.cross_entropy(
-            logits, flat_targets[begin : begin + rows], reduction="none"
-        )
-        pieces.append(-losses)
-    return torch.cat(pieces).view(targets.shape)
+        if not gauges:
+            losses = functional.cross_entropy(logits, came, reduction="none")
+            pieces.append(-losses.unsqueeze(-1))
+            continue
+        log_probs = logits.log_softmax(-1)
+        columns = [log_probs.gather(-1, came.unsqueeze(-1))]
+        columns += [gauge.read(log_probs, before, came) for gauge in gauges]
+        pieces.append(torch.cat(columns, -1))
+    return torch.cat(pieces).view(*targets.shape, -1)
 
 
 def mean_cross_entropy(model: Model, features: Tensor, targets: Tensor) -> Tensor:
@@ -74,20 +92,31 @@ class Document:
     segment's end and the next segment is read again: always exact, mostly one pass.
     """
 
-    def __init__(self, model: Model, first: int, *, segments: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        first: int,
+        *,
+        segments: int | None = None,
+        gauges: Sequence[Gauge] = (),
+    ) -> None:
         """The text starts from the start state, having read the token ``first``.
 
         segments: how many are read side by side; None leaves it to the device.
         """
-        self.model, self._previous = model, first
+        self.model, self._previous, self.gauges = model, first, gauges
         by_device = _SEGMENTS_ON_CPU if model.device.type == "cpu" else _SEGMENTS
         self.segments = segments or by_device
         self.tolerance = _TOLERANCES[model.dtype]
         self.state = model.start(1)
 
-    @torch.inference_mode()
     def read(self, ids: IdArray) -> LogProbs:
         """ln p of each of the next tokens, given all before it."""
+        return self.readings(ids)[:, 0]
+
+    @torch.inference_mode()
+    def readings(self, ids: IdArray) -> Readings:
+        """As ``read``, with what the gauges say."""
         pieces = []
         for begin in range(0, len(ids), _BLOCK_TOKENS):
             block = torch.as_tensor(
@@ -95,10 +124,10 @@ class Document:
             )
             inputs = torch.cat([block.new_tensor([self._previous]), block[:-1]])
             reading = _Reading(self, inputs, block)
-            log_probs, self.state = reading.log_probs()
+            read, self.state = reading.readings()
             self._previous = int(block[-1])
-            pieces.append(log_probs.cpu().double().numpy())
-        return np.concatenate(pieces) if pieces else np.empty(0)
+            pieces.append(read.cpu().double().numpy())
+        return np.concatenate(pieces) if pieces else np.empty((0, 1 + _columns(self.gauges)))
 
 
 class _Reading:
@@ -106,7 +135,7 @@ class _Reading:
 
     def __init__(self, document: Document, inputs: Tensor, targets: Tensor) -> None:
         model, self._state = document.model, document.state
-        self._model, self._tolerance = model, document.tolerance
+        self._model, self._tolerance, self._gauges = model, document.tolerance, document.gauges
         count = max(1, min(document.segments, len(targets) // (4 * _WINDOW)))
         length = len(targets) // count
         whole = count * length
@@ -114,11 +143,12 @@ class _Reading:
         self._targets = targets[:whole].view(count, length).T
         self._rest = (inputs[whole:].unsqueeze(1), targets[whole:].unsqueeze(1))
         dtype = torch.promote_types(model.dtype, torch.float32)
-        self._log_probs = torch.empty(self._targets.shape, dtype=dtype, device=targets.device)
+        shape = (*self._targets.shape, 1 + _columns(self._gauges))
+        self._readings = torch.empty(shape, dtype=dtype, device=targets.device)
         self._edges: list[State] = []  # the state after each window, rows being segments
 
-    def log_probs(self) -> tuple[Tensor, State]:
-        """ln p of each token of the block (tokens,), and the state after the last."""
+    def readings(self) -> tuple[Tensor, State]:
+        """What is read off each place of the block (tokens, columns); the state after the last."""
         segments = self._targets.shape[1]
         every = torch.arange(segments, device=self._targets.device)
         guess = self._model.start(segments).replace(every[:1], self._state)
@@ -128,12 +158,12 @@ class _Reading:
             changed = self._read_again(doubtful)
             doubtful = changed[changed < segments - 1] + 1
         last = self._edges[-1].select(every[-1:])
-        flat = self._log_probs.T.flatten()
+        flat = self._readings.transpose(0, 1).flatten(0, 1)
         inputs, targets = self._rest
         if len(inputs):
             features, last = self._model.features(inputs, last)
-            rest = target_log_probs(self._model, features, targets).flatten()
-            flat = torch.cat([flat, rest.to(flat.dtype)])
+            rest = readings(self._model, features, inputs, targets, self._gauges)
+            flat = torch.cat([flat, rest.flatten(0, 1).to(flat.dtype)])
         return flat, last
 
     def _read(self, rows: Tensor, state: State) -> None:
@@ -145,8 +175,8 @@ class _Reading:
         inputs = self._inputs[window : window + _WINDOW, rows]
         targets = self._targets[window : window + _WINDOW, rows]
         features, state = self._model.features(inputs, state)
-        log_probs = target_log_probs(self._model, features, targets)
-        self._log_probs[window : window + _WINDOW, rows] = log_probs.to(self._log_probs.dtype)
+        read = readings(self._model, features, inputs, targets, self._gauges)
+        self._readings[window : window + _WINDOW, rows] = read.to(self._readings.dtype)
         return state
 
     def _read_again(self, rows: Tensor) -> Tensor:
@@ -162,14 +192,18 @@ class _Reading:
         return rows
 
 
-def batch_log_probs(
-    model: Model, inputs: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
-) -> LogProbs:
-    """ln p of each target from the start state; inputs, targets, result (time, batch)."""
-    with torch.inference_mode():
-        device = model.device
-        features, _ = model.features(
-            torch.as_tensor(inputs, device=device), model.start(inputs.shape[1])
-        )
-        log_probs = target_log_probs(model, features, torch.as_tensor(targets, device=device))
-        return log_probs.cpu().double().numpy()
+@torch.inference_mode()
+def batch_readings(
+    model: Model,
+    inputs: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.int64],
+    gauges: Sequence[Gauge] = (),
+) -> Readings:
+    """inputs, targets (time, batch), read from the start state -> (time, batch, columns)."""
+    before, came = (torch.as_tensor(ids, device=model.device) for ids in (inputs, targets))
+    features, _ = model.features(before, model.start(before.shape[1]))
+    return readings(model, features, before, came, gauges).cpu().double().numpy()
+
+
+def _columns(gauges: Sequence[Gauge]) -> int:
+    return sum(gauge.columns for gauge in gauges)

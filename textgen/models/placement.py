@@ -37,6 +37,14 @@ def choose_device(requested: Device) -> torch.device:
     return torch.device(requested)
 
 
+def beside(device: torch.device, number: int) -> torch.device:
+    """The device for one of several processes, whose numbers run from 0: GPUs go round."""
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type != "cuda":
+        return device
+    return torch.device("cuda", number % torch.cuda.device_count())
+
+
 def use_threads(threads: int | None) -> int:
     """Set how many threads one operation may use, where asked; returns how many it is."""
     if threads is not None:

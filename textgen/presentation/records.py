@@ -5,15 +5,16 @@ import json
 import math
 from typing import Any
 
+from textgen.config import ScoreLevel
 from textgen.presentation.console import emit
 from textgen.results import (
     CheckpointInfo,
+    PartScore,
     Prediction,
     Sample,
     ScoreSum,
     SentenceScore,
     TokenizerSummary,
-    TokenScore,
     TrainingResult,
     Validation,
 )
@@ -88,10 +89,13 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def score_record(score: SentenceScore) -> dict[str, Any]:
+def score_record(score: SentenceScore, level: ScoreLevel = "sentence") -> dict[str, Any]:
+    """A sentence, with its parts of this level, where it is not ``sentence``."""
     record: dict[str, Any] = {"line": score.line, "text": score.text, **_sums(score)}
-    if score.token_scores is not None:
-        record["token_scores"] = [_token_record(token) for token in score.token_scores]
+    if score.prefix is not None:
+        record["prefix"] = score.prefix
+    if level != "sentence":
+        record[f"{level}_scores"] = [_part_record(part, level) for part in score.parts or ()]
     return record
 
 
@@ -130,17 +134,26 @@ def _sums(score: ScoreSum) -> dict[str, Any]:
         "perplexity": score.perplexity,
         "perplexity_without_unknown": score.perplexity_without_unknown,
         "bits_per_character": score.bits_per_character,
+        "words": score.words,
+        "characters": score.characters,
+        "bytes": score.bytes,
+        "perplexity_per_word": score.perplexity_per_word,
+        "bits_per_byte": score.bits_per_byte,
+        "comparable": score.comparable,
     }
 
 
-def _token_record(token: TokenScore) -> dict[str, Any]:
-    return {
-        "token": token.token,
-        "id": token.id,
-        "log_prob": token.log_prob,
-        "surprisal": token.surprisal,
-        "unknown": token.unknown,
+def _part_record(part: PartScore, level: ScoreLevel) -> dict[str, Any]:
+    record: dict[str, Any] = {level: part.text}
+    if level == "token":
+        record["id"] = part.id
+    record |= {"log_prob": part.log_prob, "surprisal": part.surprisal, "unknown": part.unknown}
+    where_known = {
+        "rank": part.rank,
+        "entropy": part.entropy,
+        "entropy_reduction": part.entropy_reduction,
     }
+    return record | {key: value for key, value in where_known.items() if value is not None}
 
 
 def _finite(value: Any) -> Any:

@@ -1,5 +1,16 @@
 """What the library returns: frozen values with their units."""
 
+from textgen.results.scores import PartScore, ScoreSum, SentenceScore
+from textgen.results.studies import (
+    Accuracy,
+    Hypothesis,
+    Pair,
+    PairScore,
+    RankedHypothesis,
+    RankedUtterance,
+    TuningResult,
+    Utterance,
+)
 from textgen.results.texts import (
     CheckpointInfo,
     Choice,
@@ -7,10 +18,7 @@ from textgen.results.texts import (
     Novelty,
     Prediction,
     Sample,
-    ScoreSum,
-    SentenceScore,
     TokenizerSummary,
-    TokenScore,
 )
 from textgen.results.training import (
     CheckpointSaved,
@@ -27,19 +35,25 @@ from textgen.results.training import (
 )
 
 __all__ = [
+    "Accuracy",
     "CheckpointInfo",
     "CheckpointSaved",
     "Choice",
     "FinishReason",
+    "Hypothesis",
     "NgramBaseline",
     "Novelty",
+    "Pair",
+    "PairScore",
+    "PartScore",
     "Plan",
     "PlannedOption",
     "Prediction",
+    "RankedHypothesis",
+    "RankedUtterance",
     "Sample",
     "ScoreSum",
     "SentenceScore",
-    "TokenScore",
     "TokenizerSummary",
     "TrainingEvent",
     "TrainingResult",
@@ -47,5 +61,7 @@ __all__ = [
     "TrainingStart",
     "TrainingStep",
     "TrainingWarning",
+    "TuningResult",
+    "Utterance",
     "Validation",
 ]

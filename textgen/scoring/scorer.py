@@ -1,57 +1,140 @@
-"""Sentences of ids to the log-probability of each of their tokens."""
+"""Texts to scores: encoded, read, measured, summed; in the order in which they came."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from textgen.batching import IdArray, bucket_by_length
+from textgen.config import ScoringConfig
+from textgen.corpus.arriving import Text
+from textgen.errors import DataError, UsageError, named
 from textgen.models import Model
-from textgen.models.likelihood import Document, LogProbs, batch_log_probs
-from textgen.tokenizers.base import EOS
+from textgen.models.likelihood import LogProbs, Readings
+from textgen.results import SentenceScore
+from textgen.scoring import parts
+from textgen.scoring.measures import Measures, gauges_for, measures
+from textgen.scoring.prepared import Prepared, prepare
+from textgen.scoring.reading import DocumentReader, MakeReader, SentenceReader
+from textgen.scoring.units import sentence_score
+from textgen.tokenizers.base import UNK, Tokenizer
 
-_READ_AHEAD = 2048
-_BATCH_TOKENS = 2**14
-_LONG = 4096
-_PART_TOKENS = 2**18
+_PARTS = {
+    "token": parts.token_parts,
+    "word": parts.word_parts,
+    "character": parts.character_parts,
+}
 
 
-def sentence_log_probs(model: Model, sentences: Iterable[IdArray]) -> Iterator[LogProbs]:
-    """ln p of every token of each sentence, each from the start state; in the order given.
+@dataclass(frozen=True)
+class Skipped:
+    """A text that was left out. unknown: what in it is unknown; nothing, if it is empty."""
 
-    sentences: ids with their ``<EOS>``. Sentences of like length are read side by side, a
-    couple of thousand at a time, so that neither order nor number costs memory.
+    given: Text
+    unknown: tuple[str, ...]
+
+
+def kept(
+    scores: Iterable[SentenceScore | Skipped], on_skip: Callable[[Skipped], None] | None
+) -> Iterator[SentenceScore]:
+    """The scores alone; ``on_skip`` is called with each text that was left out."""
+    for each in scores:
+        if isinstance(each, SentenceScore):
+            yield each
+        elif on_skip is not None:
+            on_skip(each)
+
+
+class Scorer:
+    """Scores texts with a model, as a configuration says.
+
+    reader: makes what reads the ids; None takes the one of the configuration's context.
     """
-    waiting = iter(sentences)
-    while group := list(islice(waiting, _READ_AHEAD)):
-        results: list[LogProbs | None] = [None] * len(group)
-        short = [index for index, ids in enumerate(group) if len(ids) <= _LONG]
-        batches = bucket_by_length((group[index] for index in short), batch_tokens=_BATCH_TOKENS)
-        for batch in batches:
-            log_probs = batch_log_probs(model, batch.inputs, batch.targets)
-            for column, (place, length) in enumerate(
-                zip(batch.indices, batch.lengths, strict=True)
-            ):
-                results[short[place]] = log_probs[:length, column].copy()
-        for ids, result in zip(group, results, strict=True):
-            yield result if result is not None else Document(model, first=EOS).read(ids)
 
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        config: ScoringConfig,
+        reader: MakeReader | None = None,
+    ) -> None:
+        self._tokenizer, self._config = tokenizer, config
+        self._gauges = gauges_for(tokenizer, config)
+        by_context = DocumentReader if config.context == "document" else SentenceReader
+        make: MakeReader = reader or by_context
+        self._reader = make(model, tuple(self._gauges.values()))
+        self._spelling = tokenizer.spelling if config.open_vocabulary else None
+        if config.open_vocabulary and self._spelling is None:
+            raise UsageError(
+                "--open-vocabulary cannot be had",
+                why="what is unknown to this model has no spelling",
+                fix="train it on a text that spells its words, without --unk-literal",
+            )
+        self._waiting: deque[tuple[Prepared | Skipped, LogProbs]] = deque()
 
-def document_log_probs(model: Model, sentences: Iterable[IdArray]) -> Iterator[LogProbs]:
-    """As ``sentence_log_probs``, but with the state carried from sentence to sentence."""
-    document = Document(model, first=EOS)
-    waiting = iter(sentences)
-    while group := _next_part(waiting):
-        log_probs = document.read(np.concatenate(group))
-        yield from np.split(log_probs, np.cumsum([len(ids) for ids in group])[:-1])
+    def scores(self, groups: Iterable[list[Text]]) -> Iterator[SentenceScore | Skipped]:
+        """The scores of texts that come in groups, each in its place."""
+        for group in groups:
+            prepared = [self._prepare(given) for given in group]
+            self._waiting += zip(prepared, self._spelt(prepared), strict=True)
+            ids = [each.ids for each in prepared if isinstance(each, Prepared)]
+            yield from self._settled(self._reader.read(ids) if ids else [])
+        yield from self._settled(self._reader.finish())
 
+    def _prepare(self, given: Text) -> Prepared | Skipped:
+        config = self._config
+        if config.skip_empty and not given.text:
+            return Skipped(given, ())
+        eos = config.eos if config.eos is not None else given.prefix is None
+        by_parts = config.level != "sentence"
+        prepared = prepare(self._tokenizer, given, eos=eos, surfaces=by_parts)
+        if config.on_unknown == "unk" or not prepared.unknown:
+            return prepared
+        unknown = prepared.unknown_surfaces
+        if config.on_unknown == "error":
+            raise DataError(
+                f"unknown to the model: {named(unknown)}",
+                where=f"line {given.line}",
+                fix="leave --on-unknown error out to score it as <UNK>, or skip such lines",
+            )
+        return Skipped(given, unknown)
 
-def _next_part(sentences: Iterator[IdArray]) -> list[IdArray]:
-    """The next sentences, some hundred thousand tokens of them."""
-    group, tokens = [], 0
-    for ids in sentences:
-        group.append(ids)
-        tokens += len(ids)
-        if tokens >= _PART_TOKENS:
-            break
-    return group
+    def _spelt(self, prepared: list[Prepared | Skipped]) -> list[LogProbs]:
+        """ln p(spelling | unknown) of what is unknown in each, where it is asked."""
+        if self._spelling is None:
+            return [np.empty(0)] * len(prepared)
+        names = [
+            each.unknown_names(self._tokenizer) if isinstance(each, Prepared) else []
+            for each in prepared
+        ]
+        spelt = self._spelling.log_probs([name for each in names for name in each])
+        return np.split(spelt, np.cumsum(list(map(len, names)))[:-1])
+
+    def _settled(self, read: list[Readings]) -> Iterator[SentenceScore | Skipped]:
+        """The scores of the next that were read, and what was left out before and after them."""
+        settled = iter(read)
+        while self._waiting:
+            first, spelt = self._waiting[0]
+            if isinstance(first, Prepared):
+                if (readings := next(settled, None)) is None:
+                    return
+                measured = measures(self._gauges, readings[first.scored])
+                if len(spelt):
+                    measured.log_probs[first.scored_ids == UNK] += spelt
+                yield self._score(first, measured)
+            else:
+                yield first
+            self._waiting.popleft()
+
+    def _score(self, prepared: Prepared, measured: Measures) -> SentenceScore:
+        in_parts = None
+        if self._config.level != "sentence":
+            scored = parts.Scored(self._tokenizer, prepared.scored_ids, prepared.surfaces, measured)
+            in_parts = tuple(_PARTS[self._config.level](scored))
+        return sentence_score(
+            prepared,
+            measured.log_probs,
+            self._tokenizer.config.unit,
+            spelled=self._spelling is not None,
+            parts=in_parts,
+        )

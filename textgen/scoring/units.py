@@ -1,48 +1,43 @@
 """Log-probabilities of tokens to the sums that sentences and texts are compared by."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from textgen.batching import IdArray
+from textgen.config import UNIT_TERMINATORS, Unit
 from textgen.models.likelihood import LogProbs
-from textgen.results import ScoreSum, SentenceScore, TokenScore
-from textgen.tokenizers.base import UNK
+from textgen.results import PartScore, SentenceScore
+from textgen.scoring.prepared import Prepared
+from textgen.tokenizers.base import EOS, UNK
 
 
 def sentence_score(
-    line: int,
-    text: str,
-    ids: IdArray,
+    prepared: Prepared,
     log_probs: LogProbs,
+    unit: Unit,
     *,
-    characters: int,
-    token: Callable[[int], str] | None = None,
+    spelled: bool = False,
+    parts: tuple[PartScore, ...] | None = None,
 ) -> SentenceScore:
     """The score of one sentence, its tokens' log-probabilities summed in float64.
 
-    characters: of the text, its terminator counted. token: names ids, where every token's
-    own score is wanted.
+    log_probs: of the tokens that are scored. spelled: whether the spelling of what is unknown
+    is in them.
     """
+    given, ids = prepared.given, prepared.scored_ids
     unknown = ids == UNK
-    scores = None
-    if token is not None:
-        scores = tuple(
-            TokenScore(token(id), id, log_prob, id == UNK)
-            for id, log_prob in zip(ids.tolist(), log_probs.tolist(), strict=True)
-        )
+    terminators = int(len(ids) > 0 and ids[-1] == EOS)
+    ends = terminators * len(UNIT_TERMINATORS[unit])
     return SentenceScore(
         log_prob=float(log_probs.sum()),
         tokens=len(ids),
         unknown=int(np.count_nonzero(unknown)),
         unknown_log_prob=float(log_probs[unknown].sum()),
-        characters=characters,
-        line=line,
-        text=text,
-        token_scores=scores,
+        characters=len(given.text) + ends,
+        words=len(given.text.split()) + terminators,
+        bytes=len(given.text.encode("utf-8", "surrogatepass")) + ends,
+        spelled=spelled,
+        line=given.line,
+        text=given.text,
+        prefix=given.prefix,
+        parts=parts,
+        unknown_surfaces=prepared.unknown_surfaces,
     )
-
-
-def nothing() -> ScoreSum:
-    """The sum over no sentence, to which others are added."""
-    return ScoreSum(log_prob=0.0, tokens=0, unknown=0, unknown_log_prob=0.0, characters=0)

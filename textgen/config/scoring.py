@@ -1,0 +1,71 @@
+"""How text is scored."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textgen.config.options import Config, check_choice, check_flag, check_whole, option
+from textgen.config.sampling import OnUnknown
+from textgen.errors import UsageError
+
+ScoreLevel = Literal["sentence", "word", "token", "character"]
+Context = Literal["sentence", "document"]
+ScoreFormat = Literal[
+    "table", "tsv", "json", "heatmap", "kenlm", "lm-zoo", "neural-complexity", "theanolm"
+]
+
+_TEXT = "Text"
+
+
+@dataclass(frozen=True)
+class ScoringConfig(Config):
+    """How text is scored."""
+
+    level: ScoreLevel = option(
+        "sentence",
+        "Score each sentence, or every part of each too.",
+        shown="what the format shows first",
+    )
+    context: Context = option(
+        "sentence",
+        "Score each sentence by itself, or carry the state to the next.",
+        panel=_TEXT,
+    )
+    prefix: str | None = option(
+        None,
+        "Score each text as what comes after this; nothing is put between them.",
+        panel=_TEXT,
+    )
+    eos: bool | None = option(
+        None,
+        "Count the end of each text, <EOS>.",
+        panel=_TEXT,
+        shown="of sentences, not of what comes after a prefix",
+    )
+    open_vocabulary: bool = option(
+        False,
+        "Let what is unknown have the probability of its spelling, so that figures compare.",
+        panel=_TEXT,
+    )
+    on_unknown: OnUnknown = option(
+        "unk",
+        "A sentence with something unknown in it: score <UNK>, end with an error, leave it out.",
+        panel=_TEXT,
+    )
+    skip_empty: bool = option(False, "Leave out empty sentences, too.", panel=_TEXT)
+    alternatives: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("level", self.level, ("sentence", "word", "token", "character"))
+        check_choice("context", self.context, ("sentence", "document"))
+        check_choice("on_unknown", self.on_unknown, ("unk", "error", "skip"))
+        for name in ("eos", "open_vocabulary", "skip_empty"):
+            check_flag(name, getattr(self, name))
+        check_whole("alternatives", self.alternatives, 0, 2**10)
+        if self.prefix is not None and not isinstance(self.prefix, str):
+            raise UsageError(f"--prefix must be text, got {self.prefix!r}")
+        if self.prefix is not None and self.context == "document":
+            raise UsageError(
+                "--prefix and --context document cannot both be given",
+                why="a prefix is what each text goes on from",
+                fix="leave one out",
+            )

@@ -1,0 +1,151 @@
+"""Several processes that score side by side: groups in, their scores out, in order."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from threading import Condition, Thread
+from typing import Any
+
+from textgen.config import ScoringConfig
+from textgen.corpus.arriving import Text
+from textgen.errors import ResourceError, UsageError
+from textgen.models import Model
+from textgen.results import SentenceScore
+from textgen.scoring.scorer import Scorer, Skipped
+from textgen.tokenizers.base import Tokenizer
+
+Load = Callable[[int], tuple[Model, Tokenizer]]
+"""Gives a process its model; the number is that of the process, from 0. It can be pickled."""
+
+_AHEAD = 2  # groups that wait, for each process
+_Scores = list[SentenceScore | Skipped]
+
+# Of this process, where it is one of several: what scores, or why it could not be had.
+_scorer: Scorer | Exception | None = None
+
+
+def scores_of_jobs(
+    load: Load, config: ScoringConfig, groups: Iterable[list[Text]], jobs: int
+) -> Iterator[SentenceScore | Skipped]:
+    """As ``Scorer.scores``, the groups shared by ``jobs`` processes.
+
+    The groups are taken in a thread, some ahead. What taking them raises is raised in its place.
+    """
+    if config.context == "document":
+        raise UsageError(
+            "--jobs and --context document cannot both be given",
+            why="each sentence goes on from the one before",
+            fix="leave one out",
+        )
+    context = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
+    numbers = context.Value("i", 0)
+    arguments = (load, config, numbers)
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=arguments)
+    submitted = _Submitted(pool, groups, _AHEAD * jobs)
+    try:
+        for scores in submitted:
+            yield from scores.result()
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            "a process of --jobs has died", why="memory may have run out", fix="lower --jobs"
+        ) from error
+    finally:
+        submitted.leave()
+        pool.shutdown(cancel_futures=True)
+
+
+class _Submitted:
+    """What will be the scores of groups: a thread takes them and submits them to a pool.
+
+    The next group may be long in coming; the scores of those before it do not wait for it.
+    most: how many groups are submitted ahead.
+    """
+
+    def __init__(self, pool: ProcessPoolExecutor, groups: Iterable[list[Text]], most: int) -> None:
+        self._pool, self._groups, self._most = pool, groups, most
+        self._waiting: deque[Future[_Scores]] = deque()
+        self._changed = Condition()
+        self._ended = self._left = False
+        self._error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Future[_Scores]]:
+        # A daemon, because it may wait for a group that never comes.
+        Thread(target=self._submit, daemon=True).start()
+        while (scores := self._next()) is not None:
+            yield scores
+        if self._error is not None:
+            raise self._error
+
+    def leave(self) -> None:
+        """Take no more groups."""
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+
+    def _next(self) -> Future[_Scores] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended)
+            if not self._waiting:
+                return None
+            self._changed.notify_all()
+            return self._waiting.popleft()
+
+    def _submit(self) -> None:
+        # The processes begin here and inherit this: Ctrl-C is for the first one, which ends them.
+        # It is raised in the main thread, so that it does not break off what begins them.
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            groups = iter(self._groups)
+            while self._has_room() and (group := next(groups, None)) is not None:
+                scores = self._pool.submit(_scores, group)
+                with self._changed:
+                    self._waiting.append(scores)
+                    self._changed.notify_all()
+        except BaseException as error:  # raised again where the scores are wanted
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        """Wait for it; not if no more is wanted."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left or len(self._waiting) < self._most)
+            return not self._left
+
+
+def _begin(load: Load, config: ScoringConfig, numbers: Any) -> None:
+    global _scorer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_the_first, daemon=True).start()
+    with numbers.get_lock():
+        number = numbers.value
+        numbers.value += 1
+    try:
+        model, tokenizer = load(number)
+        _scorer = Scorer(model, tokenizer, config)
+    except Exception as error:  # raised where the first process can hear of it
+        _scorer = error
+
+
+def _end_with_the_first() -> None:
+    """However the first process ends; of a kill it can tell nobody."""
+    first = multiprocessing.parent_process()
+    assert first is not None
+    connection.wait([first.sentinel])
+    os._exit(1)
+
+
+def _scores(group: list[Text]) -> _Scores:
+    assert _scorer is not None
+    if isinstance(_scorer, Exception):
+        raise _scorer
+    return list(_scorer.scores([group]))
