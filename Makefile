@@ -42,6 +42,8 @@ check: lint typecheck layers test
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/adapting.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/writing.py
 	$(BIN)/python benchmarks/steps.py

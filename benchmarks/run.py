@@ -229,13 +229,13 @@ def precision(corpus: Path, model: Path) -> dict[str, float]:
 
     lines = [line for line in corpus.read_text(encoding="utf-8").split("\n") if line][-1000:]
     exact, rough = (
-        LanguageModel.load(model, precision=name).score(lines, tokens=True)
+        LanguageModel.load(model, precision=name).score(lines, level="token")
         for name in ("float64", "bf16")
     )
     tokens = [
         abs(a.log_prob - b.log_prob)
         for one, other in zip(exact, rough, strict=True)
-        for a, b in zip(one.token_scores or (), other.token_scores or (), strict=True)
+        for a, b in zip(one.parts or (), other.parts or (), strict=True)
     ]
     sentences = [abs(a.log_prob - b.log_prob) / a.tokens for a, b in zip(exact, rough, strict=True)]
     return {
