@@ -16,7 +16,7 @@ class PartScore:
     stands in the sentence, with what space is before it; the surfaces of all parts, joined, are
     the sentence. log_prob: natural. unknown: whether an ``<UNK>`` is in it. tokens: how many it
     has. ends: whether it is the sentence's ``<EOS>``, with what white space is before it; a text
-    that spells ``<EOS>`` does not. id: of the first token.
+    that spells ``<EOS>`` does not. id: of the first token, or of ``<EOS>``.
 
     entropy: of the distribution over what may come in its place, in bits; of several tokens, that
     before the first. entropy_reduction: by how much it is lower than at the part before, not less

@@ -84,7 +84,7 @@ def word_parts(scored: Scored) -> Iterator[PartScore]:
             bool((ids == UNK).any()),
             tokens=end - begin,
             ends=ends,
-            id=int(ids[0]),
+            id=EOS if ends else int(ids[0]),
             rank=_rank(measures, begin) if is_token else None,
             entropy=entropy,
             entropy_reduction=_reduction(entropy, before),
