@@ -147,8 +147,8 @@ class LanguageModel:
         """As ``score`` for any number of sentences, read and given one after another.
 
         texts: sentences, or (prefix, continuation) each. jobs: how many processes share the
-        work; the texts are then taken in a thread. on_skip: called with each text that is left out, in its place. reader: makes what
-        reads the texts, if that is neither of the contexts.
+        work; the texts are then taken in a thread. on_skip: called with each text that is left
+        out, in its place. reader: makes what reads the texts, if that is neither of the contexts.
         """
         check_options(options, ScoringConfig)
         config = ScoringConfig.from_options(options)
