@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from textgen.cli.app import main
 
 TEXTGEN = Path(sys.executable).with_name("textgen")
 SMALL = (
@@ -42,6 +45,13 @@ def textgen(
         assert errors[0].startswith("textgen: error: ")
         assert "Traceback" not in finished.stderr
     return finished
+
+
+def here(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> Any:
+    """Run the command in this process, which has torch already."""
+    capsys.readouterr()
+    assert main(list(map(str, arguments))) == code
+    return capsys.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -158,31 +168,35 @@ def test_beams_find_a_text_at_least_as_likely_as_the_greedy_one(trained: Path) -
 
 
 def test_novelty_indexes_the_corpus_once_and_says_what_is_copied(
-    trained: Path, corpus: Path
+    trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("sample", trained, "--novelty", "--copied-length", "5", "--format", "json")
-    first, second = textgen(*arguments), textgen(*arguments)
-    assert "indexing" in first.stderr
-    assert "indexing" not in second.stderr
-    novelty = json.loads(second.stdout)["novelty"]
+    assert "indexing" in textgen(*arguments).stderr
+    second = here(capsys, *arguments)
+    assert "indexing" not in second.err
+    novelty = json.loads(second.out)["novelty"]
     assert set(novelty) == {"longest_copied", "copied_share"}
     assert 0 <= novelty["copied_share"] <= 1
     alone = ("sample", trained, "--copied-length", "5", "--beams", "2", "--format", "json")
-    assert set(json.loads(textgen(*alone).stdout)["novelty"]) == set(novelty)
-    textgen("sample", trained, "--min-novelty", "1", "--copied-length", "1", code=3)
+    assert set(json.loads(here(capsys, *alone).out)["novelty"]) == set(novelty)
+    here(capsys, "sample", trained, "--min-novelty", "1", "--copied-length", "1", code=3)
 
 
-def test_predict_shows_bars_and_gives_scripts_all_of_the_distribution(trained: Path) -> None:
+def test_predict_shows_bars_and_gives_scripts_all_of_the_distribution(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bars = textgen("predict", trained, "The ").stdout
     assert "█" in bars
     assert "entropy" in bars
-    record = json.loads(textgen("predict", trained, "The ", "--format", "json").stdout)
+    record = json.loads(here(capsys, "predict", trained, "The ", "--format", "json").out)
     assert sum(choice["probability"] for choice in record["choices"]) == pytest.approx(1)
-    words = textgen("predict", trained, "The ", "--words", "--top", "3", "--format", "json")
-    assert len(json.loads(words.stdout)["choices"]) == 3
+    words = here(capsys, "predict", trained, "The ", "--words", "--top", "3", "--format", "json")
+    assert len(json.loads(words.out)["choices"]) == 3
 
 
-def test_score_as_json_gives_sentences_then_the_total(trained: Path) -> None:
+def test_score_as_json_gives_sentences_then_the_total(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = (
         "score",
         trained,
@@ -217,7 +231,7 @@ def test_score_as_json_gives_sentences_then_the_total(trained: Path) -> None:
     assert (first["unknown"], second["unknown"]) == (0, 1)
     assert first["log_prob"] > second["log_prob"]
     assert total["total"]["tokens"] == first["tokens"] + second["tokens"]
-    assert "likelier" in textgen(*arguments).stdout
+    assert "likelier" in here(capsys, *arguments).out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a signal that a process can be sent")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from textgen.cli.app import main
+
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 import pty
@@ -150,17 +152,12 @@ def test_a_person_leaves_without_an_error(terminal: Terminal, leave: bytes) -> N
     assert terminal.process.wait(timeout=30) == 0
 
 
-def test_what_cannot_be_interactive_is_refused(model: Path) -> None:
+def test_what_cannot_be_interactive_is_refused(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for options in (
         *(["--count", "3"], ["--format", "json"], ["--prompt", "-"], ["--beams", "3"]),
         *(["--novelty"], ["--min-novelty", "0.5"], ["--corpus", "x"]),
     ):
-        ended = subprocess.run(
-            [TEXTGEN, "sample", model, "-i", *options],
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-        assert ended.returncode == 2
-        assert "error:" in ended.stderr
+        assert main(["sample", str(model), "-i", *options]) == 2
+        assert "error:" in capsys.readouterr().err
