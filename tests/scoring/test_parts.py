@@ -14,6 +14,11 @@ from textgen.scoring.spellings import Spellings
 from textgen.tokenizers.base import EOS
 
 KINDS = ["char", "word", "spaced", "subword"]
+PIECES = [
+    *("the", "cat", "dogs", "chased", "zebra", "x", "<EOS>", "<UNK>", "ż", "猫", "ﷺ", "א", "🙂"),
+    *(" ", " ", " ", "  ", "\t", "\u00a0", "\u3000"),
+    *("(", ")", "[", ",", '"', "￭", "％0020", "▁"),
+]
 TEXTS = [
     "the cat sat down.",
     '"no," said (the dogs), "i will: not."',
@@ -115,41 +120,7 @@ def test_whatever_the_text_its_characters_and_words_add_up_to_it(
 ) -> None:
     tokenizer = make_tokenizer(kind)
     draw = random.Random(8)
-    pieces = [
-        *(
-            "the",
-            "cat",
-            "dogs",
-            "chased",
-            "zebra",
-            "x",
-            "<EOS>",
-            "<UNK>",
-            "ż",
-            "猫",
-            "ﷺ",
-            "א",
-            "🙂",
-        ),
-        *(
-            " ",
-            " ",
-            " ",
-            "  ",
-            "\t",
-            "\u00a0",
-            "\u3000",
-            "(",
-            ")",
-            "[",
-            ",",
-            '"',
-            "￭",
-            "％0020",
-            "▁",
-        ),
-    ]
-    texts = ["".join(draw.choices(pieces, k=draw.randrange(1, 9))) for _ in range(150)]
+    texts = ["".join(draw.choices(PIECES, k=draw.randrange(1, 9))) for _ in range(150)]
     given = [(draw.choice(["", "the", "the dogs ", " ("]), text) for text in texts]
     for eos in (True, False):
         whole = score(tokenizer, given, eos=eos)
