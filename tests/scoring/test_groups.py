@@ -81,7 +81,7 @@ def test_reading_ahead_is_bounded_and_ends_with_its_reader() -> None:
     for _ in range(34):  # one taken, half a million characters, one that waits
         assert read.acquire(timeout=5)
     assert not read.acquire(timeout=0.3)
-    arriving.close()  # type: ignore[attr-defined]
+    arriving.close()
     assert ended.wait(5)
 
 

@@ -1,9 +1,10 @@
-"""Texts read ahead in a thread, so that one can tell whether the next has come."""
+"""What is read ahead in a thread, so that nothing waits for what has not come."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from threading import Condition, Thread
+from typing import Generic, TypeVar
 
 _PATIENCE = 0.1  # seconds after which what does not come is not waited for
 _MOST, _MOST_CHARACTERS = 8192, 2**19
@@ -23,26 +24,29 @@ Item = str | tuple[str, str] | Text
 """A sentence; or what a text goes on from, and it; or either with the number of its line."""
 
 
-class Arriving:
-    """An iterable of texts that come slowly, or without end: lines of a pipe, of a person.
+T = TypeVar("T")
 
-    Some thousand are read ahead. What reading them raises is raised in its place.
+
+class ReadAhead(Generic[T]):
+    """What an iterable gives, taken in a thread, some ahead.
+
+    What taking it raises is raised in its place. most: how many wait at a time.
     """
 
-    def __init__(self, texts: Iterable[Item]) -> None:
-        self._texts = texts
-        self._come: deque[Item] = deque()
+    def __init__(self, items: Iterable[T], *, most: int) -> None:
+        self._items, self._most = items, most
+        self._come: deque[T] = deque()
         self._characters = 0
         self._changed = Condition()
         self._ended = self._left = False
         self._error: BaseException | None = None
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Generator[T]:
         # A daemon, because it may wait for a line that never comes.
         Thread(target=self._read, daemon=True).start()
         try:
-            while (item := self._next()) is not None:
-                yield item
+            while self._has_next():
+                yield self._next()
         finally:
             with self._changed:
                 self._left = True
@@ -55,27 +59,33 @@ class Arriving:
         with self._changed:
             return not self._changed.wait_for(self._is_settled, _PATIENCE)
 
-    def _next(self) -> Item | None:
+    def _size(self, item: T) -> int:
+        """How many characters are held with it."""
+        return 0
+
+    def _has_next(self) -> bool:
         with self._changed:
             self._changed.wait_for(self._is_settled)
-            if not self._come:
-                return None
+            return bool(self._come)
+
+    def _next(self) -> T:
+        with self._changed:
             item = self._come.popleft()
-            self._characters -= characters_of(item)
+            self._characters -= self._size(item)
             self._changed.notify_all()
             return item
 
     def _read(self) -> None:
         try:
-            for item in self._texts:
+            for item in self._items:
                 with self._changed:
                     self._changed.wait_for(self._has_room)
                     if self._left:
                         return
                     self._come.append(item)
-                    self._characters += characters_of(item)
+                    self._characters += self._size(item)
                     self._changed.notify_all()
-        except BaseException as error:  # raised again where the texts are wanted
+        except BaseException as error:  # raised again where the items are wanted
             self._error = error
         finally:
             with self._changed:
@@ -87,8 +97,18 @@ class Arriving:
 
     def _has_room(self) -> bool:
         held = len(self._come)
-        few = held < _MOST and self._characters < _MOST_CHARACTERS
+        few = held < self._most and self._characters < _MOST_CHARACTERS
         return self._left or not held or few
+
+
+class Arriving(ReadAhead[Item]):
+    """Texts that come slowly, or without end: lines of a pipe, of a person."""
+
+    def __init__(self, texts: Iterable[Item]) -> None:
+        super().__init__(texts, most=_MOST)
+
+    def _size(self, item: Item) -> int:
+        return characters_of(item)
 
 
 def characters_of(item: Item) -> int:

@@ -4,16 +4,15 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
-from threading import Condition, Thread
+from threading import Thread
 from typing import Any
 
 from textgen.config import ScoringConfig
-from textgen.corpus.arriving import Text
+from textgen.corpus.arriving import ReadAhead, Text
 from textgen.errors import ResourceError, UsageError
 from textgen.models import Model
 from textgen.results import SentenceScore
@@ -47,7 +46,7 @@ def scores_of_jobs(
     numbers = context.Value("i", 0)
     arguments = (load, config, numbers)
     pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=arguments)
-    submitted = _Submitted(pool, groups, _AHEAD * jobs)
+    submitted = iter(ReadAhead(_submitted(pool, groups), most=_AHEAD * jobs))
     try:
         for scores in submitted:
             yield from scores.result()
@@ -56,70 +55,20 @@ def scores_of_jobs(
             "a process of --jobs has died", why="memory may have run out", fix="lower --jobs"
         ) from error
     finally:
-        submitted.leave()
+        submitted.close()
         pool.shutdown(cancel_futures=True)
 
 
-class _Submitted:
-    """What will be the scores of groups: a thread takes them and submits them to a pool.
-
-    The next group may be long in coming; the scores of those before it do not wait for it.
-    most: how many groups are submitted ahead.
-    """
-
-    def __init__(self, pool: ProcessPoolExecutor, groups: Iterable[list[Text]], most: int) -> None:
-        self._pool, self._groups, self._most = pool, groups, most
-        self._waiting: deque[Future[_Scores]] = deque()
-        self._changed = Condition()
-        self._ended = self._left = False
-        self._error: BaseException | None = None
-
-    def __iter__(self) -> Iterator[Future[_Scores]]:
-        # A daemon, because it may wait for a group that never comes.
-        Thread(target=self._submit, daemon=True).start()
-        while (scores := self._next()) is not None:
-            yield scores
-        if self._error is not None:
-            raise self._error
-
-    def leave(self) -> None:
-        """Take no more groups."""
-        with self._changed:
-            self._left = True
-            self._changed.notify_all()
-
-    def _next(self) -> Future[_Scores] | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ended)
-            if not self._waiting:
-                return None
-            self._changed.notify_all()
-            return self._waiting.popleft()
-
-    def _submit(self) -> None:
-        # The processes begin here and inherit this: Ctrl-C is for the first one, which ends them.
-        # It is raised in the main thread, so that it does not break off what begins them.
-        if sys.platform != "win32":
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            groups = iter(self._groups)
-            while self._has_room() and (group := next(groups, None)) is not None:
-                scores = self._pool.submit(_scores, group)
-                with self._changed:
-                    self._waiting.append(scores)
-                    self._changed.notify_all()
-        except BaseException as error:  # raised again where the scores are wanted
-            self._error = error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-
-    def _has_room(self) -> bool:
-        """Wait for it; not if no more is wanted."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._left or len(self._waiting) < self._most)
-            return not self._left
+def _submitted(
+    pool: ProcessPoolExecutor, groups: Iterable[list[Text]]
+) -> Iterator[Future[_Scores]]:
+    """What will be the scores of each group; in a thread of its own."""
+    # The processes begin here and inherit this: Ctrl-C is for the first one, which ends them.
+    # It is raised in the main thread, so that it does not break off what begins them.
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    for group in groups:
+        yield pool.submit(_scores, group)
 
 
 def _begin(load: Load, config: ScoringConfig, numbers: Any) -> None:
