@@ -1,6 +1,6 @@
 """The options of ``textgen score`` that no configuration has."""
 
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -10,6 +10,12 @@ from textgen.cli.parsing import whole_number
 from textgen.config import NbestFormat, PairsFormat, ScoreFormat
 
 _NBEST, _PAIRS = "N-best lists", "Minimal pairs"
+
+
+def _named(name: str, metavar: str, help: str, *, panel: str | None = None) -> Any:
+    """An option that is nothing unless it is given."""
+    return typer.Option(name, metavar=metavar, help=help, show_default=False, rich_help_panel=panel)
+
 
 FileArgument = Annotated[
     str | None,
@@ -21,71 +27,62 @@ FileArgument = Annotated[
 ]
 TextOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--text",
-        metavar="TEXT",
-        help="Score this sentence instead of a file; give it twice to compare two.",
-        show_default=False,
+    _named(
+        "--text", "TEXT", "Score this sentence instead of a file; give it twice to compare two."
     ),
 ]
 ContinuationsOption = Annotated[
     str | None,
-    typer.Option(
+    _named(
         "--continuations",
-        metavar="FILE",
-        help="Score what goes on from what: a TSV with the columns prefix and continuation.",
-        show_default=False,
+        "FILE",
+        "Score what goes on from what: a TSV with the columns prefix and continuation.",
     ),
 ]
 HtmlOption = Annotated[
     str | None,
-    typer.Option(
+    _named(
         "--html",
-        metavar="FILE",
-        help="Write the text as a heat map of surprisal into one HTML page, too.",
-        show_default=False,
+        "FILE",
+        "Write the text as a heat map of surprisal into one HTML page, too.",
     ),
 ]
 NbestOption = Annotated[
     str | None,
-    typer.Option(
+    _named(
         "--nbest",
-        metavar="FILE",
-        help="Rerank a recogniser's n-best list: lines of 'id hypothesis', or of id, acoustic"
+        "FILE",
+        "Rerank a recogniser's n-best list: lines of 'id hypothesis', or of id, acoustic"
         " score, language model's score and hypothesis between tabs.",
-        show_default=False,
-        rich_help_panel=_NBEST,
+        panel=_NBEST,
     ),
 ]
 TuneOption = Annotated[
     str | None,
-    typer.Option(
+    _named(
         "--tune",
-        metavar="REFERENCES",
-        help="Find the weights with the fewest word errors against lines of 'id words'.",
-        show_default=False,
-        rich_help_panel=_NBEST,
+        "REFERENCES",
+        "Find the weights with the fewest word errors against lines of 'id words'.",
+        panel=_NBEST,
     ),
 ]
 MixOption = Annotated[
     str | None,
-    typer.Option(
+    _named(
         "--mix",
-        metavar="MODEL",
-        help="Another checkpoint, or an ARPA or KenLM file, to mix in word by word.",
-        show_default=False,
-        rich_help_panel=_NBEST,
+        "MODEL",
+        "Another checkpoint, or an ARPA or KenLM file, to mix in word by word.",
+        panel=_NBEST,
     ),
 ]
 PairsOption = Annotated[
     str | None,
-    typer.Option(
+    _named(
         "--pairs",
-        metavar="FILE",
-        help="Count the minimal pairs whose good sentence is the likelier: BLiMP's JSON lines,"
+        "FILE",
+        "Count the minimal pairs whose good sentence is the likelier: BLiMP's JSON lines,"
         " or good and bad between tabs.",
-        show_default=False,
-        rich_help_panel=_PAIRS,
+        panel=_PAIRS,
     ),
 ]
 ByOption = Annotated[
