@@ -161,12 +161,12 @@ class SubwordTokenizer(Tokenizer):
     def surfaces(self, text: str) -> list[str]:
         """As every tokenizer; where the text has lone surrogates, ``?`` for each."""
         ids = self.encode(text).tolist()
-        found = list(map(self._texts.__getitem__, ids))
-        if None in found:
-            characters = codecs.getincrementaldecoder("utf-8")()
-            literal = (self.config.unk_literal or "").encode()
-            found = [characters.decode(literal if id == UNK else self._bytes[id]) for id in ids]
-        return found  # type: ignore[return-value]
+        found = [text for id in ids if (text := self._texts[id]) is not None]
+        if len(found) == len(ids):
+            return found
+        characters = codecs.getincrementaldecoder("utf-8")()
+        literal = (self.config.unk_literal or "").encode()
+        return [characters.decode(literal if id == UNK else self._bytes[id]) for id in ids]
 
     @cached_property
     def _texts(self) -> list[str | None]:
