@@ -239,7 +239,7 @@ def test_a_sentence_is_scored_as_it_comes_and_ctrl_c_ends_quietly(trained: Path)
     """Though stdin stays open, as a person's terminal does."""
     command = [TEXTGEN, "score", trained, "--format", "json"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as running:  # type: ignore[call-overload]
+    with subprocess.Popen(command, text=True, **pipes) as running:
         running.stdin.write("The king sees the sea.\n")
         running.stdin.flush()
         assert json.loads(running.stdout.readline())["line"] == 1

@@ -73,7 +73,7 @@ def test_nothing_is_said_while_a_model_is_read(
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
 def test_a_packed_arpa_file_is_known(tmp_path: Path, pack: object) -> None:
     path = tmp_path / "packed"
-    path.write_bytes(pack(ARPA.encode()))  # type: ignore[operator]
+    path.write_bytes(pack(ARPA.encode()))
     assert is_ngram_model(path)
 
 
