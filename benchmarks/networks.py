@@ -54,7 +54,7 @@ class Deep(LSTMModel):
             following.append((hidden[0], cell[0]))
         if noise is not None:
             features = noise(features)
-        return features, RecurrentState(tuple(following))
+        return features, RecurrentState.of(following)
 
 
 class DeepNormalised(Deep):

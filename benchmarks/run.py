@@ -26,10 +26,10 @@ from torch.nn import functional
 
 from textgen.batching import Streams
 from textgen.config import ModelConfig, TrainingConfig
-from textgen.config.choosing import flop_per_token
 from textgen.models import build
 from textgen.models.placement import autocast, choose_precision
 from textgen.training.learner import Learner
+from textgen.training_run.choosing import flop_per_token
 
 KEPT = Rows("run.json")
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from textgen.batching import Streams, Window, bucket_by_length
+from textgen.models.frequencies import frequencies
 from textgen.tokenizers.base import EOS, UNK
 
 Ids = npt.NDArray[np.uint16]
@@ -348,17 +349,8 @@ def test_a_mapped_corpus_is_read_in_bounded_memory(tmp_path: Path) -> None:
     ids = np.memmap(path, np.uint16, "r")
     reading = streams(ids, batch_size=16, sequence_length=1024, run_windows=1)
     before, most = mapped_kilobytes(), 0
-    reading.counts(3)
+    frequencies(ids, 3)
     for _ in range(2**10):  # a fourth of it, in runs from all over it
         most = max(most, mapped_kilobytes())
         reading.next()
     assert most - before < 32 * 1024  # all of it without letting go
-
-
-def test_the_counts_are_those_of_a_sample_from_all_over_the_text() -> None:
-    short = numbered_text(100) % 7
-    assert streams(short).counts(9).tolist() == np.bincount(short, minlength=9).tolist()
-    halves = np.repeat(np.array([2, 3], np.uint16), 5_000_000)
-    counts = streams(halves).counts(5)
-    assert counts.sum() < 2**22
-    assert 0.45 < counts[2] / counts.sum() < 0.55

@@ -17,7 +17,7 @@ from torch import Tensor
 from textgen import checkpoint, storage
 from textgen.checkpoint import Header
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig
-from textgen.errors import CheckpointError, ResourceError, TextgenError
+from textgen.errors import CheckpointError, DataError, ResourceError, TextgenError
 from textgen.models import Model, build, count_parameters
 from textgen.results import Validation
 from textgen.tokenizers.base import Tokenizer
@@ -391,6 +391,31 @@ def test_a_checkpoint_is_described_from_its_json_and_metrics(run: Path, model: M
     assert info.config["model"] == model.config.to_json()
     assert info.config["tokenizer"]["level"] == "char"
     assert info.bytes >= 4 * info.parameters
+
+
+def test_the_curves_of_a_run_have_tokens_and_epochs_for_validations_too(run: Path) -> None:
+    at_once = {"event": "validation", "seconds": 2.0} | checkpoint.validation_json(VALIDATION)
+    step = {"event": "step", "loss": 2.5, "seconds": 1.0}
+    lines: list[dict[str, Any]] = [
+        step | {"step": 20, "tokens_seen": 2000, "epoch": 0.5},
+        step | {"step": 40, "tokens_seen": 3000, "epoch": 0.75},
+        *(at_once | {"step": number} for number in (0, 10, 40, 80)),
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    curves = checkpoint.loss_curves(run)
+    assert [(point.step, point.tokens, point.seconds) for point in curves.training] == [
+        (20, 2000, 1),
+        (40, 3000, 1),
+    ]
+    assert [(point.tokens, point.epochs) for point in curves.validation] == [
+        (0, 0),
+        (1000, 0.25),
+        (3000, 0.75),
+        (6000, 1.5),
+    ]
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(DataError, match="no curve"):
+        checkpoint.loss_curves(run)
 
 
 def test_a_checkpoint_is_described_without_torch(run: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.config import ModelConfig, TrainingConfig
-from textgen.config.choosing import Choice, Circumstances, choose, flop_per_token
+from textgen.training_run.choosing import Choice, Circumstances, choose, flop_per_token
 
 MILLION = 10**6
 computes = st.floats(1e8, 1e20)
@@ -34,6 +34,14 @@ def chosen(
 def test_the_cost_of_a_token_is_six_operations_a_weight() -> None:
     model = ModelConfig(hidden_size=(512,), embedding_size=128).resolved(66)
     assert flop_per_token(model) == 6 * (4 * 512 * (128 + 512) + 512 * 66)
+
+
+def test_what_is_looked_up_costs_nothing() -> None:
+    sizes = {"window": 5, "hidden_size": (30, 20), "embedding_size": 8}
+    window, bag = (ModelConfig(model=name, **sizes).resolved(66) for name in ("window", "bag"))
+    assert flop_per_token(window) == 6 * (5 * 8 * 30 + 30 * 20 + 20 * 66)
+    assert flop_per_token(bag) == 6 * (8 * 30 + 30 * 20 + 20 * 66)
+    assert flop_per_token(ModelConfig(model="hmm", states=9).resolved(66)) == 6 * 9 * 9
 
 
 @given(texts, computes)

@@ -90,8 +90,17 @@ REFUSED: list[tuple[type[Config], str, list[Any]]] = [
     (TokenizerConfig, "unk_literal", ["", 5, True, []]),
     (ModelConfig, "hidden_size", [0, -1, "0", "8,0", "8,-1", [], [8, 0], [8.0], ["8"], True]),
     (ModelConfig, "hidden_size", [[NAN], [True], [[8]], 8.5]),
-    (ModelConfig, "embedding_size", [0, -1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "embedding_size", [-1, 8.0, "8", *NOT_NUMBERS]),
     (ModelConfig, "tie", [1, 0, "yes", []]),
+    (ModelConfig, "embeddings", [""]),
+    (ModelConfig, "freeze_embeddings", [1, 0, "yes", True]),
+    (ModelConfig, "activation", ["sigmoid", "", 1, "tanh"]),
+    (ModelConfig, "recurrence", ["eye", "", 1, "identity"]),
+    (ModelConfig, "window", [0, -1, 2**16 + 1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "order", [0, -1, 101, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "states", [0, -1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "model", ["LSTM", "", 1, []]),
+    (ModelConfig, "counted", [[-1], [1.5]]),
     (ModelConfig, "vocabulary_size", [-1, 5.0, *NOT_NUMBERS]),
     (TrainingConfig, "budget", [0, -1, "0", "x", *NOT_NUMBERS]),
     (TrainingConfig, "epochs", [0, -1, 1.0, "1", *NOT_NUMBERS]),
@@ -154,8 +163,7 @@ def test_a_value_out_of_range_is_refused(config: type[Config], name: str, value:
 def test_every_option_has_values_that_are_refused() -> None:
     for config in (TokenizerConfig, ModelConfig, TrainingConfig, SamplingConfig, NoveltyConfig):
         named = {name for refusing, name, _ in REFUSED if refusing is config}
-        free = {"model"}  # the registry of models checks the name
-        assert {spec.name for spec in dataclasses.fields(config)} - free == named
+        assert {spec.name for spec in dataclasses.fields(config)} == named
 
 
 @pytest.mark.parametrize(
@@ -163,6 +171,7 @@ def test_every_option_has_values_that_are_refused() -> None:
     [
         (TokenizerConfig, {"vocab_size": 3, "min_count": 1}),
         (ModelConfig, {"hidden_size": 1, "embedding_size": 1}),
+        (ModelConfig, {"hidden_size": 1, "embedding_size": 0}),
         (TrainingConfig, {"dropout": 0, "warmup": 0, "weight_decay": 0, "seed": 0}),
         (TrainingConfig, {"steps": 1, "batch_size": 1, "sequence_length": 1, "valid_every": 1}),
         (SamplingConfig, {"temperature": 0, "top_k": 1, "top_p": 1, "seed": 2**63 - 1}),
@@ -282,20 +291,36 @@ def test_a_shape_is_settled_by_the_vocabulary(
     settled = config.resolved(vocabulary)
     assert (settled.embedding_size, settled.tie) == (embedding, tie)
     assert settled.vocabulary_size == vocabulary
-    assert settled.hidden_size == config.hidden_size
+    assert settled.hidden_size == (config.hidden_size or (512,))
     assert settled.resolved(vocabulary) == settled
 
 
+@pytest.mark.parametrize(
+    ("options", "description"),
+    [
+        ({}, "lstm 512, embedding 128"),
+        ({"hidden_size": (256, 64), "tie": True}, "lstm 256,64, embedding 64 (tied)"),
+        (
+            {"model": "window", "window": 9, "hidden_size": (32,), "embedding_size": 8},
+            "window 32, embedding 8, 9 tokens",
+        ),
+        ({"model": "hmm", "states": 7}, "hmm, 7 states"),
+    ],
+)
+def test_a_model_is_told_by_its_sizes(options: dict[str, Any], description: str) -> None:
+    assert ModelConfig.from_options(options).resolved(66).description == description
+
+
 def test_the_width_of_a_tied_embedding_is_the_layers_width_where_none_is_given() -> None:
-    assert ModelConfig.from_options({"tie": True, "embedding_size": 96}).hidden_size == (96,)
+    assert ModelConfig(tie=True, embedding_size=96).resolved(66).hidden_size == (96,)
     wider = {"tie": True, "embedding_size": 96, "hidden_size": (128, 96)}
-    assert ModelConfig.from_options(wider).hidden_size == (128, 96)
-    assert ModelConfig.from_options({"embedding_size": 96}).hidden_size == (512,)
+    assert ModelConfig.from_options(wider).resolved(66).hidden_size == (128, 96)
+    assert ModelConfig(embedding_size=96).resolved(66).hidden_size == (512,)
 
 
 def test_tying_what_cannot_be_tied_names_both_options() -> None:
     with pytest.raises(UsageError, match=r"--tie.*--embedding-size 100.*--hidden-size 512"):
-        ModelConfig(tie=True, embedding_size=100)
+        ModelConfig(tie=True, embedding_size=100, hidden_size=(512,))
 
 
 def test_levels_have_defaults_of_their_own() -> None:
@@ -308,3 +333,9 @@ def test_levels_have_defaults_of_their_own() -> None:
     assert TokenizerConfig().largest_vocabulary is None
     assert TokenizerConfig(level="subword").largest_vocabulary == 4000
     assert TokenizerConfig(vocab_size=99).largest_vocabulary == 99
+
+
+@pytest.mark.parametrize("kind", ["window", "bag"])
+def test_a_model_without_one_hot_input_refuses_embeddings_of_no_width(kind: str) -> None:
+    with pytest.raises(UsageError, match=f"--embedding-size 0 is no option of --model {kind}"):
+        ModelConfig(model=kind, embedding_size=0)

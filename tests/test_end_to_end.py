@@ -1,11 +1,13 @@
 """Every command through the real console script, as a person types it."""
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,12 @@ def textgen(
         env={**os.environ, "NO_COLOR": "1", **environment},
         timeout=120,
     )
+    return checked(finished, code)
+
+
+def checked(
+    finished: subprocess.CompletedProcess[str], code: int
+) -> subprocess.CompletedProcess[str]:
     assert finished.returncode == code, finished.stderr
     if code:
         errors = [line for line in finished.stderr.splitlines() if "error:" in line]
@@ -47,11 +55,22 @@ def textgen(
     return finished
 
 
-def here(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> Any:
-    """Run the command in this process, which has torch already."""
-    capsys.readouterr()
-    assert main(list(map(str, arguments))) == code
-    return capsys.readouterr()
+Typed = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """Runs the command as ``textgen`` does, but in this process, which has torch already."""
+
+    def run(*arguments: str | Path, stdin: str = "", code: int = 0) -> Any:
+        capsys.readouterr()
+        given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+        monkeypatch.setattr("sys.stdin", given)
+        returned = main(list(map(str, arguments)))
+        said = capsys.readouterr()
+        return checked(subprocess.CompletedProcess([], returned, said.out, said.err), code)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +123,8 @@ def test_the_same_seed_gives_the_same_text_before_code_is_compiled_and_after(
     assert len(plain.stdout) >= 300
 
 
-def test_sample_as_json_has_the_keys_that_scripts_rely_on(trained: Path) -> None:
-    finished = textgen(
+def test_sample_as_json_has_the_keys_that_scripts_rely_on(trained: Path, here: Typed) -> None:
+    finished = here(
         "sample",
         trained,
         *("--prompt", "The "),
@@ -128,15 +147,13 @@ def test_sample_as_json_has_the_keys_that_scripts_rely_on(trained: Path) -> None
         assert "<UNK>" not in sample["text"]
 
 
-def test_what_is_sampled_scores_as_it_was_drawn(trained: Path) -> None:
+def test_what_is_sampled_scores_as_it_was_drawn(trained: Path, here: Typed) -> None:
     options = ("--sentences", "1", "--count", "5", "--temperature", "0.7", "--format", "json")
-    samples = [
-        json.loads(line) for line in textgen("sample", trained, *options).stdout.splitlines()
-    ]
+    samples = [json.loads(line) for line in here("sample", trained, *options).stdout.splitlines()]
     samples = [sample for sample in samples if sample["finish_reason"] == "eos"]
     assert samples
     lines = "".join(sample["text"] + "\n" for sample in samples)
-    scored = textgen("score", trained, "-", "--format", "json", stdin=lines).stdout.splitlines()
+    scored = here("score", trained, "-", "--format", "json", stdin=lines).stdout.splitlines()
     for sample, line in zip(samples, scored, strict=False):
         score = json.loads(line)
         assert score["tokens"] == sample["tokens"]
@@ -152,51 +169,49 @@ def test_sampling_into_a_pipe_that_closes_is_silent(trained: Path) -> None:
     assert finished.stderr.splitlines() == [f"note: reading {trained}/best"]
 
 
-def test_prompts_on_stdin_are_each_gone_on_from(trained: Path) -> None:
+def test_prompts_on_stdin_are_each_gone_on_from(trained: Path, here: Typed) -> None:
     arguments = ("sample", trained, "--prompt", "-", "--sentences", "1", "--count", "2")
-    finished = textgen(*arguments, stdin="The king\nThe fool\n")
+    finished = here(*arguments, stdin="The king\nThe fool\n")
     texts = finished.stdout.split("---------------\n")
     assert [text[:8] for text in texts] == ["The king"] * 2 + ["The fool"] * 2
 
 
-def test_beams_find_a_text_at_least_as_likely_as_the_greedy_one(trained: Path) -> None:
+def test_beams_find_a_text_at_least_as_likely_as_the_greedy_one(trained: Path, here: Typed) -> None:
     def log_prob(*options: str) -> float:
         arguments = ("sample", trained, "--prompt", "The ", "--length", "30", "--format", "json")
-        return float(json.loads(textgen(*arguments, *options).stdout)["log_prob"])
+        return float(json.loads(here(*arguments, *options).stdout)["log_prob"])
 
     assert log_prob("--beams", "8") >= log_prob("--temperature", "0") - 1e-3
 
 
 def test_novelty_indexes_the_corpus_once_and_says_what_is_copied(
-    trained: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, here: Typed
 ) -> None:
     arguments = ("sample", trained, "--novelty", "--copied-length", "5", "--format", "json")
-    assert "indexing" in textgen(*arguments).stderr
-    second = here(capsys, *arguments)
-    assert "indexing" not in second.err
-    novelty = json.loads(second.out)["novelty"]
+    assert "indexing" in here(*arguments).stderr
+    second = here(*arguments)
+    assert "indexing" not in second.stderr
+    novelty = json.loads(second.stdout)["novelty"]
     assert set(novelty) == {"longest_copied", "copied_share"}
     assert 0 <= novelty["copied_share"] <= 1
     alone = ("sample", trained, "--copied-length", "5", "--beams", "2", "--format", "json")
-    assert set(json.loads(here(capsys, *alone).out)["novelty"]) == set(novelty)
-    here(capsys, "sample", trained, "--min-novelty", "1", "--copied-length", "1", code=3)
+    assert set(json.loads(here(*alone).stdout)["novelty"]) == set(novelty)
+    here("sample", trained, "--min-novelty", "1", "--copied-length", "1", code=3)
 
 
 def test_predict_shows_bars_and_gives_scripts_all_of_the_distribution(
-    trained: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, here: Typed
 ) -> None:
-    bars = textgen("predict", trained, "The ").stdout
+    bars = here("predict", trained, "The ").stdout
     assert "█" in bars
     assert "entropy" in bars
-    record = json.loads(here(capsys, "predict", trained, "The ", "--format", "json").out)
+    record = json.loads(here("predict", trained, "The ", "--format", "json").stdout)
     assert sum(choice["probability"] for choice in record["choices"]) == pytest.approx(1)
-    words = here(capsys, "predict", trained, "The ", "--words", "--top", "3", "--format", "json")
-    assert len(json.loads(words.out)["choices"]) == 3
+    words = here("predict", trained, "The ", "--words", "--top", "3", "--format", "json")
+    assert len(json.loads(words.stdout)["choices"]) == 3
 
 
-def test_score_as_json_gives_sentences_then_the_total(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score_as_json_gives_sentences_then_the_total(trained: Path, here: Typed) -> None:
     arguments = (
         "score",
         trained,
@@ -205,7 +220,7 @@ def test_score_as_json_gives_sentences_then_the_total(
         "--text",
         "ehT ¿gnik seses eht aes.",
     )
-    finished = textgen(*arguments, "--level", "token", "--format", "json")
+    finished = here(*arguments, "--level", "token", "--format", "json")
     first, second, total = map(json.loads, finished.stdout.splitlines())
     for score in (first, second):
         assert set(score) == {
@@ -231,7 +246,7 @@ def test_score_as_json_gives_sentences_then_the_total(
     assert (first["unknown"], second["unknown"]) == (0, 1)
     assert first["log_prob"] > second["log_prob"]
     assert total["total"]["tokens"] == first["tokens"] + second["tokens"]
-    assert "likelier" in here(capsys, *arguments).out
+    assert "likelier" in here(*arguments).stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a signal that a process can be sent")
@@ -251,42 +266,42 @@ def test_a_sentence_is_scored_as_it_comes_and_ctrl_c_ends_quietly(trained: Path)
 
 
 def test_validation_part_scores_as_training_reported(
-    corpus: Path, trained: Path, tmp_path: Path
+    corpus: Path, trained: Path, tmp_path: Path, here: Typed
 ) -> None:
     boundary = json.loads((trained / "best" / "config.json").read_text())["corpus"]["boundary"]
     held_out = tmp_path / "held out.txt"
     held_out.write_text(TEXT[boundary:], encoding="utf-8")
-    finished = textgen("score", trained, held_out, "--context", "document", "--format", "json")
+    finished = here("score", trained, held_out, "--context", "document", "--format", "json")
     total = json.loads(finished.stdout.splitlines()[-1])["total"]
-    info = json.loads(textgen("info", trained, "--format", "json").stdout)
+    info = json.loads(here("info", trained, "--format", "json").stdout)
     assert abs(-total["log_prob"] / total["tokens"] - info["validation"]["loss"]) < 1e-6
 
 
-def test_a_copied_best_works_anywhere(trained: Path, tmp_path: Path) -> None:
+def test_a_copied_best_works_anywhere(trained: Path, tmp_path: Path, here: Typed) -> None:
     copy = tmp_path / "carried away"
     shutil.copytree(trained / "best", copy)
-    assert textgen("sample", copy, "--length", "5").stdout
-    assert "24" in textgen("info", copy).stdout
+    assert here("sample", copy, "--length", "5").stdout
+    assert "24" in here("info", copy).stdout
 
 
-def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path, here: Typed) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained / "best", copy)
     weights = copy / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    finished = textgen("sample", copy, code=3)
+    finished = here("sample", copy, code=3)
     assert "model.safetensors" in finished.stderr
     assert finished.stdout == ""
     (tmp_path / "pickle.pt").write_bytes(b"\x80\x02}q\x00.")
-    assert "pickle" in textgen("score", tmp_path / "pickle.pt", "--text", "a", code=3).stderr
-    textgen("sample", tmp_path / "nowhere", code=1)
+    assert "pickle" in here("score", tmp_path / "pickle.pt", "--text", "a", code=3).stderr
+    here("sample", tmp_path / "nowhere", code=1)
 
 
-def test_tokenize_learns_shows_and_encodes(corpus: Path, tmp_path: Path) -> None:
+def test_tokenize_learns_shows_and_encodes(corpus: Path, tmp_path: Path, here: Typed) -> None:
     out = tmp_path / "words"
-    finished = textgen(
+    finished = here(
         "tokenize", corpus, "--level", "word", "--out", out, "--min-count", "1", "--format", "json"
     )
     learned = json.loads(finished.stdout)
@@ -299,26 +314,30 @@ def test_tokenize_learns_shows_and_encodes(corpus: Path, tmp_path: Path) -> None
         "fingerprint",
     }
     assert learned["characters"] == len(TEXT)
-    shown = textgen("tokenize", "--tokenizer", out, "--print", "tokens", stdin="The king sees x.\n")
+    shown = here("tokenize", "--tokenizer", out, "--print", "tokens", stdin="The king sees x.\n")
     assert "king" in shown.stdout
-    mask = textgen("tokenize", "--tokenizer", out, "--print", "mask", stdin="The king sees x.\n")
+    mask = here("tokenize", "--tokenizer", out, "--print", "mask", stdin="The king sees x.\n")
     assert mask.stdout.split().count("1") == 1
     run = tmp_path / "run"
-    textgen("train", out, "--out", run, "--steps", "3", *SMALL)
-    assert textgen("sample", run, "--length", "5").stdout
+    here("train", out, "--out", run, "--steps", "3", *SMALL)
+    assert here("sample", run, "--length", "5").stdout
 
 
 @pytest.mark.parametrize("level", ["word", "subword"])
-def test_every_level_trains_samples_and_scores(level: str, corpus: Path, tmp_path: Path) -> None:
+def test_every_level_trains_samples_and_scores(
+    level: str, corpus: Path, tmp_path: Path, here: Typed
+) -> None:
     size = ("--vocab-size", "300") if level == "subword" else ()
     out = tmp_path / "run"
-    textgen("train", corpus, "--out", out, "--level", level, *size, "--steps", "5", *SMALL)
-    assert textgen("sample", out, "--length", "12", "--prompt", "The king").stdout
-    finished = textgen("score", out, "--text", "The king sees the sea.", "--format", "json")
+    here("train", corpus, "--out", out, "--level", level, *size, "--steps", "5", *SMALL)
+    assert here("sample", out, "--length", "12", "--prompt", "The king").stdout
+    finished = here("score", out, "--text", "The king sees the sea.", "--format", "json")
     assert json.loads(finished.stdout.splitlines()[0])["log_prob"] < 0
 
 
-def test_bad_input_is_one_line_and_creates_nothing(corpus: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_creates_nothing(
+    corpus: Path, tmp_path: Path, here: Typed
+) -> None:
     out = tmp_path / "run"
     empty, binary, latin = (tmp_path / name for name in ("empty", "binary", "latin"))
     empty.write_bytes(b"")
@@ -334,7 +353,7 @@ def test_bad_input_is_one_line_and_creates_nothing(corpus: Path, tmp_path: Path)
         (2, ("train", corpus, "--out", out, "--steps", "3", "--epochs", "2")),
         (2, ("train", corpus, "--out", out, "--hiden-size", "3")),
     ):
-        assert textgen(*arguments, code=code).stdout == ""
+        assert here(*arguments, code=code).stdout == ""
         assert not out.exists()
 
 

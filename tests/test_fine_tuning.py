@@ -390,3 +390,22 @@ def test_info_shows_what_a_fine_tune_began_from(
     assert main(["info", str(tmp_path / "tuned")]) == 0
     assert noted["weights_sha256"][:16] in "".join(capsys.readouterr().out.split())
     assert checkpoint.describe(source).config["init_from"] is None
+
+
+def test_a_fine_tune_learns_as_its_source_s_kind_does_though_no_option_names_it(
+    corpus: Path, shifted: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    train(corpus, out=source, model="hmm", states=4, steps=2, **PLACE)
+    train(shifted, out=tmp_path / "tuned", init_from=source, steps=2, **PLACE)
+    training = checkpoint.describe(tmp_path / "tuned").config["training"]
+    assert (training["learning_rate"], training["dropout"]) == (0.1, 0.0)
+
+
+def test_n_grams_are_counted_anew_once(corpus: Path, shifted: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    train(corpus, out=source, model="ngram", order=2, **PLACE)
+    result = train(shifted, out=tmp_path / "tuned", init_from=source, stop=stop_at(3), **PLACE)
+    assert (result.steps, result.interrupted) == (1, None)
+    with pytest.raises(UsageError, match="--steps is no option of --model ngram"):
+        train(out=source, resume=True, steps=3, **PLACE)

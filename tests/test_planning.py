@@ -53,6 +53,12 @@ def test_the_memory_planned_is_that_of_weights_gradients_and_moments() -> None:
     assert planning.state_bytes(shape) == sum(t.nbytes for t in held if t is not None)
 
 
+def test_a_plan_tells_the_options_that_the_model_has(corpus: Path) -> None:
+    planned = plan(corpus, steps=1, model="hmm", states=6)
+    options = {option.name: option.value for option in planned.options}
+    assert options["states"] == 6 and "hidden_size" not in options
+
+
 def test_planning_writes_nothing(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,28 +28,33 @@ def commands() -> list[str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to type in, with a text of one's own."""
     (tmp_path / "mytext.txt").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "glove.txt").write_text("the 0.5 0.25\nill -1 2\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def shortened(arguments: list[str]) -> list[str]:
     """The same command, for a run of a few steps with a small network."""
-    if arguments[0] != "train":
+    if arguments[0] not in ("train", "compare"):
         return arguments
     kept = list(arguments)
-    for length in ("--budget", "--epochs"):
+    for length in ("--budget", "--epochs", "--steps"):
         if length in kept:
             place = kept.index(length)
             del kept[place : place + 2]
     if "--resume" in kept:
         return [*kept, "--steps", "4"]
+    if arguments[0] == "compare":
+        return kept + SHORT + ([] if "--models" in kept else ["--models", "lstm,rnn"])
+    if "ngram" in kept:
+        return kept  # it takes no steps
     return kept + SHORT + ([] if "--hidden-size" in kept else ["--hidden-size", "8"])
 
 
 def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = [shlex.split(line)[1:] for line in commands() if line.startswith("textgen ")]
     assert {arguments[0] for arguments in typed} >= {
-        *("tokenize", "train", "sample", "predict", "score", "info")
+        *("tokenize", "train", "sample", "predict", "score", "compare", "plot", "info")
     }
     # A reader trains before using the model, whichever is explained first.
     for arguments in sorted(typed, key=lambda arguments: arguments[0] != "train"):

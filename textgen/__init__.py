@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
+    from textgen.studies.comparison import compare
     from textgen.training_run import plan, train
 
 __version__ = "0.1.0"
-__all__ = ["LanguageModel", "__version__", "plan", "train"]
+__all__ = ["LanguageModel", "__version__", "compare", "plan", "train"]
 
 _HOMES = {
     "LanguageModel": "textgen.language_model",
+    "compare": "textgen.studies.comparison",
     "plan": "textgen.training_run",
     "train": "textgen.training_run",
 }

@@ -1,19 +1,18 @@
 """Ids to windows for training, and sentences to length-bucketed batches for scoring."""
 
-import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from textgen.process_memory import let_go
 from textgen.tokenizers.base import EOS, UNK
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 _MOST_EPOCHS = 2**63 - 1
 
-_SAMPLES, _COUNTED = 64, 2**15  # what the frequencies of the tokens are counted on
 _TOKENS_HELD = 2**14  # after so many, the pages of a mapped corpus are let go
 
 
@@ -50,7 +49,8 @@ class Streams:
     that no window is padded. Where nothing in the corpus is unknown, a small rate of tokens
     reads as ``<UNK>``, chosen by (seed, epoch, position).
 
-    own: the streams that ``next`` gives; the others are dealt their runs, but not read.
+    ids: the corpus. own: the streams that ``next`` gives; the others are dealt their runs, but
+    not read.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Streams:
         seed: int,
         own: slice = slice(None),
     ) -> None:
-        self._ids = ids
+        self.ids = ids
         self._length = sequence_length
         most = len(ids) // (batch_size * sequence_length)
         self._run = sequence_length * max(1, min(run_windows, most))
@@ -80,14 +80,6 @@ class Streams:
         """Epochs dealt so far, as a fraction."""
         return self._epoch + self._dealt / len(self._order)
 
-    def counts(self, vocabulary_size: int) -> npt.NDArray[np.int64]:
-        """How often each id stands in the text (vocabulary,), by a sample from all over it."""
-        places = np.linspace(0, max(0, len(self._ids) - _COUNTED), _SAMPLES).astype(np.int64)
-        parts = [self._ids[place : place + _COUNTED] for place in np.unique(places)]
-        counts = np.bincount(np.concatenate(parts), minlength=vocabulary_size)
-        _let_go(self._ids)
-        return counts
-
     def next(self) -> Window:
         """The next window of every stream that is read here."""
         for row in self._rows:
@@ -97,8 +89,8 @@ class Streams:
         carried = np.array([not row.fresh for row in own], np.bool_)
         starts = np.array([row.position for row in own])
         places = starts[:, None] + np.arange(-1, self._length)  # (batch, 1 + time)
-        places %= len(self._ids)
-        ids = self._ids[places].astype(np.int64)
+        places %= len(self.ids)
+        ids = self.ids[places].astype(np.int64)
         epochs = np.array([row.epoch for row in own], np.uint64)
         ids[self._unknown(places, epochs)] = UNK
         for index, row in enumerate(own):
@@ -112,7 +104,7 @@ class Streams:
         self._read += ids.size
         if self._read >= _TOKENS_HELD:
             self._read = 0
-            _let_go(self._ids)
+            let_go(self.ids)
         return Window(ids[:-1], ids[1:], carried)
 
     def state(self) -> dict[str, Any]:
@@ -128,8 +120,8 @@ class Streams:
         if any(len(row) != len(fields(_Row)) for row in state["rows"]):
             raise ValueError("a stream lacks some of its state")
         for row in rows:
-            _check_between("position", row.position, len(self._ids) + self._length)
-            _check_between("windows", row.windows, len(self._ids) // self._length + 2)
+            _check_between("position", row.position, len(self.ids) + self._length)
+            _check_between("windows", row.windows, len(self.ids) // self._length + 2)
             _check_between("epoch", row.epoch, _MOST_EPOCHS)
         _check_between("epoch", state["epoch"], _MOST_EPOCHS)
         self._epoch = state["epoch"]
@@ -140,7 +132,7 @@ class Streams:
     def _shuffle(self) -> None:
         random = np.random.default_rng([self._seed, self._epoch])
         self._offset = int(random.integers(self._run))
-        runs = 1 + -(-(len(self._ids) - self._offset) // self._run)
+        runs = 1 + -(-(len(self.ids) - self._offset) // self._run)
         self._order = np.arange(runs, dtype=np.uint32)  # of 10 GB, five million
         random.shuffle(self._order)
         self._dealt = 0
@@ -164,13 +156,13 @@ class Streams:
         if run == 0:
             return 0
         nominal = self._offset + (run - 1) * self._run
-        if nominal >= len(self._ids) or nominal == 0:
-            return min(nominal, len(self._ids))
-        ends = np.flatnonzero(self._ids[nominal - 1 : nominal - 1 + self._run] == EOS)
-        return min(nominal + int(ends[0]), len(self._ids)) if len(ends) else nominal
+        if nominal >= len(self.ids) or nominal == 0:
+            return min(nominal, len(self.ids))
+        ends = np.flatnonzero(self.ids[nominal - 1 : nominal - 1 + self._run] == EOS)
+        return min(nominal + int(ends[0]), len(self.ids)) if len(ends) else nominal
 
     def _starts_sentence(self, position: int) -> bool:
-        return bool(self._ids[position - 1] == EOS)
+        return bool(self.ids[position - 1] == EOS)
 
     def _unknown(
         self, places: npt.NDArray[np.int64], epochs: npt.NDArray[np.uint64]
@@ -179,13 +171,6 @@ class Streams:
             return np.zeros(places.shape, np.bool_)
         key = epochs[:, None] * np.uint64(0x9E3779B97F4A7C15) + np.uint64(self._seed)
         return _mixed(_mixed(key) + places.astype(np.uint64)) < self._threshold
-
-
-def _let_go(ids: IdArray) -> None:
-    """Give back the memory of what was read of a mapped file, which else grows to all of it."""
-    mapping = getattr(ids, "_mmap", None)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _check_between(name: str, value: object, most: int) -> None:
@@ -198,6 +183,16 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+def without(ids: IdArray, pieces: Sequence[slice]) -> tuple[IdArray, list[IdArray]]:
+    """A text without some pieces of it, which are in order; and the pieces."""
+    if not pieces:
+        return ids, []
+    ends = [0, *(piece.stop for piece in pieces)]
+    begins = [*(piece.start for piece in pieces), len(ids)]
+    rest = [ids[end:begin] for end, begin in zip(ends, begins, strict=True)]
+    return np.concatenate(rest), [ids[piece] for piece in pieces]
 
 
 @dataclass(frozen=True)

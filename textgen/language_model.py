@@ -70,6 +70,11 @@ class LanguageModel:
         loaded.model.to(device=chosen, dtype=dtypes[precision])
         return cls(loaded, (f"reading {loaded.folder}",))
 
+    @property
+    def generates(self) -> bool:
+        """Whether it tells what comes next; else it fills blanks, and its scores are pseudo."""
+        return self.model.generates
+
     def sample(
         self,
         prompts: str | Iterable[str] = "",
@@ -107,10 +112,20 @@ class LanguageModel:
     def predict(self, prompt: str = "", *, words: int | None = None) -> Prediction:
         """What comes after a prompt: every token with its probability, the likeliest first.
 
-        words: give that many of the likeliest words instead, however many tokens each has.
+        In a prompt with a blank, ``____``, it is what stands there, given what is on both sides;
+        a model that reads both ways can tell nothing else. words: give that many of the likeliest
+        words to come instead, however many tokens each has.
         """
+        from textgen.sampling.blanks import fill, has_blank
         from textgen.sampling.prediction import next_tokens, next_words
 
+        if words is not None and not self.generates:
+            raise UsageError(
+                "--words is of models that write from left to right",
+                fix="leave it out: a blank is filled by one token",
+            )
+        if not self.generates or (words is None and has_blank(prompt)):
+            return fill(self.model, self.tokenizer, prompt)
         if words is None:
             return next_tokens(self.model, self.tokenizer, prompt)
         if words < 1:

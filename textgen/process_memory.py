@@ -1,7 +1,9 @@
-"""How much memory this process has, as the system counts it."""
+"""How much memory this process has, as the system counts it, and how it is given back."""
 
+import mmap
 import sys
 from pathlib import Path
+from typing import Any
 
 _STATUS = Path("/proc/self/status")
 
@@ -34,3 +36,10 @@ def _from_status(name: str) -> int | None:
     except OSError:
         pass
     return None
+
+
+def let_go(array: Any) -> None:
+    """Give back the memory of what was read of a mapped file, which else grows to all of it."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)

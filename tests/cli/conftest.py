@@ -87,6 +87,8 @@ class FakeLibrary:
 
 class FakeModel:
     notes = ("reading checkpoints/x/best",)
+    path = Path("checkpoints/x/best")
+    generates = True
 
     def __init__(self, library: FakeLibrary) -> None:
         self._library = library
@@ -104,7 +106,7 @@ class FakeModel:
     def scores(self, sentences: Iterable[str], **options: Any) -> Iterator[SentenceScore]:
         texts = list(sentences)
         self._library.calls["scores"] = {"sentences": texts, **options}
-        in_parts = options["level"] != "sentence"
+        in_parts = options.get("level", "sentence") != "sentence"
         yield from self._library.scores or (
             _score(line, text if isinstance(text, str) else text.text, in_parts=in_parts)
             for line, text in enumerate(texts, 1)

@@ -12,7 +12,7 @@ import pytest
 from textgen import __version__
 from textgen.errors import CheckpointError, DivergedError, LockedError, ResourceError
 
-COMMANDS = ("tokenize", "train", "sample", "score", "info")
+COMMANDS = ("tokenize", "train", "sample", "score", "compare", "info")
 
 
 def test_help_shows_the_four_commands_first_and_what_surrounds_them_in_a_second_panel(
@@ -29,8 +29,10 @@ def test_help_shows_the_four_commands_first_and_what_surrounds_them_in_a_second_
         "sample",
         "score",
         "Around them",
+        "compare",
         "predict",
         "info",
+        "plot",
         "Options",
     ]
 
@@ -73,10 +75,14 @@ def test_at_80_columns_no_example_is_broken_in_two(
     [
         (["--help"], {"torch", "numpy", "pydantic"}),
         (["train", "--help"], {"torch", "numpy"}),
+        (["compare", "--help"], {"torch", "numpy"}),
         (["tokenize", "a.txt", "--format", "json"], {"torch"}),
         (["train", "a.txt", "--out", "x", "--dropout", "2"], {"torch", "numpy"}),
         (["score", "x", "a.txt", "--text", "a"], {"torch", "numpy"}),
         (["info", "x"], {"torch"}),
+        (["plot", "--help"], {"torch", "numpy", "matplotlib"}),
+        (["plot", "neurons", "--help"], {"torch", "numpy", "matplotlib"}),
+        (["plot", "loss", "x"], {"torch", "matplotlib"}),
     ],
 )
 def test_a_command_imports_no_more_than_it_needs(
@@ -97,6 +103,7 @@ def test_a_command_imports_no_more_than_it_needs(
     ("arguments", "said"),
     [
         (["trian"], "no such command: trian; did you mean train?"),
+        (["plot", "los"], "no such command: los; did you mean loss?"),
         (["train", "--learning-rat", "1"], "did you mean --learning-rate?"),
         (["sample", "x", "--temp", "1"], "did you mean --temperature?"),
         (["sample", "x", "-length", "5"], "no such option: -length; did you mean --length?"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from math import exp
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -272,3 +274,71 @@ def test_adapted_figures_are_said_to_be_that(run: Any, library: Any) -> None:
     assert "not the figures of the trained weights" in ended.err
     static = run("score", "x", "--text", "ab", "--format", "json")
     assert list(json.loads(static.out.splitlines()[-1])) == ["total"]
+
+
+def pseudo(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of the library reads both ways."""
+    model = library.load("x")
+    monkeypatch.setattr(type(model), "generates", False)
+    library.scores = [
+        SentenceScore(-2.0, tokens=4, characters=4, words=2, bytes=4, pseudo=True, line=1, text="a")
+    ]
+
+
+TRUE_NAMES = ("perplexity", "bits", "ln p", "log_prob", "likelier", "surprisal")
+
+
+@pytest.mark.parametrize("output", ["table", "tsv", "json"])
+def test_pseudo_scores_never_have_the_name_of_a_true_one(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    pseudo(library, monkeypatch)
+    out = run("score", "x", "--text", "a", "--text", "b", "--format", output).out
+    told = re.sub(r"pseudo[ _-](log_prob|perplexity|ln p|loss)\w*", "", out)
+    assert told != out
+    assert not [name for name in TRUE_NAMES if name in told], told
+
+
+def test_pseudo_scores_in_json_have_keys_of_their_own(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pseudo(library, monkeypatch)
+    sentence, total = map(
+        json.loads, run("score", "x", "--text", "a", "--format", "json").out.splitlines()
+    )
+    assert sentence["pseudo_log_prob"] == -2.0 and sentence["pseudo_loss"] == 0.5
+    assert sentence["pseudo_perplexity"] == pytest.approx(exp(0.5))
+    assert total["total"]["pseudo_log_prob"] == -2.0
+
+
+@pytest.mark.parametrize("output", sorted(set(get_args(ScoreFormat)) - {"table", "tsv", "json"}))
+def test_a_layout_that_cannot_say_pseudo_is_refused(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    pseudo(library, monkeypatch)
+    ended = run("score", "x", "--text", "a", "--format", output)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"--format {output} needs probabilities" in ended.err
+
+
+def test_what_takes_probabilities_is_refused_where_there_are_none(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pseudo(library, monkeypatch)
+    (tmp_path / "list").write_text("1 a b\n")
+    page = tmp_path / "page.html"
+    for arguments in (("--nbest", tmp_path / "list"), ("--text", "a", "--html", page)):
+        ended = run("score", "x", *arguments)
+        assert ended.code == 2 and f"{arguments[-2]} needs probabilities" in ended.err
+    assert not page.exists()
+
+
+def test_pairs_are_judged_by_pseudo_scores_that_say_so(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pseudo(library, monkeypatch)
+    library.scores *= 2
+    (tmp_path / "pairs").write_text("a b\tb a\n")
+    out = run("score", "x", "--pairs", tmp_path / "pairs", "--format", "json").out
+    assert json.loads(out.splitlines()[0])["pseudo_log_prob_good"] == -2.0
+    assert "likelier" not in run("score", "x", "--pairs", tmp_path / "pairs").out

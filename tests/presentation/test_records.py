@@ -7,8 +7,15 @@ import math
 
 import pytest
 
-from textgen.presentation.records import emit_record, score_record, training_record
-from textgen.results import SentenceScore, TrainingResult
+from textgen.checkpoint import read_validation, validation_json
+from textgen.presentation.records import (
+    emit_record,
+    score_record,
+    training_record,
+    validation_record,
+)
+from textgen.presentation.tables import validation_facts
+from textgen.results import SentenceScore, TrainingResult, Validation
 
 
 def test_what_has_no_json_is_null_and_the_rest_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,3 +44,15 @@ def test_a_run_stopped_before_its_first_validation_has_none() -> None:
     record = training_record(result)
     assert record["validation"] is None
     assert record["interrupted"] == 2
+
+
+def test_a_pseudo_loss_is_never_called_a_loss() -> None:
+    pseudo = Validation(loss=1.0, tokens=10, characters=10, step=3, seconds=2.0, pseudo=True)
+    assert list(validation_record(pseudo)) == ["pseudo_loss", "pseudo_perplexity", "tokens"]
+    written = validation_json(pseudo)
+    assert not {"loss", "perplexity", "bits_per_character"} & written.keys()
+    assert read_validation(written | {"step": 3, "seconds": 2.0}) == pseudo
+    assert [name for name, _ in validation_facts(pseudo)] == [
+        "validation pseudo-loss",
+        "pseudo-perplexity",
+    ]

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from textgen.config import ModelConfig
 from textgen.errors import UsageError
-from textgen.models import Model
+from textgen.models import Model, build
 from textgen.scoring.reading import DocumentReader
 from textgen.studies import adaptation
 from textgen.studies.adaptation import AdaptingReader
@@ -165,3 +166,9 @@ def test_a_precision_that_loses_what_is_learned_is_refused(make_model: MakeModel
     with pytest.raises(UsageError, match=r"lost in rounding.*--precision float32"):
         AdaptingReader(make_model(dtype=torch.bfloat16))
     assert len(next(adapted_log_probs(make_model(dtype=torch.float64), sentences(50)))) == 50
+
+
+def test_a_model_that_counts_has_nothing_to_adapt() -> None:
+    config = ModelConfig(model="ngram", order=2).resolved(5)
+    with pytest.raises(UsageError, match=r"ngram cannot adapt .*it learns by counting"):
+        AdaptingReader(build(config))

@@ -7,6 +7,7 @@ holds what training needs to go on as if it had never stopped.
 from textgen.checkpoint.description import describe
 from textgen.checkpoint.folder import Checkpoint, Resumable, load, load_resumable, save
 from textgen.checkpoint.header import Header, read_validation, validation_json
+from textgen.checkpoint.metrics import loss_curves
 from textgen.checkpoint.places import BEST, LAST, METRICS, WEIGHTS, find
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "find",
     "load",
     "load_resumable",
+    "loss_curves",
     "read_validation",
     "save",
     "validation_json",

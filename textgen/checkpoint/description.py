@@ -1,12 +1,12 @@
 """What a checkpoint is, for a person to read; imports no torch."""
 
-import json
 from pathlib import Path
 
 from textgen import storage
-from textgen.checkpoint.header import CONFIG, read_header, read_validation
+from textgen.checkpoint.header import CONFIG, read_header
+from textgen.checkpoint.metrics import read_metrics
 from textgen.checkpoint.places import METRICS, checked_files, find
-from textgen.results import CheckpointInfo, Validation
+from textgen.results import CheckpointInfo
 from textgen.tokenizers import load_tokenizer
 
 
@@ -16,7 +16,7 @@ def describe(path: Path | str) -> CheckpointInfo:
     files = checked_files(folder)
     header = read_header(files[CONFIG])
     raw = storage.read_json(files[CONFIG])
-    curve, training_curve = _read_metrics(folder.parent / METRICS)
+    validations, training = read_metrics(folder.parent / METRICS)
     return CheckpointInfo(
         path=str(folder),
         name=name,
@@ -34,25 +34,6 @@ def describe(path: Path | str) -> CheckpointInfo:
         versions=raw["versions"],
         corpus=header.corpus,
         validation=header.validation,
-        curve=curve,
-        training_curve=training_curve,
+        curve=validations,
+        training_curve=tuple((point.step, point.loss) for point in training),
     )
-
-
-def _read_metrics(
-    path: Path,
-) -> tuple[tuple[Validation, ...], tuple[tuple[int, float], ...]]:
-    """The curves in a run's record; a line that is not whole is passed over."""
-    validations, losses = [], []
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    raw = json.loads(line)
-                    if raw["event"] == "validation":
-                        validations.append(read_validation(raw))
-                    else:
-                        losses.append((int(raw["step"]), float(raw["loss"])))
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    pass
-    return tuple(validations), tuple(losses)

@@ -98,16 +98,14 @@ def _unshared(model: "Model") -> dict[str, "torch.Tensor"]:
     """The weights by name; of weights that are one tensor under two names, the first."""
     weights = {}
     seen: set[int] = set()
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) not in seen:
-            seen.add(id(parameter))
-            weights[name] = parameter.detach().cpu().contiguous()
+    for name, weight in model.state_dict(keep_vars=True).items():
+        if id(weight) not in seen:
+            seen.add(id(weight))
+            weights[name] = weight.detach().cpu().contiguous()
     return weights
 
 
 def _load_model(path: Path, config: ModelConfig) -> "Model":
-    import torch
-
     from textgen.models import build, weight_shapes
 
     try:
@@ -118,15 +116,30 @@ def _load_model(path: Path, config: ModelConfig) -> "Model":
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())[0]
         raise CheckpointError("not this model's weights", where=path, why=f"{odd!r} is odd")
+    _check_shapes(path, tensors, expected)
+    model = build(config)
+    own = model.state_dict()
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name] or tensor.dtype != torch.float32:
-            why = f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {expected[name]}"
+        if tensor.dtype != own[name].dtype:
+            why = f"{name} is {tensor.dtype}, not {own[name].dtype}"
             raise CheckpointError("not this model's weights", where=path, why=why)
         if not bool(tensor.isfinite().all()):
             raise CheckpointError("damaged", where=path, why=f"{name} is not finite")
-    model = build(config)
     model.load_state_dict(tensors, strict=False)
+    try:
+        model.check()
+    except ValueError as error:
+        raise CheckpointError("damaged", where=path, why=str(error)) from error
     return model
+
+
+def _check_shapes(
+    path: Path, tensors: dict[str, "torch.Tensor"], expected: dict[str, tuple[int, ...]]
+) -> None:
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name]:
+            why = f"{name} is {tuple(tensor.shape)}, not {expected[name]}"
+            raise CheckpointError("not this model's weights", where=path, why=why)
 
 
 def _read_tensors(path: Path) -> dict[str, "torch.Tensor"]:

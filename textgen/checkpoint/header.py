@@ -111,10 +111,19 @@ def _versions() -> dict[str, str]:
 
 def validation_json(validation: Validation) -> dict[str, Any]:
     """A validation as scripts and ``metrics.jsonl`` see it."""
+    if validation.pseudo:
+        figures = {
+            "pseudo_loss": _finite(validation.loss),
+            "pseudo_perplexity": _finite(validation.perplexity),
+        }
+    else:
+        figures = {
+            "loss": _finite(validation.loss),
+            "perplexity": _finite(validation.perplexity),
+            "bits_per_character": _finite(validation.bits_per_character),
+        }
     return {
-        "loss": _finite(validation.loss),
-        "perplexity": _finite(validation.perplexity),
-        "bits_per_character": _finite(validation.bits_per_character),
+        **figures,
         "tokens": validation.tokens,
         "characters": validation.characters,
         "unknown": validation.unknown,
@@ -123,13 +132,15 @@ def validation_json(validation: Validation) -> dict[str, Any]:
 
 def read_validation(raw: dict[str, Any]) -> Validation:
     """Raises KeyError, TypeError or ValueError for what is no validation."""
+    named_so = "pseudo_loss" in raw
     return Validation(
-        loss=float(raw["loss"]),
+        loss=float(raw["pseudo_loss" if named_so else "loss"]),
         tokens=int(raw["tokens"]),
         characters=int(raw["characters"]),
         unknown=int(raw["unknown"]),
         step=int(raw["step"]),
         seconds=float(raw["seconds"]),
+        pseudo=named_so or bool(raw.get("pseudo", False)),
     )
 
 

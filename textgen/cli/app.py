@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from textgen import __version__
-from textgen.cli import failures, info, predict, sample, score, tokenize, train
+from textgen.cli import compare, failures, info, plot, predict, sample, score, tokenize, train
 from textgen.presentation import console
 from textgen.presentation.help import HelpPage, HelpRow, show_help
 
@@ -128,6 +128,7 @@ for _module, _panel in (
     (train, COMMANDS),
     (sample, COMMANDS),
     (score, COMMANDS),
+    (compare, AROUND),
     (predict, AROUND),
     (info, AROUND),
 ):
@@ -135,6 +136,20 @@ for _module, _panel in (
     app.command(_name, cls=_PagedCommand, epilog=_module.EXAMPLES, rich_help_panel=_panel)(
         getattr(_module, _name)
     )
+
+_plots = typer.Typer(cls=_PagedGroup, invoke_without_command=True)
+
+
+@_plots.callback(help=plot.HELP, epilog=plot.EXAMPLES)
+def _plot(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+for _command in plot.COMMANDS:
+    _examples_of = sys.modules[_command.__module__].EXAMPLES
+    _plots.command(_command.__name__, cls=_PagedCommand, epilog=_examples_of)(_command)
+app.add_typer(_plots, name="plot", rich_help_panel=AROUND)
 
 
 def _run(arguments: list[str]) -> int:

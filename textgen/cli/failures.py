@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from textgen.cli.parsing import closest
+from textgen.config import closest
 from textgen.errors import ElsewhereError, ResourceError, TextgenError, UsageError
 from textgen.presentation import console
 from textgen.training.ranks import speaks
@@ -125,7 +125,8 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
         name = param.metavar if param.param_type_name == "argument" else param.opts[0]
         return UsageError(f"missing {name}", fix=see)
     if ctx is not None and "No such command" in error.message:
-        typed = next(each for each in arguments if not each.startswith("-"))
+        words = [each for each in arguments if not each.startswith("-")]
+        typed = words[len(ctx.command_path.split()) - 1]  # after "textgen", or "textgen plot"
         known = list(getattr(ctx.command, "commands", ()))
         return UsageError(f"no such command: {typed}", fix=_meant(typed, known, see))
     message = error.format_message().strip().rstrip(".")

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from textgen.cli.parsing import closest, typed_text, whole_number
+from textgen.cli.parsing import typed_text, whole_number
+from textgen.config import closest
 from textgen.errors import TextgenError, UsageError
 
 if TYPE_CHECKING:

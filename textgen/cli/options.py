@@ -6,10 +6,19 @@ import typer
 
 from textgen.cli import parsing
 from textgen.cli.fields import choice_option
-from textgen.config import Device, LogBase
+from textgen.config import PRESETS, Device, LogBase, flag
 
 ErrorHandling = Literal["strict", "replace"]
 ScorePrecision = Literal["float32", "float64", "bf16"]
+
+
+def _spelt(preset: str) -> str:
+    """A preset as the options that it stands for."""
+    return f"{preset} is " + " ".join(
+        f"{flag(name)} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in PRESETS[preset].items()
+        if value is not False
+    )
 
 
 Corpora = Annotated[
@@ -66,6 +75,17 @@ ValidOption = Annotated[
         help="Hold out this text instead of the corpus's end.",
         show_default=False,
         rich_help_panel="Reading",
+    ),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        parser=parsing.choice("--preset", tuple(PRESETS)),
+        metavar="NAME",
+        help="Options that belong together: " + "; ".join(map(_spelt, PRESETS)) + ".",
+        show_default=False,
+        rich_help_panel="Model",
     ),
 ]
 LogBaseOption = Annotated[

@@ -24,7 +24,7 @@ def judge(
     from textgen.presentation.unknowns import UnknownReport
     from textgen.studies.pairs import Tally, read_pairs, score_pairs
 
-    tally, writer = Tally(by), writers.FORMATS[output]()
+    tally, writer = Tally(by), writers.FORMATS[output](pseudo=not model.generates)
     unknown = UnknownReport(in_lines=False)
 
     def score(texts: Iterable[str]) -> Iterator[float]:

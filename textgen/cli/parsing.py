@@ -1,10 +1,10 @@
 """What a person types, as the value it means; else an error that names the option."""
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from textgen.config import closest
 from textgen.errors import UsageError
 
 _LONGEST_SHOWN = 40
@@ -74,13 +74,6 @@ def typed_text(option: str, value: str) -> str:
         return value.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:
         raise UsageError(f"{option} is not UTF-8: {value!r}") from None
-
-
-def closest(typed: str, known: Sequence[str]) -> str | None:
-    """The known word that was probably meant: one that begins so, or is spelt much alike."""
-    begins = [word for word in known if len(typed.strip("-")) > 1 and word.startswith(typed)]
-    alike = difflib.get_close_matches(typed, known, n=1, cutoff=0.6)
-    return next(iter(sorted(begins, key=len)[:1] + alike), None)
 
 
 def _not(option: str, wanted: str, value: Any, meant: str | None = None) -> UsageError:

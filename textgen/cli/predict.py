@@ -1,4 +1,4 @@
-"""``textgen predict``: what comes next?"""
+"""``textgen predict``: what comes next, or stands in a blank?"""
 
 from typing import Annotated, Literal
 
@@ -16,6 +16,8 @@ EXAMPLES = """
     textgen predict checkpoints/mine "Once upon a"
     And which words?
     textgen predict checkpoints/mine "Once upon a " --words
+    What stands in the blank? A bidirectional model reads what is on both sides of it:
+    textgen predict checkpoints/both "The ____ sat on the mat"
     The whole distribution, for a script:
     textgen predict checkpoints/mine "Once upon a" --format json
 """
@@ -27,7 +29,11 @@ def predict(
     checkpoint: Checkpoint,
     prompt: Annotated[
         str,
-        typer.Argument(metavar="[TEXT]", help="What has been written so far.", show_default=False),
+        typer.Argument(
+            metavar="[TEXT]",
+            help="What has been written so far, or a sentence with a ____.",
+            show_default=False,
+        ),
     ] = "",
     words: Annotated[
         bool, typer.Option("--words", help="Predict the next word, over as many tokens as it has.")
@@ -46,11 +52,13 @@ def predict(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Show what may come next, and how probable it is.
+    """Show what may come next, or what may stand in a ____, and how probable it is.
 
     A bar for each of the likeliest tokens, or words, and the entropy of the distribution: how
     many bits it takes, on average, to say what comes. With --format json it is one object with
     every token; of words, of which there is no end, the likeliest.
+
+    A blank, three underscores or more, is one token: of a character model one character.
     """
     from textgen.language_model import LanguageModel
     from textgen.presentation import console, records

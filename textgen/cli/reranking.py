@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textgen.cli.scoring import refuse_pseudo
 from textgen.config import MixingConfig, RerankingConfig
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def rerank(
     from textgen.studies.tuning import tune
 
     config, unknown, model = RerankingConfig.from_options(given), UnknownReport(), load(checkpoint)
+    refuse_pseudo(model, "--nbest")
     score: Score = _sentences(model, unknown, options)
     if mix is not None:
         words = _words(model, unknown, options)
@@ -84,4 +86,6 @@ def _second(load: "Callable[[str], LanguageModel]", mix: str, options: dict[str,
 
     if Path(mix).is_file():
         return NgramModel(mix).words
-    return _words(load(mix), UnknownReport(), options)
+    second = load(mix)
+    refuse_pseudo(second, "--mix")
+    return _words(second, UnknownReport(), options)

@@ -97,13 +97,17 @@ def score_texts(
         unknown.skipped(skipped.given.line, skipped.unknown)
 
     with contextlib.ExitStack() as stack:
-        writers: list[ScoreWriter] = [FORMATS[output](shown)]
+        writers: list[ScoreWriter] = []
         options = {**options, "level": level}
         if page is not None:
             # Whole before anything that may fail on stdout.
-            writers.insert(0, stack.enter_context(page.opened(shown, texts.name, options)))
+            writers.append(stack.enter_context(page.opened(shown, texts.name, options)))
             options |= {"level": writers[0].shown.level, "alternatives": page.alternatives}
         model = load()
+        if page is not None or adapted or not FORMATS[output].tells_pseudo:
+            named = "--html" if page else "--adapt" if adapted else f"--format {output}"
+            refuse_pseudo(model, named)
+        writers.append(FORMATS[output](dataclasses.replace(shown, pseudo=not model.generates)))
         scores = model.scores(
             texts.sentences(model.tokenizer.config.unit), on_skip=on_skip, **options
         )
@@ -137,6 +141,17 @@ class Page:
         from textgen.presentation.page.markup import ALTERNATIVES
 
         return ALTERNATIVES
+
+
+def refuse_pseudo(model: "LanguageModel", option: str) -> None:
+    """Refuse an option that takes true probabilities, where a model has none."""
+    if not model.generates:
+        raise UsageError(
+            f"{option} needs probabilities",
+            where=model.path,
+            why="what a model that reads both ways gives are pseudo-log-probabilities",
+            fix="use --format table, tsv or json, or --pairs",
+        )
 
 
 def _level(output: str, asked: ScoreLevel | None, levels: tuple[ScoreLevel, ...]) -> ScoreLevel:

@@ -12,11 +12,18 @@ from textgen.cli.options import (
     DeviceOption,
     EncodingOption,
     ErrorsOption,
+    PresetOption,
     ThreadsOption,
     ValidOption,
 )
 from textgen.cli.signals import StopRequest, exit_code, listening
-from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, flag, parse_duration
+from textgen.config import (
+    ModelConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    flag,
+    parse_duration,
+)
 from textgen.errors import ResourceError, UsageError
 from textgen.training.ranks import placed, speaks
 
@@ -131,6 +138,7 @@ def train(
     init_from: InitFromOption = None,
     tokenizer: TokenizerOption = None,
     extend_vocabulary: ExtendVocabularyOption = False,
+    preset: PresetOption = None,
     given: dict[str, Any],
     sample_every: SampleEveryOption = None,
     log_dir: LogDirOption = None,
@@ -139,7 +147,7 @@ def train(
 ) -> None:
     """Train a recurrent language model on text.
 
-    Learns a tokenizer and an LSTM from the text, and shows how well it predicts the part that
+    Learns a tokenizer and a model from the text, and shows how well it predicts the part that
     was held out. How long it runs is said by one of --budget, --epochs and --steps; the
     learning rate falls to zero exactly at the end.
 
@@ -156,6 +164,7 @@ def train(
         "tokenizer": tokenizer,
         "init_from": init_from,
         "extend_vocabulary": extend_vocabulary,
+        "preset": preset,
         "valid": valid,
         "device": device,
         "threads": threads,

@@ -1,9 +1,10 @@
 """How a configuration is made of options: parsed, checked, kept as JSON."""
 
 import dataclasses
+import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Self
 
@@ -117,9 +118,19 @@ def flag(name: str) -> str:
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
+        meant = closest(str(value), choices)
         raise UsageError(
-            f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}", where=flag(name)
+            f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}",
+            where=flag(name),
+            fix=f"did you mean {meant}?" if meant else None,
         )
+
+
+def closest(typed: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant: one that begins so, or is spelt much alike."""
+    begins = [word for word in known if len(typed.strip("-")) > 1 and word.startswith(typed)]
+    alike = difflib.get_close_matches(typed, known, n=1, cutoff=0.6)
+    return next(iter(sorted(begins, key=len)[:1] + alike), None)
 
 
 def check_whole(name: str, value: int | None, low: int, high: int = 2**63 - 1) -> None:

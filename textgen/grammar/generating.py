@@ -35,7 +35,7 @@ def generate_story(grammar: Grammar, generator: Random) -> Story:
         elif isinstance(symbol, Recall):
             written.append(symbol.text(bindings))
         elif isinstance(symbol, Choice):
-            alternative = symbol.alternatives[_draw(symbol.cumulative, generator)]
+            alternative = symbol.alternatives[draw(symbol.cumulative, generator)]
             log_prob += alternative.log_prob
             pending.extend(reversed(alternative.symbols))
         else:
@@ -64,13 +64,13 @@ def generate_corpus(grammar: Grammar, seed: int, characters: int) -> str:
 def _pick(pick: Pick, bindings: dict[str, Row], written: list[str], generator: Random) -> float:
     """Draw a row, write it and bind it; the log-probability of the draw."""
     candidates = pick.candidates(bindings)
-    index = _draw(candidates.cumulative, generator)
+    index = draw(candidates.cumulative, generator)
     written.append(candidates.texts[index])
     if pick.variable is not None:
         bindings[pick.variable] = candidates.rows[index]
     return candidates.log_probs[index]
 
 
-def _draw(cumulative: Sequence[int], generator: Random) -> int:
+def draw(cumulative: Sequence[int], generator: Random) -> int:
     """An index drawn by weight; only ``random()`` is the same in every version of Python."""
     return bisect_right(cumulative, int(generator.random() * cumulative[-1]))

@@ -1,29 +1,32 @@
-"""The models, by the name that ``--model`` takes. A new one is a file and a line here."""
+"""The models, which ``textgen.config.KINDS`` names."""
 
+import importlib
 import math
 
 from textgen.config import ModelConfig
-from textgen.errors import UsageError
 from textgen.models.base import Model, Noise, State, Stepper
-from textgen.models.recurrent import LSTMModel
-
-MODELS: dict[str, type[Model]] = {model.kind: model for model in (LSTMModel,)}
 
 __all__ = [
-    "MODELS",
     "Model",
     "Noise",
     "State",
     "Stepper",
     "build",
     "count_parameters",
+    "model_class",
     "weight_shapes",
 ]
 
 
+def model_class(config: ModelConfig) -> type[Model]:
+    module, name = config.kind.place.split(":")
+    found: type[Model] = getattr(importlib.import_module(f"textgen.models.{module}"), name)
+    return found
+
+
 def build(config: ModelConfig) -> Model:
     """A model of this shape, its weights not yet drawn."""
-    return _model_class(config)(config)
+    return model_class(config)(config)
 
 
 def count_parameters(config: ModelConfig) -> int:
@@ -33,12 +36,4 @@ def count_parameters(config: ModelConfig) -> int:
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The shape of each weight of such a model by its name, without making it."""
-    return _model_class(config).shapes(config)
-
-
-def _model_class(config: ModelConfig) -> type[Model]:
-    if config.model not in MODELS:
-        raise UsageError(
-            f"--model must be one of {', '.join(MODELS)}, got {config.model!r}", where="--model"
-        )
-    return MODELS[config.model]
+    return model_class(config).shapes(config)

@@ -1,15 +1,25 @@
 """What every model is: a map from ids and a state to logits and the next state."""
 
+import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from textgen.config import ModelConfig
 from textgen.native import Network
+
+IdArray = npt.NDArray[np.integer[Any]]
+
+NOTHING = -1
+"""The id of no token, where nothing is known to come."""
 
 _READ_AT_ONCE = 4096
 
@@ -63,7 +73,8 @@ class Model(nn.Module, ABC):
     (time, batch, vocabulary) for the token after each.
     """
 
-    kind: ClassVar[str]
+    generates: ClassVar[bool] = True
+    """Whether it tells what comes next; else what stands between what is before and after."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -73,6 +84,19 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
         """The shape of each weight by its name; one that is shared stands under one name."""
+
+    @classmethod
+    def multiplied(cls, config: ModelConfig) -> int:
+        """How many weights a token is multiplied by; of the embedding it takes one row."""
+        shapes = cls.shapes(config)
+        looked_up = 0 if config.tie else math.prod(shapes.get("embedding.weight", (0,)))
+        return sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2) - looked_up
+
+    @classmethod
+    def held(cls, config: ModelConfig) -> int:
+        """Roughly how many numbers an update holds for a token: gates and states, and logits."""
+        layers = sum(8 * units for units in config.hidden_size or ())
+        return (config.embedding_size or 0) + layers + 3 * config.vocabulary_size
 
     @abstractmethod
     def start(self, batch: int) -> State:
@@ -86,8 +110,25 @@ class Model(nn.Module, ABC):
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the weights before training."""
 
-    def expect(self, counts: Tensor) -> None:
-        """Told how often each id (vocabulary,) is seen in the text, before the first update."""
+    def read(self, ids: IdArray) -> None:
+        """Shown the text that it is to learn from, before the first update."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should hear of what it has read."""
+        return ()
+
+    def kept_back(self, ids: IdArray) -> tuple[slice, ...]:
+        """Pieces of the text, in order, that it is not to learn from, but to settle on.
+
+        Raises DataError where the text is too short to learn from at all.
+        """
+        return ()
+
+    def settle(self, pieces: Sequence[IdArray]) -> None:
+        """Settle what follows from the weights, on the pieces that were kept back.
+
+        It comes before each validation, and depends on nothing that an earlier one has settled.
+        """
 
     @abstractmethod
     def features(
@@ -95,9 +136,29 @@ class Model(nn.Module, ABC):
     ) -> tuple[Tensor, State]:
         """ids (time, batch) -> features (time, batch, units) that ``logits`` reads, next state."""
 
+    def features_around(
+        self, ids: Tensor, targets: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[Tensor, State]:
+        """As ``features``, where the tokens (time or more, batch) that do come are known.
+
+        A model that reads both ways reads them too, each but for its own place, and those after
+        them where there are more; what is ``NOTHING`` is past the end of the text.
+        """
+        return self.features(ids, state, noise)
+
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
         """features (..., units) -> logits (..., vocabulary)."""
+
+    def log_probs(self, features: Tensor, targets: Tensor) -> Tensor:
+        """ln p of each target (places,), given its features (places, units); float32 or wider."""
+        logits = self.logits(features)
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return -functional.cross_entropy(wide, targets, reduction="none")
+
+    def losses(self, features: Tensor, targets: Tensor) -> Tensor:
+        """What an update makes smaller, of each target, as ``log_probs`` has them: nats."""
+        return -self.log_probs(features, targets)
 
     def forward(
         self, ids: Tensor, state: State, noise: Noise | None = None
@@ -123,13 +184,30 @@ class Model(nn.Module, ABC):
             features, state = self.features(some.unsqueeze(1), state)
         return self.logits(features[-1]), state
 
+    def token_vectors(self) -> Tensor | None:
+        """The embedding of each token (vocabulary, width); None where there is none."""
+        for module in self.modules():
+            if (
+                isinstance(module, nn.Embedding)
+                and module.num_embeddings == self.config.vocabulary_size
+            ):
+                return module.weight
+        return None
+
+    def check(self) -> None:
+        """Called once weights are loaded. Raises ValueError for those that cannot be."""
+
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._any_weight().device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        return self._any_weight().dtype
+
+    def _any_weight(self) -> Tensor:
+        weights = itertools.chain(self.parameters(), self.buffers())
+        return next(weight for weight in weights if weight.is_floating_point())
 
 
 class Stepper(ABC):

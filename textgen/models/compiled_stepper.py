@@ -38,7 +38,7 @@ class CompiledStepper(Stepper):
 
     @property
     def state(self) -> RecurrentState:
-        return RecurrentState(tuple((hidden.clone(), cell.clone()) for hidden, cell in self._state))
+        return RecurrentState.of((hidden.clone(), cell.clone()) for hidden, cell in self._state)
 
     @state.setter
     def state(self, state: State) -> None:

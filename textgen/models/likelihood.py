@@ -1,7 +1,6 @@
 """What a model gives each token of a text: the one pass that validation and scoring share."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from textgen.models.base import Model, State
+from textgen.models.base import NOTHING, IdArray, Model, State
 from textgen.models.gauges import Gauge
 
-IdArray = npt.NDArray[np.integer[Any]]
 LogProbs = npt.NDArray[np.float64]
 Readings = npt.NDArray[np.float64]
 """(places, columns): ln p of what came, then what each gauge says."""
@@ -45,13 +43,12 @@ def readings(
     pieces = []
     parts = (torch.split(each.flatten(0, 1), rows) for each in (features, inputs, targets))
     for some, before, came in zip(*parts, strict=True):
+        if not gauges:
+            pieces.append(model.log_probs(some, came).unsqueeze(-1))
+            continue
         logits = model.logits(some)
         if logits.dtype != torch.float64:
             logits = logits.float()
-        if not gauges:
-            losses = functional.cross_entropy(logits, came, reduction="none")
-            pieces.append(-losses.unsqueeze(-1))
-            continue
         log_probs = logits.log_softmax(-1)
         columns = [log_probs.gather(-1, came.unsqueeze(-1))]
         columns += [gauge.read(log_probs, before, came) for gauge in gauges]
@@ -71,7 +68,7 @@ def mean_cross_entropy(model: Model, features: Tensor, targets: Tensor) -> Tenso
     rows = max(1, _MOST_LOGITS // model.config.vocabulary_size)
 
     def loss_sum(some: Tensor, of: Tensor) -> Tensor:
-        return functional.cross_entropy(model.logits(some).float(), of, reduction="sum")
+        return model.losses(some, of).sum()
 
     if len(ids) <= rows:
         return loss_sum(flat, ids) / len(ids)
@@ -119,11 +116,11 @@ class Document:
         """As ``read``, with what the gauges say."""
         pieces = []
         for begin in range(0, len(ids), _BLOCK_TOKENS):
-            block = torch.as_tensor(
-                np.asarray(ids[begin : begin + _BLOCK_TOKENS], np.int64), device=self.model.device
-            )
+            known = ids[begin : begin + _BLOCK_TOKENS + _WINDOW]
+            around = torch.as_tensor(np.asarray(known, np.int64), device=self.model.device)
+            block = around[:_BLOCK_TOKENS]
             inputs = torch.cat([block.new_tensor([self._previous]), block[:-1]])
-            reading = _Reading(self, inputs, block)
+            reading = _Reading(self, inputs, block, around)
             read, self.state = reading.readings()
             self._previous = int(block[-1])
             pieces.append(read.cpu().double().numpy())
@@ -131,9 +128,12 @@ class Document:
 
 
 class _Reading:
-    """One block of a text, read in segments side by side."""
+    """One block of a text, read in segments side by side.
 
-    def __init__(self, document: Document, inputs: Tensor, targets: Tensor) -> None:
+    around: its targets, and what comes after them, of which each window is told some.
+    """
+
+    def __init__(self, document: Document, inputs: Tensor, targets: Tensor, around: Tensor) -> None:
         model, self._state = document.model, document.state
         self._model, self._tolerance, self._gauges = model, document.tolerance, document.gauges
         count = max(1, min(document.segments, len(targets) // (4 * _WINDOW)))
@@ -142,6 +142,9 @@ class _Reading:
         self._inputs = inputs[:whole].view(count, length).T  # (time, segment)
         self._targets = targets[:whole].view(count, length).T
         self._rest = (inputs[whole:].unsqueeze(1), targets[whole:].unsqueeze(1))
+        ended = functional.pad(around, (0, _WINDOW), value=NOTHING)
+        self._around = ended.unfold(0, length + _WINDOW, length)[:count].T  # (time, segment)
+        self._around_rest = ended[whole:].unsqueeze(1)
         dtype = torch.promote_types(model.dtype, torch.float32)
         shape = (*self._targets.shape, 1 + _columns(self._gauges))
         self._readings = torch.empty(shape, dtype=dtype, device=targets.device)
@@ -161,7 +164,7 @@ class _Reading:
         flat = self._readings.transpose(0, 1).flatten(0, 1)
         inputs, targets = self._rest
         if len(inputs):
-            features, last = self._model.features(inputs, last)
+            features, last = self._model.features_around(inputs, self._around_rest, last)
             rest = readings(self._model, features, inputs, targets, self._gauges)
             flat = torch.cat([flat, rest.flatten(0, 1).to(flat.dtype)])
         return flat, last
@@ -174,7 +177,8 @@ class _Reading:
     def _read_window(self, window: int, rows: Tensor, state: State) -> State:
         inputs = self._inputs[window : window + _WINDOW, rows]
         targets = self._targets[window : window + _WINDOW, rows]
-        features, state = self._model.features(inputs, state)
+        around = self._around[window : window + 2 * _WINDOW, rows]
+        features, state = self._model.features_around(inputs, around, state)
         read = readings(self._model, features, inputs, targets, self._gauges)
         self._readings[window : window + _WINDOW, rows] = read.to(self._readings.dtype)
         return state
@@ -201,7 +205,7 @@ def batch_readings(
 ) -> Readings:
     """inputs, targets (time, batch), read from the start state -> (time, batch, columns)."""
     before, came = (torch.as_tensor(ids, device=model.device) for ids in (inputs, targets))
-    features, _ = model.features(before, model.start(before.shape[1]))
+    features, _ = model.features_around(before, came, model.start(before.shape[1]))
     return readings(model, features, before, came, gauges).cpu().double().numpy()
 
 

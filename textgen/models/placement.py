@@ -69,7 +69,11 @@ def choose_precision(requested: Precision, device: torch.device, config: ModelCo
         return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and max(config.hidden_size) >= _SMALLEST_FOR_BF16 and _cpu_has_bf16():
+    if (
+        device.type == "cpu"
+        and max(config.hidden_size or (0,)) >= _SMALLEST_FOR_BF16
+        and _cpu_has_bf16()
+    ):
         return "bf16"
     return "float32"
 

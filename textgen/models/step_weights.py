@@ -64,14 +64,22 @@ class StepWeights:
     def of(cls, model: "LSTMModel", *, fast: bool) -> Self:
         """fast: with matrices of 8 bits."""
         as_asked = Matrix.rounded if fast else Matrix
-        embedding = model.embedding.weight.detach()
+        # One-hot input looks up a column of the first layer's weights.
+        embedding = model.embedding.weight
+        embedding = None if embedding is None else embedding.detach()
         layers: list[LayerWeights] = []
         for layer in model.layers:
             from_below, from_before, bias, second_bias = (
                 _candidate_last(weights) for weights in layer.parameters()
             )
             given, matrix = bias + second_bias, torch.cat([from_below, from_before], 1)
-            if not layers and len(embedding) * len(bias) <= _LARGEST_TABLE:
+            if not layers and embedding is None:
+                given, matrix = from_below.T + given, from_before
+            elif (
+                not layers
+                and embedding is not None
+                and len(embedding) * len(bias) <= _LARGEST_TABLE
+            ):
                 # Of few tokens, what each gives the first layer is known beforehand.
                 given, matrix = torch.addmm(given, embedding, from_below.T), from_before
             layers.append(LayerWeights(as_asked(matrix), given))

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from textgen.models.base import State, Stepper
-from textgen.models.recurrent_state import RecurrentState
+from textgen.models.recurrent_state import HiddenState, RecurrentState
 from textgen.models.step_weights import LayerWeights, Matrix, StepWeights
 
 
 class TorchStepper(Stepper):
     """Reads with prepared weights."""
 
-    def __init__(self, weights: StepWeights, state: RecurrentState) -> None:
+    def __init__(self, weights: StepWeights, state: HiddenState) -> None:
         self._embedding, self._bias = weights.embedding, weights.bias
         self._last = _Product(weights.last)
         self._layers = [_Layer(each) for each in weights.layers]
@@ -26,8 +26,8 @@ class TorchStepper(Stepper):
 
     @property
     def state(self) -> RecurrentState:
-        return RecurrentState(
-            tuple((layer.hidden.clone(), layer.cell.clone()) for layer in self._layers)
+        return RecurrentState.of(
+            (layer.hidden.clone(), layer.cell.clone()) for layer in self._layers
         )
 
     @state.setter

@@ -3,11 +3,14 @@
 from textgen.native.drawing import Numbers, draw
 from textgen.native.loading import Library, library
 from textgen.native.network import LayerMemory, Network, PackedLayer, PackedMatrix
+from textgen.native.ngrams import NgramLevel, Ngrams
 
 __all__ = [
     "LayerMemory",
     "Library",
     "Network",
+    "NgramLevel",
+    "Ngrams",
     "Numbers",
     "PackedLayer",
     "PackedMatrix",

@@ -21,7 +21,9 @@ import torch
 
 Library = ctypes.CDLL
 
-_SOURCE, *_INCLUDED = (Path(__file__).with_name(name) for name in ("textgen.c", "draw.h", "step.h"))
+_SOURCE, *_INCLUDED = (
+    Path(__file__).with_name(name) for name in ("textgen.c", "draw.h", "ngrams.h", "step.h")
+)
 _ADDRESS, _COUNT, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _PROCEDURES = {
     "textgen_read": [_ADDRESS, _ADDRESS, _COUNT, _THREADS],

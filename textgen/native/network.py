@@ -10,6 +10,7 @@ from torch import Tensor
 from textgen.native.addresses import address
 from textgen.native.drawing import Numbers
 from textgen.native.loading import Library
+from textgen.native.ngrams import Ngrams
 
 
 class _Matrix(ctypes.Structure):
@@ -45,6 +46,7 @@ class _Network(ctypes.Structure):
         ("logits", ctypes.c_void_p),
         ("products", ctypes.c_void_p),
         ("shares", ctypes.c_void_p),
+        ("ngrams", ctypes.c_void_p),
     )
 
 
@@ -109,16 +111,22 @@ class Network:
             address(logits),
             address(products := logits.new_empty(threads, len(logits), last.numbers.shape[2])),
             address(shares := logits.new_empty(last.outputs, dtype=torch.float64), torch.float64),
+            None,
         )
         self._kept = (network, layers, last, last_bias, embedding, products, shares)
-        self._library, self.logits = library, logits
-        self._pointer, self._threads = ctypes.addressof(network), threads
+        self._library, self.logits, self.threads = library, logits, threads
+        self._struct, self._pointer = network, ctypes.addressof(network)
+        self.ngrams: Ngrams | None = None
+
+    def mix(self, ngrams: Ngrams) -> None:
+        """From now on the logits are of the network and these n-grams, mixed in probability."""
+        self.ngrams, self._struct.ngrams = ngrams, ngrams.pointer
 
     def read(self, ids: Tensor) -> None:
         """Read tokens, a step after another: ids (steps, rows)."""
         assert ids.shape[1] == len(self.logits)
         ids = ids.contiguous()
-        self._library.textgen_read(self._pointer, address(ids, torch.long), len(ids), self._threads)
+        self._library.textgen_read(self._pointer, address(ids, torch.long), len(ids), self.threads)
 
     def write(
         self, barrier: Tensor, temperatures: Numbers, uniforms: Numbers
@@ -139,7 +147,7 @@ class Network:
             len(uniforms),
             address(ids, torch.long),
             address(log_probs, torch.float64),
-            self._threads,
+            self.threads,
         )
         return ids.tolist(), log_probs.tolist()
 

@@ -62,6 +62,7 @@ typedef struct {
     float *logits;   // (rows, last.outputs)
     float *products; // (threads, rows, BLOCK) scratch
     double *shares;  // (last.outputs,) scratch
+    const Ngrams *ngrams; // what is mixed into the logits, or NULL
 } Network;
 
 static int64_t block_count(int64_t outputs) { return (outputs + BLOCK - 1) / BLOCK; }
@@ -259,4 +260,12 @@ static void step(const Network *network, const int64_t *ids, const Thread *threa
                     thread->products[row * BLOCK + lane] + network->last_bias[first + lane];
     }
     meet(thread->meeting, thread->team);
+    const Ngrams *ngrams = network->ngrams;
+    if (ngrams != NULL) {
+        double *shares = ngrams->shares + 2 * ngrams->vocabulary * thread->number;
+        for (int64_t row = thread->number; row < rows; row += thread->team)
+            mix_row(ngrams, ids[row], ngrams->numbers + row * (ngrams->order - 1), shares,
+                    network->logits + row * last->outputs);
+        meet(thread->meeting, thread->team);
+    }
 }

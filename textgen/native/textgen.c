@@ -10,6 +10,7 @@
 #endif
 
 #include "draw.h"
+#include "ngrams.h"
 #include "step.h"
 
 static Thread thread_of(const Network *network, Meeting *meeting) {

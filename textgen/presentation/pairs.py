@@ -1,7 +1,7 @@
 """How many minimal pairs are right: a table for people, TSV for tools, JSON for scripts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -16,7 +16,10 @@ Groups = Mapping[str, Accuracy]
 
 
 class PairWriter(ABC):
-    """Writes pairs one by one, then the accuracies."""
+    """Writes pairs one by one, then the accuracies. pseudo: whether the scores are pseudo."""
+
+    def __init__(self, *, pseudo: bool = False) -> None:
+        self.pseudo = pseudo
 
     def pair(self, scored: PairScore) -> None:
         """One pair; most formats have no room for it."""
@@ -31,14 +34,15 @@ class JsonPairs(PairWriter):
     """A line a pair, then the accuracies. Log-probabilities are natural."""
 
     def pair(self, scored: PairScore) -> None:
+        log_prob = "pseudo_log_prob" if self.pseudo else "log_prob"
         emit_record(
             {
                 "line": scored.pair.line,
                 "sentence_good": scored.pair.good,
                 "sentence_bad": scored.pair.bad,
                 "fields": dict(scored.pair.fields),
-                "log_prob_good": scored.good_log_prob,
-                "log_prob_bad": scored.bad_log_prob,
+                f"{log_prob}_good": scored.good_log_prob,
+                f"{log_prob}_bad": scored.bad_log_prob,
                 "right": scored.right,
             }
         )
@@ -73,13 +77,14 @@ class TablePairs(PairWriter):
             table.add_row(Text(shown(name)), *_cells(groups[name]))
         table.add_row(Text("all", style="heading"), *_cells(total))
         show(table)
-        show(Text("Right: the good sentence is the likelier. Intervals are Wilson's.", "label"))
+        likelier = "has the greater pseudo-log-likelihood" if self.pseudo else "is the likelier"
+        show(Text(f"Right: the good sentence {likelier}. Intervals are Wilson's.", "label"))
         if total.tied:
             noun = "pair is" if total.tied == 1 else "pairs are"
             show(Text(f"{count(total.tied)} {noun} equally likely: not right.", "warning"))
 
 
-FORMATS: Mapping[str, Callable[[], PairWriter]] = {
+FORMATS: Mapping[str, type[PairWriter]] = {
     "table": TablePairs,
     "tsv": TsvPairs,
     "json": JsonPairs,

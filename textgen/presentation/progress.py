@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -47,9 +48,13 @@ class Progress(ABC):
         return None
 
 
-def training_progress() -> Progress:
-    """The display that suits stderr as it is now."""
-    return LiveProgress() if is_terminal(sys.stderr) else LineProgress()
+def training_progress(passing: str | None = None) -> Progress:
+    """The display that suits stderr as it is now.
+
+    passing: what stands above a display that changes in place, and then goes away with it,
+    because the run is one of several.
+    """
+    return LiveProgress(passing) if is_terminal(sys.stderr) else LineProgress()
 
 
 class LiveProgress(Progress):
@@ -59,7 +64,8 @@ class LiveProgress(Progress):
     competes with training for the interpreter, and nothing flickers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passing: str | None = None) -> None:
+        self._passing = passing
         self._state = TrainingState()
         self._console = live_console()
         self._live = Live(
@@ -68,6 +74,7 @@ class LiveProgress(Progress):
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
+            transient=passing is not None,
         )
         self._drawn_at = 0.0
         self._drawn_for = self._console.size
@@ -111,7 +118,13 @@ class LiveProgress(Progress):
             if seen != self._drawn_for:  # the terminal has laid the last frame out anew
                 self._console.clear()
                 self._drawn_for = seen
-            self._live.update(training_view(self._state, seen.width, seen.height), refresh=True)
+            self._live.update(self._frame(seen.width, seen.height), refresh=True)
+
+    def _frame(self, width: int, height: int) -> RenderableType:
+        if self._passing is None:
+            return training_view(self._state, width, height)
+        above = Text(f" {self._passing}", style="label", no_wrap=True, overflow="ellipsis")
+        return Group(above, training_view(self._state, width, height - 1))
 
 
 class LineProgress(Progress):
@@ -127,11 +140,13 @@ class LineProgress(Progress):
         elif isinstance(event, TrainingStep):
             self._stepped(event)
         elif isinstance(event, Validation):
+            pseudo = "pseudo-" if event.pseudo else ""
+            bits = [] if pseudo else [f"{figure(event.bits_per_character)} bits/char"]
             _say_line(
                 f"step {count(event.step)}",
-                f"validation loss {fixed(event.loss, 4)}",
-                f"perplexity {figure(event.perplexity)}",
-                f"{figure(event.bits_per_character)} bits/char",
+                f"validation {pseudo}loss {fixed(event.loss, 4)}",
+                f"{pseudo}perplexity {figure(event.perplexity)}",
+                *bits,
             )
         elif isinstance(event, TrainingSample):
             _say_line(f"step {count(event.step)}", "the model writes:")

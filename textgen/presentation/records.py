@@ -52,6 +52,12 @@ def training_record(result: TrainingResult) -> dict[str, Any]:
 
 
 def validation_record(validation: Validation) -> dict[str, Any]:
+    if validation.pseudo:
+        return {
+            "pseudo_loss": validation.loss,
+            "pseudo_perplexity": validation.perplexity,
+            "tokens": validation.tokens,
+        }
     return {
         "loss": validation.loss,
         "perplexity": validation.perplexity,
@@ -95,7 +101,11 @@ def score_record(score: SentenceScore, level: ScoreLevel = "sentence") -> dict[s
     if score.prefix is not None:
         record["prefix"] = score.prefix
     if level != "sentence":
-        record[f"{level}_scores"] = [_part_record(part, level) for part in score.parts or ()]
+        parts = score.parts or ()
+        record[f"{level}_scores"] = [
+            _pseudo_part_record(part) if score.pseudo else _part_record(part, level)
+            for part in parts
+        ]
     return record
 
 
@@ -127,6 +137,8 @@ def info_record(info: CheckpointInfo) -> dict[str, Any]:
 
 
 def _sums(score: ScoreSum) -> dict[str, Any]:
+    if score.pseudo:
+        return pseudo_sums(score)
     return {
         "log_prob": score.log_prob,
         "tokens": score.tokens,
@@ -141,6 +153,37 @@ def _sums(score: ScoreSum) -> dict[str, Any]:
         "bits_per_byte": score.bits_per_byte,
         "comparable": score.comparable,
     }
+
+
+def pseudo_sums(score: ScoreSum) -> dict[str, Any]:
+    """The figures of a score that is no probability, by names of their own.
+
+    None of them is a character's, a word's or a byte's: how the text is cut into tokens decides
+    how much the others tell of each.
+    """
+    return {
+        "pseudo_log_prob": score.log_prob,
+        "tokens": score.tokens,
+        "unknown": score.unknown,
+        "pseudo_loss": -score.log_prob / score.tokens if score.tokens else math.nan,
+        "pseudo_perplexity": score.perplexity,
+        "pseudo_perplexity_without_unknown": score.perplexity_without_unknown,
+        "words": score.words,
+        "characters": score.characters,
+        "bytes": score.bytes,
+    }
+
+
+def _pseudo_part_record(part: PartScore) -> dict[str, Any]:
+    record = {
+        "token": part.text,
+        "id": part.id,
+        "pseudo_log_prob": part.log_prob,
+        "pseudo_surprisal": part.surprisal,
+        "unknown": part.unknown,
+    }
+    where_known = {"rank": part.rank, "pseudo_entropy": part.entropy}
+    return record | {key: value for key, value in where_known.items() if value is not None}
 
 
 def _part_record(part: PartScore, level: ScoreLevel) -> dict[str, Any]:

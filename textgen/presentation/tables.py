@@ -87,7 +87,13 @@ def _most_frequent(summary: TokenizerSummary, width: int) -> Table:
 
 
 def validation_facts(validation: Validation) -> list[Fact]:
-    """The three figures of a validation."""
+    """The three figures of a validation; two of one that is no probability."""
+    if validation.pseudo:
+        note = "  nats a token, given all others of its sentence"
+        return [
+            ("validation pseudo-loss", Text.assemble(fixed(validation.loss, 4), (note, "label"))),
+            ("pseudo-perplexity", figure(validation.perplexity)),
+        ]
     bits = Text(figure(validation.bits_per_character))
     if validation.unknown:
         unknown = share(validation.unknown / validation.tokens)
@@ -101,7 +107,7 @@ def validation_facts(validation: Validation) -> list[Fact]:
 
 def _compared(result: TrainingResult, validation: Validation) -> list[Fact]:
     """The bits a character of models that did not learn, or only counted."""
-    if not validation.characters:
+    if not validation.characters or validation.pseudo:
         return []
     bits_a_nat = validation.tokens / validation.characters / LOG_2
     pairs: list[Fact] = []
@@ -132,8 +138,11 @@ def training_summary(result: TrainingResult, out: str) -> RenderableType:
 
 def _next(result: TrainingResult, out: str) -> Text:
     folder = quoted(out)
+    pseudo = result.validation is not None and result.validation.pseudo
     lines = [
-        f"textgen sample {folder}",
+        f'textgen predict {folder} "A text with a ____ in it"'
+        if pseudo
+        else f"textgen sample {folder}",
         f'textgen score {folder} --text "How likely is this?"',
         f"textgen info {folder}",
     ]

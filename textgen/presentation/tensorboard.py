@@ -51,7 +51,8 @@ class TensorBoardLog:
         elif isinstance(event, TrainingStep):
             self._stepped(event)
         elif isinstance(event, Validation):
-            self._writer.add_scalar("loss/validation", event.loss, event.step)
+            name = "pseudo_loss/validation" if event.pseudo else "loss/validation"
+            self._writer.add_scalar(name, event.loss, event.step)
             self._writer.flush()
         elif isinstance(event, TrainingSample):
             # TensorBoard takes text for Markdown, in which indented text stays as it is.

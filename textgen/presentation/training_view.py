@@ -164,6 +164,13 @@ def _learned(state: TrainingState) -> list[tuple[str, str | Text]]:
     if validation is not None:
         best = validation.loss <= state.best_loss
         loss = Text.assemble(fixed(validation.loss, 4), ("  best" if best else "", "good"))
+    if validation is not None and validation.pseudo:
+        return [
+            ("training loss", fixed(step.loss, 4) if step else "–"),
+            ("pseudo-loss", loss),
+            ("pseudo-perplexity", figure(validation.perplexity)),
+            ("", ""),
+        ]
     return [
         ("training loss", fixed(step.loss, 4) if step else "–"),
         ("validation loss", loss),

@@ -1,5 +1,28 @@
 """What the library returns: frozen values with their units."""
 
+from textgen.results.comparison import (
+    ComparedRun,
+    Comparison,
+    ComparisonEvent,
+    ComparisonRow,
+    ComparisonStart,
+    RunEnd,
+    RunStart,
+)
+from textgen.results.memory import ContextLoss, Recall, RecallKind
+from textgen.results.pictures import (
+    Activation,
+    EmbeddingMap,
+    GradientNorm,
+    GradientNorms,
+    LossCurves,
+    LossPoint,
+    MappedToken,
+    Neighbour,
+    Neighbours,
+    Tracking,
+    UnitTrace,
+)
 from textgen.results.scores import PartScore, ScoreSum, SentenceScore
 from textgen.results.studies import (
     Accuracy,
@@ -36,11 +59,26 @@ from textgen.results.training import (
 
 __all__ = [
     "Accuracy",
+    "Activation",
     "CheckpointInfo",
     "CheckpointSaved",
     "Choice",
+    "ComparedRun",
+    "Comparison",
+    "ComparisonEvent",
+    "ComparisonRow",
+    "ComparisonStart",
+    "ContextLoss",
+    "EmbeddingMap",
     "FinishReason",
+    "GradientNorm",
+    "GradientNorms",
     "Hypothesis",
+    "LossCurves",
+    "LossPoint",
+    "MappedToken",
+    "Neighbour",
+    "Neighbours",
     "NgramBaseline",
     "Novelty",
     "Pair",
@@ -51,10 +89,15 @@ __all__ = [
     "Prediction",
     "RankedHypothesis",
     "RankedUtterance",
+    "Recall",
+    "RecallKind",
+    "RunEnd",
+    "RunStart",
     "Sample",
     "ScoreSum",
     "SentenceScore",
     "TokenizerSummary",
+    "Tracking",
     "TrainingEvent",
     "TrainingResult",
     "TrainingSample",
@@ -62,6 +105,7 @@ __all__ = [
     "TrainingStep",
     "TrainingWarning",
     "TuningResult",
+    "UnitTrace",
     "Utterance",
     "Validation",
 ]

@@ -49,7 +49,9 @@ class ScoreSum:
     log_prob: natural. tokens: all, ``<EOS>`` included. unknown: those that are ``<UNK>``,
     with unknown_log_prob of the sum. characters, bytes: of the text in UTF-8, terminators
     included. words: what white space separates, and each ``<EOS>``, as in perplexities a word.
-    spelled: whether the spelling of what is unknown is in log_prob.
+    spelled: whether the spelling of what is unknown is in log_prob. pseudo: whether each token
+    was given all others of its sentence, those after it too: then the sum is no probability of the
+    text but its pseudo-log-likelihood (Besag 1975; Salazar et al. 2020), and is shown as that.
     """
 
     log_prob: float = 0.0
@@ -60,6 +62,7 @@ class ScoreSum:
     words: int = 0
     bytes: int = 0
     spelled: bool = False
+    pseudo: bool = False
 
     @property
     def perplexity(self) -> float:
@@ -102,6 +105,7 @@ class ScoreSum:
             self.words + other.words,
             self.bytes + other.bytes,
             self.spelled or other.spelled,
+            self.pseudo or other.pseudo,
         )
 
 

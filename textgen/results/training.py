@@ -11,7 +11,8 @@ class Validation:
     """One pass over the whole validation part in document context.
 
     loss: nats a token, ``<EOS>`` included. unknown: how many of the tokens were ``<UNK>``.
-    step, seconds: when in the run it was made.
+    step, seconds: when in the run it was made. pseudo: whether each token was given what comes
+    after it, too: then it is shown as ``pseudo_loss`` and compares with others such alone.
     """
 
     loss: float
@@ -20,6 +21,7 @@ class Validation:
     unknown: int = 0
     step: int = 0
     seconds: float = 0.0
+    pseudo: bool = False
 
     @property
     def perplexity(self) -> float:

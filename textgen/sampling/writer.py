@@ -85,10 +85,21 @@ class _Requests:
         return Writing(self._rules, prompt.decoder, prompt.text)
 
 
+def check_generates(model: Model) -> None:
+    """Refuse a model that does not tell what comes next."""
+    if not model.generates:
+        raise UsageError(
+            f"a {model.config.model} model cannot write from left to right",
+            why="it needs what comes after, too",
+            fix='fill blanks with it: textgen predict CHECKPOINT "The ____ sat on the mat"',
+        )
+
+
 class Writer:
-    """Writes samples as a configuration says."""
+    """Writes samples as a configuration says. Raises UsageError for a model that cannot write."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, config: SamplingConfig) -> None:
+        check_generates(model)
         self._model, self._tokenizer, self._config = model, tokenizer, config
         self._rules = Rules(config, tokenizer.vocabulary_size)
         self._required = Required(model, tokenizer, config)

@@ -58,7 +58,9 @@ class Scorer:
         config: ScoringConfig,
         reader: MakeReader | None = None,
     ) -> None:
-        self._tokenizer, self._config = tokenizer, config
+        self._tokenizer, self._config, self._pseudo = tokenizer, config, not model.generates
+        if self._pseudo:
+            _check_pseudo(model, config)
         self._gauges = gauges_for(tokenizer, config)
         by_context = DocumentReader if config.context == "document" else SentenceReader
         make: MakeReader = reader or by_context
@@ -83,6 +85,11 @@ class Scorer:
 
     def _prepare(self, given: Text) -> Prepared | Skipped:
         config = self._config
+        if self._pseudo and given.prefix is not None:
+            raise UsageError(
+                "a model that reads both ways has no probability of what comes after a prefix",
+                fix="score whole sentences",
+            )
         if config.skip_empty and not given.text:
             return Skipped(given, ())
         eos = config.eos if config.eos is not None else given.prefix is None
@@ -136,5 +143,21 @@ class Scorer:
             measured.log_probs,
             self._tokenizer.config.unit,
             spelled=self._spelling is not None,
+            pseudo=self._pseudo,
             parts=in_parts,
+        )
+
+
+def _check_pseudo(model: Model, config: ScoringConfig) -> None:
+    """Refuse what has no meaning where each token is given those after it."""
+    refused = {
+        "--level word": config.level == "word",
+        "--level character": config.level == "character",
+        "--open-vocabulary": config.open_vocabulary,
+    }
+    for name in (name for name, asked in refused.items() if asked):
+        raise UsageError(
+            f"{name} cannot be had of a {model.config.model} model",
+            why="it gives each token a probability given all others, which do not multiply",
+            fix="leave it out",
         )

@@ -15,12 +15,13 @@ def sentence_score(
     unit: Unit,
     *,
     spelled: bool = False,
+    pseudo: bool = False,
     parts: tuple[PartScore, ...] | None = None,
 ) -> SentenceScore:
     """The score of one sentence, its tokens' log-probabilities summed in float64.
 
     log_probs: of the tokens that are scored. spelled: whether the spelling of what is unknown
-    is in them.
+    is in them. pseudo: whether each was given what comes after it.
     """
     given, ids = prepared.given, prepared.scored_ids
     unknown = ids == UNK
@@ -35,6 +36,7 @@ def sentence_score(
         words=len(given.text.split()) + terminators,
         bytes=len(given.text.encode("utf-8", "surrogatepass")) + ends,
         spelled=spelled,
+        pseudo=pseudo,
         line=given.line,
         text=given.text,
         prefix=given.prefix,

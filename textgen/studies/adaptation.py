@@ -42,7 +42,8 @@ class AdaptingReader(Reader):
 
     What is said of a token depends on the tokens before it alone. Sentences are settled when all
     their blocks are; no more than a block of tokens waits. rate: of gradient descent; 0 learns
-    nothing. Raises UsageError for a model whose numbers are too short to learn in.
+    nothing. Raises UsageError for a model that has no weights, or none that
+    are long enough to learn in.
     """
 
     def __init__(
@@ -59,6 +60,13 @@ class AdaptingReader(Reader):
                 where="--adapt",
                 why="what it learns is lost in rounding",
                 fix="use --precision float32",
+            )
+        if not any(True for _ in model.parameters()):
+            raise UsageError(
+                f"--model {model.config.model} cannot adapt",
+                where="--adapt",
+                why="it learns by counting, and has no weights to move",
+                fix="leave --adapt out",
             )
         self._model, self._gauges = copy.deepcopy(model).requires_grad_(), gauges
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=rate)
@@ -106,7 +114,9 @@ class AdaptingReader(Reader):
         targets = torch.as_tensor(np.asarray(block, np.int64), device=self._model.device)
         inputs = torch.cat([targets.new_tensor([self._previous]), targets[:-1]])
         # One call for the block, because nn.LSTM packs its weights anew at every call.
-        features, self._state = self._model.features(inputs.unsqueeze(1), self._state)
+        features, self._state = self._model.features_around(
+            inputs.unsqueeze(1), targets.unsqueeze(1), self._state
+        )
         read = readings(
             self._model, features, inputs.unsqueeze(1), targets.unsqueeze(1), self._gauges
         )
@@ -124,7 +134,8 @@ class AdaptingReader(Reader):
         makes of a text that begins in the middle of a word is not what it should unlearn.
         """
         inputs, targets = inputs.view(-1, WINDOW).T, targets.view(-1, WINDOW).T
-        features, _ = self._model.features(inputs, self._model.start(inputs.shape[1]))
+        start = self._model.start(inputs.shape[1])
+        features, _ = self._model.features_around(inputs, targets, start)
         loss = mean_cross_entropy(self._model, features[CONTEXT:], targets[CONTEXT:])
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), _CLIP)

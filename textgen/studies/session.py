@@ -24,6 +24,9 @@ class Session:
 
     def __init__(self, model: LanguageModel, **options: Any) -> None:
         """options: the fields of SamplingConfig; ``length`` is that of each turn."""
+        from textgen.sampling.writer import check_generates
+
+        check_generates(model.model)
         self._model, self._terminator = model, model.tokenizer.terminator
         self.config = SamplingConfig.from_options(options)
         if self.config.beams is not None:

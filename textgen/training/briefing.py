@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from textgen.batching import IdArray, Streams
+from textgen.batching import IdArray, Streams, without
 from textgen.config import Device, ModelConfig, Precision, TrainingConfig
 from textgen.models import Model
+from textgen.training.counting import CountingLearner
 from textgen.training.learner import Learner
 from textgen.training.ranks import Ranks
 
@@ -47,9 +48,12 @@ class Briefing:
 
 def make_learner(briefing: Briefing, model: Model, ids: IdArray, ranks: Ranks) -> Learner:
     """The learner of the one process; or of the first, and by it those of the others."""
-    streams = briefing.streams(ids, ranks)
+    rest, kept = without(ids, model.kept_back(ids))
+    streams = briefing.streams(rest, ranks)
+    if briefing.model.kind.counts:
+        return CountingLearner(model, streams, briefing.training)
     if ranks.size == 1:
-        return Learner(model, streams, briefing.training, briefing.precision)
+        return Learner(model, streams, briefing.training, briefing.precision, kept=kept)
     from textgen.training.following import lead
 
-    return lead(briefing, model, streams, ids, ranks)
+    return lead(briefing, model, streams, kept, ranks)

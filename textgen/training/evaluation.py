@@ -24,6 +24,7 @@ def validate(
         tokens=len(ids),
         characters=characters,
         unknown=int(np.count_nonzero(ids == UNK)),
+        pseudo=not model.generates,
         step=step,
         seconds=seconds,
     )

@@ -1,6 +1,6 @@
 """How the first of several processes leads, and how the others follow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,8 +27,9 @@ class LeadingLearner(Learner):
         config: TrainingConfig,
         precision: Precision,
         group: Group,
+        kept: Sequence[IdArray],
     ) -> None:
-        super().__init__(model, streams, config, precision, group)
+        super().__init__(model, streams, config, precision, group, kept)
         self._group = group
 
     def update(self, learning_rate: float) -> None:
@@ -50,14 +51,17 @@ class LeadingLearner(Learner):
 
 
 def lead(
-    briefing: Briefing, model: Model, streams: Streams, ids: IdArray, ranks: Ranks
+    briefing: Briefing, model: Model, streams: Streams, kept: Sequence[IdArray], ranks: Ranks
 ) -> LeadingLearner:
-    """The first process's learner, when the others have all that they need to follow it."""
+    """The first process's learner, when the others have all that they need to follow it.
+
+    streams: its own, of the text; kept: what of the text is not learned from, and stays here.
+    """
     assert isinstance(ranks, Group)
     with ranks.ordering(Order.BEGIN):
         ranks.share_json(briefing.to_json())
-        ranks.share_ids(ids)
-    learner = LeadingLearner(model, streams, briefing.training, briefing.precision, ranks)
+        ranks.share_ids(streams.ids)
+    learner = LeadingLearner(model, streams, briefing.training, briefing.precision, ranks, kept)
     learner.restore(*learner.snapshot())  # which gives the others the same weights
     return learner
 

@@ -1,12 +1,13 @@
 """Everything that changes while a model learns, and one update of it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from textgen.batching import Streams, Window
+from textgen.batching import IdArray, Streams, Window
 from textgen.config import Precision, TrainingConfig
 from textgen.models import Model, Noise, State
 from textgen.models.likelihood import mean_cross_entropy
@@ -14,7 +15,7 @@ from textgen.models.placement import autocast
 from textgen.training.ranks import ALONE, Ranks
 
 _SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
-_STATE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_STATE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64)
 
 
 class Learner:
@@ -23,6 +24,8 @@ class Learner:
     ``snapshot`` and ``restore`` carry all of it bit for bit. Randomness needs no carrying:
     the draws of a step are keyed by (seed, step, rank), the order of the corpus by
     (seed, epoch). ranks: the processes that learn together, each with a batch of its own.
+    kept: pieces of the text, which the model asked to be kept back. remarks: what a person
+    should hear, once, of the first update.
     """
 
     def __init__(
@@ -32,13 +35,16 @@ class Learner:
         config: TrainingConfig,
         precision: Precision,
         ranks: Ranks = ALONE,
+        kept: Sequence[IdArray] = (),
     ) -> None:
         self.model, self.streams, self.config = model, streams, config
         self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
         self.rate_scale, self.rollbacks, self.learning_rate = 1.0, 0, 0.0
+        self.remarks: tuple[str, ...] = ()
         self._device = model.device
         self._precision, self._ranks = precision, ranks
-        self._parameters = list(model.parameters())
+        self._kept = kept
+        self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._state: State = model.start(config.batch_size)
         self._generator = torch.Generator(device=self._device)
         self._optimizer = torch.optim.AdamW(
@@ -58,8 +64,8 @@ class Learner:
         A gradient that is not finite leaves weights and optimizer as they were.
         """
         if self.step == 0:
-            counts = self.streams.counts(self.model.config.vocabulary_size)
-            self.model.expect(torch.from_numpy(counts).to(self._device))
+            self.model.read(self.streams.ids)
+            self.remarks = self.model.remarks()
         window = self.streams.next()
         loss = self._loss(window)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -90,8 +96,18 @@ class Learner:
         noise = Noise(self.config.dropout, self._generator)
         state = self._state.detach().keep(carried)
         with autocast(self._device, self._precision):
-            features, self._state = self.model.features(inputs, state, noise)
+            features, self._state = self.model.features_around(inputs, targets, state, noise)
             return mean_cross_entropy(self.model, features, targets)
+
+    @property
+    def kept_tokens(self) -> int:
+        """How many tokens were kept back, to be settled on."""
+        return sum(map(len, self._kept))
+
+    def settle(self) -> None:
+        """Settle what a validation needs settled, on the text that was kept back."""
+        if self._kept:
+            self.model.settle(self._kept)
 
     def _sum_of(self, value: float) -> Tensor:
         dtype = torch.float32 if self._device.type == "mps" else torch.float64

@@ -27,6 +27,7 @@ from textgen.training.saving import SaveClock
 from textgen.training.schedule import Schedule
 
 _ROLLBACKS = 3
+_READINGS_TO_SETTLE = 4
 _EXPLODED = 2.0
 """Times the loss of guessing blindly; a model that learns at all stays below once."""
 
@@ -81,6 +82,7 @@ class Loop:
         while progress < 1:
             before = progress
             self._update()
+            yield from self._remarks()
             if not self._measured:
                 self.schedule.expect(self._guessed_validation_seconds(), self._saves.save_seconds)
             progress = self.schedule.progress(learner.step, self._clock())
@@ -133,6 +135,11 @@ class Loop:
         seconds = time.perf_counter() - begun
         self._fastest_update = min(self._fastest_update, seconds)
         self.learner.step_seconds += seconds
+
+    def _remarks(self) -> Iterator[TrainingEvent]:
+        for text in self.learner.remarks:
+            yield TrainingWarning(self.learner.step, text)
+        self.learner.remarks = ()
 
     def _go_back(self) -> float:
         """Return to the last good state, to go on at a lower rate; a few times at most.
@@ -230,6 +237,7 @@ class Loop:
     def _validate(self, *, final: bool) -> Iterator[TrainingEvent]:
         begun = self._clock()
         learner = self.learner
+        learner.settle()
         validation = validate(
             learner.model, self.valid_ids, characters=self.valid_characters, step=learner.step
         )
@@ -255,9 +263,10 @@ class Loop:
         self.schedule.expect(seconds, self._saves.save_seconds)
 
     def _guessed_validation_seconds(self) -> float:
-        """Reading a token costs about half of learning from it."""
+        """Reading a token costs about half of learning from it; settling, some readings."""
         tokens = self.config.batch_size * self.config.sequence_length
-        return 0.5 * len(self.valid_ids) * self._fastest_update / tokens
+        read = len(self.valid_ids) + _READINGS_TO_SETTLE * self.learner.kept_tokens
+        return 0.5 * read * self._fastest_update / tokens
 
     def _save(self) -> CheckpointSaved:
         begun = time.perf_counter()

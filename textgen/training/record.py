@@ -135,8 +135,13 @@ class Record:
             raise storage.unwritable(path, error) from error
 
     def _header(self, learner: "Learner", validation: Validation | None) -> Header:
+        from textgen.models import count_parameters
+
+        shape = learner.model.config  # which is known of a model that counts when it has
         return replace(
             self.template,
+            model=shape,
+            parameters=count_parameters(shape),
             step=learner.step,
             tokens_seen=learner.tokens_seen,
             seconds=learner.seconds,

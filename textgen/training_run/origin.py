@@ -10,7 +10,7 @@ from textgen.config import ModelConfig, TokenizerConfig, flag, option_names
 from textgen.encoding import EncodedCorpus
 from textgen.errors import UsageError
 from textgen.tokenizers import SPECIAL_TOKENS, SymbolTokenizer, Tokenizer, load_tokenizer_from
-from textgen.training_run.settings import Origin, Settings
+from textgen.training_run.settings import Origin, Settings, training_for
 
 _MOST_NAMED = 10
 _LIMITS = frozenset({"min_count", "vocab_size"})  # of what --extend-vocabulary adds
@@ -63,6 +63,7 @@ def take_over(asked: Settings, options: dict[str, Any], given: str, *, extend: b
         asked,
         tokenizer=config,
         model=saved.header.model,
+        training=training_for(options, saved.header.model),  # whose kind no option need name
         origin=Origin(saved, given, weights, extend),
     )
 

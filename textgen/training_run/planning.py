@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from textgen.batching import Streams
-from textgen.config import ModelConfig, TrainingConfig, option_names
-from textgen.config.choosing import Choice, Circumstances, choose, flop_per_token
+from textgen.config import ModelConfig, TrainingConfig, flag, option_names
 from textgen.errors import UsageError
-from textgen.models import build, count_parameters
+from textgen.models import build, count_parameters, model_class
 from textgen.models.placement import choose_device, choose_precision, use_threads
 from textgen.results import Plan, PlannedOption
 from textgen.training.learner import Learner
+from textgen.training_run.choosing import Choice, Circumstances, choose, flop_per_token
 from textgen.training_run.settings import Settings
 from textgen.training_run.tokens import Tokens
 
@@ -31,6 +31,8 @@ def settle_open(settings: Settings, tokens: Tokens, processes: int = 1) -> tuple
     Raises UsageError where memory could not hold the model.
     """
     use_threads(settings.threads)
+    if settings.model.kind.counts:
+        return settings, Choice(settings.model, settings.training, 0.0, {})
     model, training = settings.model.resolved(tokens.tokenizer.vocabulary_size), settings.training
     check_memory(model)
     given = settings.given
@@ -56,6 +58,12 @@ def _with_speed(of: Circumstances, settings: Settings, model: ModelConfig) -> Ci
 
 def plan(settings: Settings, tokens: Tokens) -> Plan:
     """What ``--plan`` tells; nothing is learned and nothing is written."""
+    if settings.model.kind.counts:
+        raise UsageError(
+            f"there is nothing to plan of --model {settings.model.model}",
+            why="it learns all there is in one reading",
+            fix="train it",
+        )
     settings, choice = settle_open(settings, tokens)
     model, training = choice.model, choice.training
     device = choose_device(settings.device)
@@ -68,7 +76,7 @@ def plan(settings: Settings, tokens: Tokens) -> Plan:
             PlannedOption(spec.name, getattr(config, spec.name), choice.reasons[spec.name])
             for config in (model, training)
             for spec in dataclasses.fields(config)
-            if spec.name in choice.reasons
+            if spec.name in choice.reasons and getattr(config, spec.name) is not None
         ),
         parameters=count_parameters(model),
         state_bytes=state_bytes(model),
@@ -91,10 +99,8 @@ def state_bytes(model: ModelConfig) -> int:
 
 
 def window_bytes(model: ModelConfig, training: TrainingConfig) -> int:
-    """Roughly what one update holds besides: gates and states of each layer, and the logits."""
-    assert model.embedding_size is not None
-    a_token = model.embedding_size + sum(8 * units for units in model.hidden_size)
-    a_token += 3 * model.vocabulary_size
+    """Roughly what one update holds besides."""
+    a_token = model_class(model).held(model)
     return training.batch_size * training.sequence_length * _FLOAT_BYTES * a_token
 
 
@@ -103,10 +109,10 @@ def check_memory(model: ModelConfig) -> None:
     needed, there = state_bytes(model), _memory_bytes()
     if there is not None and needed > there:
         raise UsageError(
-            f"--hidden-size {','.join(map(str, model.hidden_size))} is too large",
+            f"{model.description} is too large",
             why=f"training {count_parameters(model):,} parameters needs {needed:,} bytes"
             f" of {there:,}",
-            fix="lower --hidden-size or --embedding-size",
+            fix=f"lower {' or '.join(map(flag, model.sizes))}",
         )
 
 

@@ -13,9 +13,9 @@ from textgen.encoding import EncodedCorpus
 from textgen.errors import CheckpointError, UsageError
 from textgen.models import Model, build, count_parameters
 from textgen.models.extension import extended
+from textgen.models.inputs import begin_with_vectors
 from textgen.models.placement import choose_device, choose_precision, use_threads
 from textgen.results import Validation
-from textgen.tokenizers.base import Tokenizer
 from textgen.training import record
 from textgen.training.briefing import Briefing, make_learner
 from textgen.training.learner import Learner
@@ -65,7 +65,7 @@ def prepare(
     threads = use_threads(settings.threads)
     device = ranks.device(choose_device(settings.device))
     encoded, tokenizer = tokens.encoded, tokens.tokenizer
-    model = _model(settings, tokenizer)
+    model = _model(settings, tokens)
     machine = Machine(device, _precision(settings, device, model.config), threads, ranks.size)
     briefing = _briefing(settings, encoded, model.config, machine)
     learner = make_learner(briefing, model.to(device), encoded.train, ranks)
@@ -82,20 +82,25 @@ def prepare(
     return Prepared(settings, tokens, learner, run_record, validation)
 
 
-def _model(settings: Settings, tokenizer: Tokenizer) -> Model:
+def _model(settings: Settings, tokens: Tokens) -> Model:
     """The model to go on with or to begin with; refused where the disk could not hold it."""
     if settings.resumed is not None:
         parameters = count_parameters(settings.resumed.model.config)
         record.check_space(settings.out, parameters, resumed=True)
         return settings.resumed.model
-    shape = settings.model.resolved(tokenizer.vocabulary_size)
+    vocabulary_size = tokens.tokenizer.vocabulary_size
+    shape = settings.model.resolved(vocabulary_size)
     record.check_space(settings.out, count_parameters(shape))
     if settings.origin is not None:
-        return extended(settings.origin.checkpoint.model, tokenizer.vocabulary_size)
+        return extended(settings.origin.checkpoint.model, vocabulary_size)
     model = build(shape)
     generator = torch.Generator()
     generator.manual_seed(settings.training.seed)
     model.initialize(generator)
+    if tokens.vectors is not None:
+        embedding = model.token_vectors()
+        assert embedding is not None  # no kind without them has --embeddings
+        begin_with_vectors(embedding, tokens.vectors.ids, tokens.vectors.vectors)
     return model
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen import checkpoint, storage
-from textgen.config import Device, SamplingConfig
+from textgen.config import Device, SamplingConfig, with_preset
 from textgen.errors import UsageError
-from textgen.ngram_baseline import TRAIN_TOKENS, VALID_TOKENS, kneser_ney_loss, order_for
 from textgen.process_memory import peak_resident_bytes
 from textgen.results import NgramBaseline, Plan, TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
@@ -38,12 +37,14 @@ def train(
     tokenizer: str | Path | None = None,
     init_from: str | Path | None = None,
     extend_vocabulary: bool = False,
+    preset: str | None = None,
     valid: str | Path | None = None,
     device: Device = "auto",
     threads: int | None = None,
     encoding: str = "utf-8",
     errors: str = "strict",
     sample_every: float | None = None,
+    baseline: bool = True,
     on_event: Callable[[TrainingEvent], None] = lambda event: None,
     stop: Callable[[], int | None] = lambda: None,
     **options: Any,
@@ -54,9 +55,11 @@ def train(
     bundled corpus (on resume: the text the run began with). options: the fields of
     TokenizerConfig, ModelConfig and TrainingConfig, as ``hidden_size=512, budget="90s"``.
     init_from: a checkpoint to begin with, its weights, shape and tokenizer; extend_vocabulary:
-    to which what is new in the text is added.
+    to which what is new in the text is added. preset: a name of PRESETS, whose options hold where
+    none is given here.
     on_event: called with each TrainingEvent. stop: polled after each step; the number of a
     signal ends the run there, saved. sample_every: seconds between samples among the events.
+    baseline: whether to find out, once it has ended, what counting n-grams reaches.
 
     Under ``torchrun`` every process calls this; the first alone writes and has events, and all
     return what it reached.
@@ -64,6 +67,7 @@ def train(
     Raises TextgenError; ``textgen.errors`` says which.
     """
     folder = Path(out)
+    options = with_preset(options, preset)
     source = _source(corpora, valid, encoding, errors, tokenizer)
     if accept_changed_corpus and not resume:
         raise UsageError("--accept-changed-corpus needs --resume")
@@ -73,7 +77,13 @@ def train(
     with joined() as ranks:
 
         def work() -> TrainingResult:
-            return _train(ranks, settings, options, manner, sample_every, on_event, stop)
+            result, start, tokens = _train(
+                ranks, settings, options, manner, sample_every, on_event, stop
+            )
+            # The folder is whole and another run may have it: what follows is no part of the run.
+            if baseline and result.interrupted is None:
+                return dataclasses.replace(result, ngram=_ngram(start, tokens))
+            return result
 
         return ranks.run(work, stop)
 
@@ -86,7 +96,7 @@ def _train(
     sample_every: float | None,
     on_event: Callable[[TrainingEvent], None],
     stop: Callable[[], int | None],
-) -> TrainingResult:
+) -> tuple[TrainingResult, TrainingStart, Tokens]:
     folder = settings.out
     settings, manner = run_settings.restarted(settings, manner)
     origin.check(folder, manner.init_from, resume=manner.resume, extend=manner.extend_vocabulary)
@@ -111,11 +121,7 @@ def _train(
         loop = _loop(prepared, lambda: stop() or ranks.signum, sample_every)
         for event in loop.run():
             on_event(event)
-        result = _result(loop, start)
-    # The folder is whole and another run may have it: what follows is no part of the run.
-    if result.interrupted is None:
-        result = dataclasses.replace(result, ngram=_ngram(start, tokens))
-    return result
+        return _result(loop, start), start, tokens
 
 
 def plan(
@@ -123,6 +129,7 @@ def plan(
     tokenizer: str | Path | None = None,
     init_from: str | Path | None = None,
     extend_vocabulary: bool = False,
+    preset: str | None = None,
     valid: str | Path | None = None,
     device: Device = "auto",
     threads: int | None = None,
@@ -134,6 +141,7 @@ def plan(
 
     The speed is measured, which takes some seconds. Raises TextgenError as ``train`` does.
     """
+    options = with_preset(options, preset)
     source = _source(corpora, valid, encoding, errors, tokenizer)
     settings = run_settings.settle(Path(), source, options, device, threads)
     if init_from is not None:
@@ -183,8 +191,7 @@ def _start(prepared: "Prepared", ranks: Ranks) -> TrainingStart:
         device=header.machine["device"],
         precision=header.machine["precision"],
         threads=header.machine["threads"],
-        description=f"{shape.model} {','.join(map(str, shape.hidden_size))}, "
-        f"embedding {shape.embedding_size}{' (tied)' if shape.tie else ''}",
+        description=shape.description,
         out=str(settings.out),
         resumed_step=prepared.learner.step,
         notes=(*notes, *prepared.tokens.notes),
@@ -198,6 +205,7 @@ def _loop(
     from textgen.training.schedule import Schedule
 
     training, encoded = prepared.settings.training, prepared.tokens.encoded
+    model = prepared.learner.model
     tokens_a_step = prepared.learner.tokens_a_step
     total_steps = training.steps
     if training.epochs is not None:
@@ -211,10 +219,8 @@ def _loop(
         valid_characters=encoded.header.valid.characters,
         tokens_an_epoch=len(encoded.train),
         stop=stop,
-        write_sample=lambda: write_sample(
-            prepared.learner.model, prepared.tokens.tokenizer, prepared.learner.step
-        ),
-        sample_every=sample_every,
+        write_sample=lambda: write_sample(model, prepared.tokens.tokenizer, prepared.learner.step),
+        sample_every=sample_every if model.generates else None,
         validation=prepared.validation,
         # What a fine-tune begins with is known to be good: it may well be the best.
         validates_start=prepared.record.template.init_from is not None,
@@ -230,6 +236,8 @@ def write_sample(model: "Model", tokenizer: Tokenizer, seed: int) -> str:
 
 
 def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:
+    from textgen.models import count_parameters
+
     learner = loop.learner
     return TrainingResult(
         checkpoint=start.out,
@@ -237,7 +245,7 @@ def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:
         tokens_seen=learner.tokens_seen,
         seconds=learner.seconds,
         tokens_per_second=learner.tokens_seen / max(learner.step_seconds, 1e-9),
-        parameters=start.parameters,
+        parameters=count_parameters(learner.model.config),
         validation=loop.record.best,
         last_validation=loop.validation,
         uniform_loss=math.log(start.vocabulary_size),
@@ -248,11 +256,7 @@ def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:
 
 
 def _ngram(start: TrainingStart, tokens: Tokens) -> NgramBaseline:
-    order = order_for(start.level, start.vocabulary_size)
-    train_ids, valid_ids = tokens.encoded.train, tokens.encoded.valid
-    return NgramBaseline(
-        order=order,
-        loss=kneser_ney_loss(train_ids, valid_ids, order, start.vocabulary_size),
-        train_tokens=min(len(train_ids), TRAIN_TOKENS),
-        valid_tokens=min(len(valid_ids), VALID_TOKENS),
-    )
+    from textgen.training_run.baseline import ngram_baseline
+
+    encoded = tokens.encoded
+    return ngram_baseline(encoded.train, encoded.valid, start.level, start.vocabulary_size)

@@ -7,6 +7,7 @@ from typing import Any
 
 from textgen import checkpoint, storage
 from textgen.config import (
+    LEARNED_BY_COUNTING,
     Config,
     Device,
     ModelConfig,
@@ -22,8 +23,10 @@ from textgen.corpus.bundled import bundled_corpus
 from textgen.errors import CheckpointError, ResourceError, UsageError
 from textgen.training import record
 from textgen.training.ranks import launch, restarts
+from textgen.training_run.word_vectors import vector_width
 
 _TOTALS = ("budget", "epochs", "steps")
+_OF_COUNTING = frozenset({"valid_fraction", "seed"})
 _CONFIGS: tuple[type[Config], ...] = (TokenizerConfig, ModelConfig, TrainingConfig)
 
 
@@ -113,16 +116,45 @@ def settle(
         )
     if source.valid is not None and "valid_fraction" in options:
         raise UsageError("--valid and --valid-fraction cannot both be given")
+    model = _as_wide_as_vectors(ModelConfig.from_options(options))
     return Settings(
         out=out,
         tokenizer=TokenizerConfig.from_options(options),
-        model=ModelConfig.from_options(options),
-        training=TrainingConfig.from_options(options).with_length(),
+        model=model,
+        training=training_for(options, model),
         source=source,
         device=device,
         threads=threads,
         given=frozenset(options),
     )
+
+
+def _as_wide_as_vectors(model: ModelConfig) -> ModelConfig:
+    """The model with embeddings of the width that ``--embeddings`` has."""
+    if model.embeddings is None:
+        return model
+    width = vector_width(model.embeddings)
+    if model.embedding_size not in (None, width):
+        raise UsageError(
+            f"--embedding-size {model.embedding_size} contradicts --embeddings",
+            where=model.embeddings,
+            why=f"its vectors have {width} numbers",
+            fix="leave --embedding-size out",
+        )
+    return dataclasses.replace(model, embedding_size=width)
+
+
+def training_for(options: dict[str, Any], model: ModelConfig) -> TrainingConfig:
+    """How such a model learns, where its kind has defaults of its own with these."""
+    if not model.kind.counts:
+        return TrainingConfig.from_options({**model.kind.defaults, **options}).with_length()
+    for name in sorted(options.keys() & option_names(TrainingConfig) - _OF_COUNTING):
+        raise UsageError(
+            f"{flag(name)} is no option of --model {model.model}",
+            why="it learns all there is in one reading",
+            fix="leave it out",
+        )
+    return TrainingConfig.from_options({**options, **LEARNED_BY_COUNTING})
 
 
 def restarted(settings: Settings, manner: Manner) -> tuple[Settings, Manner]:
@@ -193,7 +225,8 @@ def take_up(asked: Settings, options: dict[str, Any], accept_changed_corpus: boo
     _check_contradictions(asked, saved, options)
     training = header.training
     if options.keys() & set(_TOTALS):
-        totals = {name: getattr(asked.training, name) for name in _TOTALS}
+        wanted = training_for(options, header.model)
+        totals = {name: getattr(wanted, name) for name in _TOTALS}
         training = dataclasses.replace(training, **totals)
         _check_not_past(training, header)
     return dataclasses.replace(
@@ -244,8 +277,7 @@ def _check_contradictions(
 def _source(asked: Source, header: checkpoint.Header, folder: Path) -> Source:
     """The text that the run began with, or the text given now in its place."""
     try:
-        kept = Source(**header.source)
-        kept = dataclasses.replace(kept, corpora=tuple(kept.corpora))
+        kept = Source(**{**header.source, "corpora": tuple(header.source["corpora"])})
         texts = (*kept.corpora, kept.encoding, kept.errors, kept.valid or "", kept.tokenizer or "")
         if not all(isinstance(each, str) for each in texts):
             raise TypeError("a path is a string")

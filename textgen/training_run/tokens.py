@@ -16,6 +16,7 @@ from textgen.tokenizers import (
 )
 from textgen.training_run import origin
 from textgen.training_run.settings import Settings, Source
+from textgen.training_run.word_vectors import WordVectors, read_vectors
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class Tokens:
     """A corpus in its two parts, each with at least one token.
 
     changed: whether it is another text than the run to be resumed was reading.
-    notes: what a person should hear of how text and tokenizer fit.
+    notes: what a person should hear of how text and tokenizer fit. vectors: what the tokens
+    begin with, where a file has it.
     """
 
     encoded: EncodedCorpus
     tokenizer: Tokenizer
     changed: bool = False
     notes: tuple[str, ...] = ()
+    vectors: WordVectors | None = None
 
 
 def read_tokens(settings: Settings) -> Tokens:
@@ -50,17 +53,33 @@ def read_tokens(settings: Settings) -> Tokens:
         corpus = settings.source.open(unit, settings.training.valid_fraction)
         tokenizer = _tokenizer(settings, known, corpus)
         encoded = encode_corpus(corpus, tokenizer)
+    check_parts(encoded, paths[0])
+    _check_known(settings, encoded, paths[0])
+    changed = _is_changed(settings, encoded, tokenizer)
+    notes, vectors = _notes(settings, encoded, tokenizer, corpus), _vectors(settings, tokenizer)
+    if vectors is not None:
+        notes += (vectors.note,)
+    return Tokens(encoded, tokenizer, changed, notes, vectors)
+
+
+def check_parts(encoded: EncodedCorpus, where: Path) -> None:
+    """Refuse a text of which nothing is left to learn from, or to be held out."""
     for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
         if not len(ids):
             raise DataError(
                 f"the {part} part is empty",
-                where=paths[0],
+                where=where,
                 why="needed at least one token in each part",
                 fix="give more text",
             )
-    _check_known(settings, encoded, paths[0])
-    changed = _is_changed(settings, encoded, tokenizer)
-    return Tokens(encoded, tokenizer, changed, _notes(settings, encoded, tokenizer, corpus))
+
+
+def _vectors(settings: Settings, tokenizer: Tokenizer) -> WordVectors | None:
+    """The word vectors of a run that begins with some."""
+    begun = settings.resumed is not None or settings.origin is not None
+    if begun or settings.model.embeddings is None:
+        return None
+    return read_vectors(settings.model.embeddings, tokenizer)
 
 
 def _check_known(settings: Settings, encoded: EncodedCorpus, where: Path) -> None:

@@ -23,7 +23,7 @@ class Shown:
 
     eos: whether each sentence's ``<EOS>`` is counted. prefixed: whether texts go on from something,
     which is told beside them. adapted: whether the model learned from the
-    text as it went, which makes the figures of another kind.
+    text as it went, which makes the figures of another kind. pseudo: whether they are pseudo.
     """
 
     base: LogBase = math.e
@@ -31,6 +31,7 @@ class Shown:
     eos: bool = True
     prefixed: bool = False
     adapted: bool = False
+    pseudo: bool = False
 
     def log(self, log_prob: float) -> float:
         """A natural log-probability in the base."""
@@ -39,16 +40,18 @@ class Shown:
     @property
     def log_name(self) -> str:
         """``ln p``, ``log2 p``, ``log10 p``."""
-        return log_name(self.base)
+        return f"{'pseudo ' if self.pseudo else ''}{log_name(self.base)}"
 
 
 class ScoreWriter(ABC):
     """Writes scores one by one, so that a long input needs no memory and shows at once.
 
-    levels: those it can show, the one it shows unless another is asked for first.
+    levels: those it can show, the one it shows unless another is asked for first. tells_pseudo:
+    whether it can say that scores are pseudo.
     """
 
     levels: ClassVar[tuple[ScoreLevel, ...]] = ("sentence", "word", "token", "character")
+    tells_pseudo: ClassVar[bool] = False
 
     def __init__(self, shown: Shown) -> None:
         self.shown = shown

@@ -8,6 +8,8 @@ from textgen.results import ScoreSum, SentenceScore
 class JsonScores(ScoreWriter):
     """A line a sentence, then the totals. ``log_prob`` is natural, whatever the base."""
 
+    tells_pseudo = True
+
     def begin(self) -> None:
         pass
 

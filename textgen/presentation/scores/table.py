@@ -23,10 +23,12 @@ class TableScores(ScoreWriter):
     A part's rank and entropy are shown where the width allows.
     """
 
+    tells_pseudo = True
+
     def __init__(self, shown: Shown) -> None:
         super().__init__(shown)
         self._console = out_console()
-        self._sentences = Columns(_sentence_columns(shown.log_name), self._console)
+        self._sentences = Columns(_sentence_columns(shown), self._console)
         self._parts = Columns(self._part_columns(wide=True), self._console, indent=2)
         self._wide = self._parts.room >= _SHORTEST_BAR
         if not self._wide:
@@ -63,6 +65,7 @@ class TableScores(ScoreWriter):
         perplexity = figure(score.perplexity)
         if score.unknown:
             perplexity += f"\n({figure(score.perplexity_without_unknown)})"
+        per_character = (bits(score), "" if score.comparable else "warning")
         return (
             (name, "label"),
             text,
@@ -70,7 +73,7 @@ class TableScores(ScoreWriter):
             count(score.tokens),
             (count(score.unknown), "unknown" if score.unknown else "faint"),
             perplexity,
-            (bits(score), "" if score.comparable else "warning"),
+            *([] if self.shown.pseudo else [per_character]),
         )
 
     def _part_columns(self, *, wide: bool) -> tuple[Column, ...]:
@@ -80,8 +83,8 @@ class TableScores(ScoreWriter):
         return (
             Column(level, _PART_WIDTHS.get(level, 0), right=False),
             *ids,
-            Column(self.shown.log_name, 8),
-            Column("bits", 7),
+            Column(self.shown.log_name, 12 if self.shown.pseudo else 8),
+            *([Column("pseudo bits", 11)] if self.shown.pseudo else [Column("bits", 7)]),
             *ranks,
             *([Column("entropy", 7)] if wide else []),
             Column("", None, right=False),
@@ -104,13 +107,14 @@ class TableScores(ScoreWriter):
         )
 
 
-def _sentence_columns(log_name: str) -> tuple[Column, ...]:
-    return (
+def _sentence_columns(shown: Shown) -> tuple[Column, ...]:
+    columns = (
         Column("line", 4),
         Column("text", None, right=False, least=20),
-        Column(log_name, 9),
+        Column(shown.log_name, 12 if shown.pseudo else 9),
         Column("tokens", 6),
         Column("unk", 3),
-        Column("perplexity", 10),
-        Column("bits/char", 9),
     )
+    if shown.pseudo:
+        return (*columns, Column("pseudo-perplexity", 17))
+    return (*columns, Column("perplexity", 10), Column("bits/char", 9))

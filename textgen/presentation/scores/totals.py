@@ -22,14 +22,15 @@ def sum_line(score: ScoreSum, shown: Shown) -> Text:
     log_prob = fixed(shown.log(score.log_prob), 3)
     without = f" ({figure(score.perplexity_without_unknown)})" if score.unknown else ""
     unknown = f" ({count(score.unknown)} unk)" if score.unknown else ""
+    last: list[str | tuple[str, str]] = [f"  {bits(score)}", (" bits/char", "label")]
     return Text.assemble(
         (f"  {shown.log_name} ", "label"),
         f"{log_prob}  {count(score.tokens)}",
         (f" token{'' if score.tokens == 1 else 's'}", "label"),
         (unknown, "unknown"),
-        ("  perplexity ", "label"),
-        f"{figure(score.perplexity)}{without}  {bits(score)}",
-        (" bits/char", "label"),
+        ("  pseudo-perplexity " if score.pseudo else "  perplexity ", "label"),
+        f"{figure(score.perplexity)}{without}",
+        *([] if score.pseudo else last),
     )
 
 
@@ -51,12 +52,14 @@ def per_unit(total: ScoreSum, shown: Shown, console: Console) -> str:
         "character": total.characters,
         "byte": total.bytes,
     }
+    if total.pseudo:
+        units = {"token": total.tokens}
     counted = console.width >= _ROOM_FOR_COUNTS
     columns = (
         Column("", 13, right=False),
         *([Column("count", 9)] if counted else []),
-        Column(shown.log_name, 8),
-        Column("perplexity", 11),
+        Column(shown.log_name, 12 if shown.pseudo else 8),
+        Column("pseudo-perplexity" if shown.pseudo else "perplexity", 17 if shown.pseudo else 11),
     )
     table = Columns(columns, console)
     rows = [table.row([(column.name, "label") for column in columns])]
@@ -79,13 +82,18 @@ def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
     base = base_name(shown.base)
     said = f"Logarithms are to base {base}{_UNITS.get(base, '')}."
     said += " Each sentence's <EOS> is counted." if shown.eos else " <EOS> is not counted."
-    if shown.level != "sentence":
+    if shown.level != "sentence" and not shown.pseudo:
         said += f" A {shown.level}'s bits are its surprisal, -log2 p."
     notes = [Text(said, style="label")]
+    if shown.pseudo:
+        said = "Each token is given all others of its sentence: no probability of the text."
+        notes.append(Text(said, style="label"))
     if total.unknown:
         many = f"{count(total.unknown)} unknown token{'s' if total.unknown != 1 else ''}"
         notes.append(Text("( ) without the unknown tokens, which are <UNK>.", style="warning"))
-        if total.comparable:
+        if total.pseudo:
+            pass
+        elif total.comparable:
             said = f"The spelling of {many} is in the figures: they are comparable."
             notes.append(Text(said, style="label"))
         else:
@@ -106,6 +114,8 @@ def comparison(first: ScoreSum, second: ScoreSum, base: LogBase) -> Text:
     scores = (first, second) if difference > 0 else (second, first)
     name, called = "first" if difference > 0 else "second", log_name(base)
     by = fixed(in_base(abs(difference), base), 2)
+    if first.pseudo:
+        return Text(f"The {name} fits better: its pseudo {called} is greater by {by}.", "good")
     said = Text.assemble(
         (f"The {name} is {times(abs(difference))} times likelier", "good"),
         f": its {called} is greater by {by}.\n",
@@ -123,11 +133,13 @@ def comparison(first: ScoreSum, second: ScoreSum, base: LogBase) -> Text:
 def say_totals(total: ScoreSum, sentences: int, base: LogBase) -> None:
     """The totals on stderr, for a format on stdout that has no room for them."""
     log_prob = fixed(in_base(total.log_prob, base), 2)
+    pseudo = ("pseudo ", "pseudo-") if total.pseudo else ("", "")
+    last = "" if total.pseudo else f", {bits(total)} bits a character"
     say(
         Text(
             f"{sentence_count(sentences)}, {count(total.tokens)} tokens, {count(total.unknown)}"
-            f" unknown, {log_name(base)} {log_prob}, perplexity {figure(total.perplexity)},"
-            f" {bits(total)} bits a character",
+            f" unknown, {pseudo[0]}{log_name(base)} {log_prob},"
+            f" {pseudo[1]}perplexity {figure(total.perplexity)}{last}",
             style="label",
             no_wrap=True,
         )

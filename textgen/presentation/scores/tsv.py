@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from textgen.presentation.console import emit
+from textgen.presentation.records import pseudo_sums
 from textgen.presentation.scores.base import ScoreWriter, base_name, cell
 from textgen.presentation.scores.totals import say_totals
 from textgen.results import PartScore, ScoreSum, SentenceScore
@@ -31,9 +32,14 @@ class TsvScores(ScoreWriter):
     quotation marks are ordinary characters.
     """
 
+    tells_pseudo = True
+
     def begin(self) -> None:
         base = base_name(self.shown.base)
         log_prob = "log_prob" if base == "e" else f"log{base}_prob"
+        if self.shown.pseudo:
+            self._begin_pseudo(f"pseudo_{log_prob}")
+            return
         if self.shown.level == "sentence":
             prefix = ("prefix",) if self.shown.prefixed else ()
             head: Sequence[str] = ("line", log_prob, *_SUMS, *prefix, "text")
@@ -41,6 +47,15 @@ class TsvScores(ScoreWriter):
             own = ("id", "rank") if self.shown.level == "token" else ()
             known = ("entropy", "entropy_reduction", "unknown", *own)
             head = ("line", "number", self.shown.level, log_prob, "surprisal", *known)
+        emit("\t".join(head) + "\n")
+
+    def _begin_pseudo(self, log_prob: str) -> None:
+        if self.shown.level == "sentence":
+            _, *sums = pseudo_sums(ScoreSum())
+            head = ("line", log_prob, *sums, "text")
+        else:
+            known = ("pseudo_surprisal", "pseudo_entropy", "unknown", "id", "rank")
+            head = ("line", "number", self.shown.level, log_prob, *known)
         emit("\t".join(head) + "\n")
 
     def sentence(self, score: SentenceScore) -> None:
@@ -57,13 +72,18 @@ class TsvScores(ScoreWriter):
             say_totals(total, sentences, self.shown.base)
 
     def _sum(self, name: str, score: ScoreSum, prefix: str, text: str) -> str:
-        numbers = (self.shown.log(score.log_prob), *(getattr(score, each) for each in _SUMS))
+        if self.shown.pseudo:
+            _, *sums = pseudo_sums(score).values()
+        else:
+            sums = [getattr(score, each) for each in _SUMS]
+        numbers = (self.shown.log(score.log_prob), *sums)
         texts = (prefix, text) if self.shown.prefixed else (text,)
         return "\t".join((name, *map(_value, numbers), *map(cell, texts))) + "\n"
 
     def _part(self, part: PartScore) -> str:
         own = (part.id, part.rank) if self.shown.level == "token" else ()
-        known = (part.entropy, part.entropy_reduction, part.unknown, *own)
+        reduction = () if self.shown.pseudo else (part.entropy_reduction,)
+        known = (part.entropy, *reduction, part.unknown, *own)
         values = (self.shown.log(part.log_prob), part.surprisal, *known)
         return "\t".join((cell(part.text), *map(_value, values)))
 

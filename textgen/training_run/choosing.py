@@ -1,4 +1,4 @@
-"""What is decided where nobody decided: the shape and the regularisation of a run.
+"""What is decided where nobody decided: the width and the regularisation of a run.
 
 From the size of the corpus and what can be computed in the time. The rules are few and smooth,
 and follow the tables of ``benchmarks/results/ablations.md``. An option given by hand wins, and
@@ -6,12 +6,12 @@ the rest is chosen around it.
 """
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import dataclass
 
 from textgen.config import ModelConfig, TrainingConfig
+from textgen.models import model_class
 
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
 _TOKENS_OF_512 = 4e6
@@ -60,24 +60,25 @@ class Choice:
 
 
 def choose(
-    model: ModelConfig, training: TrainingConfig, given: Collection[str], of: Circumstances
+    model: ModelConfig, training: TrainingConfig, given: Set[str], of: Circumstances
 ) -> Choice:
     """Settle what was not given, for a run of the length that ``training`` says."""
-    reasons = dict(_USUAL)
+    reasons = dict(_USUAL) | dict.fromkeys(model.kind.defaults, "the best of those tried")
     if model.tie and model.embedding_size is not None:
         reasons["hidden_size"] = "that of the tied embedding"
-    elif "hidden_size" not in given and of.compute is not None:
+    elif _is_open(model) and "hidden_size" not in given and of.compute is not None:
         model, reasons["hidden_size"] = _widened(model, of)
     model = model.resolved(of.vocabulary_size)
     tokens = _tokens(model, training, of)
-    if "learning_rate" not in given:
+    own = model.kind.defaults.keys()
+    if "learning_rate" not in given | own:
         rate = _BOLD_RATE * (_TOKENS_OF_BOLD_RATE / max(tokens, 1.0)) ** _RATE_EXPONENT
         rate = round(min(max(rate, _LEAST_RATE), _BOLD_RATE), 4)
         training = dataclasses.replace(training, learning_rate=rate)
         reasons["learning_rate"] = "the shorter the run, the bolder"
     epochs = tokens / of.train_tokens
-    if "dropout" not in given:
-        weights = _weights(model) / of.train_tokens
+    if "dropout" not in given | own:
+        weights = model_class(model).multiplied(model) / of.train_tokens
         overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
         rate = round(min(max(_DROPOUT_AN_OCTAVE * math.log2(overfit), 0.0), _MOST_DROPOUT), 2)
         training = dataclasses.replace(training, dropout=rate)
@@ -89,18 +90,19 @@ def choose(
 
 def flop_per_token(model: ModelConfig) -> float:
     """What learning from one token takes: a product forward, two backward, for each weight."""
-    return 6.0 * _weights(model)
+    return 6.0 * model_class(model).multiplied(model)
 
 
-def _weights(model: ModelConfig) -> int:
-    """Those that are multiplied for a token; of the embedding it takes one row."""
-    return _recurrent_weights(model) + model.hidden_size[-1] * model.vocabulary_size
+def _layer_weights(model: ModelConfig) -> int:
+    """Those that are neither of the tokens read nor of those written."""
+    assert model.hidden_size is not None
+    written = model.hidden_size[-1] * model.vocabulary_size
+    return model_class(model).multiplied(model) - written
 
 
-def _recurrent_weights(model: ModelConfig) -> int:
-    assert model.embedding_size is not None
-    sizes = (model.embedding_size, *model.hidden_size)
-    return sum(4 * units * (below + units) for below, units in itertools.pairwise(sizes))
+def _is_open(model: ModelConfig) -> bool:
+    kind = model.kind
+    return "hidden_size" in kind.options and "hidden_size" not in kind.defaults
 
 
 def _tokens(model: ModelConfig, training: TrainingConfig, of: Circumstances) -> float:
@@ -123,7 +125,7 @@ def _widened(model: ModelConfig, of: Circumstances) -> tuple[ModelConfig, str]:
         shape = wider.resolved(of.vocabulary_size)
         if width > by_text:
             return chosen, "about what this much text can teach"
-        if of.compute / flop_per_token(shape) < _recurrent_weights(shape):
+        if of.compute / flop_per_token(shape) < _layer_weights(shape):
             return chosen, "about what this time can train"
         chosen = wider
     return chosen, "the widest that is chosen unasked"

@@ -1,0 +1,110 @@
+"""The model that reads both ways does not see what it predicts."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from textgen.config import ModelConfig
+from textgen.models import Model, Noise, build
+from textgen.models.base import NOTHING
+from textgen.models.bidirectional import Rests
+from textgen.models.likelihood import Document, batch_readings
+from textgen.scoring.reading import SentenceReader
+from textgen.tokenizers.base import EOS
+
+VOCABULARY = 13
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    options = {"model": "bidirectional", "hidden_size": (9, 8), "embedding_size": 7}
+    made = build(ModelConfig.from_options(options).resolved(VOCABULARY))
+    made.initialize(generator := torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.empty_like(parameter).normal_(0, 0.3, generator=generator))
+    return made.double().eval()
+
+
+def ids(tokens: int, seed: int = 0) -> Tensor:
+    """Tokens of which none ends a sentence."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2, VOCABULARY, (tokens,), generator=generator)
+
+
+def read(model: Model, targets: Tensor) -> Tensor:
+    """The distribution at each place (time, vocabulary) of a text."""
+    inputs = torch.cat([targets.new_tensor([EOS]), targets[:-1]])
+    features, _ = model.features_around(inputs[:, None], targets[:, None], model.start(1))
+    return model.logits(features)[:, 0].log_softmax(-1)
+
+
+def test_it_reads_all_but_the_token_itself(model: Model) -> None:
+    targets = ids(12)
+    changed = targets.clone()
+    changed[5] = 2 + (targets[5] - 1) % (VOCABULARY - 2)
+    assert changed[5] != targets[5]
+    moved = (read(model, targets) - read(model, changed)).abs().amax(1) > 1e-9
+    assert moved.tolist() == [place != 5 for place in range(12)]
+
+
+def test_it_reads_after_a_place_no_farther_than_its_sentence(model: Model) -> None:
+    targets = ids(12)
+    targets[7] = EOS
+    changed = targets.clone()
+    changed[9] = 2 + (targets[9] - 1) % (VOCABULARY - 2)
+    moved = (read(model, targets) - read(model, changed)).abs().amax(1) > 1e-9
+    assert moved.tolist() == [place in (8, 10, 11) for place in range(12)]
+
+
+def test_the_rest_of_each_sentence_is_read_from_its_end() -> None:
+    targets = torch.tensor([[5, 6, EOS, 7, 8, 9], [EOS, EOS, 3, EOS, NOTHING, NOTHING]]).T
+    rests = Rests.of(targets)
+    # A rest of one token, and two of two.
+    assert [ids.T.tolist() for ids in rests.ids] == [[[EOS]], [[EOS, 6], [9, 8]]]
+    assert rests.places.T.tolist() == [[4, 2, 0, 5, 3, 0], [0, 0, 1, 0, 0, 0]]
+
+
+def test_without_what_comes_it_is_what_nothing_after_makes_it(model: Model) -> None:
+    inputs = ids(6)[:, None]
+    alone, state = model.features(inputs, model.start(1))
+    nothing = torch.full((6, 1), NOTHING)
+    around, same = model.features_around(inputs, nothing, model.start(1))
+    assert torch.equal(alone, around) and bool(state.close_to(same, 0).all())
+
+
+def test_a_sentence_has_one_score_alone_and_in_any_batch(model: Model) -> None:
+    sentences = [
+        np.append(ids(length, seed=length).numpy(), EOS).astype(np.uint16)
+        for length in (3, 17, 0, 9, 30, 16)
+    ]
+    together = SentenceReader(model).read(sentences)
+    for sentence, found in zip(sentences, together, strict=True):
+        (alone,) = SentenceReader(model).read([sentence])
+        assert np.allclose(alone, found, atol=1e-12)
+        assert np.allclose(Document(model, EOS).readings(sentence), found, atol=1e-12)
+
+
+def test_a_document_of_short_sentences_reads_the_same_in_any_segments(model: Model) -> None:
+    text = ids(3000).numpy()
+    ends = np.cumsum(np.random.default_rng(0).integers(1, 60, 200))
+    text[ends[ends < len(text)]] = EOS
+    straight = Document(model, EOS, segments=1).read(text)
+    assert np.allclose(straight, Document(model, EOS, segments=8).read(text), atol=1e-9)
+    # What is after a place is read as in its sentence alone; what is before it, from far back.
+    end = int(np.flatnonzero(text == EOS)[0]) + 1
+    first = text[:end, None].astype(np.int64)
+    alone = batch_readings(model, np.r_[[[EOS]], first[:-1]], first)
+    assert np.allclose(straight[:end], alone[:, 0, 0], atol=1e-9)
+
+
+def test_both_directions_learn_and_can_be_silenced(model: Model) -> None:
+    inputs, targets = ids(9)[:, None], ids(9, seed=1)[:, None]
+    noise = Noise(0.5, torch.Generator().manual_seed(0))
+    features, _ = model.features_around(inputs, targets, model.start(1), noise)
+    assert not torch.equal(features, model.features_around(inputs, targets, model.start(1))[0])
+    features.sum().backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None or name.startswith("output"), name
+    model.zero_grad()

@@ -1,0 +1,119 @@
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from textgen.config import ModelConfig
+from textgen.models import build
+from textgen.models.base import Noise
+from textgen.models.hidden_markov import HiddenMarkovModel
+
+VOCABULARY, STATES = 5, 3
+
+
+def made(states: int = STATES, spread: float = 1.0) -> HiddenMarkovModel:
+    model = build(ModelConfig(model="hmm", states=states).resolved(VOCABULARY))
+    assert isinstance(model, HiddenMarkovModel)
+    generator = torch.Generator().manual_seed(6)
+    model.initialize(generator)
+    model = model.double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+    return model
+
+
+def log_prob(model: HiddenMarkovModel, text: list[int]) -> Tensor:
+    """ln p(all tokens but the first | the first), as the model says it."""
+    ids = torch.tensor(text).unsqueeze(1)
+    features, _ = model.features(ids[:-1], model.start(1))
+    return model.log_probs(features.flatten(0, 1), ids[1:, 0]).sum()
+
+
+def by_enumeration(model: HiddenMarkovModel, text: list[int]) -> Tensor:
+    """ln p(text): the sum over each path that the hidden states could have taken."""
+    initial = model.initial.softmax(0)
+    transition = model.transition.softmax(1)
+    emission = (model.emission.weight + model.emission.bias.unsqueeze(1)).softmax(0)
+    paths = []
+    for path in itertools.product(range(len(initial)), repeat=len(text)):
+        joint = initial[path[0]] * emission[text[0], path[0]]
+        for (before, state), token in zip(itertools.pairwise(path), text[1:], strict=True):
+            joint = joint * transition[before, state] * emission[token, state]
+        paths.append(joint)
+    return torch.stack(paths).sum().log()
+
+
+def test_the_forward_algorithm_sums_over_all_paths_and_so_does_its_gradient() -> None:
+    model, text = made(), [1, 4, 0, 2, 2, 3]
+    found = log_prob(model, text)
+    expected = by_enumeration(model, text) - by_enumeration(model, text[:1])
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-12)
+    weights = list(model.parameters())
+    for mine, right in zip(
+        torch.autograd.grad(found, weights), torch.autograd.grad(expected, weights), strict=True
+    ):
+        assert torch.allclose(mine, right, atol=1e-12)
+
+
+def test_the_belief_is_carried_from_window_to_window() -> None:
+    model, ids = made(), torch.tensor([[1, 0], [4, 2], [0, 3], [2, 2], [3, 1], [1, 1]])
+    whole, last = model.features(ids, model.start(2))
+    first, state = model.features(ids[:4], model.start(2))
+    second, state = model.features(ids[4:], state)
+    assert torch.allclose(torch.cat([first, second]), whole, atol=1e-12)
+    assert bool(state.close_to(last, 1e-12).all())
+    assert torch.allclose(last.named["belief"].exp().sum(-1), torch.ones(2).double())
+
+
+def test_the_initial_distribution_is_learned_where_a_text_begins_and_there_alone() -> None:
+    model, ids = made(), torch.tensor([[1, 0], [4, 2]])
+    _, state = model.features(ids, model.start(2))
+    carried = state.detach().keep(torch.tensor([True, False]))
+    features, _ = model.features(ids, carried)
+    for row, learns in enumerate([False, True]):
+        log_probs = model.log_probs(features[:, row], ids[:, row])
+        (gradient,) = torch.autograd.grad(log_probs.sum(), model.initial, retain_graph=True)
+        assert bool(gradient.any()) == learns
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [1e3, 1e6])
+def test_extreme_weights_give_numbers(spread: float, dtype: torch.dtype) -> None:
+    model = made(spread=spread).to(dtype)
+    ids = torch.arange(40).remainder(VOCABULARY).unsqueeze(1)
+    features, state = model.features(ids, model.start(1))
+    loss = model.losses(features[:, 0], ids[:, 0]).mean()
+    loss.backward()
+    found = [loss, model.logits(features), state.named["belief"]]
+    found += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert len(found) == 3 + 4
+    assert all(bool(each.isfinite().all()) for each in found)
+
+
+def test_a_long_text_is_as_exact_in_single_precision() -> None:
+    model = made(states=20)
+    text = torch.randint(VOCABULARY, (2000,), generator=torch.Generator().manual_seed(8)).tolist()
+    with torch.no_grad():
+        exact, single = log_prob(model, text), log_prob(model.float(), text)
+    assert float(single) == pytest.approx(float(exact), rel=1e-6)
+
+
+def test_one_hidden_state_is_a_model_of_frequencies() -> None:
+    model = made(states=1)
+    shares = (model.emission.weight[:, 0] + model.emission.bias).log_softmax(0)
+    text = [1, 4, 0, 2]
+    assert torch.allclose(log_prob(model, text), shares[text[1:]].sum())
+
+
+def test_dropout_silences_hidden_states_and_leaves_a_distribution() -> None:
+    model, ids = made(states=12), torch.tensor([[1], [4], [0]])
+    noise = Noise(0.5, torch.Generator().manual_seed(1))
+    features, _ = model.features(ids, model.start(1), noise)
+    probabilities = model.logits(features).exp()
+    assert torch.allclose(probabilities.sum(-1), torch.ones(3, 1).double())
+    beliefs = features + model.emission_sums()
+    silent = beliefs[:, 0].exp() < 1e-9
+    assert 0 < int(silent[0].sum()) < 12 and bool((silent == silent[0]).all())
+    assert not torch.allclose(model.features(ids, model.start(1))[0], features)

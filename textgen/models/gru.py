@@ -1,0 +1,48 @@
+"""The GRU language model (Cho et al. 2014; Chung et al. 2014)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from textgen.models.cell_stepper import CellStepper, CellWeights
+from textgen.models.recurrent_state import LayerState
+from textgen.models.scan import GRUScan, gru_gates, pays
+from textgen.models.stacked import LayerWeights, StackedModel
+
+
+class GRUModel(StackedModel):
+    """Stacked GRU layers."""
+
+    gates = 3
+
+    def layer(self, below: int, units: int) -> nn.GRU:
+        return nn.GRU(below, units)
+
+    def draw_layers(self, layers: nn.ModuleList, generator: torch.Generator) -> None:
+        """Orthogonal recurrence (Saxe et al. 2014), units that keep what they are: bias 1."""
+        super().draw_layers(layers, generator)
+        for layer, units in zip(layers, self._sizes, strict=True):
+            _, _, bias, _ = layer.parameters()
+            bias[units : 2 * units] = 1.0
+
+    def through(
+        self, weights: LayerWeights, features: Tensor, before: LayerState
+    ) -> tuple[Tensor, LayerState]:
+        (hidden,) = before
+        if pays(features):
+            from_below, from_before, bias, second_bias = weights
+            given = functional.linear(features, from_below, bias)
+            read: Tensor = GRUScan.apply(given, hidden, from_before, second_bias)  # type: ignore[no-untyped-call]
+            return read, (read[-1],)
+        features, last = torch.gru(
+            features, hidden.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False
+        )
+        return features, (last[0],)
+
+    def stepper(self, *, fast: bool = False) -> CellStepper:
+        return CellStepper(self, _step)
+
+
+def _step(weights: CellWeights, given: Tensor, before: Tensor) -> Tensor:
+    product = torch.addmm(weights.bias, before, weights.from_before)
+    return torch.lerp(*gru_gates(given, before, product, torch.empty_like(product)))

@@ -1,0 +1,275 @@
+"""Interpolated Kneser-Ney smoothing with three discounts a length.
+
+Kneser and Ney 1995; Chen and Goodman 1999, "An empirical study of smoothing techniques for
+language modeling". An n-gram's own share of its context is its count, less a discount; what the
+discounts free goes to the n-grams that are shorter by the oldest token, down to a uniform share.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from textgen.models.base import IdArray
+from textgen.models.counting import count
+from textgen.native import NgramLevel
+from textgen.tokenizers.base import EOS
+
+UNSEEN = -1
+"""The number of an n-gram that was never seen, or that reaches back before the text."""
+
+CLUES = 2
+"""How many ``clues`` there are of each context."""
+
+# Where there are too few counts to estimate them from: KenLM's --discount_fallback.
+_USUAL_DISCOUNTS = (0.5, 1.0, 1.5)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The n-grams of one length, to be looked up.
+
+    keys: (entries,) ascending, each the context's number times the vocabulary, and the token.
+    begins, words: as they were counted. own: (entries,), the share of each. left: (contexts,),
+    the share that is left to shorter n-grams, 1 where nothing follows. log_seen: (contexts,),
+    ln(1 + how much was counted after each).
+    """
+
+    keys: Tensor
+    begins: Tensor
+    words: Tensor
+    own: Tensor
+    left: Tensor
+    log_seen: Tensor
+
+
+class NgramTables(nn.Module):
+    """The counts of a text, as buffers, and what follows from them.
+
+    A text is read token by token: the numbers of the n-grams that end there, (..., order - 1), of
+    one token, of two and so on, are all that is remembered of it. The number of one token is its
+    id, and of the ``<EOS>`` that a text begins after the size of the vocabulary.
+    """
+
+    census: Tensor
+    seen_1: Tensor
+
+    def __init__(self, order: int, vocabulary_size: int, counted: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order, self.vocabulary_size = order, vocabulary_size
+        for name, shape in self.shapes(order, vocabulary_size, counted).items():
+            dtype = torch.int64 if name.startswith("census") else torch.int32
+            self.register_buffer(name, torch.zeros(shape, dtype=dtype))
+
+    @staticmethod
+    def shapes(
+        order: int, vocabulary_size: int, counted: tuple[int, ...]
+    ) -> dict[str, tuple[int, ...]]:
+        """Of each buffer. counted: how many n-grams there are of each length from two."""
+        counted = counted or (0,) * (order - 1)
+        shapes: dict[str, tuple[int, ...]] = {"census": (order, 4), "seen_1": (vocabulary_size,)}
+        contexts = vocabulary_size + 1  # the last is where a text begins
+        for length, entries in enumerate(counted, start=2):
+            shapes[f"begins_{length}"] = (contexts + 1,)
+            shapes[f"words_{length}"] = shapes[f"seen_{length}"] = (entries,)
+            contexts = entries
+        return shapes
+
+    def read(self, ids: IdArray) -> tuple[int, ...]:
+        """Count a text; returns how many n-grams there are of each length from two."""
+        device = self.seen_1.device
+        counts = count(ids, self.order, self.vocabulary_size)
+        self.census = torch.from_numpy(np.stack([each.census for each in counts]))
+        self.seen_1 = torch.from_numpy(counts[0].seen).int()
+        for length, each in enumerate(counts[1:], start=2):
+            setattr(self, f"begins_{length}", torch.from_numpy(each.begins).int())
+            setattr(self, f"words_{length}", torch.from_numpy(each.words))
+            setattr(self, f"seen_{length}", torch.from_numpy(each.seen).int())
+        self.to(device)  # which forgets what followed from the tables before
+        return tuple(len(each.words) for each in counts[1:])
+
+    def check(self) -> None:
+        """Raises ValueError for tables that no counting leaves."""
+        for length in range(2, self.order + 1):
+            begins, words = self._buffer("begins", length).long(), self._buffer("words", length)
+            if int(begins[0]) or int(begins[-1]) != len(words) or bool((begins.diff() < 0).any()):
+                raise ValueError(f"n-grams of {length} tokens are not in the order of contexts")
+            inner = torch.ones(max(len(words) - 1, 0), dtype=torch.bool)
+            inner[begins[(begins > 0) & (begins < len(words))] - 1] = False
+            if bool((words.long().diff()[inner] <= 0).any()):
+                raise ValueError(f"n-grams of {length} tokens are not in the order of tokens")
+            if len(words) and not 0 <= int(words.min()) <= int(words.max()) < self.vocabulary_size:
+                raise ValueError(f"n-grams of {length} tokens are of unknown tokens")
+        for length in range(1, self.order + 1):
+            seen = self._buffer("seen", length)
+            if len(seen) and int(seen.min()) < (length > 1):
+                raise ValueError(f"counts of {length} tokens that cannot be")
+        if int(self.census.min()) < 0:
+            raise ValueError("counts of counts that cannot be")
+
+    def _apply(self, *arguments: Any, **named: Any) -> Any:
+        self.__dict__.pop("_levels", None)  # what followed from tables that are elsewhere now
+        return super()._apply(*arguments, **named)  # type: ignore[no-untyped-call]
+
+    def discounts(self, length: int) -> tuple[float, ...] | None:
+        """What is taken from a count of one, of two, of three and more (equation 26).
+
+        None where there are too few n-grams to estimate it from, as in KenLM; or where one is 0,
+        which could leave nothing to what was never seen.
+        """
+        ones, twos, threes, fours = (int(number) for number in self.census[length - 1])
+        if not (ones and twos and threes):
+            return None
+        part = ones / (ones + 2 * twos)
+        of_two, of_more = 2 - 3 * part * threes / twos, 3 - 4 * part * fours / threes
+        found = (1 - 2 * part * twos / ones, of_two, of_more)
+        possible = all(0 < each <= most for most, each in enumerate(found, start=1))
+        return found if possible else None
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should hear of how it went."""
+        # Of single characters there are always few, and all of them are known.
+        short = [n for n in range(2, self.order + 1) if self.discounts(n) is None]
+        if not short:
+            return ()
+        usual = ", ".join(f"{each:g}" for each in _USUAL_DISCOUNTS)
+        return (
+            f"too few counts to estimate the discounts of n-grams of {', '.join(map(str, short))}"
+            f" tokens from; they are the usual {usual}",
+        )
+
+    def _buffer(self, name: str, length: int) -> Tensor:
+        buffer: Tensor = getattr(self, f"{name}_{length}")
+        return buffer
+
+    @cached_property
+    def _levels(self) -> list[_Level]:
+        """In float64, whatever the model computes in: the counts are whole numbers.
+
+        Where a device has no float64 (MPS), in float32.
+        """
+        return [self._level(length) for length in range(1, self.order + 1)]
+
+    def _level(self, length: int) -> _Level:
+        seen = _wide(self._buffer("seen", length))
+        if length > 1:
+            begins, words = self._buffer("begins", length).long(), self._buffer("words", length)
+        else:
+            begins = torch.tensor([0, self.vocabulary_size], device=seen.device)
+            words = torch.arange(self.vocabulary_size, device=seen.device)
+        contexts = torch.arange(len(begins) - 1, device=seen.device)
+        parents = contexts.repeat_interleave(begins.diff())
+        discounts = (0.0, *(self.discounts(length) or _USUAL_DISCOUNTS))
+        kinds = seen.clamp(max=3).long()
+
+        def after_each(numbers: Tensor) -> Tensor:
+            # Sums of whole numbers, which are the same in whatever order a device adds.
+            return seen.new_zeros(len(contexts)).index_add_(0, parents, numbers)
+
+        totals, freed = after_each(seen), seen.new_zeros(len(contexts))
+        for kind in (1, 2, 3):
+            freed += discounts[kind] * after_each(_wide(kinds == kind))
+        nothing = totals == 0
+        return _Level(
+            keys=parents * self.vocabulary_size + words,
+            begins=begins,
+            words=words.long(),
+            own=(seen - seen.new_tensor(discounts)[kinds]) / totals[parents].clamp(min=1),
+            left=torch.where(nothing, 1.0, freed / totals.clamp(min=1)),
+            log_seen=totals.log1p(),
+        )
+
+    def follow(self, ids: Tensor, before: Tensor) -> Tensor:
+        """The numbers of what ends at each of ids (time, batch): (time, batch, order - 1).
+
+        before: (batch, order - 1), of what ended before the first.
+        """
+        if self.order == 1:
+            return ids.new_empty(*ids.shape, 0)
+        begins = (before[:, 0] == UNSEEN) & (ids[0] == EOS)
+        first = torch.where(begins, self.vocabulary_size, ids[0])
+        numbers = [torch.cat([first.unsqueeze(0), ids[1:]])]
+        for length in range(2, self.order):
+            shorter = torch.cat([before[None, :, length - 2], numbers[-1][:-1]])
+            numbers.append(self._find(length, shorter, ids))
+        return torch.stack(numbers, -1)
+
+    def shares(self, contexts: Tensor, targets: Tensor) -> Tensor:
+        """p of targets (places,), float64.
+
+        contexts: (places, order - 1), as ``follow`` gives them.
+        """
+        first = self._levels[0]
+        share = first.own[targets] + first.left / self.vocabulary_size
+        for length in range(2, self.order + 1):
+            level, context = self._levels[length - 1], contexts[:, length - 2]
+            own = self._of(level.own, self._find(length, context, targets), 0.0)
+            share = own + self._of(level.left, context, 1.0) * share
+        return share
+
+    def distributions(self, contexts: Tensor) -> Tensor:
+        """What ``shares`` are taken from: (places, vocabulary), float64."""
+        first = self._levels[0]
+        shares = (first.own + first.left / self.vocabulary_size).expand(len(contexts), -1)
+        for length in range(2, self.order + 1):
+            level, context = self._levels[length - 1], contexts[:, length - 2]
+            shares = self._of(level.left, context, 1.0).unsqueeze(1) * shares
+            known = (context >= 0).nonzero().flatten()
+            begin = level.begins[context[known]]
+            count = level.begins[context[known] + 1] - begin
+            rows = known.repeat_interleave(count)
+            # Those after each context are neighbours: from its first, one by one.
+            within = torch.arange(len(rows), device=rows.device)
+            within -= (count.cumsum(0) - count).repeat_interleave(count)
+            entries = begin.repeat_interleave(count) + within
+            shares = shares.index_put((rows, level.words[entries]), level.own[entries], True)
+        return shares
+
+    def step(self, ids: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """ids (rows,), numbers before them (rows, order - 1) -> p of what may follow (rows,
+        vocabulary), float64, and the numbers after them."""
+        after = self.follow(ids.unsqueeze(0), numbers)[0]
+        return self.distributions(after), after
+
+    def compiled(self) -> tuple[list[NgramLevel], Tensor]:
+        """For the compiled code: n-grams of two tokens, of three and so on, and p of each token."""
+        first, *others = self._levels
+        levels = [
+            NgramLevel(each.begins, each.words, each.own, each.left, each.log_seen)
+            for each in others
+        ]
+        return levels, first.own + first.left / self.vocabulary_size
+
+    def clues(self, contexts: Tensor) -> Tensor:
+        """How much to believe what is said after contexts (places, order - 1).
+
+        Of each length, ln(1 + how much was counted after it), 0 after none, and the share that is
+        left to shorter ones: (places, CLUES (order - 1)).
+        """
+        columns = []
+        for level, context in zip(self._levels[1:], contexts.unbind(-1), strict=True):
+            columns += [self._of(level.log_seen, context, 0.0), self._of(level.left, context, 1.0)]
+        return torch.stack(columns, -1) if columns else _wide(contexts)
+
+    @staticmethod
+    def _of(values: Tensor, numbers: Tensor, otherwise: float) -> Tensor:
+        """The values (entries,) of numbered things, and something else for UNSEEN."""
+        if not len(values):
+            return torch.full_like(numbers, otherwise, dtype=values.dtype)
+        return torch.where(numbers >= 0, values[numbers.clamp(min=0)], otherwise)
+
+    def _find(self, length: int, contexts: Tensor, ids: Tensor) -> Tensor:
+        """The number of a context and an id, as an n-gram of this length, or UNSEEN."""
+        keys = self._levels[length - 1].keys
+        if not len(keys):
+            return torch.full_like(ids, UNSEEN)
+        wanted = contexts * self.vocabulary_size + ids
+        place = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+        return torch.where((contexts >= 0) & (keys[place] == wanted), place, UNSEEN)
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    return numbers.float() if numbers.device.type == "mps" else numbers.double()
