@@ -210,6 +210,22 @@ def test_resume_refuses_a_changed_corpus_unless_told(corpus: Path, tmp_path: Pat
     assert train(out=out, resume=True, steps=6, accept_changed_corpus=True).steps == 6
 
 
+@pytest.mark.parametrize("kind", [{"model": "ngram"}, {"model": "lstm+ngram", "steps": 3, **SMALL}])
+def test_n_grams_of_a_changed_corpus_are_its_own(
+    kind: dict[str, Any], corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(corpus, out=out, order=2, baseline=False, **kind)
+    corpus.write_text(TEXT.replace("cat", "act"), encoding="utf-8")
+    more = {"steps": 6} if "steps" in kind else {}
+    train(out=out, resume=True, accept_changed_corpus=True, baseline=False, **more)
+    trained = LanguageModel.load(out / "last")
+    a, c = (trained.tokenizer.symbols.index(letter) + 2 for letter in "ac")
+    numbers = torch.tensor([[c]])
+    seen = trained.model.tables.shares(numbers, torch.tensor([a]))
+    assert float(seen) < 0.3, "a follows c in the old text alone"
+
+
 def test_a_folder_that_is_not_empty_is_left_alone(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "notes"
     out.mkdir()

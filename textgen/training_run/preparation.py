@@ -77,6 +77,7 @@ def prepare(
         )
         if tokens.changed:  # losses on another text are not to be compared with
             run_record.best = validation = None
+            learner.model.read(learner.streams.ids)
     run_record.open(kept_bytes)
     closing.callback(run_record.close)
     return Prepared(settings, tokens, learner, run_record, validation)
