@@ -48,6 +48,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/writing.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/tokenizing.py
+	$(BIN)/python benchmarks/cells.py
+	$(BIN)/python benchmarks/models.py counting hmm writing
 
 # Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit.
 corpus: $(INSTALLED)
