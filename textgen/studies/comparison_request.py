@@ -20,6 +20,7 @@ from textgen.studies.comparison_file import CORPORA, Kept
 from textgen.studies.comparison_runs import Manner
 from textgen.training.ranks import placed
 from textgen.training_run import settings as run_settings
+from textgen.training_run.source_paths import lasting
 
 BUDGET = 60.0
 """Seconds of each run, where nobody says how long it is to be."""
@@ -40,8 +41,8 @@ class Text:
         cls, corpora: Sequence[str | Path], valid: str | Path | None, encoding: str, errors: str
     ) -> Self:
         """Paths that mean the same from wherever the comparison goes on."""
-        held_out = None if valid is None else _lasting(valid)
-        return cls(tuple(map(_lasting, corpora)), held_out, encoding, errors)
+        held_out = None if valid is None else lasting(valid)
+        return cls(tuple(map(lasting, corpora)), held_out, encoding, errors)
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,3 @@ def asked_for(out: Path, options: dict[str, Any], text: Text, manner: Manner) ->
         learning = asked.options_of(variant, seed)
         run_settings.settle(out, run_settings.Source(), learning, manner.device, manner.threads)
     return asked
-
-
-def _lasting(path: str | Path) -> str:
-    if not str(path):
-        raise UsageError("an empty path was given for a text", fix="name a file or a folder")
-    return str(path) if str(path) == "-" else str(Path(path).absolute())

@@ -17,6 +17,7 @@ from textgen.training.ranks import Ranks, joined
 from textgen.training_run import origin
 from textgen.training_run import settings as run_settings
 from textgen.training_run.settings import Manner, Settings, Source
+from textgen.training_run.source_paths import lasting
 from textgen.training_run.tokens import Tokens, read_tokens
 
 if TYPE_CHECKING:
@@ -160,19 +161,12 @@ def _source(
     tokenizer: str | Path | None,
 ) -> Source:
     return Source(
-        corpora=tuple(map(_lasting, corpora)),
-        valid=None if valid is None else _lasting(valid),
+        corpora=tuple(map(lasting, corpora)),
+        valid=None if valid is None else lasting(valid),
         encoding=encoding,
         errors=errors,
         tokenizer=None if tokenizer is None else str(tokenizer),
     )
-
-
-def _lasting(path: str | Path) -> str:
-    """A path that a resumed run finds again from wherever it is started; ``-`` is stdin."""
-    if not str(path):
-        raise UsageError("an empty path was given for a text", fix="name a file or a folder")
-    return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 
 def _start(prepared: "Prepared", ranks: Ranks) -> TrainingStart:
