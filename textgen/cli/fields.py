@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from textgen.cli import parsing
-from textgen.config import Config, flag
+from textgen.config import Config, field_type, flag
 
 GIVEN = "given"
 _SEVERAL = tuple[str, ...]  # the type of a field whose option may be given again and again
@@ -96,7 +95,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _field_parameter(config: type[Config], spec: Any) -> inspect.Parameter:
     """The option of one field. Its default is None here: the configuration has the real one."""
-    hint = _without_none(typing.get_type_hints(config)[spec.name])
+    hint = field_type(config, spec.name)
     name = flag(spec.name)
     metadata = spec.metadata
     is_switch = hint is bool
@@ -136,12 +135,6 @@ def _remark(hint: Any, default: Any, shown: str | None) -> str:
         shown = str(default)
     parts = [", ".join(choices)] if choices else []
     return "; ".join(parts + ([f"default: {shown}"] if shown else []))
-
-
-def _without_none(hint: Any) -> Any:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
-    return hint
 
 
 def _was_typed(ctx: typer.Context, name: str) -> bool:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import re
-import types
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +14,7 @@ from textgen.config.options import (
     check_choice,
     check_whole,
     closest,
+    field_type,
     flag,
     option,
     option_names,
@@ -114,7 +113,7 @@ def _value(name: str, text: str, where: str) -> Any:
             fix=f"did you mean {meant.replace('_', '-')}?" if meant else None,
         )
     config, spec = fields[name]
-    hint = _without_none(typing.get_type_hints(config)[name])
+    hint = field_type(config, name)
     if spec.metadata["parse"] is not None:
         return spec.metadata["parse"](text)
     try:
@@ -131,12 +130,6 @@ def _value(name: str, text: str, where: str) -> Any:
 def _has_size(model: str) -> bool:
     """Whether its size can be chosen, or is that of what is counted."""
     return KINDS[model].counts or "hidden_size" in KINDS[model].options
-
-
-def _without_none(hint: Any) -> Any:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return next(each for each in typing.get_args(hint) if each is not type(None))
-    return hint
 
 
 @dataclass(frozen=True)

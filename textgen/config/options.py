@@ -4,6 +4,8 @@ import dataclasses
 import difflib
 import math
 import re
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Self
@@ -101,6 +103,14 @@ class Config:
 
 def option_names(cls: type[Config]) -> frozenset[str]:
     return frozenset(spec.name for spec in dataclasses.fields(cls))  # type: ignore[arg-type]
+
+
+def field_type(cls: type[Config], name: str) -> Any:
+    """The type of a field, without the None that leaves it open."""
+    hint = typing.get_type_hints(cls)[name]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
+    return hint
 
 
 def check_options(options: Mapping[str, Any], *configs: type[Config]) -> None:
