@@ -18,13 +18,6 @@ class GRUModel(StackedModel):
     def layer(self, below: int, units: int) -> nn.GRU:
         return nn.GRU(below, units)
 
-    def draw_layers(self, layers: nn.ModuleList, generator: torch.Generator) -> None:
-        """Orthogonal recurrence (Saxe et al. 2014), units that keep what they are: bias 1."""
-        super().draw_layers(layers, generator)
-        for layer, units in zip(layers, self._sizes, strict=True):
-            _, _, bias, _ = layer.parameters()
-            bias[units : 2 * units] = 1.0
-
     def through(
         self, weights: LayerWeights, features: Tensor, before: LayerState
     ) -> tuple[Tensor, LayerState]:

@@ -18,13 +18,6 @@ class LSTMModel(StackedModel):
     def layer(self, below: int, units: int) -> nn.LSTM:
         return nn.LSTM(below, units)
 
-    def draw_layers(self, layers: nn.ModuleList, generator: torch.Generator) -> None:
-        """Orthogonal recurrence (Saxe et al. 2014), forget-gate bias 1 (Jozefowicz et al. 2015)."""
-        super().draw_layers(layers, generator)
-        for layer, units in zip(layers, self._sizes, strict=True):
-            _, _, bias, _ = layer.parameters()
-            bias[units : 2 * units] = 1.0
-
     def through(
         self, weights: LayerWeights, features: Tensor, before: LayerState
     ) -> tuple[Tensor, LayerState]:

@@ -93,7 +93,11 @@ class StackedModel(Model):
 
     @torch.no_grad()
     def draw_layers(self, layers: nn.ModuleList, generator: torch.Generator) -> None:
-        """Orthogonal recurrence (Saxe et al. 2014)."""
+        """Orthogonal recurrence (Saxe et al. 2014); units with gates keep what they are.
+
+        The second gate of a GRU as of an LSTM is the one that keeps: its bias is 1 (Jozefowicz et
+        al. 2015).
+        """
         for index, layer in enumerate(layers):
             from_below, from_before, bias, second_bias = layer.parameters()
             # Of a one-hot vector a single number is not zero.
@@ -104,6 +108,8 @@ class StackedModel(Model):
                 nn.init.orthogonal_(gate, generator=generator)
             bias.zero_()
             second_bias.zero_()
+            if self.gates > 1:
+                bias.chunk(self.gates)[1].fill_(1.0)
 
     def read(self, ids: IdArray) -> None:
         begin_with_frequencies(self.output.bias, ids)
