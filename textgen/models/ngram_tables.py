@@ -5,6 +5,7 @@ language modeling". An n-gram's own share of its context is its count, less a di
 discounts free goes to the n-grams that are shorter by the oldest token, down to a uniform share.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,21 +30,13 @@ _USUAL_DISCOUNTS = (0.5, 1.0, 1.5)
 
 
 @dataclass(frozen=True)
-class _Level:
-    """The n-grams of one length, to be looked up.
+class _Level(NgramLevel):
+    """Those of one length, to be looked up in many places at once.
 
     keys: (entries,) ascending, each the context's number times the vocabulary, and the token.
-    begins, words: as they were counted. own: (entries,), the share of each. left: (contexts,),
-    the share that is left to shorter n-grams, 1 where nothing follows. log_seen: (contexts,),
-    ln(1 + how much was counted after each).
     """
 
     keys: Tensor
-    begins: Tensor
-    words: Tensor
-    own: Tensor
-    left: Tensor
-    log_seen: Tensor
 
 
 class NgramTables(nn.Module):
@@ -234,13 +227,9 @@ class NgramTables(nn.Module):
         after = self.follow(ids.unsqueeze(0), numbers)[0]
         return self.distributions(after), after
 
-    def compiled(self) -> tuple[list[NgramLevel], Tensor]:
+    def compiled(self) -> tuple[Sequence[NgramLevel], Tensor]:
         """For the compiled code: n-grams of two tokens, of three and so on, and p of each token."""
-        first, *others = self._levels
-        levels = [
-            NgramLevel(each.begins, each.words, each.own, each.left, each.log_seen)
-            for each in others
-        ]
+        first, *levels = self._levels
         return levels, first.own + first.left / self.vocabulary_size
 
     def clues(self, contexts: Tensor) -> Tensor:

@@ -31,7 +31,12 @@ class _Ngrams(ctypes.Structure):
 
 @dataclass(frozen=True)
 class NgramLevel:
-    """The n-grams of one length, as ``ngrams.h`` has them: int64 and float64."""
+    """The n-grams of one length, as ``ngrams.h`` has them: int64 and float64.
+
+    begins, words: as they were counted. own: (entries,), the share of each. left: (contexts,),
+    the share that is left to shorter n-grams, 1 where nothing follows. log_seen: (contexts,),
+    ln(1 + how much was counted after each).
+    """
 
     begins: Tensor
     words: Tensor
