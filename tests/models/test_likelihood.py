@@ -187,7 +187,7 @@ def test_logits_in_chunks_give_what_all_at_once_give(
     whole = target_log_probs(model, features, targets)
     calls = []
     original = model.logits
-    monkeypatch.setattr(likelihood, "_LARGEST_LOGITS", largest)
+    monkeypatch.setattr(likelihood, "LARGEST_LOGITS", largest)
     monkeypatch.setattr(model, "logits", lambda rows: calls.append(len(rows)) or original(rows))
     chunked = target_log_probs(model, features, targets)
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-13)

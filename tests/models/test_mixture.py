@@ -166,7 +166,7 @@ def test_few_logits_at_once_settle_what_all_at_once_do(monkeypatch: pytest.Monke
     pieces = [text_of(200, seed) for seed in (5, 6)]
     one, other = made(), made()
     one.settle(pieces)
-    monkeypatch.setattr("textgen.models.mixture._MOST_LOGITS", 30 * VOCABULARY)
+    monkeypatch.setattr("textgen.models.mixture.LARGEST_LOGITS", 30 * VOCABULARY)
     other.settle(pieces)
     assert torch.allclose(one.gate.weight, other.gate.weight, atol=1e-5)
 

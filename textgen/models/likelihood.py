@@ -17,7 +17,7 @@ Readings = npt.NDArray[np.float64]
 """(places, columns): ln p of what came, then what each gauge says."""
 
 _WINDOW = 64
-_LARGEST_LOGITS = 2**22
+LARGEST_LOGITS = 2**22  # of those that are read at once
 _MOST_LOGITS = 2**25  # 128 MB of float32; their gradient is as large
 _SEGMENTS_ON_CPU, _SEGMENTS = 16, 128  # on a CPU more cost more second readings than they save
 _BLOCK_TOKENS = 2**18
@@ -39,7 +39,7 @@ def readings(
 
     inputs: (time, batch), what came before each target.
     """
-    rows = max(1, _LARGEST_LOGITS // model.config.vocabulary_size)
+    rows = max(1, LARGEST_LOGITS // model.config.vocabulary_size)
     pieces = []
     parts = (torch.split(each.flatten(0, 1), rows) for each in (features, inputs, targets))
     for some, before, came in zip(*parts, strict=True):

@@ -5,8 +5,8 @@ believe each is a function of the context, fitted on pieces of the text that nei
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,21 +15,14 @@ from torch import Tensor
 from textgen.config import ModelConfig
 from textgen.models.base import IdArray, Model, Noise, State, Stepper
 from textgen.models.gate import Gate, log_shares
+from textgen.models.likelihood import LARGEST_LOGITS
 from textgen.models.mixture_stepper import MixtureStepper
-from textgen.models.ngram import check_order
+from textgen.models.ngram import NgramState, check_order
 from textgen.models.ngram_tables import CLUES, UNSEEN, NgramTables
 from textgen.models.recurrent import LSTMModel
-from textgen.models.tensor_state import TensorState
 from textgen.tokenizers.base import EOS
 
 _PIECES, _LARGEST_PIECE, _SHARE = 32, 1024, 32
-_MOST_LOGITS = 2**22  # at once
-
-
-class MixedState(TensorState):
-    """The network's state, by its names, and ``ngrams``: (batch, order - 1) int64."""
-
-    beginnings: ClassVar[Mapping[str, float]] = {"ngrams": UNSEEN}
 
 
 class MixtureModel(Model):
@@ -92,7 +85,7 @@ class MixtureModel(Model):
         targets = torch.from_numpy(np.stack(pieces, 1).astype(np.int64)).to(self.device)
         inputs = torch.cat([torch.full_like(targets[:1], EOS), targets[:-1]])
         features, _ = self.features(inputs, self.start(len(pieces)))
-        rows = max(1, _MOST_LOGITS // self.config.vocabulary_size)
+        rows = max(1, LARGEST_LOGITS // self.config.vocabulary_size)
         parts = (torch.split(each.flatten(0, 1), rows) for each in (features, targets))
         asked = [self._asked(*some) for some in zip(*parts, strict=True)]
         clues, log_probs = zip(*asked, strict=True)
@@ -101,24 +94,24 @@ class MixtureModel(Model):
     def check(self) -> None:
         self.tables.check()
 
-    def start(self, batch: int) -> MixedState:
+    def start(self, batch: int) -> NgramState:
         ngrams = torch.full((batch, self.tables.order - 1), UNSEEN, device=self.device)
-        return MixedState({**self.network.start(batch).named, "ngrams": ngrams})
+        return NgramState({**self.network.start(batch).named, "ngrams": ngrams})
 
-    def restore(self, tensors: dict[str, Tensor]) -> MixedState:
-        return MixedState({**self.network.restore(tensors).named, "ngrams": tensors["ngrams"]})
+    def restore(self, tensors: dict[str, Tensor]) -> NgramState:
+        return NgramState({**self.network.restore(tensors).named, "ngrams": tensors["ngrams"]})
 
     def features(
         self, ids: Tensor, state: State, noise: Noise | None = None
-    ) -> tuple[Tensor, MixedState]:
-        named = cast(MixedState, state).named
+    ) -> tuple[Tensor, NgramState]:
+        named = cast(NgramState, state).named
         features, after = self.network.features(ids, self.network.restore(dict(named)), noise)
         if noise is None:
             numbers = self.tables.follow(ids, named["ngrams"])
         else:  # it learns: the n-grams are not asked
             numbers = torch.full((*ids.shape, self.tables.order - 1), UNSEEN, device=ids.device)
         together = torch.cat([features, _as_floats(numbers, features.dtype)], -1)
-        return together, MixedState({**after.named, "ngrams": numbers[-1]})
+        return together, NgramState({**after.named, "ngrams": numbers[-1]})
 
     def logits(self, features: Tensor) -> Tensor:
         flat, contexts = self._apart(features.flatten(0, -2))

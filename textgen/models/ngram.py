@@ -16,7 +16,8 @@ from textgen.models.tensor_state import TensorState
 
 
 class NgramState(TensorState):
-    """ngrams: (batch, order - 1) int64, the numbers of what has just been read."""
+    """ngrams: (batch, order - 1) int64, the numbers of what has just been read; and, of a network
+    that reads the same, its state by its names."""
 
     beginnings: ClassVar[Mapping[str, float]] = {"ngrams": UNSEEN}
 
