@@ -59,8 +59,8 @@ def test_what_is_no_model_or_no_option_of_it_is_named(typed: str, said: str) -> 
 def test_a_kind_without_a_width_has_no_given_number_of_parameters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(KINDS, "rigid", Kind("no:Where", ("embedding_size",)))  # type: ignore[arg-type]
-    monkeypatch.setitem(KINDS, "counted", Kind("no:Where", (), counts=True))  # type: ignore[arg-type]
+    monkeypatch.setitem(KINDS, "rigid", Kind("no:Where", ("embedding_size",)))
+    monkeypatch.setitem(KINDS, "counted", Kind("no:Where", (), counts=True))
     config = ComparisonConfig.from_options({"parameters": 1000})
     named = {each.name for each in config.models}
     assert {"lstm", "counted"} <= named

@@ -265,7 +265,7 @@ def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
 
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        TrainingConfig().seed = 2  # type: ignore[misc]
+        TrainingConfig().seed = 2
 
 
 # What the model's shape becomes for a vocabulary

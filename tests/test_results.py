@@ -20,4 +20,4 @@ def test_a_token_tells_its_surprisal_in_bits() -> None:
 def test_results_cannot_be_changed() -> None:
     sample = Sample(0, "text", "", -1.0, 1, "length", 1)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        sample.text = "other"  # type: ignore[misc]
+        sample.text = "other"

@@ -114,7 +114,7 @@ def test_what_it_learns_is_the_network_s_own_loss() -> None:
     own = model.network
     expected = mean_cross_entropy(own, own.features(ids, own.start(8))[0], targets)
     assert torch.equal(loss, expected)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert all(weight.grad is not None for weight in own.parameters())
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"network"}
 

@@ -45,7 +45,7 @@ def compared(name: str, loss: float, seed: int = 1, **other: object) -> Compared
         "curve": curve,
         "sample": f"so writes\x1b {name}",
     }
-    return ComparedRun(name, seed, **(fields | other))  # type: ignore[arg-type]
+    return ComparedRun(name, seed, **(fields | other))
 
 
 def comparison(*rows: tuple[ComparedRun, ...], planned: int = 0) -> Comparison:

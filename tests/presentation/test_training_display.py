@@ -168,10 +168,10 @@ def test_each_frame_appears_at_once_and_a_resize_clears_what_was_laid_out_anew(
     with progress.training_progress() as shown:
         for number, event in enumerate(events()):
             if number == 50:
-                assert clear not in console.file.getvalue()  # type: ignore[attr-defined]
+                assert clear not in console.file.getvalue()
                 console.width = 60
             shown(event)
-    written = console.file.getvalue()  # type: ignore[attr-defined]
+    written = console.file.getvalue()
     assert written.count(clear) == 1
     frames = re.findall(r"\x1b\[\?2026h(.*?)\x1b\[\?2026l", written, re.DOTALL)
     assert len(frames) == 1 + sum(1 for _ in events())
@@ -201,7 +201,7 @@ def test_no_color_leaves_the_display_and_takes_its_colours(monkeypatch: pytest.M
         with progress.training_progress() as shown:
             for event in events():
                 shown(event)
-        written[name] = sys.stderr.getvalue()  # type: ignore[attr-defined]
+        written[name] = sys.stderr.getvalue()
     coloured = re.compile(r"\x1b\[(?:\d+;)*3\d(?:;\d+)*m")
     assert coloured.search(written["with"])
     assert not coloured.search(written["without"])

@@ -64,7 +64,7 @@ def test_left_to_right_it_is_the_share_of_the_whole_sentence(forward: LanguageMo
 def around(tokenizer: Tokenizer, left: str, right: str) -> tuple[str, str]:
     before, after = _around(tokenizer, left, right)
     assert after[-1] == EOS
-    return tuple("|".join(map(tokenizer.token, ids)) for ids in (before, after[:-1]))  # type: ignore[return-value]
+    return tuple("|".join(map(tokenizer.token, ids)) for ids in (before, after[:-1]))
 
 
 def test_what_is_beside_a_blank_is_read_as_in_the_sentence(both_ways: LanguageModel) -> None:

@@ -331,7 +331,7 @@ def test_a_million_draws_follow_the_distribution_and_no_other(options: dict[str,
         uniforms = torch.from_numpy(np.random.default_rng(7).random(DRAWS))
         return draw(shares.expand(DRAWS, -1), uniforms)
 
-    shares = expected_shares(**options)  # type: ignore[arg-type]
+    shares = expected_shares(**options)
     assert chi_square_tail(drawn(), shares) > 1e-3
     # The test has power: a temperature off by a fiftieth does not pass it.
     assert chi_square_tail(drawn(temperature=1.02 * options.get("temperature", 1.0)), shares) < 1e-9

@@ -275,7 +275,7 @@ def test_a_pseudo_loss_comes_last_and_is_never_called_a_loss(
 def test_a_model_that_counts_has_no_length_no_learning_rate_and_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(KINDS, "counted", Kind("no:Where", (), counts=True))  # type: ignore[arg-type]
+    monkeypatch.setitem(KINDS, "counted", Kind("no:Where", (), counts=True))
     options = {"models": "lstm,counted", "seeds": 3, "budget": 9.0, "learning_rate": 0.1}
     asked = asked_for(tmp_path, options, Text.at([], None, "utf-8", "strict"), Manner("cpu", 1))
     runs = [(variant.name, seed) for variant, seed in asked.runs]

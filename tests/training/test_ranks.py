@@ -52,7 +52,7 @@ def _process(arguments: list[str], environment: dict[str, str], said: Path, faul
                 os.kill(os.getpid(), signum)
             update(learner, rate)
 
-        Learner.update = struck_update  # type: ignore[method-assign]
+        Learner.update = struck_update
     with (
         said.with_suffix(".out").open("w") as out,
         said.with_suffix(".err").open("w") as err,
@@ -189,11 +189,8 @@ def test_an_error_of_the_first_process_ends_the_others_in_silence(
 def test_the_rows_of_two_are_those_of_one_with_twice_the_batch() -> None:
     ids = (np.arange(3000) % 9).astype(np.uint16)
     given = {"sequence_length": 8, "run_windows": 3, "unknown_rate": 0.05, "seed": 3}
-    whole = Streams(ids, batch_size=6, **given)  # type: ignore[arg-type]
-    parts = [
-        Streams(ids, batch_size=6, own=slice(begin, begin + 3), **given)  # type: ignore[arg-type]
-        for begin in (0, 3)
-    ]
+    whole = Streams(ids, batch_size=6, **given)
+    parts = [Streams(ids, batch_size=6, own=slice(begin, begin + 3), **given) for begin in (0, 3)]
     for _ in range(200):
         window, halves = whole.next(), [part.next() for part in parts]
         for name in ("inputs", "targets", "carried"):
