@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# About a minute of training on the bundled corpus, then what one does with a model.
+# About a minute of training on the bundled corpus, then sampling and scoring.
 demo: $(INSTALLED)
 	$(BIN)/textgen train --out $(DEMO) --budget 60s --overwrite
 	@$(BIN)/python corpora/build.py --bits
@@ -24,7 +24,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-# Kills, full disks, damage and sabotage in full; the tests run the same with small counts.
+# Fault injection in full: kills, full disks, damaged files, disabled safeguards.
+# The tests run the same campaigns with small counts.
 torture: $(INSTALLED)
 	$(BIN)/python tests/torture/run.py
 
@@ -51,7 +52,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/cells.py
 	$(BIN)/python benchmarks/models.py counting hmm writing
 
-# Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit.
+# Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit the same.
 corpus: $(INSTALLED)
 	$(BIN)/python corpora/build.py
 

@@ -1,13 +1,13 @@
-"""What each setting and technique is worth in the same time: a table that grows row by row.
+"""Ablations of settings and techniques for equal time: a table that grows row by row.
 
     python benchmarks/ablations.py --study characters-90s [SETTING ...] [--seeds N]
     python benchmarks/ablations.py --table
 
-A study has a base, trained for so many steps; 5,000 are 90 seconds of two cores. A setting whose
-steps are slower gets fewer of them: how much slower, both being run by turns, is measured first.
-So the table says what one gets for the same time, whatever else the machine is doing meanwhile.
-A row that is in ``results/ablations.json`` is not run again; ``--table`` writes ablations.md.
-The corpora are in the folder that TEXTGEN_CORPORA names.
+A study has a base configuration and a number of steps; 5,000 are 90 seconds on two cores. A setting
+whose steps are slower gets fewer of them: its cost per step relative to the base is measured first,
+in turns. The table therefore compares equal times, whatever else the machine is doing. A row that
+is in ``results/ablations.json`` is not run again; ``--table`` writes ablations.md. The corpora are
+in the folder that TEXTGEN_CORPORA names.
 """
 
 import argparse
@@ -21,25 +21,25 @@ import torch
 from shared import RESULTS, Rows, real_text
 from studies import STUDIES, Setting, Study, find
 
-from textgen.batching import Streams
 from textgen.config import ModelConfig, TrainingConfig
-from textgen.corpus import Corpus
-from textgen.encoding import EncodedCorpus, encode_corpus
-from textgen.models.recurrent import LSTMModel
-from textgen.tokenizers import learn_tokenizer
-from textgen.training.evaluation import validate
+from textgen.data.batching import Streams
+from textgen.data.corpus import Corpus
+from textgen.data.encoded import EncodedCorpus, encode_corpus
+from textgen.models.lstm import LSTMModel
+from textgen.tokenizers.registry import learn_tokenizer
+from textgen.training.loop import validate
 from textgen.training.schedule import Schedule
 
-KEPT = Rows("ablations.json")
+SAVED = Rows("ablations.json")
 COLUMNS = (
-    *("setting", "seeds", "loss", "training loss", "steps", "step over base's", "epochs", "s"),
+    *("setting", "seeds", "loss", "training loss", "steps", "step relative to base", "epochs", "s"),
     "commit",
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("settings", nargs="*", help="which settings; without any: the base")
+    parser.add_argument("settings", nargs="*", help="settings to run; default: the base")
     parser.add_argument("--study", choices=STUDIES, default="characters-90s")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--table", action="store_true")
@@ -52,10 +52,10 @@ def main() -> None:
     for name in arguments.settings or ["base"]:
         for seed in range(1, arguments.seeds + 1):
             key = {"study": arguments.study, "setting": name, "seed": seed}
-            if KEPT.has(key):
+            if SAVED.has(key):
                 continue
             row = key | run(study, find(study, name), encoded, seed)
-            KEPT.add(row)
+            SAVED.add(row)
             print(json.dumps(row), flush=True)
 
 
@@ -95,7 +95,7 @@ def run(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> di
             rate = trial.config.learning_rate * warm * setting.schedule(step / steps)
         trial.train(rate, (step + 1) / steps)
         if step == steps - steps // 20:
-            trial.take_mean_loss()  # what follows is of the last twentieth
+            trial.take_mean_loss()  # the next call gives the mean over the last twentieth
     training = trial.take_mean_loss()
     for technique in trial.techniques:
         technique.end(trial)
@@ -112,7 +112,7 @@ def run(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> di
 
 
 def slowness(study: Study, setting: Setting, encoded: EncodedCorpus) -> float:
-    """Seconds of a step over those of the base's, by turns; 1 where nothing says otherwise."""
+    """Seconds per step relative to the base, in turns; 1 if the setting cannot change them."""
     costly = {"batch_size", "sequence_length", "hidden_size", "embedding_size", "dropout"}
     plain = setting.techniques is tuple and setting.model is LSTMModel
     if plain and not costly & setting.options.keys():
@@ -124,7 +124,7 @@ def slowness(study: Study, setting: Setting, encoded: EncodedCorpus) -> float:
         for trial in (base, other):
             begun = time.perf_counter()
             for step in range(8):
-                trial.train(1e-4, (step + 1) / 8)  # from all over the run, for batches that grow
+                trial.train(1e-4, (step + 1) / 8)  # over the whole run: batches may grow
             pair.append(time.perf_counter() - begun)
         pairs.append(pair)
     return statistics.median(ours / theirs for theirs, ours in pairs[2:])
@@ -132,9 +132,9 @@ def slowness(study: Study, setting: Setting, encoded: EncodedCorpus) -> float:
 
 def write_table() -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in KEPT.all():
+    for row in SAVED.all():
         groups.setdefault((row["study"], row["setting"]), []).append(row)
-    lines = ["# What was tried, for the same time", "", __doc__.split("\n\n")[2], ""]
+    lines = ["# Ablations for equal time", "", __doc__.split("\n\n")[2], ""]
     for study in STUDIES:
         found = {name: group for (of, name), group in groups.items() if of == study}
         if not found:
@@ -144,7 +144,7 @@ def write_table() -> None:
             f"## {study}",
             "",
             f"{base.corpus}, {base.steps:,} steps of the base"
-            + (f", {base.tokens:,} tokens to learn from" if base.tokens else "")
+            + (f", {base.tokens:,} training tokens" if base.tokens else "")
             + "".join(f", {k} {v}" for k, v in base.base.items()),
             "",
             "| " + " | ".join(COLUMNS) + " |",

@@ -1,37 +1,35 @@
-"""What learning from the text that is scored gains, and what it costs (``textgen score --adapt``).
+"""The gain and the cost of dynamic evaluation (``textgen score --adapt``).
 
     python benchmarks/adapting.py [--models FOLDER] [--budget 4m]
 
-A model of characters and one of words, all else at its defaults, learn from the first half of War
-and Peace, and then score the first 400,000 characters of the second half, and 100,000 of Tiny
-Shakespeare. ``static`` and ``adapted`` are the loss in nats a token, in document context. The cost
-is the seconds of the adapted pass over those of the static one, the mean of a pass before and one
-after. Models that are in the folder already are not trained again.
+A character model and a word model with defaults are trained on the first half of War and Peace and
+score the first 400,000 characters of the second half, and 100,000 of Tiny Shakespeare. ``static``
+and ``adapted`` are the loss in nats per token, in document context. The cost is the time of the
+adapted pass relative to the static one (the mean of a pass before and one after). Models that are
+in the folder already are not trained again.
 """
 
 import argparse
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shared import TEXTGEN, Rows, machine, real_text
+from shared import SHAKESPEARE, TOLSTOY, Rows, machine, real_text, seconds, show, train_on_lines
 
 from textgen import LanguageModel
-from textgen.batching import IdArray
 from textgen.config import AdaptationConfig
+from textgen.data.batching import IdArray
+from textgen.inference.likelihood import LogProbs
 from textgen.metrics import bits_per_character
-from textgen.models.likelihood import LogProbs
-from textgen.scoring.reading import DocumentReader, Reader
-from textgen.studies.adaptation import AdaptingReader
+from textgen.scoring.adaptation import AdaptingReader
+from textgen.scoring.scorer import DocumentReader, Reader
 from textgen.tokenizers.base import EOS
 
-KEPT = Rows("adapting.json")
+SAVED = Rows("adapting.json")
 LEVELS = ("char", "word")
-CHARACTERS, OF_ANOTHER_KIND = 400_000, 100_000
+SCORED, SCORED_OF_SHAKESPEARE = 400_000, 100_000  # characters
 
 
 def main() -> None:
@@ -40,42 +38,36 @@ def main() -> None:
     parser.add_argument("--budget", default="4m")
     parser.add_argument("--levels", nargs="*", default=LEVELS)
     arguments = parser.parse_args()
-    first, later = halves(real_text("war_and_peace_90.txt"))
-    shakespeare = real_text("tinyshakespeare.txt").read_text(encoding="utf-8").splitlines()
-    texts = {"later half": later, "tinyshakespeare": list(up_to(OF_ANOTHER_KIND, shakespeare))}
+    first, second = halves(real_text(TOLSTOY))
+    shakespeare = real_text(SHAKESPEARE).read_text(encoding="utf-8").splitlines()
+    texts = {"later half": second, "tinyshakespeare": shakespeare}
+    sizes = {"later half": SCORED, "tinyshakespeare": SCORED_OF_SHAKESPEARE}
     with tempfile.TemporaryDirectory() as folder:
         for level in arguments.levels:
             out = (arguments.models or Path(folder)) / level
-            model = trained(out, level, arguments.budget, first, Path(folder, "first.txt"))
+            options = ("--level", level, "--budget", arguments.budget)
+            model = LanguageModel.load(train_on_lines(out, first, *options))
             for name, lines in texts.items():
                 key = {"level": level, "budget": arguments.budget, "text": name}
-                figures = compare(model, lines)
-                KEPT.put(key, {"machine": machine(), **figures})
-                print(*key.values(), figures, flush=True)
+                figures = compare(model, list(up_to(sizes[name], lines)))
+                SAVED.put(key, {"machine": machine(), **figures})
+                show(f"{level}, {name}", figures)
 
 
 def halves(path: Path) -> tuple[list[str], list[str]]:
-    """The lines of the first half of a text, and what is scored of the second."""
+    """The lines of both halves of a text."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     first = len(list(up_to(sum(len(line) + 1 for line in lines) // 2, lines))) + 1
-    return lines[:first], list(up_to(CHARACTERS, lines[first:]))
+    return lines[:first], lines[first:]
 
 
 def up_to(characters: int, lines: list[str]) -> Iterator[str]:
-    """The first lines, of no more than so many characters."""
+    """The first lines with no more than so many characters."""
     for line in lines:
         characters -= len(line) + 1
         if characters < 0:
             return
         yield line
-
-
-def trained(out: Path, level: str, budget: str, lines: list[str], corpus: Path) -> LanguageModel:
-    if not out.exists():
-        corpus.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        command = [TEXTGEN, "train", corpus, "--out", out, "--level", level, "--budget", budget]
-        subprocess.run(list(map(str, command)), check=True)
-    return LanguageModel.load(out)
 
 
 def compare(model: LanguageModel, lines: list[str]) -> dict[str, Any]:
@@ -88,20 +80,20 @@ def compare(model: LanguageModel, lines: list[str]) -> dict[str, Any]:
     for name, log_probs in (("static", static), ("adapted", adapted)):
         figures[name] = round(-float(log_probs.mean()), 4)
         bits = bits_per_character(float(log_probs.sum()), characters)
-        figures[f"{name}, bits a character"] = round(bits, 4)
-    seconds = {"before": before, "adapted": adapting, "after": after}
+        figures[f"{name}, bits per character"] = round(bits, 4)
+    taken = {"before": before, "adapted": adapting, "after": after}
     return {
         **figures,
         "times the cost of static": round(2 * adapting / (before + after), 2),
-        "seconds": {name: round(each, 1) for name, each in seconds.items()},
+        "seconds": {name: round(each, 1) for name, each in taken.items()},
     }
 
 
 def timed(reader: Reader, ids: list[IdArray]) -> tuple[LogProbs, float]:
-    """ln p of all tokens, and the seconds that it took."""
-    begun = time.perf_counter()
-    read = np.concatenate([*reader.read(ids), *reader.finish()])
-    return read[:, 0], time.perf_counter() - begun
+    """ln p of all tokens, and the seconds it took."""
+    read: list[LogProbs] = []
+    taken = seconds(lambda: read.extend([*reader.read(ids), *reader.finish()]))
+    return np.concatenate(read)[:, 0], taken
 
 
 if __name__ == "__main__":

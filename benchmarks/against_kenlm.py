@@ -1,17 +1,16 @@
-"""KenLM on the same text and the same tokens: how fast it scores, and how well it predicts.
+"""KenLM on the same text and the same tokens: scoring speed and perplexity.
 
     TEXTGEN_CORPORA=FOLDER python benchmarks/against_kenlm.py [--budget 4m] [--model CHECKPOINT]
 
-Needs ``pip install 'textgen[kenlm]'``. Of War and Peace the first nine tenths are learned from, and
-the last is scored. A model of words is trained for the budget; what it calls unknown is unknown to
-KenLM too. KenLM's own estimator is not in its Python package, so the trigram model it reads is
-estimated here: interpolated Kneser-Ney (Kneser and Ney 1995) with one discount an order.
-``results/kenlm.json`` has the last figures.
+Needs ``pip install 'textgen[kenlm]'``. Trains on the first nine tenths of War and Peace and scores
+the last. A word model is trained for the budget; its unknown words are unknown to KenLM too.
+KenLM's estimator is not in its Python package, so the trigram model is estimated here: interpolated
+Kneser-Ney (Kneser and Ney 1995) with one discount per order. ``results/kenlm.json`` has the last
+figures.
 """
 
 import argparse
 import math
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -19,12 +18,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import kenlm
-from shared import TEXTGEN, Rows, machine, real_text
+from shared import TOLSTOY, Rows, machine, real_text, show, train_on_lines
 
 from textgen import LanguageModel
 from textgen.tokenizers.base import UNK, Tokenizer
 
-KEPT = Rows("kenlm.json")
+SAVED = Rows("kenlm.json")
 ORDER = 3
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 Ngram = tuple[str, ...]
@@ -35,32 +34,23 @@ def main() -> None:
     parser.add_argument("--budget", default="4m")
     parser.add_argument("--model", type=Path)
     arguments = parser.parse_args()
-    lines = real_text("war_and_peace_90.txt").read_text(encoding="utf-8-sig").splitlines()
-    learned, held_out = lines[: len(lines) * 9 // 10], lines[len(lines) * 9 // 10 :]
+    lines = real_text(TOLSTOY).read_text(encoding="utf-8-sig").splitlines()
+    seen, held_out = lines[: len(lines) * 9 // 10], lines[len(lines) * 9 // 10 :]
     with tempfile.TemporaryDirectory() as folder:
-        out = arguments.model or trained(Path(folder), learned, arguments.budget)
+        options = ("--level", "word", "--budget", arguments.budget)
+        out = arguments.model or train_on_lines(Path(folder, "model"), seen, *options)
         model = LanguageModel.load(out)
         figures = by_textgen(model, held_out) | by_kenlm(
             Path(folder, "model.arpa"),
-            list(as_words(model.tokenizer, learned)),
+            list(as_words(model.tokenizer, seen)),
             list(as_words(model.tokenizer, held_out)),
         )
-    KEPT.put({"budget": arguments.budget, "machine": machine()}, figures)
-    for name, value in figures.items():
-        print(f"{name:<44} {value:>10,.4g}")
-
-
-def trained(folder: Path, lines: list[str], budget: str) -> Path:
-    (folder / "learned.txt").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    command = [TEXTGEN, "train", folder / "learned.txt", "--out", folder / "out"]
-    subprocess.run(
-        [*map(str, command), "--level", "word", "--budget", budget], check=True, timeout=3600
-    )
-    return folder / "out"
+    SAVED.put({"budget": arguments.budget, "machine": machine()}, figures)
+    show("", figures)
 
 
 def as_words(tokenizer: Tokenizer, lines: Iterable[str]) -> Iterator[list[str]]:
-    """The tokens of each line, as words that have no space in them."""
+    """The tokens of each line, as words without spaces."""
     for line in lines:
         ids = tokenizer.encode(line).tolist()
         yield [UNKNOWN if id == UNK else tokenizer.token(id) for id in ids]
@@ -74,15 +64,15 @@ def by_textgen(model: LanguageModel, lines: list[str]) -> dict[str, float]:
     loss = -sum(score.log_prob for score in scores) / tokens
     carried = -sum(score.log_prob for score in model.score(lines, context="document")) / tokens
     return {
-        "textgen, perplexity a token": math.exp(loss),
-        "textgen, with the document's context": math.exp(carried),
-        "textgen, tokens a second": tokens / seconds,
+        "textgen, perplexity per token": math.exp(loss),
+        "textgen, perplexity in document context": math.exp(carried),
+        "textgen, tokens per second": tokens / seconds,
     }
 
 
-def by_kenlm(path: Path, learned: list[list[str]], held_out: list[list[str]]) -> dict[str, float]:
+def by_kenlm(path: Path, seen: list[list[str]], held_out: list[list[str]]) -> dict[str, float]:
     begun = time.perf_counter()
-    write_arpa(path, learned)
+    write_arpa(path, seen)
     estimated = time.perf_counter()
     model = kenlm.Model(str(path))
     read = time.perf_counter()
@@ -90,10 +80,10 @@ def by_kenlm(path: Path, learned: list[list[str]], held_out: list[list[str]]) ->
     scored = time.perf_counter()
     tokens = sum(len(words) + 1 for words in held_out)
     return {
-        f"KenLM, order {ORDER}, perplexity a token": 10 ** (-log10 / tokens),
-        "KenLM, tokens a second": tokens / (scored - read),
-        "estimating the n-grams here, s": estimated - begun,
-        "KenLM's reading of them, s": read - estimated,
+        f"KenLM, order {ORDER}, perplexity per token": 10 ** (-log10 / tokens),
+        "KenLM, tokens per second": tokens / (scored - read),
+        "estimating the trigram model here, s": estimated - begun,
+        "loading it into KenLM, s": read - estimated,
     }
 
 
@@ -103,7 +93,7 @@ def write_arpa(path: Path, sentences: list[list[str]]) -> None:
     probabilities: list[dict[Ngram, float]] = [{}]
     backoffs: list[dict[Ngram, float]] = []
     words = [gram[0] for gram in counts[0] if gram[0] != START]
-    even = 1 / len({*words, UNKNOWN})
+    uniform = 1 / len({*words, UNKNOWN})
     for grams in counts:
         once = sum(count == 1 for count in grams.values())
         twice = sum(count == 2 for count in grams.values())
@@ -118,13 +108,13 @@ def write_arpa(path: Path, sentences: list[list[str]]) -> None:
         probabilities.append(
             {
                 gram: (count - discount) / totals[gram[:-1]]
-                + backoff[gram[:-1]] * (lower[gram[1:]] if lower else even)
+                + backoff[gram[:-1]] * (lower[gram[1:]] if lower else uniform)
                 for gram, count in grams.items()
                 if gram != (START,)
             }
         )
         backoffs.append(backoff)
-    probabilities[1][UNKNOWN,] = probabilities[1].get((UNKNOWN,), backoffs[0][()] * even)
+    probabilities[1][UNKNOWN,] = probabilities[1].get((UNKNOWN,), backoffs[0][()] * uniform)
     probabilities[1][START,] = 1e-99
     with path.open("w", encoding="utf-8") as file:
         file.write("\\data\\\n")
@@ -139,8 +129,8 @@ def write_arpa(path: Path, sentences: list[list[str]]) -> None:
 
 
 def counted(sentences: list[list[str]]) -> list[Counter[Ngram]]:
-    """Of the longest n-grams how often they occur; of shorter ones, after how many words they do,
-    but of those that start a sentence how often too."""
+    """Counts of the longest n-grams; of shorter ones continuation counts, except at the start of a
+    sentence, where there is nothing before them to count."""
     raw = [Counter[Ngram]() for _ in range(ORDER)]
     for words in sentences:
         whole = [START, *words, END]

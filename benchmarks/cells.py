@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from textgen.config import ModelConfig
 from textgen.models import Stepper, build
 from textgen.models.base import PlainStepper
-from textgen.models.stacked import StackedModel
+from textgen.models.recurrent import StackedModel
 
 KEPT = Rows("cells.json")
 MODELS = ("gru", "rnn")

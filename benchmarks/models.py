@@ -1,56 +1,63 @@
-"""Every model for as long on the same text, and what n-grams and hidden states cost.
+"""All kinds of model for the same time on the same text; the cost of n-grams and HMMs.
 
-    python benchmarks/models.py [compare mixture counting hmm writing ...] [--models NAME,NAME]
+    python benchmarks/models.py [STUDY ...] [--models NAME,NAME]
 
-"compare": ``textgen compare`` of all kinds, 90 s each, all defaults, characters of tiny
-Shakespeare. "mixture": lstm+ngram for 300 s. "counting": n-grams of 5 words of ten million tokens,
-and of 8 characters, on one thread, with the peak of memory. "hmm": an epoch of the words of War
-and Peace by 256 states. "writing": what mixing costs when text is written. The corpora are in the
-folder that TEXTGEN_CORPORA names; rows go to ``results/models.json``.
+compare: ``textgen compare`` of all kinds with defaults, 90 s each, characters of Tiny Shakespeare.
+mixture: lstm+ngram for 300 s.
+counting: n-grams of 5 words of ten million tokens, and of 8 characters, on one thread; peak memory.
+hmm: an epoch of the words of War and Peace with 256 states.
+writing: the speed of generating text with the mixture, relative to its LSTM.
+
+The corpora are in the folder that TEXTGEN_CORPORA names; rows go to ``results/models.json``.
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from shared import TEXTGEN, Rows, machine, real_text
+from shared import (
+    SHAKESPEARE,
+    TOLSTOY,
+    Rows,
+    machine,
+    median,
+    median_ratio,
+    real_text,
+    run,
+    seconds,
+    show,
+    textgen,
+)
 
 from textgen import LanguageModel, train
-from textgen.native.loading import loading
+from textgen.inference.native.loading import loading
 
-KEPT = Rows("models.json")
+SAVED = Rows("models.json")
 LEFT_OUT = ("curve", "pseudo_curve", "checkpoint")
-TOLSTOY, SHAKESPEARE = "war_and_peace_90.txt", "tinyshakespeare.txt"
+TOKENS = 4000
 
 
 def main() -> None:
-    studies = {"compare": compare, "mixture": mixture, "counting": counting}
-    studies |= {"hmm": hmm, "writing": writing}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("studies", nargs="*", default=list(studies))
-    parser.add_argument("--models", help="of compare, if not all")
+    parser.add_argument("studies", nargs="*", default=list(STUDIES))
+    parser.add_argument("--models", help="of compare; default: all")
     arguments = parser.parse_args()
-    some = [] if arguments.models is None else ["--models", arguments.models]
     for name in arguments.studies:
-        for key, row in studies[name](*some).items():
-            KEPT.put({"study": name, "of": key, "machine": machine()}, row)
-            print(name, key, json.dumps(row), flush=True)
+        options = [arguments.models] if name == "compare" else []
+        for key, row in STUDIES[name](*options).items():
+            SAVED.put({"study": name, "of": key, "machine": machine()}, row)
+            show(f"{name}, {key}", row)
 
 
-def compare(*some: str) -> dict[str, Any]:
-    found = {}
+def compare(models: str | None) -> dict[str, Any]:
+    options = [] if models is None else ["--models", models]
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["compare", real_text(SHAKESPEARE), "--out", f"{folder}/all"]
-        for line in textgen(*arguments, *some, "--budget", "90s"):
-            if "total" not in line:
-                found[line["model"]] = {key: line[key] for key in line if key not in LEFT_OUT}
-    return found
+        lines = textgen(*arguments, *options, "--budget", "90s")
+    runs = [line for line in lines if "total" not in line]
+    return {run["model"]: {k: v for k, v in run.items() if k not in LEFT_OUT} for run in runs}
 
 
 def mixture() -> dict[str, Any]:
@@ -58,23 +65,21 @@ def mixture() -> dict[str, Any]:
 
 
 def writing() -> dict[str, Any]:
-    """A text of 4,000 tokens by lstm+ngram, and by its LSTM alone, five times by turns."""
+    """A text of 4,000 tokens by lstm+ngram, and by its LSTM alone, five times in turns."""
     loading().wait()
     with tempfile.TemporaryDirectory() as folder:
         options = {"model": "lstm+ngram", "steps": 100, "hidden_size": 512}
         train(real_text(SHAKESPEARE), out=f"{folder}/model", **options)
         model = LanguageModel.load(f"{folder}/model")
-    ways = {"mixture": model.model, "network": model.model.network}
+    networks = {"mixture": model.model, "network": model.model.network}
     rounds = []
     for seed in range(5):
-        seconds = {}
-        for name, model.model in ways.items():
-            begun = time.perf_counter()
-            model.sample(length=4000, seed=seed)
-            seconds[name] = time.perf_counter() - begun
-        rounds.append(seconds)
-    speed = {name: 4000 / statistics.median(each[name] for each in rounds) for name in ways}
-    share = statistics.median(each["network"] / each["mixture"] for each in rounds)
+        taken = {}
+        for name, model.model in networks.items():
+            taken[name] = seconds(lambda seed=seed: model.sample(length=TOKENS, seed=seed))
+        rounds.append(taken)
+    speed = {name: TOKENS / median(rounds, name) for name in networks}
+    share = median_ratio(rounds, "network", "mixture")
     return {"one text": speed | {"of the network's speed": share}}
 
 
@@ -83,23 +88,19 @@ def hmm() -> dict[str, Any]:
     return {"an epoch of words": trained(TOLSTOY, *options)}
 
 
-def trained(corpus: str, *options: str) -> Any:
+def trained(corpus: str, *options: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         (found,) = textgen("train", real_text(corpus), "--out", f"{folder}/model", *options)
     names = ("seconds", "tokens_seen", "tokens_per_second", "parameters")
     return {name: found[name] for name in names} | {"loss": found["validation"]["loss"]}
 
 
-def textgen(*arguments: object) -> list[Any]:
-    command = [str(TEXTGEN), *map(str, arguments), "--format", "json"]
-    return [json.loads(line) for line in subprocess.check_output(command).splitlines()]
-
-
 def counting() -> dict[str, Any]:
+    """Each in a process of its own, for its peak memory."""
     studies = {"8 characters": (SHAKESPEARE, 8, 1), "5 words": (TOLSTOY, 5, 16)}
     return {
-        name: json.loads(subprocess.check_output([sys.executable, "-c", COUNT, *map(str, study)]))
-        for name, study in studies.items()
+        name: run(sys.executable, "-c", COUNT, real_text(corpus), order, times).objects()[0]
+        for name, (corpus, order, times) in studies.items()
     }
 
 
@@ -107,20 +108,18 @@ COUNT = """
 import json, sys, time
 import numpy as np, torch
 from textgen.config import TokenizerConfig
-from textgen.corpus import Corpus
-from textgen.encoding import encode_corpus
-from textgen.models.counting import count
+from textgen.data.corpus import Corpus
+from textgen.data.encoded import encode_corpus
+from textgen.models.ngram_tables import count
 from textgen.process_memory import peak_resident_bytes
-from textgen.tokenizers import learn_tokenizer
-sys.path.insert(0, "benchmarks")
-from shared import real_text
+from textgen.tokenizers.registry import learn_tokenizer
 torch.set_num_threads(1)
-name, order, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+path, order, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 words = {"level": "word", "vocab_size": 10_000} if times > 1 else {}
-corpus = Corpus.open([str(real_text(name))])
+corpus = Corpus.open([path])
 tokenizer = learn_tokenizer(TokenizerConfig(**words), corpus.train())
 ids = np.tile(encode_corpus(corpus, tokenizer).train, times)
-if times > 1:  # a text again and again has nothing new: a third of it is mixed up
+if times > 1:  # a repeated text has no new n-grams: a third of its tokens are shuffled
     random = np.random.default_rng(0)
     places = random.random(len(ids)) < 0.3
     ids[places] = random.permutation(ids[places])
@@ -135,7 +134,13 @@ print(json.dumps({
 }))
 """
 
+STUDIES: dict[str, Callable[..., dict[str, Any]]] = {
+    "compare": compare,
+    "mixture": mixture,
+    "counting": counting,
+    "hmm": hmm,
+    "writing": writing,
+}
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     main()

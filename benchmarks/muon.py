@@ -1,4 +1,4 @@
-"""Muon, an optimizer that was tried on the recurrent matrices."""
+"""Muon, an optimizer that was tried on the matrices of the LSTM."""
 
 import math
 from typing import cast
@@ -8,15 +8,15 @@ from techniques import Technique, Trial
 from torch import Tensor
 
 from textgen.config import ModelConfig
-from textgen.models.placement import choose_precision
+from textgen.models.device import choose_precision
 
 _FAST_BF16 = choose_precision("auto", torch.device("cpu"), ModelConfig()) == "bf16"
 
 
 class Muon(Technique):
-    """Orthogonalised momentum for the matrices of the LSTM, a gate at a time (Jordan 2024).
+    """Orthogonalized momentum for the matrices of the LSTM, one gate at a time (Jordan 2024).
 
-    The rest, and what is no matrix, stays with AdamW.
+    AdamW updates all other parameters.
     """
 
     def __init__(self, rate: float, *, whole: bool = False) -> None:
@@ -48,9 +48,9 @@ class Muon(Technique):
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, roughly, by five Newton-Schulz steps."""
+    """An approximation of the nearest orthogonal matrix, by five Newton-Schulz steps."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    # In bf16, but where a processor would only imitate it.
+    # In bf16 only where the processor supports it; emulation is slow.
     x = matrix.bfloat16() if _FAST_BF16 else matrix
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x

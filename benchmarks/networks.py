@@ -5,8 +5,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from textgen.config import ModelConfig
-from textgen.models import Noise, State
-from textgen.models.recurrent import LSTMModel, RecurrentState
+from textgen.models import Dropout, State
+from textgen.models.lstm import LSTMModel
+from textgen.models.state import RecurrentState
 
 
 class Watched(LSTMModel):
@@ -14,21 +15,21 @@ class Watched(LSTMModel):
 
     seen: Tensor
 
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
+    def hidden_states(
+        self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, RecurrentState]:
-        self.seen, following = super().features(ids, state, noise)
+        self.seen, following = super().hidden_states(ids, state, dropout)
         return self.seen, following
 
 
 class OutputNoise(LSTMModel):
     """Dropout after the last layer alone, none on the embedding or between layers."""
 
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
+    def hidden_states(
+        self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, RecurrentState]:
-        features, following = super().features(ids, state)
-        return features if noise is None else noise(features), following
+        features, following = super().hidden_states(ids, state)
+        return features if dropout is None else dropout(features), following
 
 
 class Deep(LSTMModel):
@@ -40,20 +41,20 @@ class Deep(LSTMModel):
         super().__init__(config)
         self.norms = nn.ModuleList(nn.LayerNorm(units) for units in config.hidden_size)
 
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
+    def hidden_states(
+        self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, RecurrentState]:
         features = self.embedding(ids)
         following = []
         layer_states = cast(RecurrentState, state).layers
         for layer, norm, (hidden, cell) in zip(self.layers, self.norms, layer_states, strict=True):
-            below = noise(features) if noise is not None else features
+            below = dropout(features) if dropout is not None else features
             above, (hidden, cell) = layer(below, (hidden.unsqueeze(0), cell.unsqueeze(0)))
             features = above + features if above.shape == features.shape else above
             features = norm(features) if self.normalised else features
             following.append((hidden[0], cell[0]))
-        if noise is not None:
-            features = noise(features)
+        if dropout is not None:
+            features = dropout(features)
         return features, RecurrentState.of(following)
 
 

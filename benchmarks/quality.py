@@ -1,28 +1,27 @@
-"""What a length of time buys: textgen with all defaults, by turns with the loops people write.
+"""What a budget buys: textgen with defaults, in turns with training loops that people write.
 
     python benchmarks/quality.py [30s 90s 300s words ...] [--seeds 3]
 
-Each seed of a study runs the command, then its reference for the same seconds, one after the
-other, so that both meet the machine in the same mood. The figure is the loss of the whole
-validation tail in document context. Rows go to ``results/quality.json`` as they come, and one
-that is there is not run again. The corpora are in the folder that TEXTGEN_CORPORA names.
+Each seed of a study runs the command, then its reference for the same time, so that both run under
+the same load. The figure is the loss of the whole validation part in document context. Rows go to
+``results/quality.json`` one by one; a row that is there is not run again. The corpora are in the
+folder that TEXTGEN_CORPORA names.
 
-"characters": a bare nn.LSTM, 1x512, embedding 128, 16 random offsets with carried state, window
-64, AdamW 4e-3 (0.9, 0.99), decay 0.1, 5 % warm-up then linear to zero by the clock, dropout 0.1
-on embedding and output, clip 1, orthogonal recurrence, forget bias 1, bf16 where there is it; for
-300 s and more decay 0.2 and dropout 0.3. In its favour it draws new offsets and starts from zero
-every 32 windows: else its cells count up without end, and 600 steps in float32 leave it at 1.9
-instead of 1.77.
+The reference for characters is a bare nn.LSTM, 1x512, embedding 128, 16 random offsets with carried
+state, window 64, AdamW 4e-3 (0.9, 0.99), weight decay 0.1, 5 % warm-up then linear to zero by the
+clock, dropout 0.1 on embedding and output, clip 1, orthogonal recurrence, forget bias 1, bf16 where
+available; for 300 s, weight decay 0.2 and dropout 0.3. In its favour it draws new offsets and
+starts from the zero state every 32 windows: otherwise its cell states grow without bound, and 600
+steps in float32 end at 1.9 instead of 1.77.
 
-"words": the recipe of PyTorch's word_language_model example, 2x200, SGD 20 quartered where an
-epoch brings nothing, clip 0.25, dropout 0.2, 20 x 35.
+The reference for words is the recipe of PyTorch's word_language_model example: 2x200, SGD with
+learning rate 20, quartered when an epoch does not improve, clip 0.25, dropout 0.2, 20 x 35.
 """
 
 import argparse
 import json
 import math
 import statistics
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -31,21 +30,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from shared import TEXTGEN, Rows, machine, real_text
+from shared import SHAKESPEARE, TOLSTOY, Rows, machine, real_text, textgen
 from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen import LanguageModel
 from textgen.config import ModelConfig, parse_duration
-from textgen.corpus import Corpus
-from textgen.encoding import EncodedCorpus, encode_corpus
-from textgen.models.placement import autocast, choose_precision
-from textgen.tokenizers import Tokenizer
-from textgen.tokenizers.base import EOS
+from textgen.data.corpus import Corpus
+from textgen.data.encoded import EncodedCorpus, encode_corpus
+from textgen.models.device import autocast, choose_precision
+from textgen.tokenizers.base import EOS, Tokenizer
 
-KEPT = Rows("quality.json")
+SAVED = Rows("quality.json")
 CPU = torch.device("cpu")
-SHAKESPEARE, TOLSTOY = "tinyshakespeare.txt", "war_and_peace_90.txt"
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Study:
     corpus: str
     budget: str
     words: bool = False
-    regularised: bool = False  # the reference: decay 0.2 and dropout 0.3
+    regularised: bool = False  # the reference has weight decay 0.2 and dropout 0.3
     alone: bool = False  # without a reference
 
     @property
@@ -79,9 +76,9 @@ def main() -> None:
     for name in arguments.studies:
         for seed in range(1, arguments.seeds + 1):
             key = {"study": name, "seed": seed, "machine": machine()}
-            if not KEPT.has(key):
+            if not SAVED.has(key):
                 row = key | compare(STUDIES[name], seed)
-                KEPT.add(row)
+                SAVED.add(row)
                 print(json.dumps({k: v for k, v in row.items() if k != "machine"}), flush=True)
     summarise()
 
@@ -89,7 +86,7 @@ def main() -> None:
 def summarise() -> None:
     print(f"{'study':<12}{'seeds':>6}{'ours':>9}{'reference':>11}{'lower by':>10}")
     for name in STUDIES:
-        found = [row for row in KEPT.all() if row["study"] == name and row["machine"] == machine()]
+        found = [row for row in SAVED.all() if row["study"] == name and row["machine"] == machine()]
         if found:
             ours, theirs = (
                 statistics.mean(row.get(who, {}).get("loss", math.nan) for row in found)
@@ -102,19 +99,15 @@ def compare(study: Study, seed: int) -> dict[str, Any]:
     path = real_text(study.corpus)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
-        command = [TEXTGEN, "train", path, "--out", out, "--budget", study.budget, "--seed", seed]
-        command += [*study.options, "--format", "json"]
-        found = json.loads(
-            subprocess.run([*map(str, command)], check=True, capture_output=True).stdout
-        )
+        length = ("--budget", study.budget, "--seed", seed)
+        (found,) = textgen("train", path, "--out", out, *length, *study.options)
         trained = LanguageModel.load(out)
         encoded = encode_corpus(Corpus.open([path]), trained.tokenizer)
+        names = ("tokens_per_second", "seconds", "parameters")
         ours = {
             "loss": found["validation"]["loss"],
             "bits_per_character": found["validation"]["bits_per_character"],
-            "tokens_per_second": found["tokens_per_second"],
-            "seconds": found["seconds"],
-            "parameters": found["parameters"],
+            **{name: found[name] for name in names},
             "random_windows_of_256": random_windows(trained, encoded),
         }
         if study.alone:
@@ -124,7 +117,7 @@ def compare(study: Study, seed: int) -> dict[str, Any]:
 
 
 def random_windows(trained: LanguageModel, encoded: EncodedCorpus) -> float:
-    """nanoGPT's protocol: windows of 256 at random places, each from the start state."""
+    """The protocol of nanoGPT: windows of 256 at random offsets, each from the start state."""
     random = np.random.default_rng(0)
     ids = np.asarray(encoded.valid, np.int64)
     starts = random.integers(0, len(ids) - 257, 2000)
@@ -149,18 +142,17 @@ class Bare(nn.Module):
         self.shape = (layers, units)
 
     def forward(self, ids: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Any]:
-        features, state = self.lstm(self.dropout(self.embedding(ids)), state)
-        return self.output(self.dropout(features)), state
+        hidden, state = self.lstm(self.dropout(self.embedding(ids)), state)
+        return self.output(self.dropout(hidden)), state
 
     def start(self, batch: int) -> tuple[Tensor, Tensor]:
-        return torch.zeros(self.shape[0], batch, self.shape[1]), torch.zeros(
-            self.shape[0], batch, self.shape[1]
-        )
+        layers, units = self.shape
+        return torch.zeros(layers, batch, units), torch.zeros(layers, batch, units)
 
 
 @torch.inference_mode()
 def loss_of(model: Bare, ids: Tensor) -> float:
-    """The whole text from the start state, the state carried, in float32."""
+    """Loss of the whole text from the start state, in document context, in float32."""
     model.eval()
     state, total = model.start(1), 0.0
     inputs = torch.cat([ids.new_tensor([EOS]), ids[:-1]])

@@ -1,42 +1,51 @@
-"""Scoring the lines of real texts: against packed batches, and one sentence at a time.
+"""Speed and memory of scoring the lines of real texts.
 
     TEXTGEN_CORPORA=FOLDER python benchmarks/scoring.py [speed] [memory]
 
-Models of two shapes with drawn weights, all in float32: of characters with one layer of 512, of
-10,000 words with two. "Packed" is the forward pass of the same model with its loss on batches of
-equal length, without a text to encode or a score to give. ``memory`` is that of the command with a
-small model, on ten thousand lines and on a million.
+speed: models of two shapes with random weights in float32, characters with one layer of 512 units
+and 10,000 words with two, against the forward pass and loss of the same model on batches of equal
+length, without encoding a text or forming scores ("packed"), and against one sentence at a time.
+memory: the command with a small model on ten thousand lines and on a million.
 ``results/scoring.json`` has the last figures.
 """
 
 import argparse
 import itertools
-import os
-import statistics
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from shared import TEXTGEN, Rows, machine, real_text
+from shared import (
+    SHAKESPEARE,
+    TEXTGEN,
+    TOLSTOY,
+    Call,
+    Rows,
+    machine,
+    median,
+    median_ratio,
+    real_text,
+    run,
+    seconds,
+    show,
+)
 from torch.nn import functional
 
 from textgen import train
 from textgen.config import ModelConfig, ScoringConfig, TokenizerConfig
-from textgen.corpus import sentences
-from textgen.corpus.arriving import Text
+from textgen.data.lines import Text
+from textgen.data.text import sentences
 from textgen.models import Model, build
-from textgen.scoring.groups import groups
+from textgen.scoring.jobs import groups
 from textgen.scoring.scorer import Scorer
-from textgen.tokenizers import Tokenizer, learn_tokenizer
+from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
-KEPT = Rows("scoring.json")
-CORPORA = ("tinyshakespeare.txt", "war_and_peace_90.txt")
+SAVED = Rows("scoring.json")
+CORPORA = (SHAKESPEARE, TOLSTOY)
 SHAPES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "1x512 characters": ({"level": "char"}, (512,)),
     "2x512 words": ({"level": "word", "vocab_size": 10_000}, (512, 512)),
@@ -47,32 +56,30 @@ LINES, ALONE, BATCH = 2048, 24, 256
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=list(PARTS))
-    for part in parser.parse_args().parts:
-        PARTS[part]()
-
-
-def speed() -> None:
-    for (name, (tokenizing, hidden)), corpus in itertools.product(SHAPES.items(), CORPORA):
-        figures = compare(real_text(corpus), TokenizerConfig(**tokenizing), hidden)
-        KEPT.put(
-            {"part": "speed", "shape": name, "corpus": corpus, "machine": machine()},
-            {"figures": figures},
-        )
-        print(f"{name:<18} {corpus:<22}", end="")
-        print("  ".join(f"{name} {value:,.4g}" for name, value in figures.items()), flush=True)
+    parser.add_argument("parts", nargs="*", default=["speed", "memory"])
+    parts = parser.parse_args().parts
+    if "speed" in parts:
+        for (name, (tokenizing, hidden)), corpus in itertools.product(SHAPES.items(), CORPORA):
+            figures = compare(real_text(corpus), TokenizerConfig(**tokenizing), hidden)
+            key = {"part": "speed", "shape": name, "corpus": corpus, "machine": machine()}
+            SAVED.put(key, {"figures": figures})
+            show(f"{name}, {corpus}", figures)
+    if "memory" in parts:
+        figures = memory()
+        SAVED.put({"part": "memory", "machine": machine()}, {"figures": figures})
+        show("memory", figures)
 
 
 def compare(path: Path, tokenizing: TokenizerConfig, hidden: tuple[int, ...]) -> dict[str, float]:
     tokenizer = learn_tokenizer(tokenizing, [(path.read_text(encoding="utf-8"), False)])
-    config = ModelConfig(hidden_size=hidden).resolved(tokenizer.vocabulary_size)
-    model = build(config)
+    model = build(ModelConfig(hidden_size=hidden).resolved(tokenizer.vocabulary_size))
     model.initialize(torch.Generator().manual_seed(0))
     lines = list(islice(sentences(path), 20_000))[-LINES:]
-    tokens = sum(len(tokenizer.encode(line)) + 1 for line in lines)
     few = lines[:: LINES // ALONE]
-    few_tokens = sum(len(tokenizer.encode(line)) + 1 for line in few)
-    ways: dict[str, Callable[[], object]] = {
+    tokens, few_tokens = (
+        sum(len(tokenizer.encode(line)) + 1 for line in some) for some in (lines, few)
+    )
+    ways: dict[str, Call] = {
         "scoring": partial(scored, model, tokenizer, lines),
         "packed": packed(model, tokens, tokens // len(lines)),
         "one at a time": partial(one_by_one, model, tokenizer, few),
@@ -81,19 +88,10 @@ def compare(path: Path, tokenizing: TokenizerConfig, hidden: tuple[int, ...]) ->
     rates = [
         {name: counts[name] / seconds(way) for name, way in ways.items()} for _ in range(ROUNDS)
     ]
-    figures = {
-        f"{name}, tokens a second": statistics.median(each[name] for each in rates) for name in ways
-    }
+    figures = {f"{name}, tokens per second": median(rates, name) for name in ways}
     for other in ("packed", "one at a time"):
-        ratio = statistics.median(each["scoring"] / each[other] for each in rates)
-        figures[f"over {other}"] = ratio
+        figures[f"over {other}"] = median_ratio(rates, "scoring", other)
     return figures
-
-
-def seconds(way: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    way()
-    return time.perf_counter() - begun
 
 
 def scored(model: Model, tokenizer: Tokenizer, lines: list[str]) -> None:
@@ -107,8 +105,8 @@ def one_by_one(model: Model, tokenizer: Tokenizer, lines: list[str]) -> None:
         pass
 
 
-def packed(model: Model, tokens: int, length: int) -> Callable[[], None]:
-    """As many tokens in batches without padding, the last being smaller."""
+def packed(model: Model, tokens: int, length: int) -> Call:
+    """The same number of tokens in batches without padding; the last batch is smaller."""
     ids = torch.randint(model.config.vocabulary_size, (length + 1, tokens // length))
 
     @torch.inference_mode()
@@ -120,8 +118,8 @@ def packed(model: Model, tokens: int, length: int) -> Callable[[], None]:
     return read
 
 
-def memory() -> None:
-    text = real_text(CORPORA[0])
+def memory() -> dict[str, float]:
+    text = real_text(SHAKESPEARE)
     lines = text.read_text(encoding="utf-8").splitlines(keepends=True)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -129,21 +127,13 @@ def memory() -> None:
         train(text, out=out, steps=1, hidden_size=(16,))
         for count in (10_000, 1_000_000):
             path.write_text("".join(islice(cycle(lines), count)), encoding="utf-8")
-            for way in ((), ("--jobs", "2")):
-                name = " ".join([f"{count:,} lines", *way])
-                command = [TEXTGEN, "score", out, path, "--format", "json", *way]
-                begun = time.perf_counter()
-                process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-                _, status, usage = os.wait4(process.pid, 0)
-                assert status == 0, status
-                figures[f"{name}, peak memory, MB"] = round(usage.ru_maxrss / 1024)
-                figures[f"{name}, s"] = round(time.perf_counter() - begun, 1)
-    KEPT.put({"part": "memory", "machine": machine()}, {"figures": figures})
-    for name, value in figures.items():
-        print(f"{name:<44} {value:>10,.4g}")
+            for jobs in ((), ("--jobs", "2")):
+                name = " ".join([f"{count:,} lines", *jobs])
+                process = run(TEXTGEN, "score", out, path, "--format", "json", *jobs, discard=True)
+                figures[f"{name}, peak memory, MB"] = round(process.peak)
+                figures[f"{name}, s"] = round(process.seconds, 1)
+    return figures
 
-
-PARTS: dict[str, Callable[[], None]] = {"speed": speed, "memory": memory}
 
 if __name__ == "__main__":
     main()

@@ -1,26 +1,33 @@
-"""What the benchmarks share: the machine, the texts, and rows that are made once and kept."""
+"""What the benchmarks share: machine and commit, corpora, timing, and result rows in JSON files."""
 
 import codecs
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 TEXTGEN = Path(sys.executable).with_name("textgen")
+SHAKESPEARE, TOLSTOY = "tinyshakespeare.txt", "war_and_peace_90.txt"
 
-# Rounds of a comparison, and about how long each way has its turn in each.
 ROUNDS, SECONDS = 9, 0.4
+"""Rounds of a comparison, and roughly how long each alternative runs in each."""
+
+Call = Callable[[], object]
 
 
 def machine() -> dict[str, str]:
+    """The machine and versions that figures were measured with."""
     return {
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -31,14 +38,14 @@ def machine() -> dict[str, str]:
 
 
 def commit() -> str:
-    """What the figures are of."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    """The commit that figures were measured at."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip()
 
 
 def real_text(name: str) -> Path:
-    """A corpus that is not of the project; without it the benchmark ends here."""
+    """A corpus that is not part of the project; exits if TEXTGEN_CORPORA does not have it."""
     path = Path(os.environ.get("TEXTGEN_CORPORA", "."), name)
     if not path.is_file():
         sys.exit(f"no {name}: set TEXTGEN_CORPORA to the folder that has it")
@@ -46,7 +53,7 @@ def real_text(name: str) -> Path:
 
 
 def repeated(path: Path, to: Path, size: int) -> Path:
-    """A file of about ``size`` bytes: the text over and over."""
+    """Write a file of about ``size`` bytes by repeating a text."""
     text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     with to.open("wb") as stream:
         for _ in range(-(-size // len(text))):
@@ -54,30 +61,89 @@ def repeated(path: Path, to: Path, size: int) -> Path:
     return to
 
 
-def by_turns(ways: dict[str, Callable[[], object]]) -> list[dict[str, float]]:
-    """Seconds that a call of each takes, in rounds that have every way's turn."""
-    repeat = {name: max(1, int(SECONDS / _one_call(way))) for name, way in ways.items()}
-    return [
-        {name: _seconds(way, repeat[name]) for name, way in ways.items()} for _ in range(ROUNDS)
-    ]
+@dataclass(frozen=True)
+class Process:
+    """A finished process. seconds: wall-clock time; peak: resident memory in MB."""
+
+    stdout: str
+    seconds: float
+    peak: float
+
+    def objects(self) -> list[Any]:
+        """Its output, one JSON object per line."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
 
 
-def _one_call(way: Callable[[], object]) -> float:
-    for _ in range(5):
-        way()
-    return _seconds(way, 5)
+def run(*command: object, discard: bool = False) -> Process:
+    """Run a command that must succeed, and measure it. Its stderr is discarded.
+
+    Args:
+        discard: discard its stdout too, without reading it.
+    """
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.DEVNULL if discard else subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    stdout = b"" if process.stdout is None else process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, (command, status)
+    unit = 2**10 if sys.platform == "linux" else 2**20  # ru_maxrss is in KB on Linux, else in bytes
+    return Process(stdout.decode(), time.perf_counter() - begun, usage.ru_maxrss / unit)
 
 
-def _seconds(way: Callable[[], object], times: int) -> float:
-    """Of one call."""
+def textgen(*arguments: object) -> list[Any]:
+    """The JSON objects that a textgen command prints."""
+    return run(TEXTGEN, *arguments, "--format", "json").objects()
+
+
+def train_on_lines(out: Path, lines: list[str], *options: object) -> Path:
+    """Train a model on these lines with the command, unless ``out`` exists."""
+    if not out.exists():
+        corpus = out.with_suffix(".txt")
+        corpus.parent.mkdir(parents=True, exist_ok=True)
+        corpus.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        run(TEXTGEN, "train", corpus, "--out", out, *options)
+        corpus.unlink()
+    return out
+
+
+def seconds(call: Call, times: int = 1) -> float:
+    """Seconds per call."""
     begun = time.perf_counter()
     for _ in range(times):
-        way()
+        call()
     return (time.perf_counter() - begun) / times
 
 
+def by_turns(ways: Mapping[str, Call]) -> list[dict[str, float]]:
+    """Seconds per call of each alternative, in rounds in which all of them run."""
+    for way in ways.values():
+        seconds(way, 5)
+    repeat = {name: max(1, int(SECONDS / seconds(way, 5))) for name, way in ways.items()}
+    return [{name: seconds(way, repeat[name]) for name, way in ways.items()} for _ in range(ROUNDS)]
+
+
+def median(rounds: list[dict[str, float]], name: str) -> float:
+    """Median over rounds."""
+    return statistics.median(each[name] for each in rounds)
+
+
+def median_ratio(rounds: list[dict[str, float]], one: str, other: str) -> float:
+    """Median over rounds of one divided by the other."""
+    return statistics.median(each[one] / each[other] for each in rounds)
+
+
+def show(label: str, figures: Mapping[str, object]) -> None:
+    """Print figures, one per line."""
+    for name, value in figures.items():
+        shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+        print(f"{label:<24} {name:<52} {shown:>14}", flush=True)
+
+
 class Rows:
-    """Results in a JSON file of RESULTS, added one by one, so that a long study can go on."""
+    """Result rows in a JSON file of RESULTS, written one by one so that a long study can resume."""
 
     def __init__(self, name: str) -> None:
         self._path = RESULTS / name
@@ -89,11 +155,11 @@ class Rows:
         return any(key.items() <= row.items() for row in self.all())
 
     def add(self, row: dict[str, Any]) -> None:
-        """Read anew, for another process may add too; the row names the commit it is of."""
+        """Append a row, with the commit. The file is read again: another process may write too."""
         self._write([*self.all(), row | {"commit": commit()}])
 
     def put(self, key: dict[str, Any], values: dict[str, Any]) -> None:
-        """Add a row in the place of those with this key."""
+        """Replace the rows with this key by one row."""
         others = [row for row in self.all() if not key.items() <= row.items()]
         self._write([*others, {**key, **values, "commit": commit()}])
 

@@ -1,4 +1,4 @@
-"""Ways to take one step of an LSTM at batch 1, by turns: tokens a second, drawing left out.
+"""Ways to take one step of an LSTM at batch 1, by turns: tokens per second, drawing left out.
 
     python benchmarks/steps.py [SHAPE ...]
 
@@ -19,11 +19,10 @@ from sampling import SHAPES, VOCABULARIES
 from shared import Rows, by_turns, machine
 from torch import Tensor, nn
 
+from textgen.inference.native.loading import loading
+from textgen.inference.step_weights import StepWeights
+from textgen.inference.steppers import CompiledStepper, TorchStepper
 from textgen.models import Model, build
-from textgen.models.compiled_stepper import CompiledStepper
-from textgen.models.step_weights import StepWeights
-from textgen.models.torch_stepper import TorchStepper
-from textgen.native.loading import loading
 
 KEPT = Rows("steps.json")
 Step = Callable[[], object]
@@ -35,7 +34,7 @@ def main() -> None:
     loading().wait()
     for shape in parser.parse_args().shapes:
         figures = compare(shape)
-        KEPT.put({"shape": shape, "machine": machine()}, {"tokens a second": figures})
+        KEPT.put({"shape": shape, "machine": machine()}, {"tokens per second": figures})
         for name, value in figures.items():
             print(f"{shape:<10} {name:<44} {value:>10,.4g}", flush=True)
 
@@ -60,8 +59,8 @@ def compare(shape: str) -> dict[str, float]:
     }
     ways: dict[str, Step] = {
         "nn.LSTM, eager": modules(*parts(model)),
-        "nn.LSTM, dynamically quantised to 8 bits": quantised(model),
-        "torch.compile of one product a layer": with_inductor,
+        "nn.LSTM, dynamically quantized to 8 bits": quantised(model),
+        "torch.compile of one product per layer": with_inductor,
         **{name: partial(stepper.step, ids) for name, stepper in steppers.items()},
     }
     rounds = by_turns(ways)

@@ -1,4 +1,4 @@
-"""What ``ablations.py`` tries, and on what."""
+"""The settings that ``ablations.py`` tries, and the studies that they belong to."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ import torch
 from muon import Muon
 
 from textgen.config import TokenizerConfig
-from textgen.models.recurrent import LSTMModel
+from textgen.models.lstm import LSTMModel
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Options of ModelConfig and TrainingConfig, and techniques on top."""
+    """Options of ModelConfig and TrainingConfig, and techniques in addition."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
     techniques: Callable[[], tuple[t.Technique, ...]] = tuple
@@ -30,7 +30,7 @@ class Study:
     steps: int
     base: Mapping[str, Any]
     settings: Mapping[str, Setting]
-    tokens: int | None = None  # of the training text, to be read many times in a short run
+    tokens: int | None = None  # the first of the training text, for many epochs in a short run
 
 
 def varied(name: str, *values: Any) -> dict[str, Setting]:
@@ -42,7 +42,7 @@ def cosine(progress: float) -> float:
 
 
 def plateau(progress: float) -> float:
-    """Constant, then down over the last 40 % as 1 - sqrt (Haegele et al. 2024)."""
+    """Constant, then a 1 - sqrt decay over the last 40 % (Haegele et al. 2024)."""
     return 1.0 if progress < 0.6 else 1 - ((progress - 0.6) / 0.4) ** 0.5
 
 
@@ -136,7 +136,7 @@ STUDIES = {
 
 
 def find(study: Study, name: str) -> Setting:
-    """A named setting; names joined by " + " are several at once."""
+    """A setting by name; names joined by " + " are combined."""
     if name == "base":
         return Setting()
     parts = [study.settings[part] for part in name.split(" + ")]

@@ -1,7 +1,7 @@
-"""What the field has tried on recurrent language models, as additions to textgen's own learner.
+"""Techniques from the literature on recurrent language models, as additions to textgen's trainer.
 
-Each is a few lines around one update, so that ``ablations.py`` can say what it is worth. What
-paid is in the package and no longer here; what did not stays here, and in the table.
+Each is a few lines around one update, for ``ablations.py``. Techniques that paid are in the package
+and no longer here; the others stay here and in the table.
 """
 
 from abc import ABC, abstractmethod
@@ -11,15 +11,15 @@ import torch
 from networks import Watched
 from torch import Tensor
 
-from textgen.batching import Streams, Window
 from textgen.config import TrainingConfig
+from textgen.data.batching import Streams, Window
 from textgen.models import Model
-from textgen.models.placement import choose_precision
-from textgen.training.learner import Learner
+from textgen.models.device import choose_precision
+from textgen.training.trainer import Learner
 
 
 class Technique:
-    """What is done beside a learner's own updates."""
+    """Additions to the updates of a trainer."""
 
     def begin(self, trial: "Trial") -> None:
         """Once, before the first update."""
@@ -28,18 +28,18 @@ class Technique:
         """Before each update."""
 
     def after(self, trial: "Trial", progress: float) -> None:
-        """After each update, with the share of the run that is done."""
+        """After each update; progress: the completed fraction of the run."""
 
     def end(self, trial: "Trial") -> None:
         """Once, before the validation."""
 
-    def penalty(self, features: Tensor) -> Tensor | float:
-        """What is added to the loss: features (time, batch, units) of the last layer."""
+    def penalty(self, hidden: Tensor) -> Tensor | float:
+        """A term added to the loss. hidden: (time, batch, units), of the last layer."""
         return 0.0
 
 
 class Trial(Learner):
-    """A learner with techniques."""
+    """A trainer with techniques."""
 
     techniques: tuple[Technique, ...] = ()
 
@@ -86,7 +86,7 @@ class Average(Technique):
 
     def after(self, trial: Trial, progress: float) -> None:
         self._steps += 1
-        # Of a young run the average reaches no further back than a tenth of it.
+        # Early in a run the average covers no more than the last tenth of the steps.
         share = max(1 - self._decay, 10 / (self._steps + 10))
         torch._foreach_lerp_(self._mean, trial.weights(), share)
 
@@ -115,16 +115,16 @@ class TailAverage(Technique):
             weight.copy_(mean)
 
 
-class SilencedWeights(Technique, ABC):
-    """Weights that are multiplied by a mask for a window, and by none between windows."""
+class MaskedWeights(Technique, ABC):
+    """Weights that are multiplied by a mask during a window, and restored before the update."""
 
     @abstractmethod
     def find(self, trial: Trial) -> list[Tensor]:
-        """The weights that are silenced."""
+        """The weights to mask."""
 
     @abstractmethod
     def mask(self, weight: Tensor) -> Tensor:
-        """What a weight is multiplied by in the window that comes."""
+        """The mask of a weight for the next window."""
 
     def begin(self, trial: Trial) -> None:
         self._weights = self.find(trial)
@@ -143,10 +143,10 @@ class SilencedWeights(Technique, ABC):
             cast(Tensor, weight.grad).mul_(mask)
 
 
-class WeightDrop(SilencedWeights):
-    """Silence recurrent weights for a window (Wan et al. 2013; Merity et al. 2018).
+class WeightDrop(MaskedWeights):
+    """Drop recurrent weights for a window (Wan et al. 2013; Merity et al. 2018).
 
-    The masks are cut at random places from one long row of draws, which costs next to nothing.
+    The masks are slices, at random offsets, of one long row of draws, which costs almost nothing.
     """
 
     def __init__(self, rate: float) -> None:
@@ -167,8 +167,8 @@ class WeightDrop(SilencedWeights):
         return self._row[start : start + weight.numel()].view_as(weight)
 
 
-class EmbeddingDrop(SilencedWeights):
-    """Silence whole rows of the embedding for a window (Gal and Ghahramani 2016)."""
+class EmbeddingDrop(MaskedWeights):
+    """Drop whole rows of the embedding for a window (Gal and Ghahramani 2016)."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -187,21 +187,21 @@ class ActivationPenalty(Technique):
     def __init__(self, size: float, change: float) -> None:
         self._size, self._change = size, change
 
-    def penalty(self, features: Tensor) -> Tensor:
-        features = features.float()
-        changes = features[1:] - features[:-1]
-        return self._size * features.square().mean() + self._change * changes.square().mean()
+    def penalty(self, hidden: Tensor) -> Tensor:
+        hidden = hidden.float()
+        changes = hidden[1:] - hidden[:-1]
+        return self._size * hidden.square().mean() + self._change * changes.square().mean()
 
 
 class BiasFromZero(Technique):
-    """Leave the output's bias at 0 at first, where textgen starts at the tokens' frequencies."""
+    """Initialize the output bias with 0 instead of the unigram log-probabilities."""
 
     def begin(self, trial: Trial) -> None:
-        trial.model.expect = lambda counts: None  # type: ignore[method-assign]
+        trial.model.read = lambda ids: None  # type: ignore[method-assign]
 
 
 class ScaledOutput(Technique):
-    """Start the output's weights at a share of their usual size."""
+    """Scale the initial output weights."""
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -211,14 +211,14 @@ class ScaledOutput(Technique):
 
 
 class ScaledEmbedding(ScaledOutput):
-    """Start the embedding at a share of its usual size."""
+    """Scale the initial embedding."""
 
     def begin(self, trial: Trial) -> None:
         trial.model.get_parameter("embedding.weight").detach().mul_(self._share)
 
 
 class ForgetBiasFromZero(Technique):
-    """Leave the forget gates' bias at 0 at first, where textgen starts at 1."""
+    """Initialize the forget gate bias with 0 instead of 1."""
 
     def begin(self, trial: Trial) -> None:
         for name, parameter in trial.model.named_parameters():
@@ -227,7 +227,7 @@ class ForgetBiasFromZero(Technique):
 
 
 class UniformRecurrence(Technique):
-    """Draw the recurrent weights evenly, as nn.LSTM does, where textgen's are orthogonal."""
+    """Initialize the recurrent weights uniformly, as nn.LSTM does, instead of orthogonally."""
 
     def begin(self, trial: Trial) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -238,7 +238,7 @@ class UniformRecurrence(Technique):
 
 
 class BiasRate(Technique):
-    """A higher rate for the biases, which Adam else moves as slowly as any weight."""
+    """A higher learning rate for the biases than for the weights."""
 
     def __init__(self, times: float) -> None:
         self._times = times
@@ -252,7 +252,7 @@ class BiasRate(Technique):
 
 
 class VariableWindow(Technique):
-    """Half the time a window of half the length (a coarse form of AWD-LSTM's variable BPTT)."""
+    """One window in twenty has half the length (a coarse form of AWD-LSTM's variable BPTT)."""
 
     def begin(self, trial: Trial) -> None:
         self._random = torch.Generator().manual_seed(0)
@@ -264,32 +264,32 @@ class VariableWindow(Technique):
 
 
 class BatchGrowth(Technique):
-    """Half the streams for the first half of the updates (after Smith et al. 2018)."""
+    """Half the streams in the first half of the updates (after Smith et al. 2018)."""
 
     def begin(self, trial: Trial) -> None:
         config, whole = trial.config, trial.streams
         half = Streams(
-            whole._ids,
+            whole.ids,
             batch_size=config.batch_size // 2,
             sequence_length=config.sequence_length,
             run_windows=config.run_windows,
             unknown_rate=config.unknown_rate,
             seed=config.seed + 1,
         )
-        self._readings = {half: config.batch_size // 2, whole: config.batch_size}
-        self._turn(trial, half)
+        self._batch_sizes = {half: config.batch_size // 2, whole: config.batch_size}
+        self._switch(trial, half)
 
     def after(self, trial: Trial, progress: float) -> None:
-        half, whole = self._readings
+        half, whole = self._batch_sizes
         if trial.streams is half:
             trial.tokens_seen -= trial.tokens_a_step // 2
         wanted = half if progress < 0.5 else whole
         if trial.streams is not wanted:
-            self._turn(trial, wanted)
+            self._switch(trial, wanted)
 
-    def _turn(self, trial: Trial, streams: Streams) -> None:
+    def _switch(self, trial: Trial, streams: Streams) -> None:
         trial.streams = streams
-        trial._state = trial.model.start(self._readings[streams])
+        trial._state = trial.model.start(self._batch_sizes[streams])
 
 
 def make_trial(

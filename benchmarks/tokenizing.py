@@ -1,12 +1,12 @@
-"""How fast text becomes ids, on one core, and in how much memory: a table and JSON.
+"""Speed of encoding text on one core, and the memory it takes.
 
     python benchmarks/tokenizing.py [CORPUS] [--memory]
 
-"first" is one pass of a tokenizer that has just been loaded, over all of CORPUS; "again" is the
-same pass once more, as in a corpus that is long. Megabytes are 10^6 bytes of UTF-8. Other work
-on the machine slows single figures down, so medians are given, and something to compare with
-takes turns with ours: for subwords sentencepiece's own encoding of the same lines, for words a
-compiled regular expression that finds words and symbols. Compare the ratios.
+first: a pass of a tokenizer that has just been loaded over all of CORPUS. again: the same pass once
+more, as in a long corpus. Megabytes are 10^6 bytes of UTF-8. The machines are shared, so medians
+are given, and a reference runs in turns with ours: for subwords sentencepiece's own encoding of the
+same lines, for words a compiled regular expression that finds words and symbols. Compare the
+ratios.
 """
 
 import argparse
@@ -15,23 +15,20 @@ import os
 import re
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared import repeated
+from shared import RESULTS, ROOT, commit, machine, repeated, run, seconds
 
 from textgen.config import TokenizerConfig
-from textgen.corpus import Corpus
-from textgen.encoding import tokenize
-from textgen.tokenizers import Tokenizer, learn_tokenizer, load_tokenizer, save_tokenizer
+from textgen.data.corpus import Corpus
+from textgen.data.encoded import tokenize
+from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer, save_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "tokenizing.json"
 GIGABYTE = 10**9
 CONFIGS = {
     "characters": TokenizerConfig(level="char"),
@@ -52,18 +49,19 @@ def main() -> None:
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    shown = [Path(word).name for word in sys.argv[1:]]  # where the corpus lies is nobody's matter
+    shown = [Path(word).name for word in sys.argv[1:]]  # without the folders of this machine
     report: dict[str, Any] = {
         "command": " ".join(["python benchmarks/tokenizing.py", *shown]),
+        "commit": commit(),
+        "machine": machine(),
         "corpus": arguments.corpus.name,
         "bytes": arguments.corpus.stat().st_size,
     }
-    if arguments.memory:  # first: a process starts with the peak of the one that started it
+    if arguments.memory:  # first: the peak of a process includes that of its parent at the fork
         report["one_gigabyte"] = memory(arguments.corpus)
     report["megabytes_per_second"] = speeds(arguments.corpus, arguments.repeats)
     report["pipeline_megabytes_per_second"] = pipelines(arguments.corpus, arguments.repeats)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "tokenizing.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def speeds(path: Path, repeats: int) -> dict[str, dict[str, float]]:
@@ -87,65 +85,54 @@ def speeds(path: Path, repeats: int) -> dict[str, dict[str, float]]:
 
 
 def _round(learned: Tokenizer, text: str) -> tuple[float, float, float]:
-    """Seconds of a first pass, of another, and of what it is compared with (or 0)."""
+    """Seconds of a first pass, of a second one, and of the reference (0 if there is none)."""
     with tempfile.TemporaryDirectory() as folder:
         save_tokenizer(learned, Path(folder))
         fresh = load_tokenizer({path.name: path for path in Path(folder).iterdir()})
-    first = _seconds(lambda: fresh.encode(text))
-    again = _seconds(lambda: fresh.encode(text))
+    first, again = (seconds(lambda: fresh.encode(text)) for _ in range(2))
     if fresh.level == "subword":
         processor, lines = fresh._processor, text.split("\n")  # type: ignore[attr-defined]
-        return first, again, _seconds(lambda: processor.encode(lines, num_threads=1))
+        return first, again, seconds(lambda: processor.encode(lines, num_threads=1))
     if fresh.level == "word":
-        return first, again, _seconds(lambda: WORDS_AND_SYMBOLS.findall(text))
+        return first, again, seconds(lambda: WORDS_AND_SYMBOLS.findall(text))
     return first, again, 0.0
 
 
 def pipelines(path: Path, repeats: int) -> dict[str, float]:
-    """All of it: read, check, hash, split, learn, encode, write, flush, map."""
+    """The whole command: read, check, hash, split, learn, encode, write, flush, map."""
     print(f"\n{'file to folder, MB/s':<28}")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         long = repeated(path, Path(folder) / "text", 30 * 10**6)
         for name, config in CONFIGS.items():
-            out = Path(folder) / "out"
-            times = [
-                _seconds(lambda: tokenize([long], config, out=out, overwrite=True))  # noqa: B023
-                for _ in range(max(1, repeats // 2))
-            ]
-            found[name] = round(long.stat().st_size / 1e6 / statistics.median(times), 2)
+            work = partial(tokenize, [long], config, out=Path(folder) / "out", overwrite=True)
+            taken = statistics.median(seconds(work) for _ in range(max(1, repeats // 2)))
+            found[name] = round(long.stat().st_size / 1e6 / taken, 2)
             print(f"{name:<28}{found[name]:>9.1f}")
     return found
 
 
 def memory(path: Path) -> dict[str, dict[str, float]]:
-    """Peak resident memory and seconds of tokenizing a file of 1 GB, each in its own process."""
+    """Peak memory and time of tokenizing a file of 1 GB, each level in its own process."""
     print(f"{'1 GB, file to folder':<28}{'seconds':>9}{'peak MB':>9}")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         long = repeated(path, Path(folder) / "text", GIGABYTE)
         for level in ("char", "word", "subword"):
-            command = [sys.executable, __file__, "--child", level, str(long), f"{folder}/{level}"]
-            output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-            row = json.loads(output)
+            child = run(sys.executable, __file__, "--child", level, long, f"{folder}/{level}")
+            (row,) = child.objects()
             found[level] = row
             print(f"{level:<28}{row['seconds']:>9.1f}{row['peak_megabytes']:>9.0f}")
     return found
 
 
 def child(level: str, path: str, out: str) -> None:
-    """What ``memory`` runs: prints one JSON object."""
+    """The process that ``memory`` starts: prints one JSON object."""
     config = TokenizerConfig.from_options({"level": level})
-    seconds = _seconds(lambda: tokenize([path], config, out=out))
+    taken = seconds(lambda: tokenize([path], config, out=out))
     unit = 1e3 if sys.platform == "linux" else 1e6  # ru_maxrss is in KB on Linux, else in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    print(json.dumps({"seconds": round(seconds, 1), "peak_megabytes": round(peak)}))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    print(json.dumps({"seconds": round(taken, 1), "peak_megabytes": round(peak)}))
 
 
 if __name__ == "__main__":

@@ -1,32 +1,29 @@
-"""The ``sample`` command as a whole: its start, its memory, its novelty and what --fast costs.
+"""The ``sample`` command as a whole: start-up, memory, novelty, and the error of --fast.
 
     python benchmarks/writing.py [--corpus FILE] [--only NAME ...]
 
-The corpus is tinyshakespeare.txt from the folder that TEXTGEN_CORPORA names. ``results/
-writing.json`` has the last figures of each benchmark on each machine.
+The corpus is tinyshakespeare.txt from the folder that TEXTGEN_CORPORA names.
+``results/writing.json`` has the last figures of each benchmark on each machine.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from shared import TEXTGEN, Rows, machine, real_text
+from shared import SHAKESPEARE, TEXTGEN, TOLSTOY, Rows, machine, real_text, run, seconds, show
 
 from textgen import LanguageModel
-from textgen.studies import suffixes
-from textgen.studies.novelty import Index
+from textgen.sampling import novelty as suffixes
+from textgen.sampling.novelty import Index
 from textgen.tokenizers.base import EOS
 
-KEPT = Rows("writing.json")
+SAVED = Rows("writing.json")
 ROUNDS = 9
 WATCHED = """
 import builtins, sys, time
@@ -47,7 +44,7 @@ sys.stdout.write = first
 from textgen.cli.app import main
 main()
 """
-"""Runs the command, and tells the seconds from torch being imported to its first output."""
+"""Runs the command and prints the seconds from the end of ``import torch`` to the first output."""
 BYTES = 10**8
 QUERY = 2000
 READ = 4000
@@ -58,62 +55,49 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--only", nargs="*", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     arguments = parser.parse_args()
-    corpus = arguments.corpus or real_text("tinyshakespeare.txt")
+    corpus = arguments.corpus or real_text(SHAKESPEARE)
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         if set(arguments.only) - {"novelty"}:
-            command = [TEXTGEN, "train", corpus, "--out", model, "--steps", "300"]
-            subprocess.run(command, check=True, capture_output=True)
+            run(TEXTGEN, "train", corpus, "--out", model, "--steps", "300")
         for name in arguments.only:
             figures = BENCHMARKS[name](corpus, model)
             key = {"benchmark": name, "corpus": corpus.name, "machine": machine()}
-            KEPT.put(key, {"figures": figures})
-            for what, value in figures.items():
-                print(f"{name:<8} {what:<52} {value:>12,.4g}", flush=True)
+            SAVED.put(key, {"figures": figures})
+            show(name, figures)
 
 
 def start(corpus: Path, model: Path) -> dict[str, float]:
-    """Processes that write one token: from torch being imported, and against only importing it."""
-    commands: dict[str, list[Any]] = {
-        "import torch": [sys.executable, "-c", "import torch"],
-        "sample --length 1": [TEXTGEN, "sample", model, "--length", "1"],
-    }
-    watched = [sys.executable, "-c", WATCHED, "sample", model, "--length", "1"]
-    first: list[float] = []
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    """Processes that generate one token, relative to one that only imports torch."""
+    sample = ["sample", model, "--length", "1"]
+    watched = [sys.executable, "-c", WATCHED, *sample]
+    rounds, first = [], []
     for _ in range(ROUNDS + 1):
-        for name, command in commands.items():
-            begun = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            seconds[name].append(time.perf_counter() - begun)
+        bare = run(sys.executable, "-c", "import torch").seconds
+        rounds.append((bare, run(TEXTGEN, *sample).seconds))
         done = subprocess.run(watched, check=True, capture_output=True, encoding="utf-8")
         first.append(float(done.stderr.splitlines()[-1]))
-    bare, whole = (times[1:] for times in seconds.values())
-    differences = [b - a for a, b in zip(bare, whole, strict=True)]
+    del rounds[0], first[0]
     return {
-        "import torch, s": statistics.median(bare),
-        "sample of one token, s": statistics.median(whole),
-        "the one over the other, s": statistics.median(differences),
-        "from torch being imported to the first token, s": statistics.median(first[1:]),
+        "import torch, s": statistics.median(bare for bare, _ in rounds),
+        "sample of one token, s": statistics.median(whole for _, whole in rounds),
+        "sample minus import torch, s": statistics.median(whole - bare for bare, whole in rounds),
+        "from the end of import torch to the first token, s": statistics.median(first),
     }
 
 
 def memory(corpus: Path, model: Path) -> dict[str, float]:
     figures = {}
     for length in (10_000, 1_000_000):
-        command = [TEXTGEN, "sample", model, "--length", str(length)]
-        begun = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, status
-        figures[f"{length:,} tokens, peak memory, MB"] = usage.ru_maxrss / 1024
-        figures[f"{length:,} tokens, s"] = time.perf_counter() - begun
+        process = run(TEXTGEN, "sample", model, "--length", length, discard=True)
+        figures[f"{length:,} tokens, peak memory, MB"] = process.peak
+        figures[f"{length:,} tokens, s"] = process.seconds
     return figures
 
 
 def novelty(corpus: Path, model: Path) -> dict[str, float]:
-    """An index of 100 MB, and looking up 2,000 characters of which half are copied."""
-    texts = [corpus, real_text("war_and_peace_90.txt")]
+    """An index of 100 MB, and queries of 2,000 characters of which half are copied."""
+    texts = [corpus, real_text(TOLSTOY)]
     lines = [line for path in texts for line in path.read_text(encoding="utf-8").splitlines(True)]
     random = np.random.default_rng(0)
 
@@ -130,16 +114,12 @@ def novelty(corpus: Path, model: Path) -> dict[str, float]:
         return copied[: QUERY // 2] + letters
 
     with tempfile.TemporaryDirectory() as name:
-        begun = time.perf_counter()
-        length = suffixes.build(Path(name), drawn())
-        building = time.perf_counter() - begun
+        lengths: list[int] = []
+        building = seconds(lambda: lengths.append(suffixes.build(Path(name), drawn())))
+        (length,) = lengths
         index = Index(suffixes.Suffixes(Path(name), length))
-        times = []
-        for _ in range(50):
-            text = sample()
-            begun = time.perf_counter()
-            index.novelty(text)
-            times.append(time.perf_counter() - begun)
+        queries = [sample() for _ in range(50)]
+        times = [seconds(lambda text=text: index.novelty(text)) for text in queries]
     return {
         f"building, of {length / 1e6:,.0f} MB, s": building,
         f"a query of {QUERY:,} characters, ms, median": 1e3 * statistics.median(times),
@@ -149,7 +129,7 @@ def novelty(corpus: Path, model: Path) -> dict[str, float]:
 
 @torch.inference_mode()
 def fast(corpus: Path, model: Path) -> dict[str, float]:
-    """How far the distributions of --fast are from the exact ones, on the text's end."""
+    """The error of the distributions of a step and of --fast, on the end of the text."""
     loaded = LanguageModel.load(model, device="cpu")
     network, tokenizer = loaded.model, loaded.tokenizer
     text = corpus.read_text(encoding="utf-8")[-4 * READ :]
@@ -161,11 +141,10 @@ def fast(corpus: Path, model: Path) -> dict[str, float]:
         stepper = network.stepper(fast=is_fast)
         steps = torch.cat([stepper.step(id.view(1)).clone() for id in ids[:-1]])
         found = steps.double().log_softmax(-1)
-        gaps = (found - exact).gather(1, ids[1:].unsqueeze(1)).abs()
-        figures[f"{name}, KL divergence, nats a token"] = float(
-            (exact.exp() * (exact - found)).sum(-1).mean()
-        )
-        figures[f"{name}, most wrong of the text's tokens, nats"] = float(gaps.max())
+        errors = (found - exact).gather(1, ids[1:].unsqueeze(1)).abs()
+        divergence = (exact.exp() * (exact - found)).sum(-1).mean()
+        figures[f"{name}, KL divergence, nats per token"] = float(divergence)
+        figures[f"{name}, largest error of a token of the text, nats"] = float(errors.max())
     return figures
 
 

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 from textgen.errors import ResourceError, TextgenError
-from textgen.grammar import bits_per_character, generate_corpus, load_grammar
+from textgen.grammar.generating import generate_corpus
+from textgen.grammar.parsing import bits_per_character
+from textgen.grammar.reading import load_grammar
 
 HERE = Path(__file__).resolve().parent
 GRAMMAR = HERE / "grammar.txt"

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from textgen.batching import Streams, Window, bucket_by_length
-from textgen.models.frequencies import frequencies
+from textgen.data.batching import Streams, Window, bucket_by_length
+from textgen.models.base import frequencies
 from textgen.tokenizers.base import EOS, UNK
 
 Ids = npt.NDArray[np.uint16]

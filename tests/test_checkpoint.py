@@ -324,7 +324,7 @@ def test_a_tokenizer_of_another_size_is_refused(run: Path, tmp_path: Path) -> No
     other = learn_tokenizer(TokenizerConfig(), [("xyz\n", True)])
 
     def change(folder: Path) -> None:
-        from textgen.tokenizers import save_tokenizer
+        from textgen.tokenizers.registry import save_tokenizer
 
         save_tokenizer(other, folder)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.config import ModelConfig, TrainingConfig
-from textgen.training_run.choosing import Choice, Circumstances, choose, flop_per_token
+from textgen.training.autotune import Choice, Circumstances, choose, flop_per_token
 
 MILLION = 10**6
 computes = st.floats(1e8, 1e20)
@@ -38,7 +38,9 @@ def test_the_cost_of_a_token_is_six_operations_a_weight() -> None:
 
 def test_what_is_looked_up_costs_nothing() -> None:
     sizes = {"window": 5, "hidden_size": (30, 20), "embedding_size": 8}
-    window, bag = (ModelConfig(model=name, **sizes).resolved(66) for name in ("window", "bag"))
+    window, bag = (
+        ModelConfig(model=name, **sizes).resolved(66) for name in ("feedforward", "bag-of-words")
+    )
     assert flop_per_token(window) == 6 * (5 * 8 * 30 + 30 * 20 + 20 * 66)
     assert flop_per_token(bag) == 6 * (8 * 30 + 30 * 20 + 20 * 66)
     assert flop_per_token(ModelConfig(model="hmm", states=9).resolved(66)) == 6 * 9 * 9

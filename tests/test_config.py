@@ -301,8 +301,8 @@ def test_a_shape_is_settled_by_the_vocabulary(
         ({}, "lstm 512, embedding 128"),
         ({"hidden_size": (256, 64), "tie": True}, "lstm 256,64, embedding 64 (tied)"),
         (
-            {"model": "window", "window": 9, "hidden_size": (32,), "embedding_size": 8},
-            "window 32, embedding 8, 9 tokens",
+            {"model": "feedforward", "window": 9, "hidden_size": (32,), "embedding_size": 8},
+            "feedforward 32, embedding 8, 9 tokens",
         ),
         ({"model": "hmm", "states": 7}, "hmm, 7 states"),
     ],
@@ -335,7 +335,7 @@ def test_levels_have_defaults_of_their_own() -> None:
     assert TokenizerConfig(vocab_size=99).largest_vocabulary == 99
 
 
-@pytest.mark.parametrize("kind", ["window", "bag"])
+@pytest.mark.parametrize("kind", ["feedforward", "bag-of-words"])
 def test_a_model_without_one_hot_input_refuses_embeddings_of_no_width(kind: str) -> None:
     with pytest.raises(UsageError, match=f"--embedding-size 0 is no option of --model {kind}"):
         ModelConfig(model=kind, embedding_size=0)

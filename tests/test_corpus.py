@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.config import UNIT_TERMINATORS, Unit
-from textgen.corpus import Corpus, sentences
-from textgen.corpus import sources as sources_module
-from textgen.corpus.pieces import cut
+from textgen.data import sources as sources_module
+from textgen.data.corpus import Corpus
+from textgen.data.text import cut, sentences
 from textgen.errors import DataError, ResourceError, TextgenError, UsageError
 
 Make = Callable[..., Path]
@@ -344,7 +344,7 @@ def test_a_line_of_100_mb_passes_in_bounded_memory(tmp_path: Path) -> None:
             stream.write(b"0123456789 abcde" * 2**16)
     code = (
         "import resource, sys\n"
-        "from textgen.corpus import Corpus\n"
+        "from textgen.data.corpus import Corpus\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "corpus = Corpus.open([sys.argv[1]])\n"
         "parts = corpus.train(), corpus.valid()\n"
@@ -384,7 +384,7 @@ def test_sentences_come_whole_and_without_terminators(
 
 
 def test_sentences_of_stdin_come_before_its_end() -> None:
-    code = "from textgen.corpus import sentences\nfor s in sentences('-'): print(s, flush=True)"
+    code = "from textgen.data.text import sentences\nfor s in sentences('-'): print(s, flush=True)"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

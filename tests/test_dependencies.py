@@ -5,9 +5,12 @@ from random import Random
 
 import pytest
 
-from textgen.grammar import Grammar, generate_story, load_grammar, read_grammar, story_log_prob
 from textgen.grammar.dependencies import Dependency, dependencies
 from textgen.grammar.deriving import Derivation, derive_story
+from textgen.grammar.generating import generate_story
+from textgen.grammar.parsing import story_log_prob
+from textgen.grammar.reading import load_grammar, read_grammar
+from textgen.grammar.symbols import Grammar
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 

@@ -15,13 +15,13 @@ import pytest
 
 from textgen import storage
 from textgen.config import TokenizerConfig
-from textgen.corpus import Corpus
-from textgen.corpus.pieces import cut
-from textgen.encoding import encode_corpus, is_encoded, load_encoded, summarize, tokenize
+from textgen.data.corpus import Corpus
+from textgen.data.encoded import encode_corpus, is_encoded, load_encoded, summarize, tokenize
+from textgen.data.text import cut
 from textgen.errors import CheckpointError, LockedError, ResourceError, TextgenError, UsageError
 from textgen.storage.manifest import write_manifest
-from textgen.tokenizers import (
-    EOS,
+from textgen.tokenizers.base import EOS
+from textgen.tokenizers.registry import (
     learn_tokenizer,
     load_tokenizer,
     load_tokenizer_from,
@@ -120,7 +120,7 @@ def test_pieces_however_small_give_the_same_ids(
     corpus = Corpus.open([text])
     tokenizer = learn_tokenizer(config, corpus.train())
     expected = encode_corpus(corpus, tokenizer).train.tolist()
-    monkeypatch.setattr("textgen.corpus.cut", functools.partial(cut, largest=8))
+    monkeypatch.setattr("textgen.data.corpus.cut", functools.partial(cut, largest=8))
     assert max(len(text) for text, _ in corpus.train()) <= 8
     assert encode_corpus(corpus, tokenizer).train.tolist() == expected
 
@@ -183,7 +183,7 @@ def test_a_full_disk_is_a_resource_error(text: Path, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("textgen.encoding.encoded._write_ids", full)
+    monkeypatch.setattr("textgen.data.encoded._write_ids", full)
     for out in (None, text.parent / "out"):
         with pytest.raises(ResourceError, match="No space"):
             tokenize([text], TokenizerConfig(), out=out)
@@ -338,7 +338,7 @@ def test_one_endless_line_is_tokenized_in_bounded_memory(tmp_path: Path, level: 
     code = (
         "import re, sys\n"
         "from textgen.config import TokenizerConfig\n"
-        "from textgen.encoding import tokenize\n"
+        "from textgen.data.encoded import tokenize\n"
         "import sentencepiece\n"
         "tokenize([sys.argv[1]], TokenizerConfig(level=sys.argv[2]), out=sys.argv[3])\n"
         # Unlike ru_maxrss, this starts anew with the program, whatever its parent held.
@@ -361,7 +361,7 @@ def test_tokenize_imports_no_torch(text: Path) -> None:
     code = (
         "import sys\n"
         "from textgen.config import TokenizerConfig\n"
-        "from textgen.encoding import tokenize\n"
+        "from textgen.data.encoded import tokenize\n"
         "for level in ('char', 'word', 'subword'):\n"
         "    tokenize([sys.argv[1]], TokenizerConfig(level=level))\n"
         "assert 'torch' not in sys.modules\n"

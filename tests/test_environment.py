@@ -24,7 +24,7 @@ sys.exit(main(sys.argv[1:]))
 """
 SHORT_OF_MEMORY = """
 import resource, sys
-import textgen.training_run.preparation  # what is loaded already needs no room
+import textgen.training.prepare  # what is loaded already needs no room
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 2**28
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

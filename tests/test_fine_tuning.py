@@ -12,10 +12,10 @@ import torch
 from textgen import LanguageModel, checkpoint, train
 from textgen.cli.app import main
 from textgen.config import TokenizerConfig
-from textgen.encoding import tokenize
+from textgen.data.encoded import tokenize
 from textgen.errors import CheckpointError, DataError, ResourceError, TextgenError, UsageError
 from textgen.results import TrainingEvent, TrainingStart, Validation
-from textgen.tokenizers import load_tokenizer_from
+from textgen.tokenizers.registry import load_tokenizer_from
 from textgen.tokenizers.word import WordTokenizer
 
 TEXT = "".join(

@@ -8,16 +8,10 @@ from random import Random
 import pytest
 
 from textgen.errors import DataError, ResourceError
-from textgen.grammar import (
-    Grammar,
-    GrammarError,
-    count_derivations,
-    generate_story,
-    load_grammar,
-    log_probs_per_line,
-    read_grammar,
-    story_log_prob,
-)
+from textgen.grammar.generating import generate_story
+from textgen.grammar.parsing import count_derivations, log_probs_per_line, story_log_prob
+from textgen.grammar.reading import load_grammar, read_grammar
+from textgen.grammar.symbols import Grammar, GrammarError
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 

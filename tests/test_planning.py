@@ -7,7 +7,7 @@ import pytest
 from textgen import checkpoint, plan, train
 from textgen.errors import UsageError
 from textgen.models import build
-from textgen.training_run import planning
+from textgen.training import autotune as planning
 
 TEXT = "the cat sat on the mat, and the dog did not.\n" * 60
 SMALL = {"hidden_size": (16,), "batch_size": 4, "sequence_length": 16, "threads": 1}

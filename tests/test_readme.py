@@ -1,91 +1,115 @@
-"""What the README tells a person to type works as it stands there."""
+"""The commands and files named in the documentation exist and work as written."""
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from textgen.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = [
+    *(README, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "corpora" / "README.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 SHORT = ["--steps", "3", "--batch-size", "2", "--sequence-length", "8", "--threads", "1"]
 TEXT = "".join(f"the {who} of Zürich was {how}.\n" for who in "abcdefgh" for how in ("ill", "well"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line]
+def commands(page: Path, program: str) -> list[list[str]]:
+    """The command lines of a page that call a program, without its name."""
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    return [line[1:] for line in lines if line[:1] == [program]]
+
+
+def shortened(arguments: list[str]) -> list[str]:
+    """The same command, but training a small network for a few steps."""
+    if arguments[0] not in ("train", "compare"):
+        return arguments
+    short = list(arguments)
+    for option in ("--budget", "--epochs", "--steps"):
+        if option in short:
+            place = short.index(option)
+            del short[place : place + 2]
+    if "--resume" in short:
+        return [*short, "--steps", "4"]
+    if arguments[0] == "compare":
+        return [*short, *SHORT, "--models", "lstm,rnn"]
+    return [*short, *SHORT, "--hidden-size", "8"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to type in, with a text of one's own."""
+    """The current folder, with a text in it."""
     (tmp_path / "mytext.txt").write_text(TEXT, encoding="utf-8")
-    (tmp_path / "glove.txt").write_text("the 0.5 0.25\nill -1 2\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def shortened(arguments: list[str]) -> list[str]:
-    """The same command, for a run of a few steps with a small network."""
-    if arguments[0] not in ("train", "compare"):
-        return arguments
-    kept = list(arguments)
-    for length in ("--budget", "--epochs", "--steps"):
-        if length in kept:
-            place = kept.index(length)
-            del kept[place : place + 2]
-    if "--resume" in kept:
-        return [*kept, "--steps", "4"]
-    if arguments[0] == "compare":
-        return kept + SHORT + ([] if "--models" in kept else ["--models", "lstm,rnn"])
-    if "ngram" in kept:
-        return kept  # it takes no steps
-    return kept + SHORT + ([] if "--hidden-size" in kept else ["--hidden-size", "8"])
+def test_every_command_of_the_readme_runs(folder: Path) -> None:
+    typed = commands(README, "textgen")
+    main_commands = {"tokenize", "train", "sample", "score", "predict", "compare", "info"}
+    assert {arguments[0] for arguments in typed} == main_commands
+    for arguments in typed:
+        assert app.main(shortened(arguments)) == 0, arguments
 
 
-def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed = [shlex.split(line)[1:] for line in commands() if line.startswith("textgen ")]
-    assert {arguments[0] for arguments in typed} >= {
-        *("tokenize", "train", "sample", "predict", "score", "compare", "plot", "info")
-    }
-    # A reader trains before using the model, whichever is explained first.
-    for arguments in sorted(typed, key=lambda arguments: arguments[0] != "train"):
-        monkeypatch.setattr(sys, "argv", ["textgen", *shortened(arguments)])
-        with pytest.raises(SystemExit) as exited:
-            sys.exit(app.main())
-        assert exited.value.code in (None, 0), arguments
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_of_every_page_is_accepted_by_the_parser(page: Path) -> None:
+    for arguments in commands(page, "textgen"):
+        command, rest = typer.main.get_command(app.app), arguments
+        context = command.make_context("textgen", [], resilient_parsing=True)
+        while hasattr(command, "resolve_command"):
+            name, command, rest = command.resolve_command(context, rest)
+            assert name is not None and command is not None, arguments
+            context = command.make_context(name, list(rest), parent=context)
 
 
-def test_the_python_example_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = blocks("python")
+def test_the_python_example_runs(folder: Path) -> None:
+    (example,) = blocks(README, "python")
     exec(example.replace('budget="10m", hidden_size=512', "steps=3, hidden_size=8"), {})
-    assert "surprisal" not in capsys.readouterr().err
 
 
-def test_every_make_target_exists() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_make_target_of_every_page_exists(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = [line.split()[1] for line in commands() if line.startswith("make ")]
-    assert {"demo", "test", "check", "bench", "corpus"} <= set(targets)
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for target, *_ in commands(page, "make"):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_every_file_that_the_tree_names_is_there() -> None:
-    tree = next(block for block in blocks("text") if "pyproject.toml" in block)
-    named = re.findall(r"^(\s*)([\w./-]+?/?)(?:\s{2,}|$)", tree, re.MULTILINE)
-    folders: list[tuple[int, Path]] = [(-1, ROOT)]
-    for indent, name in named:
-        while folders[-1][0] >= len(indent):
-            folders.pop()
-        path = folders[-1][1] / name
-        assert path.exists(), path
-        if name.endswith("/"):
-            folders.append((len(indent), path))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    for link in links:
+        assert (page.parent / link).exists(), link
+    for path in re.findall(
+        r"\b(?:benchmarks|corpora|tests)/[\w/.-]*\w\.(?:py|txt|json|md)\b", text
+    ):
+        assert (ROOT / path).exists(), path
+    if page.name == "ARCHITECTURE.md":
+        for path in re.findall(r"`([a-z_]+/[\w/]*(?:\.py|/))`", text):
+            assert (ROOT / path).exists() or (ROOT / "textgen" / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_to_a_heading_has_its_heading(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        target = page.parent / path if path else page
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+        assert anchor in anchors, f"{path}#{anchor}"
+
+
+def test_the_readme_has_at_most_200_lines() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200

@@ -16,7 +16,7 @@ import pytest
 
 from textgen import storage
 from textgen.errors import CheckpointError, LockedError, ResourceError, TextgenError
-from textgen.storage import lock
+from textgen.storage import folders as lock
 
 POSIX = os.name == "posix"
 

@@ -11,17 +11,16 @@ from types import ModuleType
 
 import pytest
 
-from textgen.corpus import Corpus
-from textgen.grammar import (
-    Grammar,
+from textgen.data.corpus import Corpus
+from textgen.grammar.generating import generate_corpus, generate_story
+from textgen.grammar.parsing import (
     OutsideLanguageError,
     bits_per_character,
-    generate_corpus,
-    generate_story,
-    load_grammar,
     log_probs_per_line,
     story_log_prob,
 )
+from textgen.grammar.reading import load_grammar
+from textgen.grammar.symbols import Grammar
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 

@@ -14,8 +14,8 @@ from textgen import checkpoint, train
 from textgen.process_memory import peak_resident_bytes, resident_bytes
 from textgen.results import TrainingEvent, TrainingStep
 from textgen.tokenizers.base import EOS
-from textgen.training_run import baseline
-from textgen.training_run.baseline import ngram_baseline
+from textgen.training import loop as baseline
+from textgen.training.loop import ngram_baseline
 
 TEXT = "".join(f"the {a} sees the {b}.\n" for a in ("cat", "dog", "hen") for b in "abcdefghij")
 SMALL: dict[str, Any] = {

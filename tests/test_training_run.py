@@ -20,7 +20,7 @@ from textgen.results import (
     TrainingWarning,
     Validation,
 )
-from textgen.training.learner import Learner
+from textgen.training.trainer import Learner
 
 TEXT = "".join(
     f"the {animal} {verb} the {thing}.\n"
@@ -318,7 +318,7 @@ def test_short_and_uniform_corpora_train_and_stay_finite(tmp_path: Path) -> None
 
 def test_a_run_can_read_ids_that_tokenize_wrote(corpus: Path, tmp_path: Path) -> None:
     from textgen.config import TokenizerConfig
-    from textgen.encoding import tokenize
+    from textgen.data.encoded import tokenize
 
     tokenize([corpus], TokenizerConfig(), out=tmp_path / "ids")
     from_ids, from_text = tmp_path / "from ids", tmp_path / "from text"
@@ -392,7 +392,7 @@ def test_resume_refuses_what_it_would_not_heed(corpus: Path, tmp_path: Path) -> 
 
 def test_tokenized_text_refuses_what_it_would_not_heed(corpus: Path, tmp_path: Path) -> None:
     from textgen.config import TokenizerConfig
-    from textgen.encoding import tokenize
+    from textgen.data.encoded import tokenize
 
     tokenize([corpus], TokenizerConfig(level="word", min_count=1), out=tmp_path / "ids")
     for options in ({"level": "char"}, {"valid_fraction": 0.5}, {"encoding": "latin-1"}):

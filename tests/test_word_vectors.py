@@ -13,8 +13,9 @@ from textgen.cli.app import main
 from textgen.config import TokenizerConfig
 from textgen.errors import DataError, ResourceError, UsageError
 from textgen.results import TrainingEvent, TrainingStart
-from textgen.tokenizers import Tokenizer, learn_tokenizer
-from textgen.training_run.word_vectors import read_vectors, vector_width
+from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
+from textgen.training.word_vectors import read_vectors, vector_width
 
 TEXT = 'the cat sat.\n"no," said the cat; naïve dogs sat.\n'
 GLOVE = b"the 0.5 -1 2e-1\ncat 1 2 3\n, 0.1 0.1 0.1\n"

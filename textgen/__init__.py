@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
-    from textgen.studies.comparison import compare
-    from textgen.training_run import plan, train
+    from textgen.studies.compare.runs import compare
+    from textgen.training.train import plan, train
+
 
 __version__ = "0.1.0"
 __all__ = ["LanguageModel", "__version__", "compare", "plan", "train"]
 
 _HOMES = {
     "LanguageModel": "textgen.language_model",
-    "compare": "textgen.studies.comparison",
-    "plan": "textgen.training_run",
-    "train": "textgen.training_run",
+    "compare": "textgen.studies.compare.runs",
+    "plan": "textgen.training.train",
+    "train": "textgen.training.train",
 }
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from textgen.corpus.arriving import Item
+    from textgen.data.lines import Item
     from textgen.models import Model
-    from textgen.scoring.reading import MakeReader
-    from textgen.scoring.scorer import Skipped
+    from textgen.scoring.scorer import MakeReader, Skipped
     from textgen.tokenizers.base import Tokenizer
+
 
 _MOST_JOBS = 1024
 ScoringPrecision = Literal["float32", "float64", "bf16"]
@@ -59,7 +59,7 @@ class LanguageModel:
         """
         import torch
 
-        from textgen.models.placement import choose_device, use_threads
+        from textgen.models.device import choose_device, use_threads
 
         use_threads(threads)
         chosen = choose_device(device)
@@ -71,9 +71,9 @@ class LanguageModel:
         return cls(loaded, (f"reading {loaded.folder}",))
 
     @property
-    def generates(self) -> bool:
+    def is_causal(self) -> bool:
         """Whether it tells what comes next; else it fills blanks, and its scores are pseudo."""
-        return self.model.generates
+        return self.model.is_causal
 
     def sample(
         self,
@@ -116,15 +116,14 @@ class LanguageModel:
         a model that reads both ways can tell nothing else. words: give that many of the likeliest
         words to come instead, however many tokens each has.
         """
-        from textgen.sampling.blanks import fill, has_blank
-        from textgen.sampling.prediction import next_tokens, next_words
+        from textgen.sampling.prediction import fill, has_blank, next_tokens, next_words
 
-        if words is not None and not self.generates:
+        if words is not None and not self.is_causal:
             raise UsageError(
                 "--words is of models that write from left to right",
                 fix="leave it out: a blank is filled by one token",
             )
-        if not self.generates or (words is None and has_blank(prompt)):
+        if not self.is_causal or (words is None and has_blank(prompt)):
             return fill(self.model, self.tokenizer, prompt)
         if words is None:
             return next_tokens(self.model, self.tokenizer, prompt)
@@ -170,8 +169,7 @@ class LanguageModel:
         check_whole("jobs", jobs, 1, _MOST_JOBS)
         import torch
 
-        from textgen.scoring.groups import groups
-        from textgen.scoring.jobs import scores_of_jobs
+        from textgen.scoring.jobs import groups, scores_of_jobs
         from textgen.scoring.scorer import Scorer, kept
 
         given = groups(texts, config.prefix)
@@ -194,7 +192,7 @@ def _load_again(
     number: int,
 ) -> tuple[Model, Tokenizer]:
     """The same model, for the process of this number; each has a GPU of its own, if it can."""
-    from textgen.models.placement import beside, use_threads
+    from textgen.models.device import beside, use_threads
 
     use_threads(threads)
     loaded = checkpoint.load(path)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from textgen import __version__
+from textgen.cli.app import COMMANDS
 from textgen.errors import CheckpointError, DivergedError, LockedError, ResourceError
 
-COMMANDS = ("tokenize", "train", "sample", "score", "compare", "info")
+CONFIGS = ("model", "options", "sampling", "scoring", "tokenizer", "training")
+FIRST = ["tokenize", "train", "sample", "score"]
 
 
 def test_help_shows_the_four_commands_first_and_what_surrounds_them_in_a_second_panel(
@@ -24,15 +26,9 @@ def test_help_shows_the_four_commands_first_and_what_surrounds_them_in_a_second_
     found = re.findall(r"╭─ ([A-Z][a-z ]+) ─|^│ ([a-z]+) ", shown.out, re.MULTILINE)
     assert [panel or name for panel, name in found] == [
         "Commands",
-        "tokenize",
-        "train",
-        "sample",
-        "score",
+        *FIRST,
         "Around them",
-        "compare",
-        "predict",
-        "info",
-        "plot",
+        *(name for name in COMMANDS if name not in FIRST),
         "Options",
     ]
 
@@ -45,6 +41,11 @@ def test_no_arguments_and_h_show_the_help(run: Any, arguments: tuple[str, ...]) 
 def test_version_is_one_line(run: Any) -> None:
     shown = run("--version")
     assert (shown.code, shown.out, shown.err) == (0, f"textgen {__version__}\n", "")
+
+
+def test_the_first_page_says_of_each_command_what_its_own_page_says() -> None:
+    for name, command in COMMANDS.items():
+        assert command.load(name).get_short_help_str(200) == command.summary
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -97,6 +98,26 @@ def test_a_command_imports_no_more_than_it_needs(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert unwanted.isdisjoint(done.stderr.split())
+
+
+def test_the_first_help_page_imports_no_command() -> None:
+    program = (
+        "import sys; from textgen.cli.app import main; main(['--help']);"
+        "print(*(m for m in sys.modules if m.startswith('textgen')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert set(done.stderr.split()) == {
+        "textgen",
+        "textgen.cli",
+        "textgen.cli.app",
+        "textgen.cli.failures",
+        "textgen.config",
+        "textgen.errors",
+        "textgen.presentation",
+        "textgen.presentation.console",
+        "textgen.presentation.help",
+        *(f"textgen.config.{name}" for name in CONFIGS),
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from typing import Any, get_args
 
 import pytest
 
-from textgen.cli.scoring import _write
-from textgen.config import NbestFormat, PairsFormat, ScoreFormat
-from textgen.corpus.arriving import Text
-from textgen.presentation.scores import FORMATS, Shown
+from textgen.cli.score import _write
+from textgen.config import ScoreFormat
+from textgen.data.lines import Text
+from textgen.presentation.formats import FORMATS, score_writer
+from textgen.presentation.formats.base import Shown
 from textgen.results import SentenceScore
 
 LN4 = 1.3862943611198906
@@ -109,7 +110,8 @@ def test_two_texts_are_compared_in_the_base_as_odds_and_a_token(run: Any, librar
 def test_no_sentence_at_all_still_has_its_header_and_totals(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name, layout in FORMATS.items():
+    for name in FORMATS:
+        layout = score_writer(name)
         writer = layout(Shown(level=layout.levels[0]))
         _write([], [writer], at_once=False)
         captured = capsys.readouterr()
@@ -173,14 +175,9 @@ def test_what_goes_on_from_what_is_read_from_two_columns(
     ("arguments", "said"),
     [
         (["a.txt", "--text", "a"], "FILE and --text cannot both be given"),
-        (["--pairs", "p", "--nbest", "n"], "--nbest and --pairs cannot both be given"),
-        (["--by", "UID"], "--by is of --pairs; give --pairs FILE too"),
-        (["--weight", "0.3"], "--weight is of --nbest; give --nbest FILE too"),
-        (["--pairs", "p", "--tune", "r"], "--tune is of --nbest"),
-        (["--nbest", "n", "--level", "word"], "--level and --nbest cannot both be given"),
-        (["--pairs", "p", "--html", "h"], "--html and --pairs cannot both be given"),
-        (["--nbest", "n", "--format", "table"], "--format must be one of nbest, 1best"),
-        (["--pairs", "p", "--log-base", "2"], "--log-base and --pairs cannot both be given"),
+        (["--pairs", "p"], "--pairs is the command pairs now; textgen pairs CHECKPOINT FILE"),
+        (["--nbest", "n"], "--nbest is the command rerank now; textgen rerank CHECKPOINT FILE"),
+        (["--by", "UID"], "no such option: --by"),
         (["--format", "kenIm"], "did you mean kenlm?"),
         (["--format", "heatmap", "--level", "sentence"], "has no --level sentence"),
         (["--prefix", "a", "--context", "document"], "--prefix and --context document"),
@@ -200,14 +197,7 @@ def test_what_cannot_be_asked_together_is_said_at_once(
 
 
 def test_every_layout_has_its_name_on_the_help_page() -> None:
-    from textgen.presentation import nbest, pairs
-
-    for names, formats in (
-        (ScoreFormat, FORMATS),
-        (NbestFormat, nbest.FORMATS),
-        (PairsFormat, pairs.FORMATS),
-    ):
-        assert list(formats) == list(get_args(names))
+    assert list(FORMATS) == list(get_args(ScoreFormat))
 
 
 def test_scores_that_end_in_an_error_say_after_which_line(
@@ -279,7 +269,7 @@ def test_adapted_figures_are_said_to_be_that(run: Any, library: Any) -> None:
 def pseudo(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of the library reads both ways."""
     model = library.load("x")
-    monkeypatch.setattr(type(model), "generates", False)
+    monkeypatch.setattr(type(model), "is_causal", False)
     library.scores = [
         SentenceScore(-2.0, tokens=4, characters=4, words=2, bytes=4, pseudo=True, line=1, text="a")
     ]
@@ -321,24 +311,11 @@ def test_a_layout_that_cannot_say_pseudo_is_refused(
     assert f"--format {output} needs probabilities" in ended.err
 
 
-def test_what_takes_probabilities_is_refused_where_there_are_none(
+def test_a_page_is_refused_where_there_are_no_probabilities(
     run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pseudo(library, monkeypatch)
-    (tmp_path / "list").write_text("1 a b\n")
     page = tmp_path / "page.html"
-    for arguments in (("--nbest", tmp_path / "list"), ("--text", "a", "--html", page)):
-        ended = run("score", "x", *arguments)
-        assert ended.code == 2 and f"{arguments[-2]} needs probabilities" in ended.err
+    ended = run("score", "x", "--text", "a", "--html", page)
+    assert ended.code == 2 and "--html needs probabilities" in ended.err
     assert not page.exists()
-
-
-def test_pairs_are_judged_by_pseudo_scores_that_say_so(
-    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    pseudo(library, monkeypatch)
-    library.scores *= 2
-    (tmp_path / "pairs").write_text("a b\tb a\n")
-    out = run("score", "x", "--pairs", tmp_path / "pairs", "--format", "json").out
-    assert json.loads(out.splitlines()[0])["pseudo_log_prob_good"] == -2.0
-    assert "likelier" not in run("score", "x", "--pairs", tmp_path / "pairs").out

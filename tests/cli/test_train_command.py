@@ -46,7 +46,7 @@ def test_the_summary_has_the_figures_and_the_next_commands(run: Any, library: An
         "6-gram model",
         "2.885",  # its two nats in bits
         "433 MB at most",
-        "41,000 tokens a second",
+        "41,000 tokens per second",
         "textgen sample 'my models/x'",
         "textgen score 'my models/x' --text ",
         "textgen info 'my models/x'",

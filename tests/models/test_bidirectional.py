@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from textgen.config import ModelConfig
-from textgen.models import Model, Noise, build
+from textgen.inference.likelihood import Document, batch_token_statistics
+from textgen.models import Dropout, Model, build
 from textgen.models.base import NOTHING
 from textgen.models.bidirectional import Rests
-from textgen.models.likelihood import Document, batch_readings
-from textgen.scoring.reading import SentenceReader
+from textgen.scoring.scorer import SentenceReader
 from textgen.tokenizers.base import EOS
 
 VOCABULARY = 13
@@ -36,7 +36,7 @@ def ids(tokens: int, seed: int = 0) -> Tensor:
 def read(model: Model, targets: Tensor) -> Tensor:
     """The distribution at each place (time, vocabulary) of a text."""
     inputs = torch.cat([targets.new_tensor([EOS]), targets[:-1]])
-    features, _ = model.features_around(inputs[:, None], targets[:, None], model.start(1))
+    features, _ = model.hidden_states_in_context(inputs[:, None], targets[:, None], model.start(1))
     return model.logits(features)[:, 0].log_softmax(-1)
 
 
@@ -68,9 +68,9 @@ def test_the_rest_of_each_sentence_is_read_from_its_end() -> None:
 
 def test_without_what_comes_it_is_what_nothing_after_makes_it(model: Model) -> None:
     inputs = ids(6)[:, None]
-    alone, state = model.features(inputs, model.start(1))
+    alone, state = model.hidden_states(inputs, model.start(1))
     nothing = torch.full((6, 1), NOTHING)
-    around, same = model.features_around(inputs, nothing, model.start(1))
+    around, same = model.hidden_states_in_context(inputs, nothing, model.start(1))
     assert torch.equal(alone, around) and bool(state.close_to(same, 0).all())
 
 
@@ -83,7 +83,7 @@ def test_a_sentence_has_one_score_alone_and_in_any_batch(model: Model) -> None:
     for sentence, found in zip(sentences, together, strict=True):
         (alone,) = SentenceReader(model).read([sentence])
         assert np.allclose(alone, found, atol=1e-12)
-        assert np.allclose(Document(model, EOS).readings(sentence), found, atol=1e-12)
+        assert np.allclose(Document(model, EOS).token_statistics(sentence), found, atol=1e-12)
 
 
 def test_a_document_of_short_sentences_reads_the_same_in_any_segments(model: Model) -> None:
@@ -95,15 +95,17 @@ def test_a_document_of_short_sentences_reads_the_same_in_any_segments(model: Mod
     # What is after a place is read as in its sentence alone; what is before it, from far back.
     end = int(np.flatnonzero(text == EOS)[0]) + 1
     first = text[:end, None].astype(np.int64)
-    alone = batch_readings(model, np.r_[[[EOS]], first[:-1]], first)
+    alone = batch_token_statistics(model, np.r_[[[EOS]], first[:-1]], first)
     assert np.allclose(straight[:end], alone[:, 0, 0], atol=1e-9)
 
 
 def test_both_directions_learn_and_can_be_silenced(model: Model) -> None:
     inputs, targets = ids(9)[:, None], ids(9, seed=1)[:, None]
-    noise = Noise(0.5, torch.Generator().manual_seed(0))
-    features, _ = model.features_around(inputs, targets, model.start(1), noise)
-    assert not torch.equal(features, model.features_around(inputs, targets, model.start(1))[0])
+    dropout = Dropout(0.5, torch.Generator().manual_seed(0))
+    features, _ = model.hidden_states_in_context(inputs, targets, model.start(1), dropout)
+    assert not torch.equal(
+        features, model.hidden_states_in_context(inputs, targets, model.start(1))[0]
+    )
     features.sum().backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None or name.startswith("output"), name

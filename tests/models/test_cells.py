@@ -109,7 +109,7 @@ def test_gradients_by_hand_are_those_of_pytorchs_modules(
 def test_a_stepper_reads_on_as_the_model_does_from_any_state_and_number_of_rows(
     options: dict[str, Any], table: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.models.cell_stepper._LARGEST_TABLE", table)
+    monkeypatch.setattr("textgen.inference.steppers._LARGEST_TABLE", table)
     model, ids = drawn(options), some_ids()
     stepper, state = model.stepper(), model.start(3)
     for rows in ([0, 1, 2], [2], [1, 1, 0, 2]):

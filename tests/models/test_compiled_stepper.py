@@ -61,7 +61,7 @@ def test_it_reads_as_the_model_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_threads(threads)
-    monkeypatch.setattr("textgen.models.step_weights._LARGEST_TABLE", table)
+    monkeypatch.setattr("textgen.inference.step_weights._LARGEST_TABLE", table)
     model = make_model(vocabulary, hidden, embedding, tie=tie)
     reads_as_the_model(model, rows, 2e-5)
 

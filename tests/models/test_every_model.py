@@ -12,10 +12,10 @@ from torch import Tensor
 
 from textgen import LanguageModel, train
 from textgen.config import KINDS, ModelConfig
+from textgen.inference.likelihood import Document, batch_token_statistics, mean_cross_entropy
 from textgen.models import Model, build, count_parameters, weight_shapes
-from textgen.models.extension import extended
-from textgen.models.likelihood import Document, batch_readings, mean_cross_entropy
 from textgen.tokenizers.base import EOS, UNK
+from textgen.training.prepare import extended
 
 VOCABULARY = 11
 SMALL: dict[str, dict[str, Any]] = {
@@ -24,8 +24,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "lstm+ngram": {"hidden_size": (7, 5), "embedding_size": 6, "order": 3},
     "gru": {"hidden_size": (7, 5), "embedding_size": 6},
     "rnn": {"hidden_size": (7, 5), "embedding_size": 6},
-    "window": {"window": 4, "hidden_size": (16, 9), "embedding_size": 6},
-    "bag": {"window": 3, "hidden_size": (16,), "embedding_size": 6},
+    "feedforward": {"window": 4, "hidden_size": (16, 9), "embedding_size": 6},
+    "bag-of-words": {"window": 3, "hidden_size": (16,), "embedding_size": 6},
     "hmm": {"states": 24},
     "bidirectional": {"hidden_size": (7, 5), "embedding_size": 6},
 }
@@ -52,7 +52,7 @@ def made(name: str, *, dtype: torch.dtype = torch.float32) -> Model:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.empty_like(parameter).normal_(0, 0.2, generator=generator))
-    if pieces := model.kept_back(text := read_text()):
+    if pieces := model.held_out_chunks(text := read_text()):
         model.settle([text[piece] for piece in pieces])
     return model.to(dtype).eval()
 
@@ -68,7 +68,7 @@ def test_every_kind_is_tried() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_probabilities_sum_to_one(name: str) -> None:
     model = made(name, dtype=torch.float64)
-    features, _ = model.features_around(some_ids(), some_ids(seed=2), model.start(4))
+    features, _ = model.hidden_states_in_context(some_ids(), some_ids(seed=2), model.start(4))
     logits = model.logits(features)
     assert logits.shape == (9, 4, VOCABULARY)
     shares = torch.stack(
@@ -122,7 +122,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     inputs, targets = some_ids(5, 3), some_ids(5, 3, seed=2)
 
     def loss() -> Tensor:
-        features, _ = model.features_around(inputs, targets, model.start(3))
+        features, _ = model.hidden_states_in_context(inputs, targets, model.start(3))
         return mean_cross_entropy(model, features, targets)
 
     loss().backward()
@@ -179,7 +179,7 @@ def test_a_document_read_in_segments_is_one_read_through(name: str) -> None:
     straight = Document(model, EOS, segments=1).read(ids)
     side_by_side = Document(model, EOS, segments=8).read(ids)
     assert np.allclose(straight, side_by_side, atol=1e-9)
-    alone = batch_readings(
+    alone = batch_token_statistics(
         model, np.r_[EOS, ids[:99]][:, None].astype(np.int64), ids[:100, None].astype(np.int64)
     )
     assert np.allclose(alone[:, 0, 0], straight[:100], atol=1e-9)
@@ -214,7 +214,7 @@ def test_it_learns_a_tiny_text(trained: Path) -> None:
 
 def test_what_is_sampled_has_the_score_that_it_was_sampled_with(trained: Path) -> None:
     model = LanguageModel.load(trained / "run")
-    if not model.model.generates:
+    if not model.model.is_causal:
         pytest.skip("it fills blanks")
     (sample,) = model.sample("the ", length=40, seed=5)
     text = "the " + sample.text

@@ -7,7 +7,7 @@ import torch
 
 from textgen.config import ModelConfig
 from textgen.models import Model, build
-from textgen.models.extension import extended
+from textgen.training.prepare import extended
 
 SHAPES = [((7,), 6, False), ((7, 5, 9), 6, False), ((5, 7), 7, True)]
 OLD, NEW = 11, 15

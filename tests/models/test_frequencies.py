@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from textgen.models.frequencies import frequencies
+from textgen.models.base import frequencies
 
 
 def test_frequencies_are_those_of_a_sample_from_all_over_the_text() -> None:

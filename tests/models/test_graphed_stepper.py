@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from textgen.inference.step_weights import StepWeights
+from textgen.inference.steppers import GraphedStepper, TorchStepper
 from textgen.models import Model
-from textgen.models.graphed_stepper import GraphedStepper
-from textgen.models.step_weights import StepWeights
-from textgen.models.torch_stepper import TorchStepper
 
 
 class Recorder:

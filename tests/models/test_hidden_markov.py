@@ -6,8 +6,8 @@ from torch import Tensor
 
 from textgen.config import ModelConfig
 from textgen.models import build
-from textgen.models.base import Noise
-from textgen.models.hidden_markov import HiddenMarkovModel
+from textgen.models.base import Dropout
+from textgen.models.hmm import HiddenMarkovModel
 
 VOCABULARY, STATES = 5, 3
 
@@ -27,7 +27,7 @@ def made(states: int = STATES, spread: float = 1.0) -> HiddenMarkovModel:
 def log_prob(model: HiddenMarkovModel, text: list[int]) -> Tensor:
     """ln p(all tokens but the first | the first), as the model says it."""
     ids = torch.tensor(text).unsqueeze(1)
-    features, _ = model.features(ids[:-1], model.start(1))
+    features, _ = model.hidden_states(ids[:-1], model.start(1))
     return model.log_probs(features.flatten(0, 1), ids[1:, 0]).sum()
 
 
@@ -59,9 +59,9 @@ def test_the_forward_algorithm_sums_over_all_paths_and_so_does_its_gradient() ->
 
 def test_the_belief_is_carried_from_window_to_window() -> None:
     model, ids = made(), torch.tensor([[1, 0], [4, 2], [0, 3], [2, 2], [3, 1], [1, 1]])
-    whole, last = model.features(ids, model.start(2))
-    first, state = model.features(ids[:4], model.start(2))
-    second, state = model.features(ids[4:], state)
+    whole, last = model.hidden_states(ids, model.start(2))
+    first, state = model.hidden_states(ids[:4], model.start(2))
+    second, state = model.hidden_states(ids[4:], state)
     assert torch.allclose(torch.cat([first, second]), whole, atol=1e-12)
     assert bool(state.close_to(last, 1e-12).all())
     assert torch.allclose(last.named["belief"].exp().sum(-1), torch.ones(2).double())
@@ -69,9 +69,9 @@ def test_the_belief_is_carried_from_window_to_window() -> None:
 
 def test_the_initial_distribution_is_learned_where_a_text_begins_and_there_alone() -> None:
     model, ids = made(), torch.tensor([[1, 0], [4, 2]])
-    _, state = model.features(ids, model.start(2))
+    _, state = model.hidden_states(ids, model.start(2))
     carried = state.detach().keep(torch.tensor([True, False]))
-    features, _ = model.features(ids, carried)
+    features, _ = model.hidden_states(ids, carried)
     for row, learns in enumerate([False, True]):
         log_probs = model.log_probs(features[:, row], ids[:, row])
         (gradient,) = torch.autograd.grad(log_probs.sum(), model.initial, retain_graph=True)
@@ -83,7 +83,7 @@ def test_the_initial_distribution_is_learned_where_a_text_begins_and_there_alone
 def test_extreme_weights_give_numbers(spread: float, dtype: torch.dtype) -> None:
     model = made(spread=spread).to(dtype)
     ids = torch.arange(40).remainder(VOCABULARY).unsqueeze(1)
-    features, state = model.features(ids, model.start(1))
+    features, state = model.hidden_states(ids, model.start(1))
     loss = model.losses(features[:, 0], ids[:, 0]).mean()
     loss.backward()
     found = [loss, model.logits(features), state.named["belief"]]
@@ -109,11 +109,11 @@ def test_one_hidden_state_is_a_model_of_frequencies() -> None:
 
 def test_dropout_silences_hidden_states_and_leaves_a_distribution() -> None:
     model, ids = made(states=12), torch.tensor([[1], [4], [0]])
-    noise = Noise(0.5, torch.Generator().manual_seed(1))
-    features, _ = model.features(ids, model.start(1), noise)
+    dropout = Dropout(0.5, torch.Generator().manual_seed(1))
+    features, _ = model.hidden_states(ids, model.start(1), dropout)
     probabilities = model.logits(features).exp()
     assert torch.allclose(probabilities.sum(-1), torch.ones(3, 1).double())
     beliefs = features + model.emission_sums()
     silent = beliefs[:, 0].exp() < 1e-9
     assert 0 < int(silent[0].sum()) < 12 and bool((silent == silent[0]).all())
-    assert not torch.allclose(model.features(ids, model.start(1))[0], features)
+    assert not torch.allclose(model.hidden_states(ids, model.start(1))[0], features)

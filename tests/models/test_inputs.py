@@ -10,10 +10,10 @@ import torch
 from textgen import LanguageModel, train
 from textgen.config import ModelConfig
 from textgen.errors import UsageError
-from textgen.models import Model, Noise, build
-from textgen.models.extension import extended
-from textgen.models.inputs import OneHot, begin_with_vectors
-from textgen.training_run.choosing import flop_per_token
+from textgen.models import Dropout, Model, build
+from textgen.models.recurrent import OneHot, begin_with_vectors
+from textgen.training.autotune import flop_per_token
+from textgen.training.prepare import extended
 
 RECURRENT = ("lstm", "gru", "rnn")
 
@@ -48,7 +48,7 @@ def test_of_many_tokens_those_that_are_there_are_enough(
     ids = torch.randint(11, (9, 3), generator=torch.Generator().manual_seed(1)) % 5
     found = []
     for most in (512, 4):
-        monkeypatch.setattr("textgen.models.inputs.MOST_COLUMNS", most)
+        monkeypatch.setattr("textgen.models.recurrent.MOST_COLUMNS", most)
         model = one_hot(name)
         logits, _ = model(ids, model.start(3))
         logits.square().sum().backward()
@@ -61,9 +61,9 @@ def test_of_many_tokens_those_that_are_there_are_enough(
 
 def test_dropout_silences_a_token_for_a_window() -> None:
     model = one_hot("lstm")
-    noise = Noise(0.5, torch.Generator().manual_seed(0))
+    dropout = Dropout(0.5, torch.Generator().manual_seed(0))
     ids = torch.arange(11).repeat(3).unsqueeze(1).expand(33, 4)  # three times through
-    there = noise(model.get_submodule("embedding")(ids)).amax(-1) > 0
+    there = dropout(model.get_submodule("embedding")(ids)).amax(-1) > 0
     assert torch.equal(there[:11], there[11:22]) and torch.equal(there[:11], there[22:])
     assert 10 < int(there[:11].sum()) < 34
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen.models import Model, likelihood
-from textgen.models.likelihood import Document, batch_readings, target_log_probs
+from textgen.inference import likelihood
+from textgen.inference.likelihood import Document, batch_token_statistics, target_log_probs
+from textgen.models import Model
 from textgen.tokenizers.base import EOS
 
 MakeModel = Callable[..., Model]
@@ -216,7 +217,7 @@ def test_a_batch_gives_each_column_what_it_gets_alone(
     model = make_model(dtype=torch.float64)
     targets = random_ids(60).astype(np.int64).reshape(20, 3)
     inputs = np.vstack([np.full((1, 3), EOS), targets[:-1]])
-    log_probs = batch_readings(model, inputs, targets)[..., 0]
+    log_probs = batch_token_statistics(model, inputs, targets)[..., 0]
     for column in range(3):
         alone = sequential(model, targets[:, column])
         assert np.abs(log_probs[:, column] - alone).max() < 1e-10
@@ -232,7 +233,7 @@ def test_the_loss_of_some_rows_at_a_time_is_that_of_all(
     for most in (2**25, 3 * 11):  # all 20 rows at once, and three at a time
         monkeypatch.setattr(likelihood, "_MOST_LOGITS", most)
         model.zero_grad()
-        features, _ = model.features(ids[:-1], model.start(4))
+        features, _ = model.hidden_states(ids[:-1], model.start(4))
         loss = likelihood.mean_cross_entropy(model, features, ids[1:])
         loss.backward()
         found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
@@ -253,7 +254,7 @@ def test_no_more_logits_are_made_at_once_than_fit(
 
     monkeypatch.setattr(model, "logits", watched)
     ids = torch.arange(20).view(5, 4) % 11
-    features, _ = model.features(ids, model.start(4))
+    features, _ = model.hidden_states(ids, model.start(4))
     likelihood.mean_cross_entropy(model, features, ids).backward()
     assert max(seen) == 3
     assert sum(seen) == 2 * 20  # once forward, once more for the gradient

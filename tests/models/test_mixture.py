@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 
 from textgen import LanguageModel, train
-from textgen.batching import without
 from textgen.config import ModelConfig, TrainingConfig
+from textgen.data.batching import without
+from textgen.inference.likelihood import mean_cross_entropy
 from textgen.models import build
-from textgen.models.extension import extended
-from textgen.models.gate import Gate
-from textgen.models.likelihood import mean_cross_entropy
-from textgen.models.mixture import MixtureModel, _as_floats, _as_numbers
+from textgen.models.mixture import Gate, MixtureModel, _as_floats, _as_numbers
 from textgen.tokenizers.base import EOS
-from textgen.training.briefing import Briefing, make_learner
-from textgen.training.learner import Learner
+from textgen.training.distributed import Briefing, make_learner
+from textgen.training.prepare import extended
 from textgen.training.ranks import ALONE
+from textgen.training.trainer import Learner
 
 VOCABULARY = 12
 OPTIONS: dict[str, Any] = {"hidden_size": (7,), "embedding_size": 6, "order": 3}
@@ -53,7 +52,7 @@ def made(tokens: int = 8192, *, dtype: torch.dtype = torch.float32, **options: A
 def by_parts(model: MixtureModel, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """p of targets by the network, by the n-grams and by both (places,)."""
     with torch.no_grad():
-        features, _ = model.features(ids, model.start(ids.shape[1]))
+        features, _ = model.hidden_states(ids, model.start(ids.shape[1]))
         network = model.network(ids, model.network.start(ids.shape[1]))[0].softmax(-1)
         numbers = model.tables.follow(ids, torch.full((ids.shape[1], model.tables.order - 1), -1))
         ngrams = model.tables.shares(numbers.flatten(0, 1), targets.flatten())
@@ -87,7 +86,7 @@ def test_it_is_between_its_parts_at_every_token(settled: bool) -> None:
 def test_numbers_of_n_grams_survive_among_the_features(dtype: torch.dtype, order: int) -> None:
     model = made(400, dtype=dtype, order=order)
     ids, targets = read_apart()
-    features, state = model.features(ids, model.start(8))
+    features, state = model.hidden_states(ids, model.start(8))
     _, found = model._apart(features.flatten(0, 1))
     expected = model.tables.follow(ids, torch.full((8, order - 1), -1))
     assert torch.equal(found, expected.flatten(0, 1))
@@ -110,9 +109,9 @@ def test_every_number_has_bits_of_its_own(dtype: torch.dtype) -> None:
 def test_what_it_learns_is_the_network_s_own_loss() -> None:
     model = made()
     ids, targets = read_apart()
-    loss = mean_cross_entropy(model, model.features(ids, model.start(8))[0], targets)
+    loss = mean_cross_entropy(model, model.hidden_states(ids, model.start(8))[0], targets)
     own = model.network
-    expected = mean_cross_entropy(own, own.features(ids, own.start(8))[0], targets)
+    expected = mean_cross_entropy(own, own.hidden_states(ids, own.start(8))[0], targets)
     assert torch.equal(loss, expected)
     loss.backward()
     assert all(weight.grad is not None for weight in own.parameters())
@@ -135,7 +134,7 @@ def test_weights_are_fitted_on_what_neither_part_has_learned_from() -> None:
     model = build(config.resolved(4002))
     assert isinstance(model, MixtureModel)
     model.initialize(torch.Generator().manual_seed(0))
-    pieces = model.kept_back(ids)
+    pieces = model.held_out_chunks(ids)
     assert len(pieces) == 32
     assert all(ids[piece.start - 1] == EOS for piece in pieces)
     learner = learner_of(model, ids)

@@ -17,7 +17,7 @@ def mixture(request: pytest.FixtureRequest) -> Model:
     model.initialize(torch.Generator().manual_seed(0))
     random = np.random.default_rng(0)
     text = (np.cumsum(random.choice([1, 2, 5], 4000)) % VOCABULARY).astype(np.uint16)
-    pieces = [text[piece] for piece in model.kept_back(text)]
+    pieces = [text[piece] for piece in model.held_out_chunks(text)]
     model.read(text)
     model.settle(pieces)
     return model.eval()

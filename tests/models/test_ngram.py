@@ -17,16 +17,16 @@ import torch
 
 from textgen import LanguageModel, checkpoint, storage, train
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig
-from textgen.corpus.bundled import bundled_corpus
+from textgen.data.corpus import bundled_corpus
 from textgen.errors import CheckpointError, DataError, UsageError
-from textgen.models import Model, build, count_parameters, counting
-from textgen.models.counting import Counts, count
-from textgen.models.likelihood import batch_readings
+from textgen.inference.likelihood import batch_token_statistics
+from textgen.models import Model, build, count_parameters
+from textgen.models import ngram_tables as counting
 from textgen.models.ngram import NgramModel
-from textgen.models.ngram_tables import NgramTables
+from textgen.models.ngram_tables import Counts, NgramTables, count
 from textgen.results import TrainingWarning
-from textgen.tokenizers import learn_tokenizer
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 A, B, C = 2, 3, 4
 DOZEN = [A, B, EOS, A, B, EOS, A, C, EOS, B, C, EOS]
@@ -227,7 +227,7 @@ def by_sentences(model: Model, ids: Any) -> Any:
         targets[: len(sentence), column] = sentence
     inputs = np.concatenate([np.full_like(targets[:1], EOS), targets[:-1]])
     within = np.arange(len(targets))[:, None] < lengths
-    return batch_readings(model, inputs, targets)[..., 0][within]
+    return batch_token_statistics(model, inputs, targets)[..., 0][within]
 
 
 # Learning

@@ -5,7 +5,7 @@ import torch
 
 from textgen.config import ModelConfig
 from textgen.errors import UsageError
-from textgen.models import placement
+from textgen.models import device as placement
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from textgen.config import ModelConfig
-from textgen.models import Model, Noise, build, count_parameters
+from textgen.models import Dropout, Model, build, count_parameters
 from textgen.models.base import PlainStepper
-from textgen.models.recurrent import LSTMModel
-from textgen.models.recurrent_state import RecurrentState
+from textgen.models.lstm import LSTMModel
+from textgen.models.state import RecurrentState
 
 MakeModel = Callable[..., Model]
 Floats = npt.NDArray[np.float64]
@@ -101,7 +101,7 @@ def test_a_stepper_reads_on_from_any_state_and_any_number_of_rows(
     table: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("textgen.models.step_weights._LARGEST_TABLE", table)
+    monkeypatch.setattr("textgen.inference.step_weights._LARGEST_TABLE", table)
     model = make_model(vocabulary, hidden, embedding, tie=tie, dtype=torch.float64)
     ids = random_batch(vocabulary=vocabulary)
     stepper, state = model.stepper(), model.start(3)
@@ -123,7 +123,7 @@ def test_in_float32_it_reads_the_same_packed_or_not(
     make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packs:
-        monkeypatch.setattr("textgen.models.torch_stepper._packs", lambda matrix: False)
+        monkeypatch.setattr("textgen.inference.steppers._packs", lambda matrix: False)
     model = make_model(11, (32, 24), 16)
     ids = random_batch()
     for rows in (1, 2, 3):
@@ -318,7 +318,7 @@ def test_detach_cuts_the_graph(model: Model) -> None:
     assert not any(tensor.requires_grad for tensor in state.detach().tensors().values())
 
 
-# Noise
+# Dropout
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -328,31 +328,31 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_no_rate_is_no_noise_and_draws_nothing() -> None:
     features, source = torch.randn(5, 3, 4, generator=generator()), generator(1)
     before = source.get_state()
-    assert torch.equal(Noise(0.0, source)(features), features)
+    assert torch.equal(Dropout(0.0, source)(features), features)
     assert torch.equal(source.get_state(), before)
 
 
 def test_noise_silences_the_asked_share_and_keeps_the_mean() -> None:
-    noisy = Noise(0.3, generator())(torch.ones(2, 400, 500))
+    noisy = Dropout(0.3, generator())(torch.ones(2, 400, 500))
     assert (noisy == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
     assert noisy.mean().item() == pytest.approx(1.0, abs=0.01)
 
 
 def test_one_mask_serves_the_whole_window_and_differs_between_rows() -> None:
-    noisy = Noise(0.5, generator())(torch.ones(6, 3, 40))
+    noisy = Dropout(0.5, generator())(torch.ones(6, 3, 40))
     assert all(torch.equal(noisy[0], later) for later in noisy)
     assert not torch.equal(noisy[0, 0], noisy[0, 1])
 
 
 def test_the_generator_alone_decides_the_mask() -> None:
     features = torch.ones(2, 3, 40)
-    masks = [Noise(0.5, generator(seed))(features) for seed in (1, 1, 2)]
+    masks = [Dropout(0.5, generator(seed))(features) for seed in (1, 1, 2)]
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
 
 
 def test_the_model_applies_noise_before_every_layer_and_the_output(model: Model) -> None:
-    class Counting(Noise):
+    class Counting(Dropout):
         seen: list[int] = []  # noqa: RUF012
 
         def __call__(self, features: Tensor) -> Tensor:

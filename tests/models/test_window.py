@@ -9,7 +9,7 @@ from textgen.models import Model, build
 from textgen.tokenizers.base import EOS
 
 VOCABULARY = 9
-KINDS = ("window", "bag")
+KINDS = ("feedforward", "bag-of-words")
 
 
 def made(name: str, **sizes: Any) -> Model:
@@ -42,7 +42,7 @@ def test_order_is_all_that_a_bag_throws_away() -> None:
     for name in KINDS:
         model = made(name)
         same = torch.allclose(last_logits(model, text), last_logits(model, text.flip(0)))
-        assert same == (name == "bag")
+        assert same == (name == "bag-of-words")
         other = torch.tensor([[3], [5], [2], [2]])
         assert not torch.allclose(last_logits(model, text), last_logits(model, other))
 
@@ -66,7 +66,7 @@ def test_few_places_and_many_are_computed_two_ways_with_one_result(name: str) ->
 
 
 def test_the_first_layer_is_the_product_with_the_embeddings_side_by_side() -> None:
-    model = made("window")
+    model = made("feedforward")
     state = model.state_dict()
     seen = ids(4)
     inputs = state["embedding.weight"][seen.flatten()].flatten()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen.native import draw, library
+from textgen.inference.native import draw, library
 from textgen.sampling import decoding
 
 ROWS = 40

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from textgen.native import library
-from textgen.native.loading import Loading
+from textgen.inference.native import library
+from textgen.inference.native.loading import Loading
 
 _WRITES_NONSENSE = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import pytest
 
 from textgen.errors import ResourceError
 from textgen.presentation import console
-from textgen.presentation.tables import quoted
-from textgen.presentation.tokens import visible
+from textgen.presentation.tables import quoted, visible
 
 
 def test_control_characters_are_shown_as_escapes() -> None:
@@ -59,18 +59,15 @@ def test_a_refused_write_is_a_resource_error_and_a_lost_reader_a_broken_pipe(
 
 
 def test_a_note_wraps_between_words_for_a_person_and_is_one_line_in_a_log(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, terminal: Any
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("COLUMNS", "24")
-    monkeypatch.setenv("TERM", "xterm")
     message = "training on the bundled stories"
-    wrapped = ["note: training on the", "bundled stories"]
-    for stream, expected in ((Terminal(), wrapped), (io.StringIO(), [f"note: {message}"])):
-        monkeypatch.setattr("sys.stderr", stream)
-        console.note(message)
-        plain = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
-        assert [line.rstrip() for line in plain.splitlines()] == expected
+    watched, log = terminal("stderr"), io.StringIO()
+    console.note(message)
+    monkeypatch.setattr("sys.stderr", log)
+    console.note(message)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", watched.getvalue())
+    wrapped = [line.rstrip() for line in plain.splitlines()]
+    assert wrapped == ["note: training on the", "bundled stories"]
+    assert log.getvalue().splitlines() == [f"note: {message}"]

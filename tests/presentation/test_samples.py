@@ -1,20 +1,12 @@
 """Samples with what is known of their novelty, on a terminal and in a pipe."""
 
-import io
 import re
-import sys
+from typing import Any
 
 import pytest
 
 from textgen.presentation.samples import SampleWriter
 from textgen.results import Novelty, Sample
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
 
 
 def sample(index: int, text: str, *stretches: tuple[int, int], drawn: int = 1) -> Sample:
@@ -25,16 +17,13 @@ def sample(index: int, text: str, *stretches: tuple[int, int], drawn: int = 1) -
 
 
 def test_on_a_terminal_copied_stretches_are_marked_and_the_rest_is_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    terminal: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
+    stdout = terminal("stdout")
     writer = SampleWriter(1)
     writer.sample(sample(0, " a copied\nstretch, new", (3, 17)))
     writer.end()
-    shown = terminal.getvalue()
+    shown = stdout.getvalue()
     marked = "".join(re.findall(r"\x1b\[4[0-9;]*m([^\x1b]*)", shown))
     assert marked.replace("\n", "") == "copiedstretch"
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)

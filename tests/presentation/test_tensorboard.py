@@ -7,54 +7,29 @@ import sys
 import types
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from textgen.errors import ResourceError, UsageError
 from textgen.presentation.tensorboard import TensorBoardLog
-from textgen.results import (
-    CheckpointSaved,
-    TrainingSample,
-    TrainingStart,
-    TrainingStep,
-    Validation,
-)
-
-
-class Writer:
-    """Remembers what it is given, in the place of torch's SummaryWriter."""
-
-    made: list[Writer]
-
-    def __init__(self, log_dir: str, purge_step: int | None = None) -> None:
-        self.log_dir, self.purge_step = log_dir, purge_step
-        self.scalars: dict[str, list[tuple[int, float]]] = {}
-        self.texts: list[tuple[str, str, int]] = []
-        self.flushes, self.closed = 0, False
-        Writer.made.append(self)
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        self.scalars.setdefault(tag, []).append((step, value))
-
-    def add_text(self, tag: str, text: str, step: int) -> None:
-        self.texts.append((tag, text, step))
-
-    def flush(self) -> None:
-        self.flushes += 1
-
-    def close(self) -> None:
-        self.closed = True
+from textgen.results import CheckpointSaved, TrainingSample, TrainingStart, TrainingStep, Validation
 
 
 @pytest.fixture
-def writers(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
-    """The writers that were made, with the package as if it were installed."""
-    Writer.made = []
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[MagicMock]:
+    """The SummaryWriters that were made, with the package as if it were installed."""
+    made: list[MagicMock] = []
+
+    def make(log_dir: str, purge_step: int | None = None) -> MagicMock:
+        made.append(MagicMock(log_dir=log_dir, purge_step=purge_step))
+        return made[-1]
+
     module: Any = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer
+    module.SummaryWriter = make
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
-    return Writer.made
+    return made
 
 
 @pytest.fixture
@@ -65,56 +40,46 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(resumed_step: int = 0) -> TrainingStart:
-    return TrainingStart(
-        parameters=1,
-        vocabulary_size=2,
-        train_tokens=3,
-        valid_tokens=4,
-        train_characters=5,
-        level="char",
-        device="cpu",
-        precision="float32",
-        threads=1,
-        description="lstm",
-        out="x",
-        resumed_step=resumed_step,
-    )
+    named = ("char", "cpu", "float32", 1, "lstm", "x")
+    return TrainingStart(1, 2, 3, 4, 5, *named, resumed_step=resumed_step)
 
 
-def test_every_event_is_written_at_its_step(writers: list[Writer]) -> None:
+def test_every_event_is_written_at_its_step(writers: list[MagicMock]) -> None:
     with TensorBoardLog("logs/a") as log:
         assert writers == []
         log(start())
         log(TrainingStep(20, 0.5, 2.5, 5e-3, 0.8, 4096, 41000.0, 0.5, 5.0, 5.0))
-        log(TrainingStep(40, 1.0, 2.0, 1e-3, 0.7, 8192, 42000.0, 1.0, 9.0, 0.0))
         log(Validation(2.25, 100, 100, step=40))
-        assert writers[0].flushes == 1
+        (writer,) = writers
+        writer.flush.assert_called_once_with()
+        log(Validation(2.0, 100, 100, step=60, pseudo=True))
         log(TrainingSample(40, "To be,\n*or* not\n"))
         log(CheckpointSaved(40, "best", "x/best"))
-        assert not writers[0].closed
-    (writer,) = writers
-    assert (writer.log_dir, writer.purge_step, writer.closed) == ("logs/a", None, True)
-    assert writer.scalars == {
-        "loss/training": [(20, 2.5), (40, 2.0)],
-        "loss/validation": [(40, 2.25)],
-        "learning_rate": [(20, 5e-3), (40, 1e-3)],
-        "gradient_norm": [(20, 0.8), (40, 0.7)],
-        "tokens_per_second": [(20, 41000.0), (40, 42000.0)],
-    }
-    assert writer.texts == [("sample", "    To be,\n    *or* not\n", 40)]
+        writer.close.assert_not_called()
+    assert (writer.log_dir, writer.purge_step) == ("logs/a", None)
+    writer.close.assert_called_once_with()
+    assert [each.args for each in writer.add_scalar.call_args_list] == [
+        ("loss/training", 2.5, 20),
+        ("learning_rate", 5e-3, 20),
+        ("gradient_norm", 0.8, 20),
+        ("tokens_per_second", 41000.0, 20),
+        ("loss/validation", 2.25, 40),
+        ("pseudo_loss/validation", 2.0, 60),
+    ]
+    writer.add_text.assert_called_once_with("sample", "    To be,\n    *or* not\n", 40)
 
 
-def test_a_resumed_run_forgets_the_steps_it_makes_anew(writers: list[Writer]) -> None:
+def test_a_resumed_run_forgets_the_steps_it_makes_anew(writers: list[MagicMock]) -> None:
     with TensorBoardLog("logs/a") as log:
         log(start(resumed_step=120))
     assert writers[0].purge_step == 121
 
 
-def test_what_is_written_is_closed_when_the_run_fails(writers: list[Writer]) -> None:
+def test_what_is_written_is_closed_when_the_run_fails(writers: list[MagicMock]) -> None:
     with pytest.raises(ValueError), TensorBoardLog("logs/a") as log:
         log(start())
         raise ValueError
-    assert writers[0].closed
+    writers[0].close.assert_called_once_with()
 
 
 @pytest.mark.usefixtures("missing")

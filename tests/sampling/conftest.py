@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from textgen.config import TokenizerConfig
-from textgen.tokenizers import Tokenizer, learn_tokenizer
+from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 TEXT = "the cats, (a hat) and\na café, the hat\n"
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -11,12 +11,12 @@ import torch
 
 from textgen.config import SamplingConfig, TokenizerConfig
 from textgen.errors import UsageError
+from textgen.inference.likelihood import Document
 from textgen.models import Model
-from textgen.models.likelihood import Document
 from textgen.results import Sample
 from textgen.sampling.writer import Writer
-from textgen.tokenizers import learn_tokenizer
 from textgen.tokenizers.base import EOS, UNK
+from textgen.tokenizers.registry import learn_tokenizer
 
 MakeModel = Callable[..., Model]
 TOKENIZER = learn_tokenizer(TokenizerConfig(), [("abc\n", False)])

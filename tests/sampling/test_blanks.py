@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from textgen import LanguageModel, train
+from textgen.cli.sample import Session
 from textgen.errors import UsageError
-from textgen.sampling.blanks import _around
-from textgen.studies.session import Session
+from textgen.sampling.prediction import _around
 from textgen.tokenizers.base import EOS, Tokenizer
 
 TEXT = "the cat sat on the mat.\nthe dog ran on the road.\n" * 150

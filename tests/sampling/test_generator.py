@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from textgen.config import SamplingConfig
+from textgen.inference.likelihood import Document
+from textgen.inference.native import Network, library
 from textgen.models import Model
-from textgen.models.likelihood import Document
-from textgen.native import Network, library
 from textgen.results import FinishReason
 from textgen.sampling.generator import NOTHING, Drawn, Request, generate
 from textgen.sampling.stream import Guide

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from textgen.config import TokenizerConfig
+from textgen.inference.likelihood import Document
 from textgen.models import Model
-from textgen.models.likelihood import Document
 from textgen.sampling.prediction import next_tokens, next_words
-from textgen.tokenizers import Tokenizer, learn_tokenizer
-from textgen.tokenizers.base import EOS, UNK
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 MakeModel = Callable[..., Model]
 

@@ -10,13 +10,12 @@ import torch
 
 from textgen.config import SamplingConfig
 from textgen.errors import UsageError
+from textgen.inference.likelihood import Document
 from textgen.models import Model
-from textgen.models.likelihood import Document
 from textgen.results import Sample
-from textgen.sampling.required import Places, forms
+from textgen.sampling.constraints import Places, forms
 from textgen.sampling.writer import Writer
-from textgen.tokenizers import Tokenizer
-from textgen.tokenizers.base import EOS
+from textgen.tokenizers.base import EOS, Tokenizer
 
 MakeModel = Callable[..., Model]
 

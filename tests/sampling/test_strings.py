@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from textgen.sampling.strings import Automaton, Ban
+from textgen.sampling.text import Automaton, Ban
 
 STRINGS = ["ab", "abcab", "bcb", "c", "aaa", "aab"]
 

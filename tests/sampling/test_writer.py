@@ -9,12 +9,12 @@ import torch
 
 from textgen.config import SamplingConfig, TokenizerConfig
 from textgen.errors import UsageError
+from textgen.inference.likelihood import Document
 from textgen.models import Model
-from textgen.models.likelihood import Document
 from textgen.results import Sample
 from textgen.sampling.writer import Writer
-from textgen.tokenizers import Tokenizer, learn_tokenizer
-from textgen.tokenizers.base import EOS, UNK
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 MakeModel = Callable[..., Model]
 

@@ -7,9 +7,9 @@ import pytest
 
 from textgen.config import SamplingConfig, TokenizerConfig
 from textgen.results import FinishReason
-from textgen.sampling.writing import Rules, Writing
-from textgen.tokenizers import Tokenizer, learn_tokenizer
-from textgen.tokenizers.base import EOS, UNK
+from textgen.sampling.text import Rules, Writing
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 CHARACTERS = learn_tokenizer(TokenizerConfig(), [("the cats and a hat €é\n", False)])
 SUBWORDS = learn_tokenizer(

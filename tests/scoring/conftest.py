@@ -10,10 +10,10 @@ import torch
 
 from textgen.config import ScoringConfig, TokenizerConfig
 from textgen.results import SentenceScore
-from textgen.scoring.groups import groups
+from textgen.scoring.jobs import groups
 from textgen.scoring.scorer import Scorer, Skipped
-from textgen.tokenizers import learn_tokenizer
 from textgen.tokenizers.base import EOS, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 TEXT = """the cat (that the dogs chased) sat down.
 "no," said the cat, "i will not."

@@ -20,12 +20,12 @@ def test_a_character_has_the_probability_of_all_tokens_that_begin_so(
     ids = tokenizer.encode("the dogs were").tolist()
     p = distributions(scorer(tokenizer)._reader._model, ids)
     expected: list[float] = []
-    for place, surface in enumerate(tokenizer.surfaces("the dogs were")):
+    for place, span in enumerate(tokenizer.token_texts("the dogs were")):
         spelt = joined if place == 0 else apart
         before = 1.0
-        for length in range(1, len(surface) + 1):
-            begins_so = mass(tokenizer, p[place], surface[:length], spelt)
-            if length == len(surface):
+        for length in range(1, len(span) + 1):
+            begins_so = mass(tokenizer, p[place], span[:length], spelt)
+            if length == len(span):
                 begins_so = p[place][ids[place]]
             expected.append(begins_so / before)
             before = begins_so
@@ -84,7 +84,7 @@ def test_what_has_no_place_in_the_text_is_paid_by_the_character_after_it(
     tokenizer = WordTokenizer.learn(config, [" the cat\n  the dogs\n"])
     ids = tokenizer.encode(" the").tolist()
     assert UNK not in ids
-    assert tokenizer.surfaces(" the") == ["", " the"]
+    assert tokenizer.token_texts(" the") == ["", " the"]
     start, after, _ = distributions(scorer(tokenizer)._reader._model, ids)
     decoder = tokenizer.decoder()
     decoder.feed(ids[0])

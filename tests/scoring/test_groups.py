@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from textgen.corpus.arriving import Arriving, Text
-from textgen.scoring import groups as module
-from textgen.scoring.groups import groups
+from textgen.data.lines import Arriving, Text
+from textgen.scoring import jobs as module
+from textgen.scoring.jobs import groups
 
 
 def test_texts_are_numbered_and_prefixed_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,11 @@ import pytest
 
 from textgen import LanguageModel, train
 from textgen.config import ScoringConfig
-from textgen.corpus.arriving import Text
+from textgen.data.lines import Text
 from textgen.errors import DataError, ResourceError, UsageError
 from textgen.language_model import _load_again
-from textgen.scoring import groups as module
 from textgen.scoring import jobs
+from textgen.scoring import jobs as module
 
 _WAITING = """
 import sys
@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from textgen.checkpoint import load
 from textgen.config import ScoringConfig
-from textgen.corpus.arriving import Text
+from textgen.data.lines import Text
 from textgen.scoring.jobs import scores_of_jobs
 
 def read(path, number):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textgen.scoring.spellings import Spellings
+from textgen.scoring.parts import Spellings
 from textgen.tokenizers.base import EOS
 
 KINDS = ["char", "word", "spaced", "subword"]
@@ -49,7 +49,7 @@ def test_all_levels_add_up_to_the_same_sentence(
             assert summed(sentence.parts) == pytest.approx(same.log_prob, abs=1e-9)
             assert sentence.log_prob == pytest.approx(same.log_prob, abs=1e-9)
             if kind != "spaced" or sentence.text.strip():
-                assert "".join(part.surface for part in sentence.parts) == sentence.text
+                assert "".join(part.span for part in sentence.parts) == sentence.text
             assert sentence.parts[-1].text == "<EOS>" or kind == "spaced"
             if level != "character":
                 assert sum(part.tokens for part in sentence.parts) == sentence.tokens
@@ -68,7 +68,7 @@ def test_parts_add_up_without_the_end_and_after_a_prefix(
                 score(tokenizer, given, level=level, eos=eos), whole, strict=True
             ):
                 assert summed(sentence.parts) == pytest.approx(same.log_prob, abs=1e-9)
-                assert "".join(part.surface for part in sentence.parts) == sentence.text
+                assert "".join(part.span for part in sentence.parts) == sentence.text
 
 
 def test_words_are_what_white_space_separates(make_tokenizer: Any, score: Any) -> None:
@@ -93,8 +93,8 @@ def test_a_word_has_the_probability_that_it_comes_whole(
         for id in range(tokenizer.vocabulary_size)
         if id != EOS and apart(tokenizer, id)[:1].isspace()
     }
-    surfaces = tokenizer.surfaces("the dogs chased (the) cat.")
-    places = [i for i, surface in enumerate(surfaces) if surface.startswith(" ")]
+    token_texts = tokenizer.token_texts("the dogs chased (the) cat.")
+    places = [i for i, span in enumerate(token_texts) if span.startswith(" ")]
     p = distributions(model, ids)
     ends = [sum(p[place][id] for id in starts) for place in [*places, len(ids)]]
     for number, (begin, end) in enumerate(itertools.pairwise([*places, len(ids)])):
@@ -131,10 +131,10 @@ def test_whatever_the_text_its_characters_and_words_add_up_to_it(
                 assert summed(parts) == pytest.approx(same.log_prob, abs=1e-9)
                 assert [part.ends for part in parts[-1:]] == [eos] * len(parts[-1:])
                 assert not any(part.ends for part in parts[:-1])
-                surfaces = "".join(part.surface for part in parts)
-                if kind != "spaced" or surfaces:  # white space alone has no token there
-                    assert (sentence.prefix + sentence.text).endswith(surfaces)
-                    assert surfaces.endswith(sentence.text)
+                token_texts = "".join(part.span for part in parts)
+                if kind != "spaced" or token_texts:  # white space alone has no token there
+                    assert (sentence.prefix + sentence.text).endswith(token_texts)
+                    assert token_texts.endswith(sentence.text)
                 if level == "character":
                     assert all(part.log_prob <= 0 for part in parts)
 
@@ -155,7 +155,7 @@ def test_what_is_unknown_stays_whole(make_tokenizer: Any, score: Any) -> None:
     for level in ("token", "word", "character"):
         (sentence,) = score(tokenizer, ["the zebra were"], level=level)
         (unknown,) = (part for part in sentence.parts if part.unknown)
-        assert unknown.surface == " zebra"
+        assert unknown.span == " zebra"
         assert sentence.unknown_surfaces == ("zebra",)
         assert sentence.unknown == 1
 
@@ -199,6 +199,6 @@ def test_after_a_bracket_no_word_starts_with_a_space(make_tokenizer: Any) -> Non
 
 
 def text(sentence: str) -> Any:
-    from textgen.corpus.arriving import Text
+    from textgen.data.lines import Text
 
     return Text(1, sentence)

@@ -6,11 +6,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from textgen.inference.likelihood import Alternatives, Document, Entropy, Rank, TokenStatistics
 from textgen.models import Model
-from textgen.models.gauges import Alternatives, Entropy, Rank
-from textgen.models.likelihood import Document, Readings
-from textgen.scoring import reading
-from textgen.scoring.reading import DocumentReader, Reader, SentenceReader
+from textgen.scoring import scorer as reading
+from textgen.scoring.scorer import DocumentReader, Reader, SentenceReader
 from textgen.tokenizers.base import EOS
 
 MakeModel = Callable[..., Model]
@@ -33,11 +32,11 @@ def alone(model: Model, ids: Ids) -> npt.NDArray[np.float64]:
     return Document(model, first=EOS).read(ids)
 
 
-def by_sentence(model: Model, given: list[Ids]) -> list[Readings]:
+def by_sentence(model: Model, given: list[Ids]) -> list[TokenStatistics]:
     return [read[:, 0] for read in SentenceReader(model).read(given)]
 
 
-def by_document(model: Model, given: list[Ids], part: int) -> list[Readings]:
+def by_document(model: Model, given: list[Ids], part: int) -> list[TokenStatistics]:
     """The sentences given ``part`` at a time."""
     reader, waiting = DocumentReader(model), iter(given)
     groups: Iterator[list[Ids]] = iter(lambda: list(islice(waiting, part)), [])

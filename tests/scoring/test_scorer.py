@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from textgen.config import ScoringConfig, TokenizerConfig
-from textgen.corpus.arriving import Text
+from textgen.data.lines import Text
 from textgen.errors import DataError, UsageError
-from textgen.scoring.groups import groups
-from textgen.scoring.reading import SentenceReader
-from textgen.scoring.scorer import Scorer, Skipped
-from textgen.tokenizers import learn_tokenizer
+from textgen.scoring.jobs import groups
+from textgen.scoring.scorer import Scorer, SentenceReader, Skipped
+from textgen.tokenizers.registry import learn_tokenizer
 
 KINDS = ["char", "word", "spaced", "subword"]
 
@@ -94,7 +93,7 @@ def test_a_token_across_the_end_of_the_prefix_is_scored_whole(
 ) -> None:
     tokenizer = make_tokenizer("word", min_count=1)
     (cut,) = score(tokenizer, [("the do", "gs")], level="token")
-    assert [part.surface for part in cut.parts] == [" dogs"]
+    assert [part.span for part in cut.parts] == [" dogs"]
 
 
 def test_of_a_character_that_takes_several_tokens_all_are_scored(
@@ -112,7 +111,7 @@ def test_of_a_character_that_takes_several_tokens_all_are_scored(
 def test_what_is_unknown_in_a_very_long_text_is_counted_and_not_named(
     make_tokenizer: Any, score: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.scoring.prepared._LONGEST_NAMED", 5)
+    monkeypatch.setattr("textgen.scoring.scorer._LONGEST_NAMED", 5)
     short, long = score(make_tokenizer("char"), ["ż", "the żółw"])
     assert (short.unknown, short.unknown_surfaces) == (1, ("ż",))
     assert (long.unknown, long.unknown_surfaces) == (3, ())

@@ -4,10 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from textgen.corpus.arriving import Text
+from textgen.data.lines import Text
 from textgen.results import ScoreSum, SentenceScore
-from textgen.scoring.prepared import Prepared
-from textgen.scoring.units import sentence_score
+from textgen.scoring.scorer import Prepared, sentence_score
 from textgen.tokenizers.base import EOS, UNK
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig, Unit
 from textgen.errors import UsageError
-from textgen.tokenizers import learn_tokenizer
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.character import CharacterTokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 UNITS: tuple[Unit, ...] = ("line", "paragraph", "document")
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -170,7 +170,7 @@ def test_a_prompt_is_continued_from_its_own_ids() -> None:
 def test_hash_randomisation_changes_nothing() -> None:
     code = (
         "from textgen.config import TokenizerConfig as C\n"
-        "from textgen.tokenizers import learn_tokenizer as learn\n"
+        "from textgen.tokenizers.registry import learn_tokenizer as learn\n"
         "text = 'the cat, the dog\\nthe cow\\n'\n"
         "for level in ('char', 'word', 'subword'):\n"
         "    print(learn(C(level=level), [(text, False)]).fingerprint)\n"
@@ -190,7 +190,7 @@ def test_hash_randomisation_changes_nothing() -> None:
 
 def test_no_torch_is_imported_and_sentencepiece_only_for_subwords() -> None:
     code = (
-        "import sys, textgen.encoding, textgen.corpus, textgen.tokenizers\n"
+        "import sys, textgen.data.encoded, textgen.data.corpus\n"
         "assert not {'torch', 'sentencepiece'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.tokenizers import character_ngram
-from textgen.tokenizers.character_ngram import SCALAR_VALUES, CharacterNgram, Floats
-from textgen.tokenizers.spelling import WordSpelling
+from textgen.tokenizers import spelling as character_ngram
+from textgen.tokenizers.spelling import SCALAR_VALUES, CharacterNgram, Floats, WordSpelling
 
 LONGEST = 4
 words_of_two_letters = st.lists(st.text("ab", min_size=1, max_size=6), max_size=8, unique=True)

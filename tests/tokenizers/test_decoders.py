@@ -3,8 +3,8 @@
 import pytest
 
 from textgen.config import TokenizerConfig
-from textgen.tokenizers import Tokenizer, learn_tokenizer
-from textgen.tokenizers.base import UNK
+from textgen.tokenizers.base import UNK, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 
 TEXT = 'the king said, (so) "the" café.\nwide wider widest €\n' * 4
 LEVELS: list[dict[str, object]] = [

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig
 from textgen.errors import CheckpointError
-from textgen.tokenizers import Tokenizer, learn_tokenizer, load_tokenizer, save_tokenizer, spelling
-from textgen.tokenizers import rare as rare_words
-from textgen.tokenizers.character_ngram import SCALAR_VALUES
+from textgen.tokenizers import spelling
+from textgen.tokenizers import vocabulary as rare_words
+from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer, save_tokenizer
+from textgen.tokenizers.spelling import SCALAR_VALUES
 from textgen.tokenizers.word import WordTokenizer
 
 TEXT = "walk walk talk talk, talk; walks talks (stalk)\nwalk, zoo￭ zoo café\n"
@@ -169,7 +171,7 @@ def test_how_text_is_encoded_does_not_depend_on_rare_words() -> None:
 
 def test_a_folder_from_before_spellings_still_has_one(tmp_path: Path) -> None:
     files = stored(learned(), tmp_path)
-    files.pop(rare_words.FILE).unlink()
+    files.pop(rare_words.RARE_WORDS_FILE).unlink()
     old = load_tokenizer(files)
     assert isinstance(old, WordTokenizer)
     assert old.rare == ()
@@ -184,7 +186,7 @@ def test_only_words_have_the_file(tmp_path: Path) -> None:
     }.items():
         config = TokenizerConfig.from_options(options)
         files = stored(learn_tokenizer(config, [(TEXT, False)]), tmp_path / name)
-        assert rare_words.FILE not in files
+        assert rare_words.RARE_WORDS_FILE not in files
         shutil.rmtree(tmp_path / name)
 
 
@@ -207,7 +209,7 @@ def test_a_damaged_list_of_rare_words_is_refused(
     tmp_path: Path, change: Callable[[Any], Any]
 ) -> None:
     files = stored(learned(), tmp_path)
-    path = files[rare_words.FILE]
+    path = files[rare_words.RARE_WORDS_FILE]
     path.write_text(json.dumps(change(json.loads(path.read_text("utf-8")))), "utf-8")
     with pytest.raises(CheckpointError, match=r"spelling\.json"):
         load_tokenizer(files)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig, Unit
 from textgen.errors import CheckpointError, UsageError
-from textgen.tokenizers import learn_tokenizer
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
 from textgen.tokenizers.subword import FILE, SubwordTokenizer
 
 UNITS: tuple[Unit, ...] = ("line", "paragraph", "document")

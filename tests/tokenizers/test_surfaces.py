@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig, Unit
-from textgen.tokenizers import Tokenizer, learn_tokenizer
-from textgen.tokenizers.base import EOS, UNK
-from textgen.tokenizers.splitting import LONGEST_CHUNK
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
+from textgen.tokenizers.words import LONGEST_CHUNK
 
 UNITS: tuple[Unit, ...] = ("line", "paragraph", "document")
 LEVELS: Mapping[str, Mapping[str, Any]] = {
@@ -44,11 +44,11 @@ def test_each_id_has_its_stretch_of_the_text(
     name: str, literal: str | None, text: str, unit: Unit
 ) -> None:
     known = tokenizer(name, unit, literal)
-    ids, surfaces = known.encode(text).tolist(), known.surfaces(text)
-    assert len(surfaces) == len(ids)
+    ids, token_texts = known.encode(text).tolist(), known.token_texts(text)
+    assert len(token_texts) == len(ids)
     if name != "whitespace" or ids:
-        assert "".join(surfaces) == text
-    ends = [surface for id, surface in zip(ids, surfaces, strict=True) if id == EOS]
+        assert "".join(token_texts) == text
+    ends = [span for id, span in zip(ids, token_texts, strict=True) if id == EOS]
     assert all(known.terminator in end for end in ends)
     assert len(known.unknown_names(text)) == ids.count(UNK)
 
@@ -76,7 +76,7 @@ def test_an_unknown_symbol_is_what_would_be_learned_from_the_text(
     ],
 )  # fmt: skip
 def test_surfaces_by_hand(name: str, text: str, expected: list[str]) -> None:
-    assert tokenizer(name, "line", "<unk>").surfaces(text) == expected
+    assert tokenizer(name, "line", "<unk>").token_texts(text) == expected
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -84,16 +84,16 @@ def test_a_blank_line_is_the_surface_of_a_paragraphs_end(name: str) -> None:
     known = tokenizer(name, "paragraph")
     text = "ab\n\n\nab\n\n"
     at = known.encode(text).tolist().index(EOS)
-    assert known.surfaces(text)[at] == "\n\n"
+    assert known.token_texts(text)[at] == "\n\n"
 
 
 @pytest.mark.parametrize("name", ["word", "whitespace"])
 def test_a_very_long_word_has_the_surfaces_of_its_parts(name: str) -> None:
     text = "a " + "b" * (70 * LONGEST_CHUNK + 1) + " c"
     known = tokenizer(name, "line")
-    surfaces = known.surfaces(text)
-    assert len(surfaces) == len(known.encode(text))
-    assert "".join(surfaces) == text
+    token_texts = known.token_texts(text)
+    assert len(token_texts) == len(known.encode(text))
+    assert "".join(token_texts) == text
     assert len(known.unknown_names(text)) == known.encode(text).tolist().count(UNK)
 
 

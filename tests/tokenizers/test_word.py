@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig, Unit
-from textgen.tokenizers import learn_tokenizer
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
-from textgen.tokenizers.chunks import ChunkStream
-from textgen.tokenizers.splitting import LONGEST_CHUNK
+from textgen.tokenizers.registry import learn_tokenizer
+from textgen.tokenizers.words import LONGEST_CHUNK, ChunkStream
 
 UNITS: tuple[Unit, ...] = ("line", "paragraph", "document")
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -195,7 +194,7 @@ def test_rare_words_are_dropped_rather_than_memory_filled(monkeypatch: pytest.Mo
 
 
 def test_forgetting_remembered_chunks_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textgen.tokenizers.memory._MOST_CHUNKS", 3)
+    monkeypatch.setattr("textgen.tokenizers.vocabulary._MOST_CHUNKS", 3)
     text = "a b c d e f\na b c d\n"
     tokenizer = learned(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text

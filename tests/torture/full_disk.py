@@ -12,7 +12,7 @@ from typing import Any
 from runs import contents, corpus_in, forked, small_run
 
 from textgen import checkpoint, storage, train
-from textgen.training import record
+from textgen.training import run_directory as record
 
 _PAGE = 4096
 

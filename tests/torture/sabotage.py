@@ -16,12 +16,12 @@ import torch
 from runs import corpus_in, differing_bits, forked, remains, small_run
 
 from textgen import storage, train
-from textgen.batching import Streams
+from textgen.data.batching import Streams
 from textgen.errors import TextgenError
-from textgen.models import Noise
+from textgen.models import Dropout
 from textgen.storage import folders, manifest
-from textgen.training import learner
-from textgen.training.record import Record
+from textgen.training import trainer as learner
+from textgen.training.run_directory import Record
 
 Sabotage = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -195,14 +195,14 @@ def _without(owner: Any, name: str) -> Sabotage:
 def _without_keyed_noise() -> contextlib.AbstractContextManager[Any]:
     """Dropout from a generator that runs on, as most tools have it, and that nobody saves."""
 
-    def noise(rate: float, generator: torch.Generator) -> Noise:
+    def noise(rate: float, generator: torch.Generator) -> Dropout:
         running = generators.setdefault(id(generator), torch.Generator().manual_seed(1))
         kept.append(generator)
-        return Noise(rate, running)
+        return Dropout(rate, running)
 
     generators: dict[int, torch.Generator] = {}
     kept: list[torch.Generator] = []
-    return mock.patch.object(learner, "Noise", noise)
+    return mock.patch.object(learner, "Dropout", noise)
 
 
 _CHECKS: dict[Callable[[Path, Sabotage], str | None], dict[str, Sabotage]] = {

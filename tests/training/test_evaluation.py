@@ -4,12 +4,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from textgen.inference.likelihood import Document
 from textgen.models import Model
-from textgen.models.likelihood import Document
-from textgen.scoring.reading import DocumentReader
+from textgen.scoring.scorer import DocumentReader
 from textgen.tokenizers.base import EOS, UNK
-from textgen.training import evaluation
-from textgen.training.evaluation import validate
+from textgen.training import loop as evaluation
+from textgen.training.loop import validate
 
 
 def test_the_validation_loss_is_the_mean_over_every_token_once(

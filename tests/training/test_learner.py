@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen.batching import Streams
 from textgen.config import Precision, TrainingConfig
-from textgen.models import Model, Noise
-from textgen.models.placement import cpu_learns_in_bf16
-from textgen.training import learner as learner_module
-from textgen.training.learner import Learner
+from textgen.data.batching import Streams
+from textgen.models import Dropout, Model
+from textgen.models.device import cpu_learns_in_bf16
+from textgen.training import trainer as learner_module
+from textgen.training.trainer import Learner
 
 MakeModel = Callable[..., Model]
 RATE = 0.01
@@ -191,12 +191,12 @@ def test_a_broken_state_is_forgotten_where_a_run_starts(
 def seeds_of_masks(learner: Learner, monkeypatch: pytest.MonkeyPatch, steps: int = 4) -> list[int]:
     seeds: list[int] = []
 
-    def noise(rate: float, generator: torch.Generator) -> Noise:
+    def dropout(rate: float, generator: torch.Generator) -> Dropout:
         seeds.append(generator.initial_seed())
-        return Noise(rate, generator)
+        return Dropout(rate, generator)
 
     with monkeypatch.context() as patched:
-        patched.setattr(learner_module, "Noise", noise)
+        patched.setattr(learner_module, "Dropout", dropout)
         for _ in range(steps):
             learner.update(RATE)
     return seeds

@@ -14,9 +14,9 @@ from textgen import LanguageModel, checkpoint, storage, train
 from textgen.errors import CheckpointError, DivergedError, LockedError, ResourceError
 from textgen.results import TrainingEvent, TrainingStep, TrainingWarning, Validation
 from textgen.training import loop as loop_module
-from textgen.training.learner import Learner
 from textgen.training.loop import Loop
-from textgen.training.record import Record
+from textgen.training.run_directory import Record
+from textgen.training.trainer import Learner
 
 TEXT = "".join(f"the {who} sees the {what}.\n" for who in ("cat", "dog") for what in "abcdefghij")
 SMALL: dict[str, Any] = {

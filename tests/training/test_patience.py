@@ -3,7 +3,7 @@
 import pytest
 
 from textgen.results import Validation
-from textgen.training.patience import Patience
+from textgen.training.schedule import Patience
 
 
 def verdict(losses: list[float], a_run_of: int = 10) -> str | None:

@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from textgen import checkpoint, train
-from textgen.batching import Streams
+from textgen.data.batching import Streams
 from textgen.errors import UsageError
 from textgen.results import TrainingEvent, TrainingStart
 from textgen.training.ranks import ALONE, joined, placed
@@ -41,7 +41,7 @@ def _process(arguments: list[str], environment: dict[str, str], said: Path, faul
     fault: the update at which the second process is sent a signal.
     """
     from textgen.cli.app import main
-    from textgen.training.learner import Learner
+    from textgen.training.trainer import Learner
 
     os.environ.update(environment)
     if fault is not None and environment["RANK"] == "1":
@@ -68,7 +68,7 @@ def forked() -> Any:
     """Processes that have torch loaded already, so that starting them is cheap."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["textgen.training.following", "textgen.cli.app", "torch._dynamo"]
+        ["textgen.training.distributed", "textgen.cli.app", "torch._dynamo"]
     )
     return context
 

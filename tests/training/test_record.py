@@ -11,8 +11,8 @@ import pytest
 from textgen import checkpoint
 from textgen.errors import ResourceError
 from textgen.results import TrainingStep
-from textgen.training import record
-from textgen.training.record import Record
+from textgen.training import run_directory as record
+from textgen.training.run_directory import Record
 
 STEP = TrainingStep(1, 0.5, 2.0, 1e-3, 0.5, 64, 100.0, 0.1, 0.1, 0.9)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from textgen.training.saving import SaveClock
+from textgen.training.loop import SaveClock
 
 
 @pytest.mark.parametrize("took", [0.01, 1.0, 1.3, 6.0, 11.9])

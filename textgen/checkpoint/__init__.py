@@ -4,11 +4,20 @@
 holds what training needs to go on as if it had never stopped.
 """
 
-from textgen.checkpoint.description import describe
-from textgen.checkpoint.folder import Checkpoint, Resumable, load, load_resumable, save
+from textgen.checkpoint.folder import (
+    BEST,
+    LAST,
+    METRICS,
+    WEIGHTS,
+    Checkpoint,
+    Resumable,
+    find,
+    load,
+    load_resumable,
+    save,
+)
 from textgen.checkpoint.header import Header, read_validation, validation_json
-from textgen.checkpoint.metrics import loss_curves
-from textgen.checkpoint.places import BEST, LAST, METRICS, WEIGHTS, find
+from textgen.checkpoint.metrics import describe, loss_curves
 
 __all__ = [
     "BEST",

@@ -1,4 +1,7 @@
-"""One checkpoint folder, written and read: weights, header, tokenizer, state of training."""
+"""Where the checkpoints of a run are.
+
+One checkpoint folder, written and read: weights, header, tokenizer, state of training.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,16 +9,54 @@ from typing import TYPE_CHECKING, Any
 
 from textgen import storage
 from textgen.checkpoint.header import CONFIG, Header, header_json, read_header
-from textgen.checkpoint.places import WEIGHTS, checked_files, find
 from textgen.config import ModelConfig
-from textgen.errors import CheckpointError, UsageError
-from textgen.tokenizers import load_tokenizer, save_tokenizer
+from textgen.errors import CheckpointError, ResourceError, UsageError
 from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.registry import load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
     from textgen.models import Model
+
+
+BEST, LAST = "best", "last"
+METRICS = "metrics.jsonl"
+WEIGHTS = "model.safetensors"
+
+
+def find(path: Path) -> tuple[str, Path]:
+    """("best" | "last", folder): the checkpoint meant by a run's folder or one of its two.
+
+    Raises ResourceError where there is none, CheckpointError for a file of another kind.
+    """
+    if path.is_file():
+        with path.open("rb") as stream:
+            kind = storage.what_it_is(stream.read(512)) or "a file, where a folder is expected"
+        raise CheckpointError("not a textgen checkpoint", where=path, why=kind)
+    if (path / storage.MANIFEST).exists():
+        return path.absolute().name.removesuffix(".old"), path
+    for name in (BEST, LAST):
+        folder = storage.whole(path / name)
+        if folder is not None:
+            return name, folder
+    alone = storage.whole(path)
+    if alone is not None and (alone / storage.MANIFEST).exists():
+        return path.absolute().name, alone
+    raise ResourceError(
+        "no checkpoint" if path.is_dir() else "no such folder",
+        where=path,
+        fix="train one with: textgen train CORPUS --out FOLDER",
+    )
+
+
+def checked_files(folder: Path) -> dict[str, Path]:
+    files = storage.verified(folder)
+    for name in (CONFIG, WEIGHTS):
+        if name not in files:
+            raise CheckpointError("not a checkpoint", where=folder, why=f"it has no {name}")
+    return files
+
 
 _TENSORS, _VALUES = "state.safetensors", "state.json"
 

@@ -1,4 +1,7 @@
-"""``metrics.jsonl``, a run's record, read; imports no torch."""
+"""``metrics.jsonl``, a run's record, read; imports no torch.
+
+What a checkpoint is, for a person to read; imports no torch.
+"""
 
 import json
 import math
@@ -6,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from textgen import storage
+from textgen.checkpoint.folder import METRICS, checked_files, find
 from textgen.checkpoint.header import CONFIG, read_header, read_validation
-from textgen.checkpoint.places import METRICS, find
 from textgen.errors import DataError
-from textgen.results import LossCurves, LossPoint, Validation
+from textgen.results import CheckpointInfo, LossCurves, LossPoint, Validation
+from textgen.tokenizers.registry import load_tokenizer
 
 
 def loss_curves(path: Path) -> LossCurves:
@@ -73,3 +78,32 @@ def _when(training: Sequence[LossPoint], validation: Validation) -> LossPoint:
             share = step / nearest.step
             tokens, epochs = share * nearest.tokens, share * nearest.epochs
     return LossPoint(step, tokens, epochs, validation.seconds, validation.loss)
+
+
+def describe(path: Path | str) -> CheckpointInfo:
+    """What a checkpoint is, from its JSON and the run's ``metrics.jsonl``; imports no torch."""
+    name, folder = find(Path(path))
+    files = checked_files(folder)
+    header = read_header(files[CONFIG])
+    raw = storage.read_json(files[CONFIG])
+    validations, training = read_metrics(folder.parent / METRICS)
+    return CheckpointInfo(
+        path=str(folder),
+        name=name,
+        parameters=header.parameters,
+        bytes=sum(file.stat().st_size for file in files.values()),
+        config={
+            "model": header.model.to_json(),
+            "tokenizer": load_tokenizer(files).config.to_json(),
+            "training": header.training.to_json(),
+            "source": header.source,
+            "init_from": header.init_from,
+            "machine": header.machine,
+            "progress": raw["progress"],
+        },
+        versions=raw["versions"],
+        corpus=header.corpus,
+        validation=header.validation,
+        curve=validations,
+        training_curve=tuple((point.step, point.loss) for point in training),
+    )

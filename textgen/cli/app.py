@@ -1,18 +1,90 @@
-"""``textgen``: the commands tied together, their help pages, and how the program ends."""
+"""``textgen``: the registry of commands, their help pages, and how the program ends."""
 
+import importlib
 import os
 import sys
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from textgen import __version__
-from textgen.cli import compare, failures, info, plot, predict, sample, score, tokenize, train
+from textgen.cli import failures
 from textgen.presentation import console
 from textgen.presentation.help import HelpPage, HelpRow, show_help
 
-COMMANDS = "Commands"
-AROUND = "Around them"
+MAIN = "Commands"
+FURTHER = "Around them"
+_COMPLETING = "_TEXTGEN_COMPLETE"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, or a group of commands, that is imported when it is called.
+
+    Attributes:
+        place: Its module and function, or its module alone for a group: the module then has
+            ``HELP`` and ``COMMANDS``, pairs of a function and its examples.
+        panel: Where the first help page lists it.
+        summary: What the first help page says about it: the first sentence of its help.
+    """
+
+    place: str
+    panel: str
+    summary: str
+
+    def load(self, name: str) -> Any:
+        """The command itself, as Typer makes it from the function."""
+        module_name, _, function = self.place.partition(":")
+        module = importlib.import_module(module_name)
+        made = typer.Typer(cls=_PagedGroup, add_completion=False, invoke_without_command=True)
+        if function:
+            made.command(name, cls=_PagedCommand, epilog=module.EXAMPLES)(getattr(module, function))
+        else:
+            made.callback(help=module.HELP, epilog=module.EXAMPLES)(_show_group_help)
+            for subcommand, examples in module.COMMANDS:
+                made.command(subcommand.__name__, cls=_PagedCommand, epilog=examples)(subcommand)
+        return typer.main.get_command(made)
+
+
+COMMANDS = {
+    "tokenize": Command(
+        "textgen.cli.tokenize:tokenize",
+        MAIN,
+        "Learn how text becomes tokens, and see what was learned.",
+    ),
+    "train": Command("textgen.cli.train:train", MAIN, "Train a recurrent language model on text."),
+    "sample": Command("textgen.cli.sample:sample", MAIN, "Let a trained model write text."),
+    "score": Command("textgen.cli.score:score", MAIN, "Say how probable sentences are."),
+    "predict": Command(
+        "textgen.cli.predict:predict",
+        FURTHER,
+        "Show what may come next, or what may stand in a ____, and how probable it is.",
+    ),
+    "info": Command("textgen.cli.info:info", FURTHER, "Show what a checkpoint is."),
+    "compare": Command(
+        "textgen.studies.compare.command:compare",
+        FURTHER,
+        "Train several models alike on the same text, and compare what they reach.",
+    ),
+    "plot": Command(
+        "textgen.studies.plots.command",
+        FURTHER,
+        "Plot what a model learned, and how: its loss, its gradient, its memory, its embeddings,"
+        " its units.",
+    ),
+    "rerank": Command(
+        "textgen.studies.rerank.command:rerank",
+        FURTHER,
+        "Rerank the hypotheses of n-best lists.",
+    ),
+    "pairs": Command(
+        "textgen.studies.pairs.command:pairs",
+        FURTHER,
+        "Count the minimal pairs whose good sentence is the more probable one.",
+    ),
+}
+"""The commands by name, in the order of the first help page. A new one is a line here."""
 
 
 def _examples(epilog: str | None) -> tuple[tuple[str, str], ...]:
@@ -33,7 +105,7 @@ def _help_page(command: Any, ctx: Any) -> HelpPage:
     for name in getattr(command, "commands", {}):
         each = command.commands[name]
         row = HelpRow(name, "", each.get_short_help_str(200))
-        panels.setdefault(each.rich_help_panel or COMMANDS, []).append(row)
+        panels.setdefault(each.rich_help_panel or MAIN, []).append(row)
     for param in command.get_params(ctx):
         if not getattr(param, "hidden", False):
             argument = param.param_type_name == "argument"
@@ -63,6 +135,12 @@ def _option(param: Any) -> HelpRow:
 
 
 class _PagedGroup(typer.core.TyperGroup):
+    """A group with a help page; of the first one, each command is loaded when it is called."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = COMMANDS.get(cmd_name) if ctx.parent is None else None
+        return super().get_command(ctx, cmd_name) if command is None else command.load(cmd_name)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         show_help(_help_page(self, ctx))
 
@@ -85,9 +163,13 @@ class _PagedCommand(typer.core.TyperCommand):
         return [*arguments, *required, "[OPTIONS]"]
 
 
+def _show_group_help(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
 app = typer.Typer(
     cls=_PagedGroup,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
@@ -119,41 +201,18 @@ def textgen(
     """Train a recurrent language model on your own text, on your own machine; then let it write,
     and let it say how probable a sentence is.
     """
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+    _show_group_help(ctx)
 
 
-for _module, _panel in (
-    (tokenize, COMMANDS),
-    (train, COMMANDS),
-    (sample, COMMANDS),
-    (score, COMMANDS),
-    (compare, AROUND),
-    (predict, AROUND),
-    (info, AROUND),
-):
-    _name = _module.__name__.rpartition(".")[2]
-    app.command(_name, cls=_PagedCommand, epilog=_module.EXAMPLES, rich_help_panel=_panel)(
-        getattr(_module, _name)
-    )
-
-_plots = typer.Typer(cls=_PagedGroup, invoke_without_command=True)
-
-
-@_plots.callback(help=plot.HELP, epilog=plot.EXAMPLES)
-def _plot(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
-
-
-for _command in plot.COMMANDS:
-    _examples_of = sys.modules[_command.__module__].EXAMPLES
-    _plots.command(_command.__name__, cls=_PagedCommand, epilog=_examples_of)(_command)
-app.add_typer(_plots, name="plot", rich_help_panel=AROUND)
+for _name, _command in COMMANDS.items():
+    # It stands for the command on the help page, which imports none of them.
+    app.command(_name, help=_command.summary, rich_help_panel=_command.panel)(lambda: None)
 
 
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
+    if _COMPLETING in os.environ:  # a shell asks what may come next
+        command.main(arguments, "textgen")
     try:
         with command.make_context("textgen", list(arguments)) as ctx:
             command.invoke(ctx)

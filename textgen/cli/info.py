@@ -2,8 +2,7 @@
 
 from typing import Annotated, Literal
 
-from textgen.cli.fields import choice_option, command_options
-from textgen.cli.options import Checkpoint
+from textgen.cli.options import Checkpoint, choice_option, command_options
 
 Format = Literal["table", "json"]
 

@@ -4,10 +4,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from textgen.cli import parsing
-from textgen.cli.fields import choice_option, command_options
-from textgen.cli.options import Checkpoint, DeviceOption, ThreadsOption
-from textgen.cli.parsing import typed_text
+from textgen.cli import options as parsing
+from textgen.cli.options import (
+    Checkpoint,
+    DeviceOption,
+    ThreadsOption,
+    choice_option,
+    command_options,
+    typed_text,
+)
 
 Format = Literal["bars", "json"]
 
@@ -62,7 +67,7 @@ def predict(
     """
     from textgen.language_model import LanguageModel
     from textgen.presentation import console, records
-    from textgen.presentation.predictions import prediction_bars
+    from textgen.presentation.samples import prediction_bars
 
     prompt = typed_text("TEXT", prompt)
     model = LanguageModel.load(checkpoint, device=device, threads=threads)

@@ -1,24 +1,179 @@
-"""``textgen sample``: let a model write."""
+"""``textgen sample``: let a model write.
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+``textgen sample --interactive``: a person and a model write by turns.
+
+A text that a person and a model write together, turn by turn.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import typer
 
-from textgen.cli.fields import choice_option, command_options
-from textgen.cli.interactive import converse
 from textgen.cli.options import (
     Checkpoint,
     DeviceOption,
     ThreadsOption,
+    choice_option,
+    command_options,
+    typed_text,
+    whole_number,
 )
-from textgen.cli.parsing import typed_text
-from textgen.config import NoveltyConfig, SamplingConfig, option_names
-from textgen.errors import UsageError, named
+from textgen.config import NoveltyConfig, SamplingConfig, closest, option_names
+from textgen.errors import TextgenError, UsageError, named
+from textgen.language_model import LanguageModel
+from textgen.results import Choice, Prediction, Sample
+from textgen.tokenizers.base import EOS
 
-if TYPE_CHECKING:
-    from textgen.language_model import LanguageModel
-    from textgen.results import Sample
+_PROMPT = "› "
+_MOST_CHOICES = 8
+
+HELP = """\
+Write something and the model goes on from it; an empty line lets it go on by itself.
+  /temperature X   below 1 keeps to the likely, above 1 strays
+  /length N        how many tokens it writes at a time
+  /back            take back the last piece, yours or the model's
+  /again           take back what the model wrote, and let it try again
+  /choose [N]      choose among the N likeliest next words
+  /text            the text so far
+  /new             begin a new text
+  /quit            leave; so does Ctrl-D. Ctrl-C stops the model, and not the program
+"""
+
+
+def converse(model: "LanguageModel", prompt: str, options: dict[str, Any]) -> None:
+    """Take turns until the person leaves."""
+    from textgen.presentation import console
+
+    session = Session(model, **options)
+    with contextlib.suppress(ImportError):
+        pass
+    console.note("a line to go on from, or /help")
+    if prompt:
+        session.add(prompt)
+        console.emit(console.shown(prompt, keep="\n\t"))
+        _write(session)
+    while (line := _read()) is not None:
+        try:
+            if not _obey(session, line):
+                return
+        except TextgenError as error:
+            console.say_error(str(error))
+
+
+def _read(prompt: str = _PROMPT) -> str | None:
+    """A line that the person typed; None where there are no more."""
+    from textgen.presentation import console
+
+    console.finish_output()
+    try:
+        return typed_text("input", input(prompt))
+    except EOFError:
+        console.emit("\n")
+        return None
+    except KeyboardInterrupt:
+        console.emit("\n")
+        return ""
+
+
+def _obey(session: "Session", line: str) -> bool:
+    """Do what a line says; False: leave."""
+    if not line.startswith("/"):
+        session.add(line)
+        _write(session)
+        return True
+    name, _, value = line[1:].partition(" ")
+    if name in ("quit", "q"):
+        return False
+    command = _COMMANDS.get(name) or _COMMANDS.get(_ALIASES.get(name, ""))
+    if command is None:
+        known = [*_COMMANDS, "quit"]
+        meant = closest(name, known)
+        fix = f"did you mean /{meant}?" if meant else "see /help"
+        raise UsageError(f"no such command: /{name}", fix=fix)
+    command(session, value.strip())
+    return True
+
+
+def _write(session: "Session") -> None:
+    from textgen.presentation import console
+
+    with contextlib.suppress(KeyboardInterrupt):  # what it wrote until then stays
+        session.write(lambda piece: console.emit(console.shown(piece, keep="\n\t")))
+    console.emit("\n")
+
+
+def _temperature(session: "Session", value: str) -> None:
+    session.set(temperature=value or None)
+
+
+def _length(session: "Session", value: str) -> None:
+    try:
+        session.set(length=int(value))
+    except ValueError:
+        raise UsageError(f"/length needs a whole number, got {value!r}") from None
+
+
+def _back(session: "Session", value: str) -> None:
+    from textgen.presentation import console
+
+    taken = session.take_back()
+    if taken is None:
+        raise UsageError("there is nothing to take back")
+    console.note(f"took back {console.shown(taken.text[:60])!r}")
+
+
+def _again(session: "Session", value: str) -> None:
+    if session.turns and session.turns[-1].sample is not None:
+        session.take_back()
+    _write(session)
+
+
+def _choose(session: "Session", value: str) -> None:
+    from textgen.presentation import console
+    from textgen.presentation.samples import numbered_choices
+
+    most = whole_number("/choose", least=1)(value) if value else _MOST_CHOICES
+    while True:
+        predicted = session.predict(most)
+        console.emit(numbered_choices(predicted))
+        line = _read(f"1 to {len(predicted.choices)}, or nothing › ")
+        if not line or not line.isdigit() or not 1 <= int(line) <= len(predicted.choices):
+            return
+        session.choose(predicted.choices[int(line) - 1])
+        _text(session, "")
+
+
+def _text(session: "Session", value: str) -> None:
+    from textgen.presentation import console
+
+    console.emit(console.shown(session.text, keep="\n\t") + "\n")
+
+
+def _new(session: "Session", value: str) -> None:
+    session.turns.clear()
+
+
+def _help(session: "Session", value: str) -> None:
+    from textgen.presentation import console
+
+    console.emit(HELP)
+
+
+_COMMANDS: dict[str, Callable[["Session", str], None]] = {
+    "temperature": _temperature,
+    "length": _length,
+    "back": _back,
+    "again": _again,
+    "choose": _choose,
+    "text": _text,
+    "new": _new,
+    "help": _help,
+}
+_ALIASES = {"t": "temperature", "b": "back", "a": "again", "c": "choose", "h": "help"}
+
 
 Format = Literal["text", "json"]
 
@@ -142,7 +297,7 @@ def _novel(
 ) -> "Iterator[Sample]":
     """Samples with their novelty; says when the index is made, which takes a while."""
     from textgen.presentation import console
-    from textgen.studies import novelty
+    from textgen.sampling import novelty
 
     if not novelty.is_indexed(model):
         console.note("indexing the training text, this once")
@@ -158,7 +313,7 @@ def _novel(
 
 def _prompts(prompt: str | None, file: str | None) -> list[str]:
     """What the samples go on from. Files are read by the rules that a corpus is read by."""
-    from textgen.corpus import sentences
+    from textgen.data.text import sentences
 
     if prompt is not None and file is not None:
         raise UsageError("--prompt and --prompt-file cannot both be given", fix="leave one out")
@@ -167,3 +322,73 @@ def _prompts(prompt: str | None, file: str | None) -> list[str]:
     if prompt == "-":
         return list(sentences("-"))
     return [typed_text("--prompt", prompt or "")]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A piece of the text. sample: as the model wrote it; None: it is the person's."""
+
+    text: str
+    sample: Sample | None = None
+
+
+class Session:
+    """The text so far, as the turns that made it."""
+
+    def __init__(self, model: LanguageModel, **options: Any) -> None:
+        """options: the fields of SamplingConfig; ``length`` is that of each turn."""
+        from textgen.sampling.writer import check_is_causal
+
+        check_is_causal(model.model)
+        self._model, self._terminator = model, model.tokenizer.terminator
+        self.config = SamplingConfig.from_options(options)
+        if self.config.beams is not None:
+            raise UsageError("--beams cannot write as one watches", fix="leave it out")
+        self.turns: list[Turn] = []
+        self._written = 0  # turns of the model's, those taken back counted: each has its own seed
+
+    @property
+    def text(self) -> str:
+        return "".join(turn.text for turn in self.turns)
+
+    def set(self, **options: Any) -> None:
+        """Change how the model writes from now on. Raises UsageError, and changes nothing."""
+        changed = SamplingConfig.from_options({**self.config.to_json(), **options})
+        self.config = replace(changed, count=1)
+
+    def add(self, text: str) -> None:
+        """A turn of the person's."""
+        if text:
+            self.turns.append(Turn(text))
+
+    def write(self, on_text: Callable[[str], None]) -> Sample:
+        """A turn of the model's; what it has written is kept though it is interrupted."""
+        pieces: list[str] = []
+
+        def hear(index: int, prompt: str, piece: str) -> None:
+            pieces.append(piece)
+            on_text(piece)
+
+        options = self.config.to_json() | {"seed": (self.config.seed + self._written) % 2**63}
+        self._written += 1
+        try:
+            (sample,) = self._model.samples(self.text, on_text=hear, **options)
+        except KeyboardInterrupt:
+            self.add("".join(pieces))
+            raise
+        # The <EOS> or the stop string that ended it is part of what was said.
+        end = self._terminator if sample.finish_reason == "eos" else sample.stop or ""
+        self.turns.append(Turn(sample.text + end, sample))
+        return sample
+
+    def take_back(self) -> Turn | None:
+        """Forget the last turn; None: there is none."""
+        return self.turns.pop() if self.turns else None
+
+    def choose(self, choice: Choice) -> None:
+        """A turn of the person's: what was predicted."""
+        self.add(self._terminator if choice.id == EOS else choice.text)
+
+    def predict(self, most: int) -> Prediction:
+        """The likeliest words to go on with."""
+        return self._model.predict(self.text, words=most)

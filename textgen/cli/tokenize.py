@@ -4,20 +4,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from textgen.cli import parsing
-from textgen.cli.fields import choice_option, command_options
+from textgen.cli import options as parsing
 from textgen.cli.options import (
     Corpora,
     EncodingOption,
     ErrorHandling,
     ErrorsOption,
     ValidOption,
+    choice_option,
+    command_options,
 )
 from textgen.config import TokenizerConfig, TrainingConfig, flag
 from textgen.errors import UsageError
 
 if TYPE_CHECKING:
     from textgen.tokenizers.base import Tokenizer
+
 
 Print = Literal["ids", "tokens", "mask"]
 Format = Literal["table", "json"]
@@ -123,8 +125,8 @@ def _learn(
     overwrite: bool,
     output: Format,
 ) -> None:
-    from textgen import encoding as library
-    from textgen.corpus.bundled import bundled_corpus
+    from textgen.data import encoded as library
+    from textgen.data.corpus import bundled_corpus
     from textgen.presentation import console, records, tables
 
     if not corpus:
@@ -152,10 +154,10 @@ def _learn(
 def _encode(
     path: str, folder: str, printed: Print, encoding: str, errors: ErrorHandling, output: Format
 ) -> None:
-    from textgen.corpus import sentences
+    from textgen.data.text import sentences
     from textgen.presentation import console, records
-    from textgen.tokenizers import load_tokenizer_from
     from textgen.tokenizers.base import UNK, with_eos
+    from textgen.tokenizers.registry import load_tokenizer_from
 
     tokenizer = load_tokenizer_from(folder)
     texts = sentences(path, unit=tokenizer.config.unit, encoding=encoding, errors=errors)
@@ -171,7 +173,7 @@ def _encode(
 
 
 def _line(tokenizer: "Tokenizer", ids: list[int], printed: Print) -> str:
-    from textgen.presentation.tokens import visible
+    from textgen.presentation.tables import visible
     from textgen.tokenizers.base import UNK
 
     if printed == "ids":

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from textgen.cli.fields import choice_option, command_options
+from textgen.cli.failures import StopRequest, exit_code, listening
 from textgen.cli.options import (
     Corpora,
     DeviceOption,
@@ -15,15 +15,10 @@ from textgen.cli.options import (
     PresetOption,
     ThreadsOption,
     ValidOption,
+    choice_option,
+    command_options,
 )
-from textgen.cli.signals import StopRequest, exit_code, listening
-from textgen.config import (
-    ModelConfig,
-    TokenizerConfig,
-    TrainingConfig,
-    flag,
-    parse_duration,
-)
+from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, flag, parse_duration
 from textgen.errors import ResourceError, UsageError
 from textgen.training.ranks import placed, speaks
 
@@ -203,7 +198,8 @@ def _refuse_with_plan(**others: bool) -> None:
 
 def _plan(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
     from textgen import plan as library_plan
-    from textgen.presentation import console, plans, records
+    from textgen.presentation import console, records
+    from textgen.presentation import training as plans
 
     if not corpora:
         console.note("no corpus given: planning for the bundled stories")
@@ -231,8 +227,8 @@ def _run(
     corpora: list[str], arguments: dict[str, Any], output: Format, log_dir: str | None
 ) -> None:
     from textgen.presentation import console, records, tables
-    from textgen.presentation.progress import training_progress
     from textgen.presentation.tensorboard import TensorBoardLog
+    from textgen.presentation.training import training_progress
     from textgen.results import TrainingEvent, TrainingStart
 
     log = None if log_dir is None else TensorBoardLog(log_dir)

@@ -6,11 +6,7 @@ command line shows of it, so that the option, its help and its default are one f
 
 from typing import Literal
 
-from textgen.config.adaptation import AdaptationConfig
-from textgen.config.comparing import SHARED, ComparisonConfig, Variant
-from textgen.config.kinds import KINDS, LEARNED_BY_COUNTING, Kind
-from textgen.config.modelling import Activation, ModelConfig
-from textgen.config.novelty import NoveltyConfig
+from textgen.config.model import KINDS, LEARNED_BY_COUNTING, Activation, Kind, ModelConfig
 from textgen.config.options import (
     Config,
     check_options,
@@ -22,12 +18,9 @@ from textgen.config.options import (
     parse_duration,
     parse_sizes,
 )
-from textgen.config.picturing import LossOver, MapMethod
-from textgen.config.presets import PRESETS, with_preset
-from textgen.config.reranking import MixingConfig, NbestFormat, PairsFormat, RerankingConfig
-from textgen.config.sampling import SamplingConfig
-from textgen.config.scoring import Context, ScoreFormat, ScoreLevel, ScoringConfig
-from textgen.config.tokenizing import (
+from textgen.config.sampling import NoveltyConfig, SamplingConfig
+from textgen.config.scoring import AdaptationConfig, Context, ScoreFormat, ScoreLevel, ScoringConfig
+from textgen.config.tokenizer import (
     UNIT_TERMINATORS,
     Level,
     Split,
@@ -35,33 +28,25 @@ from textgen.config.tokenizing import (
     TokenizerConfig,
     Unit,
 )
-from textgen.config.training import VALID_FRACTION, Precision, TrainingConfig
+from textgen.config.training import PRESETS, VALID_FRACTION, Precision, TrainingConfig, with_preset
 
 __all__ = [
     "KINDS",
     "LEARNED_BY_COUNTING",
     "PRESETS",
-    "SHARED",
     "UNIT_TERMINATORS",
     "VALID_FRACTION",
     "Activation",
     "AdaptationConfig",
-    "ComparisonConfig",
     "Config",
     "Context",
     "Device",
     "Kind",
     "Level",
     "LogBase",
-    "LossOver",
-    "MapMethod",
-    "MixingConfig",
     "ModelConfig",
-    "NbestFormat",
     "NoveltyConfig",
-    "PairsFormat",
     "Precision",
-    "RerankingConfig",
     "SamplingConfig",
     "ScoreFormat",
     "ScoreLevel",
@@ -71,7 +56,6 @@ __all__ = [
     "TokenizerConfig",
     "TrainingConfig",
     "Unit",
-    "Variant",
     "check_options",
     "check_whole",
     "closest",

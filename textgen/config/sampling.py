@@ -1,4 +1,7 @@
-"""How text is written."""
+"""How text is written.
+
+How new a text must be.
+"""
 
 import math
 from dataclasses import dataclass
@@ -165,3 +168,24 @@ class SamplingConfig(Config):
                     why="beam search looks for the likeliest text and draws nothing",
                     fix="leave one out",
                 )
+
+
+_NOVELTY = "Novelty"
+
+
+@dataclass(frozen=True)
+class NoveltyConfig(Config):
+    """How new a text must be."""
+
+    novelty: bool = option(
+        False, "Say how much of each sample is copied from the training text.", panel=_NOVELTY
+    )
+    min_novelty: float | None = option(
+        None, "Draw a sample again until this share of it is not copied.", panel=_NOVELTY
+    )
+    copied_length: int = option(30, "Characters that make a copied stretch.", panel=_NOVELTY)
+
+    def __post_init__(self) -> None:
+        check_flag("novelty", self.novelty)
+        check_real("min_novelty", self.min_novelty, 0, 1, closed_high=True)
+        check_whole("copied_length", self.copied_length, 1)

@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from textgen.grammar.deriving import Derivation, Node
 from textgen.grammar.symbols import Pick, Recall, Row, Words
-from textgen.results import RecallKind
+
+RecallKind = Literal["agreement", "brackets", "facts", "pronouns", "quotes"]
 
 _CLOSERS: dict[str, tuple[str, RecallKind]] = {
     "“": ("”", "quotes"),

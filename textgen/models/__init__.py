@@ -4,11 +4,11 @@ import importlib
 import math
 
 from textgen.config import ModelConfig
-from textgen.models.base import Model, Noise, State, Stepper
+from textgen.models.base import Dropout, Model, State, Stepper
 
 __all__ = [
+    "Dropout",
     "Model",
-    "Noise",
     "State",
     "Stepper",
     "build",

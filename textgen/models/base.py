@@ -1,4 +1,7 @@
-"""What every model is: a map from ids and a state to logits and the next state."""
+"""What every model is: a map from ids and a state to logits and the next state.
+
+How often each token stands in a text, and a model that begins with it.
+"""
 
 import itertools
 import math
@@ -14,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen.config import ModelConfig
-from textgen.native import Network
+from textgen.inference.native import Network
+from textgen.process_memory import let_go
 
 IdArray = npt.NDArray[np.integer[Any]]
 
@@ -47,7 +51,7 @@ class State(Protocol):
 
 
 @dataclass(frozen=True)
-class Noise:
+class Dropout:
     """Dropout that is an argument: its rate, and the generator that it draws from.
 
     One mask serves a whole window ("variational" or "locked" dropout: Gal and Ghahramani
@@ -57,13 +61,13 @@ class Noise:
     rate: float
     generator: torch.Generator
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Silence units of ``features`` (time, batch, units), scaled to keep the mean."""
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Silence units of ``hidden`` (time, batch, units), scaled to keep the mean."""
         if self.rate == 0:
-            return features
-        mask = torch.empty(features.shape[1:], dtype=features.dtype, device=features.device)
+            return hidden
+        mask = torch.empty(hidden.shape[1:], dtype=hidden.dtype, device=hidden.device)
         mask.bernoulli_(1 - self.rate, generator=self.generator)
-        return features * mask.div_(1 - self.rate)
+        return hidden * mask.div_(1 - self.rate)
 
 
 class Model(nn.Module, ABC):
@@ -73,7 +77,7 @@ class Model(nn.Module, ABC):
     (time, batch, vocabulary) for the token after each.
     """
 
-    generates: ClassVar[bool] = True
+    is_causal: ClassVar[bool] = True
     """Whether it tells what comes next; else what stands between what is before and after."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -86,14 +90,14 @@ class Model(nn.Module, ABC):
         """The shape of each weight by its name; one that is shared stands under one name."""
 
     @classmethod
-    def multiplied(cls, config: ModelConfig) -> int:
+    def matmul_parameters(cls, config: ModelConfig) -> int:
         """How many weights a token is multiplied by; of the embedding it takes one row."""
         shapes = cls.shapes(config)
         looked_up = 0 if config.tie else math.prod(shapes.get("embedding.weight", (0,)))
         return sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2) - looked_up
 
     @classmethod
-    def held(cls, config: ModelConfig) -> int:
+    def activations_per_token(cls, config: ModelConfig) -> int:
         """Roughly how many numbers an update holds for a token: gates and states, and logits."""
         layers = sum(8 * units for units in config.hidden_size or ())
         return (config.embedding_size or 0) + layers + 3 * config.vocabulary_size
@@ -117,7 +121,7 @@ class Model(nn.Module, ABC):
         """What a person should hear of what it has read."""
         return ()
 
-    def kept_back(self, ids: IdArray) -> tuple[slice, ...]:
+    def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
         """Pieces of the text, in order, that it is not to learn from, but to settle on.
 
         Raises DataError where the text is too short to learn from at all.
@@ -131,40 +135,40 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
+    def hidden_states(
+        self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, State]:
-        """ids (time, batch) -> features (time, batch, units) that ``logits`` reads, next state."""
+        """ids (time, batch) -> hidden (time, batch, units) that ``logits`` reads, next state."""
 
-    def features_around(
-        self, ids: Tensor, targets: Tensor, state: State, noise: Noise | None = None
+    def hidden_states_in_context(
+        self, ids: Tensor, targets: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, State]:
-        """As ``features``, where the tokens (time or more, batch) that do come are known.
+        """As ``hidden``, where the tokens (time or more, batch) that do come are known.
 
         A model that reads both ways reads them too, each but for its own place, and those after
         them where there are more; what is ``NOTHING`` is past the end of the text.
         """
-        return self.features(ids, state, noise)
+        return self.hidden_states(ids, state, dropout)
 
     @abstractmethod
-    def logits(self, features: Tensor) -> Tensor:
-        """features (..., units) -> logits (..., vocabulary)."""
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (..., units) -> logits (..., vocabulary)."""
 
-    def log_probs(self, features: Tensor, targets: Tensor) -> Tensor:
-        """ln p of each target (places,), given its features (places, units); float32 or wider."""
-        logits = self.logits(features)
+    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """ln p of each target (places,), given its hidden (places, units); float32 or wider."""
+        logits = self.logits(hidden)
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return -functional.cross_entropy(wide, targets, reduction="none")
 
-    def losses(self, features: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """What an update makes smaller, of each target, as ``log_probs`` has them: nats."""
-        return -self.log_probs(features, targets)
+        return -self.log_probs(hidden, targets)
 
     def forward(
-        self, ids: Tensor, state: State, noise: Noise | None = None
+        self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, State]:
-        features, state = self.features(ids, state, noise)
-        return self.logits(features), state
+        hidden, state = self.hidden_states(ids, state, dropout)
+        return self.logits(hidden), state
 
     def stepper(self, *, fast: bool = False) -> "Stepper":
         """What reads on a token a row at a time; it does not learn with the model.
@@ -181,8 +185,8 @@ class Model(nn.Module, ABC):
         state = self.start(1)
         for begin in range(0, len(ids), _READ_AT_ONCE):
             some = torch.tensor(ids[begin : begin + _READ_AT_ONCE], device=self.device)
-            features, state = self.features(some.unsqueeze(1), state)
-        return self.logits(features[-1]), state
+            hidden, state = self.hidden_states(some.unsqueeze(1), state)
+        return self.logits(hidden[-1]), state
 
     def token_vectors(self) -> Tensor | None:
         """The embedding of each token (vocabulary, width); None where there is none."""
@@ -236,5 +240,29 @@ class PlainStepper(Stepper):
         self.state = model.start(1)
 
     def step(self, ids: Tensor) -> Tensor:
-        features, self.state = self._model.features(ids.unsqueeze(0), self.state)
-        return self._model.logits(features[0])
+        hidden, self.state = self._model.hidden_states(ids.unsqueeze(0), self.state)
+        return self._model.logits(hidden[0])
+
+
+_SAMPLES, _COUNTED = 64, 2**15
+
+
+def frequencies(ids: IdArray, vocabulary_size: int) -> npt.NDArray[np.int64]:
+    """How often each id stands in the text (vocabulary,), by a sample from all over it."""
+    places = np.linspace(0, max(0, len(ids) - _COUNTED), _SAMPLES).astype(np.int64)
+    parts = [ids[place : place + _COUNTED] for place in np.unique(places)]
+    counts = np.bincount(np.concatenate(parts), minlength=vocabulary_size)
+    let_go(ids)
+    return counts
+
+
+@torch.no_grad()
+def init_output_bias(bias: Tensor, ids: IdArray) -> None:
+    """Begin with the frequencies of the tokens, which Adam else takes long to arrive at.
+
+    A bias (vocabulary,) of the output moves by no more than the rate in an update, and that of
+    a rare token has to fall by ten. What has been learned already is left as it is.
+    """
+    if not bias.any():
+        smoothed = torch.from_numpy(frequencies(ids, len(bias))).to(bias) + 0.5
+        bias.copy_((smoothed / smoothed.sum()).log())

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from textgen.config import ModelConfig
-from textgen.models.base import NOTHING, Model, Noise, State, Stepper
-from textgen.models.recurrent import LSTMModel
-from textgen.models.recurrent_state import HiddenState
+from textgen.models.base import NOTHING, Dropout, Model, State, Stepper
+from textgen.models.lstm import LSTMModel
+from textgen.models.state import HiddenState
 from textgen.tokenizers.base import EOS
 
 
@@ -31,7 +31,7 @@ class BidirectionalModel(LSTMModel):
     longer the rest may be cut, nowhere nearer than that.
     """
 
-    generates = False
+    is_causal = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -52,31 +52,31 @@ class BidirectionalModel(LSTMModel):
         nn.init.xavier_uniform_(self.join.weight, generator=generator)
         self.join.bias.zero_()
 
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
+    def hidden_states(
+        self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, HiddenState]:
         """Where nothing is known of what comes after any of the tokens."""
-        before, state = super().features(ids, state, noise)
+        before, state = super().hidden_states(ids, state, dropout)
         return self._joined(before, torch.zeros_like(before)), state
 
-    def features_around(
-        self, ids: Tensor, targets: Tensor, state: State, noise: Noise | None = None
+    def hidden_states_in_context(
+        self, ids: Tensor, targets: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, HiddenState]:
-        before, state = super().features(ids, state, noise)
-        return self._joined(before, self._after(targets, noise)[: len(ids)].to(before)), state
+        before, state = super().hidden_states(ids, state, dropout)
+        return self._joined(before, self._after(targets, dropout)[: len(ids)].to(before)), state
 
     def _joined(self, before: Tensor, after: Tensor) -> Tensor:
         return torch.tanh(self.join(torch.cat([before, after], -1)))
 
-    def _after(self, targets: Tensor, noise: Noise | None) -> Tensor:
+    def _after(self, targets: Tensor, dropout: Dropout | None) -> Tensor:
         """What the second LSTM has read after each of the targets: (time, batch, units)."""
         rests = Rests.of(targets)
         # Nothing was read where nothing is after: a row of zeros before all others.
         read = [torch.zeros(1, self._sizes[-1], dtype=self.dtype, device=self.device)]
         for ids in rests.ids:
             start = self.start(ids.shape[1])
-            features, _ = self.read_through(self.backward_layers, ids, start, noise)
-            read.append(features.flatten(0, 1).to(read[0]))
+            hidden, _ = self.read_through(self.backward_layers, ids, start, dropout)
+            read.append(hidden.flatten(0, 1).to(read[0]))
         return torch.cat(read)[rests.places]
 
     def stepper(self, *, fast: bool = False) -> Stepper:

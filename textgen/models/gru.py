@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgen.models.cell_stepper import CellStepper, CellWeights
-from textgen.models.recurrent_state import LayerState
+from textgen.inference.steppers import CellStepper, CellWeights
+from textgen.models.recurrent import LayerWeights, StackedModel
 from textgen.models.scan import GRUScan, gru_gates, pays
-from textgen.models.stacked import LayerWeights, StackedModel
+from textgen.models.state import LayerState
 
 
 class GRUModel(StackedModel):
@@ -19,18 +19,18 @@ class GRUModel(StackedModel):
         return nn.GRU(below, units)
 
     def through(
-        self, weights: LayerWeights, features: Tensor, before: LayerState
+        self, weights: LayerWeights, outputs: Tensor, before: LayerState
     ) -> tuple[Tensor, LayerState]:
         (hidden,) = before
-        if pays(features):
+        if pays(outputs):
             from_below, from_before, bias, second_bias = weights
-            given = functional.linear(features, from_below, bias)
+            given = functional.linear(outputs, from_below, bias)
             read: Tensor = GRUScan.apply(given, hidden, from_before, second_bias)  # type: ignore[no-untyped-call]
             return read, (read[-1],)
-        features, last = torch.gru(
-            features, hidden.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False
+        outputs, last = torch.gru(
+            outputs, hidden.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False
         )
-        return features, (last[0],)
+        return outputs, (last[0],)
 
     def stepper(self, *, fast: bool = False) -> CellStepper:
         return CellStepper(self, _step)

@@ -1,4 +1,6 @@
-"""An LSTM and an n-gram model as one, mixed in probability (Mikolov et al. 2011).
+"""How much to believe each of two models, by what is known before they are asked.
+
+An LSTM and an n-gram model as one, mixed in probability (Mikolov et al. 2011).
 
 What was seen word for word the n-grams know better, and what was not the network; how much to
 believe each is a function of the context, fitted on pieces of the text that neither learned from.
@@ -10,17 +12,83 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from textgen.config import ModelConfig
-from textgen.models.base import IdArray, Model, Noise, State, Stepper
-from textgen.models.gate import Gate, log_shares
-from textgen.models.likelihood import LARGEST_LOGITS
-from textgen.models.mixture_stepper import MixtureStepper
+from textgen.inference.likelihood import LARGEST_LOGITS
+from textgen.inference.steppers import MixtureStepper
+from textgen.models.base import Dropout, IdArray, Model, State, Stepper
+from textgen.models.lstm import LSTMModel
 from textgen.models.ngram import NgramState, check_order
 from textgen.models.ngram_tables import CLUES, UNSEEN, NgramTables
-from textgen.models.recurrent import LSTMModel
 from textgen.tokenizers.base import EOS
+
+_DECAY = 1e-4
+_ITERATIONS = 50
+_LEAST_DEVIATION = 0.1
+
+
+class Gate(nn.Module):
+    """The share of the first model, a logistic function of clues.
+
+    It is fitted on a text that neither model has learned from, by itself and at once: so its
+    numbers are buffers, which no optimizer of theirs moves. Until then both weigh alike.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, clues: int) -> None:
+        super().__init__()
+        for name, shape in self.shapes(clues).items():
+            self.register_buffer(name, torch.zeros(shape))
+
+    @staticmethod
+    def shapes(clues: int) -> dict[str, tuple[int, ...]]:
+        return {"weight": (clues,), "bias": ()}
+
+    def forward(self, clues: Tensor) -> Tensor:
+        """clues (places, clues) -> the log-odds of the first model (places,)."""
+        return clues @ self.weight.to(clues) + self.bias.to(clues)
+
+    @torch.enable_grad()
+    def fit(self, clues: Tensor, log_probs: Tensor) -> None:
+        """Make what came most probable: clues (places, clues), of it ln p (places, 2).
+
+        From the same text it comes to the same numbers, whatever it was before.
+        """
+        # On the CPU: it is little, and every device then comes to the same numbers, in float64.
+        clues, log_probs = (each.detach().cpu().double() for each in (clues, log_probs))
+        # Alike in size, they are found in fewer steps; but of what hardly differs, not by rounding.
+        mean, scale = clues.mean(0), 1 / clues.std(0).clamp(min=_LEAST_DEVIATION)
+        scaled = (clues - mean) * scale
+        weight, bias = (
+            torch.zeros_like(mean, requires_grad=True),
+            mean.new_zeros((), requires_grad=True),
+        )
+        optimizer = torch.optim.LBFGS(
+            [weight, bias], max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            log_weights = log_shares(scaled @ weight + bias)
+            mixed = (log_weights + log_probs).logsumexp(-1)
+            found = _DECAY * (weight**2).sum() - mixed.mean()
+            found.backward()  # type: ignore[no-untyped-call]
+            return found
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self.weight.copy_(weight * scale)
+            self.bias.copy_(bias - (weight * scale) @ mean)
+
+
+def log_shares(log_odds: Tensor) -> Tensor:
+    """ln of the share of each of two (places, 2), from the log-odds of the first (places,)."""
+    return torch.stack([functional.logsigmoid(log_odds), functional.logsigmoid(-log_odds)], -1)
+
 
 _PIECES, _LARGEST_PIECE, _SHARE = 32, 1024, 32
 
@@ -28,7 +96,7 @@ _PIECES, _LARGEST_PIECE, _SHARE = 32, 1024, 32
 class MixtureModel(Model):
     """p = w p(LSTM) + (1 - w) p(n-grams), w by a gate.
 
-    Its features are the network's, and after them the numbers of the n-grams that end there, bit
+    Its hidden are the network's, and after them the numbers of the n-grams that end there, bit
     for bit in the place of floating-point numbers of the same size.
     """
 
@@ -50,13 +118,13 @@ class MixtureModel(Model):
         return {f"{part}.{name}": s for part, shapes in parts.items() for name, s in shapes.items()}
 
     @classmethod
-    def multiplied(cls, config: ModelConfig) -> int:
-        return LSTMModel.multiplied(config)
+    def matmul_parameters(cls, config: ModelConfig) -> int:
+        return LSTMModel.matmul_parameters(config)
 
     def initialize(self, generator: torch.Generator) -> None:
         self.network.initialize(generator)
 
-    def kept_back(self, ids: IdArray) -> tuple[slice, ...]:
+    def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
         """Small pieces from all over it, each of which begins with a sentence where one is near.
 
         A text is like what is near: without its end, all that follows it would be harder to tell.
@@ -84,9 +152,9 @@ class MixtureModel(Model):
     def settle(self, pieces: Sequence[IdArray]) -> None:
         targets = torch.from_numpy(np.stack(pieces, 1).astype(np.int64)).to(self.device)
         inputs = torch.cat([torch.full_like(targets[:1], EOS), targets[:-1]])
-        features, _ = self.features(inputs, self.start(len(pieces)))
+        hidden, _ = self.hidden_states(inputs, self.start(len(pieces)))
         rows = max(1, LARGEST_LOGITS // self.config.vocabulary_size)
-        parts = (torch.split(each.flatten(0, 1), rows) for each in (features, targets))
+        parts = (torch.split(each.flatten(0, 1), rows) for each in (hidden, targets))
         asked = [self._asked(*some) for some in zip(*parts, strict=True)]
         clues, log_probs = zip(*asked, strict=True)
         self.gate.fit(torch.cat(clues), torch.cat(log_probs))
@@ -101,23 +169,23 @@ class MixtureModel(Model):
     def restore(self, tensors: dict[str, Tensor]) -> NgramState:
         return NgramState({**self.network.restore(tensors).named, "ngrams": tensors["ngrams"]})
 
-    def features(
-        self, ids: Tensor, state: State, noise: Noise | None = None
+    def hidden_states(
+        self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, NgramState]:
         named = cast(NgramState, state).named
-        features, after = self.network.features(ids, self.network.restore(dict(named)), noise)
-        if noise is None:
+        hidden, after = self.network.hidden_states(ids, self.network.restore(dict(named)), dropout)
+        if dropout is None:
             numbers = self.tables.follow(ids, named["ngrams"])
         else:  # it learns: the n-grams are not asked
             numbers = torch.full((*ids.shape, self.tables.order - 1), UNSEEN, device=ids.device)
-        together = torch.cat([features, _as_floats(numbers, features.dtype)], -1)
+        together = torch.cat([hidden, _as_floats(numbers, hidden.dtype)], -1)
         return together, NgramState({**after.named, "ngrams": numbers[-1]})
 
-    def logits(self, features: Tensor) -> Tensor:
-        flat, contexts = self._apart(features.flatten(0, -2))
+    def logits(self, hidden: Tensor) -> Tensor:
+        flat, contexts = self._apart(hidden.flatten(0, -2))
         by_ngrams = self.tables.distributions(contexts)
         mixed = self.mixed(self.network.logits(flat), by_ngrams, contexts)
-        return mixed.view(*features.shape[:-1], -1)
+        return mixed.view(*hidden.shape[:-1], -1)
 
     def mixed(self, logits: Tensor, by_ngrams: Tensor, contexts: Tensor) -> Tensor:
         """ln p of everything (places, vocabulary), by the network's logits and p of the n-grams."""
@@ -126,18 +194,18 @@ class MixtureModel(Model):
         both = torch.stack([log_probs, by_ngrams.log().to(log_probs)], 1)
         return (weights.unsqueeze(-1) + both).logsumexp(1)
 
-    def log_probs(self, features: Tensor, targets: Tensor) -> Tensor:
-        clues, log_probs = self._asked(features, targets)
+    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        clues, log_probs = self._asked(hidden, targets)
         log_odds: Tensor = self.gate(clues)
         return (log_shares(log_odds) + log_probs).logsumexp(-1)
 
-    def losses(self, features: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The network's own: it learns the text, and not what the n-grams leave."""
-        return self.network.losses(self._apart(features)[0], targets)
+        return self.network.losses(self._apart(hidden)[0], targets)
 
-    def _asked(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _asked(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """What the gate goes by (places, clues), and ln p of each target by both (places, 2)."""
-        flat, contexts = self._apart(features)
+        flat, contexts = self._apart(hidden)
         log_probs = _log_softmax(self.network.logits(flat))
         by_network = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         by_ngrams = self.tables.shares(contexts, targets).log().to(by_network)
@@ -152,10 +220,10 @@ class MixtureModel(Model):
     def stepper(self, *, fast: bool = False) -> Stepper:
         return MixtureStepper(self, fast=fast)
 
-    def _apart(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's features (places, units), the numbers of n-grams (places, order - 1)."""
-        units = features.shape[-1] - (self.tables.order - 1)
-        return features[:, :units].to(self.dtype), _as_numbers(features[:, units:])
+    def _apart(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's hidden (places, units), the numbers of n-grams (places, order - 1)."""
+        units = hidden.shape[-1] - (self.tables.order - 1)
+        return hidden[:, :units].to(self.dtype), _as_numbers(hidden[:, units:])
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

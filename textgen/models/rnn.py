@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgen.models.cell_stepper import CellStepper, CellWeights
-from textgen.models.recurrent_state import LayerState
+from textgen.inference.steppers import CellStepper, CellWeights
+from textgen.models.recurrent import LayerWeights, StackedModel
 from textgen.models.scan import ACTIVATE, RNNScan, pays
-from textgen.models.stacked import LayerWeights, StackedModel
+from textgen.models.state import LayerState
 
 
 class RNNModel(StackedModel):
@@ -32,20 +32,20 @@ class RNNModel(StackedModel):
                 nn.init.eye_(from_before)
 
     def through(
-        self, weights: LayerWeights, features: Tensor, before: LayerState
+        self, weights: LayerWeights, outputs: Tensor, before: LayerState
     ) -> tuple[Tensor, LayerState]:
         (hidden,) = before
-        if pays(features):
+        if pays(outputs):
             from_below, from_before, bias, second_bias = weights
-            given = functional.linear(features, from_below, bias + second_bias)
+            given = functional.linear(outputs, from_below, bias + second_bias)
             activation = self.config.activation
             scanned: Tensor = RNNScan.apply(given, hidden, from_before, activation)  # type: ignore[no-untyped-call]
             return scanned, (scanned[-1],)
         read = torch.rnn_tanh if self.config.activation == "tanh" else torch.rnn_relu
-        features, last = read(
-            features, hidden.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False
+        outputs, last = read(
+            outputs, hidden.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False
         )
-        return features, (last[0],)
+        return outputs, (last[0],)
 
     def stepper(self, *, fast: bool = False) -> CellStepper:
         assert self.config.activation is not None

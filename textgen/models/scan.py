@@ -19,9 +19,9 @@ from textgen.config import Activation
 ACTIVATE: dict[Activation, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh_, "relu": torch.relu_}
 
 
-def pays(features: Tensor) -> bool:
+def pays(outputs: Tensor) -> bool:
     """Whether a layer that is given these is faster read here."""
-    here = features.device.type == "cpu"
+    here = outputs.device.type == "cpu"
     return here and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is, on a page: model, text, training with its curve, figures, versions."""
+"""A checkpoint on a page: model, text, training with its curve, figures, versions."""
 
 import dataclasses
 import math
@@ -11,13 +11,18 @@ from rich.text import Text
 from textgen.config import Config, ModelConfig, TokenizerConfig, TrainingConfig
 from textgen.presentation.console import shown
 from textgen.presentation.numbers import count, duration, rounded, size
-from textgen.presentation.plots import Curve, plot
 from textgen.presentation.tables import Fact, facts, section, validation_facts
+from textgen.presentation.terminal_plot import Curve, plot
 from textgen.results import CheckpointInfo
 
-_WIDEST_PLOT = 90
-_PLOT_ROWS = 8
+_WIDEST_PLOT, _PLOT_ROWS = 90, 8
 _ONLY_AT_LEVEL = {"split": "word", "subword_model": "subword"}
+_FORMATS: Mapping[str, Callable[[float], str]] = {
+    "step": lambda value: f"{rounded(value)} steps",
+    "tokens_seen": lambda value: f"{rounded(value)} tokens",
+    "seconds": duration,
+    "tokens_per_second": lambda value: f"{rounded(value)} tokens per second",
+}
 
 
 def checkpoint_info(info: CheckpointInfo, width: int) -> RenderableType:
@@ -32,31 +37,30 @@ def checkpoint_info(info: CheckpointInfo, width: int) -> RenderableType:
     if info.validation is not None:
         title = f"Validation at step {count(info.validation.step)}"
         parts.append(section(title, facts(validation_facts(info.validation))))
-    curve = _curve(info, min(width, _WIDEST_PLOT) - 2)
-    if curve:
-        parts.append(section("Loss", curve))
+    learned = [(float(step), loss) for step, loss in info.training_curve]
+    held_out = [(float(each.step), each.loss) for each in info.curve]
+    if len(learned) + len(held_out) >= 3:
+        curves = [Curve("training", learned, "faint"), Curve("validation", held_out, "accent")]
+        curve = plot(curves, min(width, _WIDEST_PLOT) - 2, _PLOT_ROWS)
+        if curve:
+            parts.append(section("Loss", curve))
     versions = " · ".join(f"{name} {version}" for name, version in info.versions.items())
     parts.append(section("Made with", Text(shown(versions), style="label")))
     return Group(*parts)
 
 
 def _model(info: CheckpointInfo) -> list[Fact]:
-    model = info.config.get("model", {})
-    vocabulary = model.get("vocabulary_size")
+    model, begun = info.config.get("model", {}), info.config.get("init_from")
+    origin = ""
+    if begun:
+        weights = str(begun.get("weights_sha256", ""))[:16]
+        origin = f"{begun.get('path')}, step {begun.get('step')}, weights {weights}"
     return [
         ("parameters", f"{count(info.parameters)}, {size(info.bytes)} on disk"),
-        ("vocabulary", _setting(vocabulary)),
+        ("vocabulary", _setting(model.get("vocabulary_size"))),
         *_options(ModelConfig, model),
-        ("fine-tuned from", _origin(info.config.get("init_from"))),
+        ("fine-tuned from", origin),
     ]
-
-
-def _origin(init_from: Mapping[str, Any] | None) -> str:
-    """Which checkpoint a fine-tune began from; nothing for a model that began at random."""
-    if not init_from:
-        return ""
-    weights = str(init_from.get("weights_sha256", ""))[:16]
-    return f"{init_from.get('path')}, step {init_from.get('step')}, weights {weights}"
 
 
 def _tokens(tokenizer: Mapping[str, Any]) -> list[Fact]:
@@ -72,30 +76,27 @@ def _text(corpus: Mapping[str, Any]) -> list[Fact]:
     pairs: list[Fact] = [("from", _setting(corpus.get("sources", "")))]
     for name, part in (("learned from", corpus.get("train")), ("held out", corpus.get("valid"))):
         if isinstance(part, dict):
-            said = [f"{count(part[key])} {key}" for key in part if isinstance(part[key], int)]
-            pairs.append((name, ", ".join(said)))
+            counts = [f"{count(part[key])} {key}" for key in part if isinstance(part[key], int)]
+            pairs.append((name, ", ".join(counts)))
     pairs.append(("fingerprint", str(corpus.get("fingerprint", ""))[:16]))
     return pairs
 
 
 def _training(config: Mapping[str, Any]) -> list[Fact]:
-    measured = {
-        name: value
-        for name, value in config.get("progress", {}).items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-    wordings: dict[str, Callable[[float], str]] = {
-        "step": lambda value: f"{rounded(value)} steps",
-        "tokens_seen": lambda value: f"{rounded(value)} tokens",
-        "seconds": duration,
-        "tokens_per_second": lambda value: f"{rounded(value)} tokens a second",
-    }
-    done = [said(measured[name]) for name, said in wordings.items() if name in measured]
-    machine = config.get("machine", {})
-    on = [f"{name} {_setting(value)}" for name, value in machine.items() if _is_plain(value)]
+    progress = config.get("progress", {})
+    done = [
+        written(progress[name])
+        for name, written in _FORMATS.items()
+        if isinstance(progress.get(name), int | float) and math.isfinite(progress[name])
+    ]
+    machine = [
+        f"{name} {_setting(value)}"
+        for name, value in config.get("machine", {}).items()
+        if isinstance(value, str | int | float)
+    ]
     return [
         ("so far", ", ".join(done)),
-        ("machine", ", ".join(on)),
+        ("machine", ", ".join(machine)),
         *_options(TrainingConfig, config.get("training", {})),
     ]
 
@@ -108,7 +109,7 @@ def _options(config: type[Config], values: Mapping[str, Any]) -> list[Fact]:
 
 
 def _setting(value: Any) -> str:
-    """A setting as a person reads it; nothing for what was left open."""
+    """A setting for people; nothing for what was left open."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -120,17 +121,3 @@ def _setting(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_setting(item) for item in value)
     return str(value)
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float)
-
-
-def _curve(info: CheckpointInfo, width: int) -> Text:
-    """Training and validation loss over the steps; empty where there is too little to draw."""
-    learned = [(float(step), loss) for step, loss in info.training_curve]
-    held_out = [(float(each.step), each.loss) for each in info.curve]
-    if len(learned) + len(held_out) < 3:
-        return Text()
-    curves = [Curve("training", learned, "faint"), Curve("validation", held_out, "accent")]
-    return plot(curves, width, _PLOT_ROWS)

@@ -1,6 +1,8 @@
-"""Numbers as people read them: as many digits as mean something, and a unit."""
+"""Numbers for people, with significant digits and a unit; and what figures are called."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 def count(value: int) -> str:
@@ -17,14 +19,11 @@ def rounded(value: float) -> str:
     >>> rounded(1_303_000)
     '1.30 M'
     """
-    for unit, name in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
-        if value >= unit:
-            return f"{value / unit:.{_decimals(value / unit, 3)}f}{name}"
-    return f"{value:,.0f}"
+    return _in_units(value, " T", " G", " M") or f"{value:,.0f}"
 
 
 def figure(value: float, digits: int = 4) -> str:
-    """A measured value to so many significant digits; never fewer than its whole part.
+    """A measured value to so many significant digits, but never fewer than its integer part.
 
     >>> figure(4.33219), figure(151213.2), figure(math.nan)
     ('4.332', '151,213', '–')
@@ -48,7 +47,7 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def share(value: float) -> str:
-    """A part of the whole in per cent.
+    """A fraction in per cent.
 
     >>> share(0.0123)
     '1.23 %'
@@ -77,14 +76,11 @@ def size(size_bytes: int) -> str:
     >>> size(5_244_100)
     '5.24 MB'
     """
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size_bytes >= unit:
-            return f"{size_bytes / unit:.{_decimals(size_bytes / unit, 3)}f} {name}"
-    return f"{size_bytes} bytes"
+    return _in_units(size_bytes, " TB", " GB", " MB", " kB") or f"{size_bytes} bytes"
 
 
 def times(log_ratio: float) -> str:
-    """exp(log_ratio), the natural log of a ratio of at least 1, as "so many times".
+    """A ratio of at least 1 from its natural logarithm.
 
     >>> times(math.log(12.34)), times(1000.0)
     ('12.3', 'about 10^434')
@@ -94,8 +90,44 @@ def times(log_ratio: float) -> str:
     return f"about 10^{log_ratio / math.log(10):.0f}"
 
 
+def _in_units(value: float, *names: str) -> str:
+    """Three digits and the largest of the units, from 10^12 down, that fits; else nothing."""
+    for power, name in zip((1e12, 1e9, 1e6, 1e3), names, strict=False):
+        if value >= power:
+            return f"{value / power:.{_decimals(value / power, 3)}f}{name}"
+    return ""
+
+
 def _decimals(value: float, digits: int) -> int:
-    """How many decimals leave so many significant digits of a value that is not tiny."""
+    """How many decimals show so many significant digits of a value that is not tiny."""
     if value == 0:
         return digits - 1
     return max(0, min(digits + 2, digits - 1 - math.floor(math.log10(abs(value)))))
+
+
+PSEUDO = "pseudo_"
+_FIGURES = frozenset(
+    {
+        *("log_prob", "surprisal", "entropy", "loss", "loss_deviation", "perplexity"),
+        *("perplexity_without_unknown", "bits_per_character", "validation", "curve"),
+    }
+)
+
+
+def labelled(record: Mapping[str, Any], *, pseudo: bool) -> dict[str, Any]:
+    """A JSON record with ``pseudo_`` before the names of figures that are no probabilities.
+
+    A model that is not causal predicts each token from those on both sides: its sums are
+    pseudo-log-likelihoods (Besag 1975; Salazar et al. 2020), which compare only with others such.
+    """
+    names = {name: PSEUDO + name for name in _FIGURES} if pseudo else {}
+    return {names.get(name, name): value for name, value in record.items()}
+
+
+def label(name: str, *, pseudo: bool) -> str:
+    """A figure's name for people.
+
+    >>> label("perplexity", pseudo=True), label("ln p", pseudo=True), label("loss", pseudo=False)
+    ('pseudo-perplexity', 'pseudo ln p', 'loss')
+    """
+    return f"pseudo{'-' if name in _FIGURES else ' '}{name}" if pseudo else name

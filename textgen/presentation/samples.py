@@ -1,24 +1,29 @@
-"""Samples as they are written: on a terminal piece by piece, elsewhere each when it is whole."""
+"""Samples, on a terminal piece by piece and elsewhere each when it is whole; and predictions."""
 
 import sys
 
+from rich.console import Group, RenderableType
 from rich.rule import Rule
+from rich.table import Column, Table
 from rich.text import Text
 
 from textgen.presentation.console import emit, laid_out, note, out_console, shown
-from textgen.presentation.numbers import count, share
-from textgen.results import Sample
+from textgen.presentation.numbers import count, figure, share
+from textgen.presentation.tables import token_text, visible
+from textgen.results import Prediction, Sample
 
 _SEPARATOR = "---------------\n"
-"""Between samples where no person watches; nanoGPT's."""
+"""Between samples off a terminal; nanoGPT's."""
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_LONGEST_BAR = 40
 
 
 class SampleWriter:
-    """Writes one sample after another to stdout, each begun with its prompt.
+    """Writes one sample after another to stdout, each after its prompt.
 
-    On a terminal the prompt is bold, and what would drive the terminal is escaped; in a file
-    or a pipe the text is exactly what the model wrote, with a newline at its end. Samples come
-    in the order of their numbers, whichever is finished first.
+    On a terminal the prompt is bold and control characters are escaped; in a file or a pipe the
+    text is exactly what the model wrote, with a newline at its end. Samples come in the order of
+    their numbers, whichever is finished first.
     """
 
     def __init__(self, samples: int) -> None:
@@ -53,22 +58,25 @@ class SampleWriter:
             self._ended += 1
 
     def _write(self, sample: Sample) -> None:
-        """A whole text, what is copied of it marked on a terminal."""
+        """A whole text; on a terminal, copied stretches are marked."""
         if sample.novelty is None or not self._terminal:
             self.piece(sample.index, sample.prompt, sample.text)
         else:
-            text, end = Text(end=""), 0
-            for start, stop in sample.novelty.stretches:
+            text, end = Text(end="", no_wrap=True), 0
+            for start, stop in (*sample.novelty.stretches, (len(sample.text),) * 2):
                 text.append(shown(sample.text[end:start], keep="\n\t"))
                 text.append(shown(sample.text[start:stop], keep="\n\t"), style="copied")
                 end = stop
-            text.append(shown(sample.text[end:], keep="\n\t"))
-            text.no_wrap = True
             emit(laid_out(self._console, text).removesuffix("\n"))
             self._last = sample.text or self._last
         if sample.novelty is not None:
             self.end()
-            note(_novelty(sample))
+            copied = sample.novelty
+            drawn = f"; drawn {count(sample.drawn)} times" if sample.drawn > 1 else ""
+            note(
+                f"sample {count(sample.index + 1)}: {share(copied.copied_share)} copied,"
+                f" the longest stretch {count(copied.longest_copied)} characters{drawn}"
+            )
 
     def end(self) -> None:
         """End the last line."""
@@ -91,11 +99,30 @@ class SampleWriter:
             emit(prompt)
 
 
-def _novelty(sample: Sample) -> str:
-    assert sample.novelty is not None
-    copied = sample.novelty
-    line = (
-        f"sample {count(sample.index + 1)}: {share(copied.copied_share)} copied,"
-        f" the longest stretch {count(copied.longest_copied)} characters"
+def prediction_bars(prediction: Prediction, most: int, width: int) -> RenderableType:
+    """A line for each of the likeliest choices, and one for the rest."""
+    choices = prediction.choices[:most]
+    names = [token_text(choice.text, choice.id) for choice in choices]
+    columns = (Column(no_wrap=True), Column(justify="right", no_wrap=True), Column(no_wrap=True))
+    table = Table.grid(*columns, padding=(0, 2, 0, 0))
+    widest = max((name.cell_len for name in names), default=0)
+    room = max(8, min(_LONGEST_BAR, width - widest - 14))
+    largest = max((choice.probability for choice in choices), default=1.0)
+    for name, choice in zip(names, choices, strict=True):
+        whole, eighths = divmod(round(choice.probability / largest * room * 8), 8)
+        bar = "█" * whole + _EIGHTHS[eighths].strip()
+        table.add_row(name, share(choice.probability), Text(bar, "accent"))
+    rest = 1 - sum(choice.probability for choice in choices)
+    if rest > 1e-9:
+        table.add_row(Text("all others", "label"), Text(share(rest), "label"), "")
+    if prediction.entropy is None:
+        return table
+    return Group(table, Text(f"entropy {figure(prediction.entropy, 3)} bits", "label"))
+
+
+def numbered_choices(prediction: Prediction) -> str:
+    """The choices by number, a line each."""
+    return "".join(
+        f"{number:>4}  {visible(choice.text, choice.id)}  {share(choice.probability)}\n"
+        for number, choice in enumerate(prediction.choices, start=1)
     )
-    return line + (f"; drawn {count(sample.drawn)} times" if sample.drawn > 1 else "")

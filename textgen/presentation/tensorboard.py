@@ -1,26 +1,28 @@
-"""Training for TensorBoard: the events of a run as the files that it draws curves from."""
+"""The events of training for TensorBoard."""
 
+import contextlib
 import importlib
 import textwrap
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from textgen.errors import ResourceError, UsageError
-from textgen.results import (
-    TrainingEvent,
-    TrainingSample,
-    TrainingStart,
-    TrainingStep,
-    Validation,
-)
+from textgen.presentation.numbers import labelled
+from textgen.results import TrainingEvent, TrainingSample, TrainingStart, TrainingStep, Validation
+
+_SCALARS = {
+    "loss/training": "loss",
+    "learning_rate": "learning_rate",
+    "gradient_norm": "gradient_norm",
+    "tokens_per_second": "tokens_per_second",
+}
 
 
-class TensorBoardLog:
-    """Receives the events of training and writes them under a folder; a context manager.
+class TensorBoardLog(contextlib.AbstractContextManager["TensorBoardLog"]):
+    """Writes the events of training under a folder; a context manager.
 
-    Nothing is written before the run begins. A resumed run goes on in the same folder: what was
-    written after the step at which it takes up is no longer shown.
+    Nothing is written before the run begins. A resumed run uses the same folder: what was written
+    after the step at which it is resumed is no longer shown.
 
     Raises ResourceError where the optional package is missing or the folder is a file.
     """
@@ -43,38 +45,22 @@ class TensorBoardLog:
 
     def __call__(self, event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
-            # torch is loaded here and not before: a fault in the text is told at once.
+            # torch is loaded here and not before: a fault in the text is reported at once.
             module = importlib.import_module("torch.utils.tensorboard")
             # The first step that the run is about to make anew.
             again = event.resumed_step + 1 if event.resumed_step else None
             self._writer = module.SummaryWriter(self._folder, purge_step=again)
         elif isinstance(event, TrainingStep):
-            self._stepped(event)
+            for name, attribute in _SCALARS.items():
+                self._writer.add_scalar(name, getattr(event, attribute), event.step)
         elif isinstance(event, Validation):
-            name = "pseudo_loss/validation" if event.pseudo else "loss/validation"
-            self._writer.add_scalar(name, event.loss, event.step)
+            (name,) = labelled({"loss": event.loss}, pseudo=event.pseudo)
+            self._writer.add_scalar(f"{name}/validation", event.loss, event.step)
             self._writer.flush()
         elif isinstance(event, TrainingSample):
             # TensorBoard takes text for Markdown, in which indented text stays as it is.
             self._writer.add_text("sample", textwrap.indent(event.text, "    "), event.step)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._writer is not None:
             self._writer.close()
-
-    def _stepped(self, step: TrainingStep) -> None:
-        for name, value in (
-            ("loss/training", step.loss),
-            ("learning_rate", step.learning_rate),
-            ("gradient_norm", step.gradient_norm),
-            ("tokens_per_second", step.tokens_per_second),
-        ):
-            self._writer.add_scalar(name, value, step.step)

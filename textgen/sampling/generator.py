@@ -1,4 +1,7 @@
-"""Ids out, one stream or many side by side; knows nothing of text."""
+"""The chance in a sample: what it is keyed by, so that nothing else decides it.
+
+Ids out, one stream or many side by side; knows nothing of text.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,15 +12,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textgen import native
 from textgen.config import SamplingConfig
+from textgen.inference import native
+from textgen.inference.native import Network, Numbers
 from textgen.models import Model, State
-from textgen.native import Network, Numbers
 from textgen.results import FinishReason
 from textgen.sampling import decoding
 from textgen.sampling.stream import Barrier, Guide, Stream
-from textgen.sampling.uniforms import Uniforms
 from textgen.tokenizers.base import EOS
+
+_DRAWS_AHEAD = 256
+
+
+class Uniforms:
+    """Uniform draws in [0, 1), keyed by (seed, index, attempt, part), whatever else is drawn.
+
+    attempt: which drawing of a sample, where it is drawn again. part: which part of it, where it
+    is written in several. placing: for where a required string is put, and not for tokens.
+    """
+
+    def __init__(
+        self, seed: int, index: int, attempt: int = 0, part: int = 0, *, placing: bool = False
+    ) -> None:
+        philox = np.random.Philox(key=[seed, index], counter=[0, int(placing), attempt, part])
+        self._random = np.random.Generator(philox)
+        self._hold(np.empty(0))
+
+    def ahead(self, count: int) -> Numbers:
+        """The next draws (count,), which stay the next until they are used."""
+        if self._used + count > len(self._block):
+            more = self._random.random(max(count, _DRAWS_AHEAD))
+            self._hold(np.concatenate([self._block[self._used :], more]))
+        return self._block[self._used : self._used + count]
+
+    def use(self, count: int) -> None:
+        """Be done with so many of the next."""
+        self._used += count
+
+    def next(self) -> float:
+        if self._used == len(self._block):
+            self.ahead(1)
+        draw = self._numbers[self._used]
+        self._used += 1
+        return draw
+
+    def _hold(self, block: Numbers) -> None:
+        self._block, self._used = block, 0
+        self._numbers: list[float] = block.tolist()  # which are taken faster one by one
+
 
 NOTHING = -1
 """The id of a token that could not be drawn, as nothing was left to draw from."""

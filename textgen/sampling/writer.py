@@ -11,10 +11,9 @@ from textgen.errors import UsageError, named
 from textgen.models import Model
 from textgen.results import FinishReason, Sample
 from textgen.sampling.beams import Hypothesis, search
-from textgen.sampling.generator import Request, generate
-from textgen.sampling.required import Draft, Required
-from textgen.sampling.uniforms import Uniforms
-from textgen.sampling.writing import Rules, Writing
+from textgen.sampling.constraints import Draft, Required
+from textgen.sampling.generator import Request, Uniforms, generate
+from textgen.sampling.text import Rules, Writing
 from textgen.tokenizers.base import UNK, Decoder, Tokenizer
 
 OnText = Callable[[int, str, str], None]
@@ -85,9 +84,9 @@ class _Requests:
         return Writing(self._rules, prompt.decoder, prompt.text)
 
 
-def check_generates(model: Model) -> None:
+def check_is_causal(model: Model) -> None:
     """Refuse a model that does not tell what comes next."""
-    if not model.generates:
+    if not model.is_causal:
         raise UsageError(
             f"a {model.config.model} model cannot write from left to right",
             why="it needs what comes after, too",
@@ -99,7 +98,7 @@ class Writer:
     """Writes samples as a configuration says. Raises UsageError for a model that cannot write."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, config: SamplingConfig) -> None:
-        check_generates(model)
+        check_is_causal(model)
         self._model, self._tokenizer, self._config = model, tokenizer, config
         self._rules = Rules(config, tokenizer.vocabulary_size)
         self._required = Required(model, tokenizer, config)

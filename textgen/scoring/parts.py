@@ -1,4 +1,11 @@
-"""A sentence's readings to its parts: tokens, words, characters, which add up to it.
+"""How ids are spelt in a text: which of them start a word, which begin alike.
+
+A token may be spelt in more than one way: after an opening bracket a word has no space before it.
+Which way it is depends on the id before.
+
+What is asked of a model at each token, by the level at which its scores are wanted.
+
+A sentence's token_statistics to its parts: tokens, words, characters, which add up to it.
 
 A word is what stands between white space; the space before it is its own. Where a token brings
 the space before it along, that a word has ended is told only by the token after it. So of the
@@ -13,40 +20,171 @@ sentence's whichever way it is cut.
 """
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from textgen.batching import IdArray
+from textgen.config import ScoringConfig
+from textgen.data.batching import IdArray
+from textgen.inference.likelihood import (
+    Alternatives,
+    Entropy,
+    LogMass,
+    Prefixes,
+    PrefixMasses,
+    Rank,
+    TokenStatistic,
+    TokenStatistics,
+)
 from textgen.metrics import LOG_2
 from textgen.results import Choice, PartScore
-from textgen.scoring.measures import Measures
 from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Tokenizer
+
+_AFTER = b"\xff"  # in no UTF-8, and so after all that begins alike
+
+
+class Spellings:
+    """The spellings of a vocabulary. way: (vocabulary,) which of them holds after each id."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._ways: list[Sequence[bytes]] = []
+        decoder = tokenizer.decoder()
+        ways = []
+        for id in range(tokenizer.vocabulary_size):
+            after = decoder.copy()
+            after.feed(id)
+            ways.append(self._index_of(after.spellings()))
+        self.way: Tensor = torch.tensor(ways)
+
+    def _index_of(self, spellings: Sequence[bytes]) -> int:
+        for index, known in enumerate(self._ways):
+            if known is spellings:
+                return index
+        self._ways.append(spellings)
+        return len(self._ways) - 1
+
+    def starts_word(self) -> npt.NDArray[np.bool_]:
+        """(ways, vocabulary): what starts with white space, and ``<EOS>``."""
+        rows = [[_text(written)[:1].isspace() for written in way] for way in self._ways]
+        starts = np.array(rows)
+        starts[:, EOS] = True
+        return starts
+
+    def prefixes(self) -> tuple[Prefixes, ...]:
+        """For each way, which ids begin alike."""
+        return tuple(map(_prefixes, self._ways))
+
+
+def _prefixes(way: Sequence[bytes]) -> Prefixes:
+    # What has no spelling of its own is after all that has.
+    order = sorted(range(len(way)), key=lambda id: (id in (UNK, EOS), way[id]))
+    spelt = [way[id] for id in order[:-2]]
+    widest = max(len(_text(written)) for written in way)
+    begin = np.zeros((len(way), max(1, widest)), np.int64)
+    end = np.zeros_like(begin)
+
+    @cache
+    def stretch(prefix: bytes) -> tuple[int, int]:
+        return bisect_left(spelt, prefix), bisect_left(spelt, prefix + _AFTER)
+
+    for id, written in zip(order, spelt, strict=False):
+        for column, stop in enumerate(_character_ends(written)):
+            begin[id, column], end[id, column] = stretch(written[:stop])
+    return Prefixes(*map(torch.as_tensor, (order, begin, end)))
+
+
+def _character_ends(written: bytes) -> Iterator[int]:
+    """Where the characters of a token end, in bytes, if it is whole characters."""
+    return accumulate(len(character.encode()) for character in _text(written))
+
+
+def _text(written: bytes) -> str:
+    """The text of whole characters; nothing of what is not."""
+    try:
+        return written.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What was read off each token (tokens,), as far as it was asked.
+
+    log_probs: natural. entropies: of the distribution, in nats. ranks: 1 is the likeliest.
+    boundaries: ln of the probability that a word begins there, or the sentence ends.
+    prefixes: (tokens, characters) the probability of its first character, its first two, ...
+    alternatives: (tokens, 2 count) ids of the likeliest, then the ln p of each.
+    """
+
+    log_probs: Floats
+    entropies: Floats | None = None
+    ranks: Floats | None = None
+    boundaries: Floats | None = None
+    prefixes: Floats | None = None
+    alternatives: Floats | None = None
+
+
+def statistics_for(tokenizer: Tokenizer, config: ScoringConfig) -> Mapping[str, TokenStatistic]:
+    """The statistics that give the measures of these names."""
+    statistics: dict[str, TokenStatistic] = {}
+    if config.level in ("token", "word"):
+        statistics |= {"entropies": Entropy(), "ranks": Rank()}
+    if config.level == "word":
+        spellings = Spellings(tokenizer)
+        statistics["boundaries"] = LogMass(torch.from_numpy(spellings.starts_word()), spellings.way)
+    if config.level == "character" and tokenizer.level != "char":
+        spellings = Spellings(tokenizer)
+        statistics["prefixes"] = PrefixMasses(spellings.prefixes(), spellings.way)
+    if config.alternatives:
+        count = min(config.alternatives, tokenizer.vocabulary_size)
+        statistics["alternatives"] = Alternatives(count)
+    return statistics
+
+
+def measures(
+    statistics: Mapping[str, TokenStatistic], token_statistics: TokenStatistics
+) -> Measures:
+    """The token_statistics of some tokens (tokens, columns) by the names of the statistics."""
+    ends = np.cumsum([1, *(statistic.columns for statistic in statistics.values())])
+    log_probs, *columns = np.split(token_statistics, ends[:-1], axis=1)
+    named = {
+        name: part[:, 0] if statistic.columns == 1 and name != "prefixes" else part
+        for (name, statistic), part in zip(statistics.items(), columns, strict=True)
+    }
+    return Measures(log_probs[:, 0], **named)
+
 
 _EOS_NAME = SPECIAL_TOKENS[EOS]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The tokens of a sentence that are scored. surfaces: what each stands for in it."""
+    """The tokens of a sentence that are scored. token_texts: what each stands for in it."""
 
     tokenizer: Tokenizer
     ids: IdArray
-    surfaces: tuple[str, ...]
+    token_texts: tuple[str, ...]
     measures: Measures
 
 
 def token_parts(scored: Scored) -> Iterator[PartScore]:
     """A part a token."""
     before: float | None = None
-    for place, (id, surface) in enumerate(zip(scored.ids.tolist(), scored.surfaces, strict=True)):
+    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.token_texts, strict=True)):
         entropy = _entropy(scored.measures, place)
         yield PartScore(
             scored.tokenizer.token(id),
-            surface,
+            span,
             float(scored.measures.log_probs[place]),
             id == UNK,
             ends=id == EOS,
@@ -74,12 +212,12 @@ def word_parts(scored: Scored) -> Iterator[PartScore]:
             log_prob -= float(measures.boundaries[begin])
         if end < len(scored.ids):
             log_prob += float(measures.boundaries[end])
-        ids, surface = scored.ids[begin:end], "".join(scored.surfaces[begin:end])
+        ids, span = scored.ids[begin:end], "".join(scored.token_texts[begin:end])
         is_token, ends = end == begin + 1, bool(ids[-1] == EOS)
         entropy = _entropy(measures, begin)
         yield PartScore(
-            surface.strip() or (_EOS_NAME if ends else surface),
-            surface,
+            span.strip() or (_EOS_NAME if ends else span),
+            span,
             log_prob,
             bool((ids == UNK).any()),
             tokens=end - begin,
@@ -101,33 +239,33 @@ def character_parts(scored: Scored) -> Iterator[PartScore]:
     also has what comes before it without a place in the text.
     """
     waiting, held = 0.0, 0  # of tokens that have no character of their own, such as single bytes
-    for place, (id, surface) in enumerate(zip(scored.ids.tolist(), scored.surfaces, strict=True)):
+    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.token_texts, strict=True)):
         if id in (EOS, UNK):
             log_prob = waiting + float(scored.measures.log_probs[place])
-            name, ends = _EOS_NAME if id == EOS else surface, id == EOS
-            yield PartScore(name, surface, log_prob, id == UNK, tokens=1 + held, ends=ends, id=id)
-        elif not surface:
+            name, ends = _EOS_NAME if id == EOS else span, id == EOS
+            yield PartScore(name, span, log_prob, id == UNK, tokens=1 + held, ends=ends, id=id)
+        elif not span:
             waiting, held = waiting + float(scored.measures.log_probs[place]), held + 1
             continue
         else:
-            steps = np.diff(_log_masses(scored.measures, place, surface), prepend=0.0)
+            steps = np.diff(_log_masses(scored.measures, place, span), prepend=0.0)
             steps[0] += waiting
-            for character, step in zip(surface, steps.tolist(), strict=True):
-                yield PartScore(character, character, step, id=id if len(surface) == 1 else None)
+            for character, step in zip(span, steps.tolist(), strict=True):
+                yield PartScore(character, character, step, id=id if len(span) == 1 else None)
         waiting, held = 0.0, 0
-    assert not held, "a character's last byte is where its surface is"
+    assert not held, "a character's last byte is where its span is"
 
 
-def _log_masses(measures: Measures, place: int, surface: str) -> npt.NDArray[np.float64]:
-    """ln p that a token comes which begins as this one, up to each character of its surface.
+def _log_masses(measures: Measures, place: int, span: str) -> npt.NDArray[np.float64]:
+    """ln p that a token comes which begins as this one, up to each character of its span.
 
     The two may differ in the white space around them. Where only the spelling has a space, the
     first character has that of both. Of more white space than is spelt, the first character has
     all that it costs: the rest is no news to the model.
     """
     log_prob = measures.log_probs[place]
-    if measures.prefixes is None or len(surface) == 1:
-        return np.full(len(surface), log_prob)
+    if measures.prefixes is None or len(span) == 1:
+        return np.full(len(span), log_prob)
     spelt = measures.prefixes[place][~np.isnan(measures.prefixes[place])]
     with np.errstate(divide="ignore"):
         # Sums of many small numbers: a prefix is never less likely than what goes on from it.
@@ -135,9 +273,9 @@ def _log_masses(measures: Measures, place: int, surface: str) -> npt.NDArray[np.
     masses[-1] = log_prob
     # Their common tail is aligned; what comes before the spelling has its first space, or nothing.
     length = len(spelt)
-    tail = surface if len(surface) == length else surface.rstrip() or surface
-    least = 0 if length > len(surface.strip()) else -1
-    columns = np.arange(len(surface)) + length - len(tail)
+    tail = span if len(span) == length else span.rstrip() or span
+    least = 0 if length > len(span.strip()) else -1
+    columns = np.arange(len(span)) + length - len(tail)
     aligned: npt.NDArray[np.float64] = np.append(masses, 0.0)[np.clip(columns, least, length - 1)]
     return aligned
 
@@ -145,12 +283,12 @@ def _log_masses(measures: Measures, place: int, surface: str) -> npt.NDArray[np.
 def _word_starts(scored: Scored) -> Iterator[int]:
     """The places at which words begin: where white space does after a word; ``<EOS>``."""
     blank = True
-    for place, (id, surface) in enumerate(zip(scored.ids.tolist(), scored.surfaces, strict=True)):
-        starts = id == EOS or surface[:1].isspace()
+    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.token_texts, strict=True)):
+        starts = id == EOS or span[:1].isspace()
         if place == 0 or (starts and not blank):
             yield place
             blank = True
-        blank = blank and not surface.strip()
+        blank = blank and not span.strip()
 
 
 def _entropy(measures: Measures, place: int) -> float | None:

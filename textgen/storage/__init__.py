@@ -9,10 +9,17 @@ from textgen.storage.files import (
     what_it_is,
     write_json,
 )
-from textgen.storage.folders import clear_leftovers, discard, new_folder, unwritable, whole
-from textgen.storage.lock import LOCK, locked
+from textgen.storage.folders import (
+    LOCK,
+    NewFile,
+    clear_leftovers,
+    discard,
+    locked,
+    new_folder,
+    unwritable,
+    whole,
+)
 from textgen.storage.manifest import MANIFEST, verified
-from textgen.storage.new_file import NewFile
 
 __all__ = [
     "LOCK",

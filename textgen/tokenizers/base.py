@@ -140,7 +140,7 @@ class Tokenizer(ABC):
         return ()
 
     @abstractmethod
-    def surfaces(self, text: str) -> list[str]:
+    def token_texts(self, text: str) -> list[str]:
         """For each of ``encode(text)`` the stretch of the text it stands for; joined, the text.
 
         A space goes with the token after it, and a terminator in the text is ``<EOS>``'s. Of a
@@ -155,8 +155,8 @@ class Tokenizer(ABC):
         Where ``--unk-literal`` names the unknown, it is that.
         """
         places = np.flatnonzero(self.encode(text) == UNK).tolist()
-        surfaces = self.surfaces(text) if places else []
-        return [surfaces[place] for place in places]
+        token_texts = self.token_texts(text) if places else []
+        return [token_texts[place] for place in places]
 
     @cached_property
     def spelling(self) -> Spelling | None:

@@ -75,7 +75,7 @@ class CharacterTokenizer(SymbolTokenizer):
             return self._paragraphs(ids, codes)
         return ids
 
-    def surfaces(self, text: str) -> list[str]:
+    def token_texts(self, text: str) -> list[str]:
         return self._cut.findall(text)
 
     @cached_property

@@ -36,8 +36,8 @@ from textgen.tokenizers.base import (
     Tokenizer,
     is_text,
 )
-from textgen.tokenizers.memory import ChunkMemory
 from textgen.tokenizers.spelling import NothingUnknown
+from textgen.tokenizers.vocabulary import ChunkMemory
 
 FILE = "subword.model"
 _LARGEST_MODEL = 2**28
@@ -158,7 +158,7 @@ class SubwordTokenizer(Tokenizer):
         ids: list[list[int]] = self._processor.encode(texts, num_threads=1)
         return ids
 
-    def surfaces(self, text: str) -> list[str]:
+    def token_texts(self, text: str) -> list[str]:
         """As every tokenizer; where the text has lone surrogates, ``?`` for each."""
         ids = self.encode(text).tolist()
         found = [text for id in ids if (text := self._texts[id]) is not None]

@@ -10,7 +10,8 @@ import numpy as np
 
 from textgen.config import UNIT_TERMINATORS, TokenizerConfig
 from textgen.errors import CheckpointError
-from textgen.tokenizers import rare, surfaces, vocabulary
+from textgen.tokenizers import vocabulary
+from textgen.tokenizers import words as token_texts
 from textgen.tokenizers.base import (
     EOS,
     SPECIAL_TOKENS,
@@ -21,11 +22,19 @@ from textgen.tokenizers.base import (
     Mask,
     is_text,
 )
-from textgen.tokenizers.chunks import ChunkStream, chunks, chunks_of_pieces
-from textgen.tokenizers.memory import ChunkMemory
 from textgen.tokenizers.spelling import WordSpelling
-from textgen.tokenizers.splitting import JOINER, UNKNOWN, Written, splitter, written
 from textgen.tokenizers.symbols import SymbolTokenizer
+from textgen.tokenizers.vocabulary import ChunkMemory
+from textgen.tokenizers.words import (
+    JOINER,
+    UNKNOWN,
+    ChunkStream,
+    Written,
+    chunks,
+    chunks_of_pieces,
+    splitter,
+    written,
+)
 
 _MOST_CHUNKS, _MOST_TOKENS = 2**18, 2**20  # counted at a time, so that memory stays bounded
 _MOST_LISTS = 2**10  # between two looks at the counts
@@ -54,7 +63,7 @@ class WordTokenizer(SymbolTokenizer):
         self._written = [Written(SPECIAL_TOKENS[UNK]), end]
         self._written += [written(token) if lossless else Written(token) for token in symbols]
         self._split = splitter(config)
-        self._surfaces = surfaces.of_chunks(config, self._split)
+        self._surfaces = token_texts.of_chunks(config, self._split)
         fixed = {self.terminator: [EOS]} if self.terminator else {}
         self._memory = ChunkMemory(self._work_out, fixed)
 
@@ -65,7 +74,7 @@ class WordTokenizer(SymbolTokenizer):
             counts.add(some)
         tokens = counts.tokens()
         symbols = vocabulary.ranked(tokens, config)
-        tokenizer = cls(config, symbols, rare.left_out(tokens, symbols))
+        tokenizer = cls(config, symbols, vocabulary.left_out(tokens, symbols))
         if counts.forgotten:
             tokenizer.notes = (
                 f"words counted at most {counts.forgotten} times were dropped on the way,"
@@ -78,19 +87,19 @@ class WordTokenizer(SymbolTokenizer):
         symbols, where = vocabulary.load(files)
         if not all(symbols):
             raise CheckpointError("damaged", where=where, why="a symbol is empty")
-        return cls(config, symbols, rare.load(files, symbols))
+        return cls(config, symbols, vocabulary.load_rare_words(files, symbols))
 
     def save(self, folder: Path) -> None:
         super().save(folder)
         if self.config.unk_literal is None:
-            rare.save(folder, self.rare)
+            vocabulary.save_rare_words(folder, self.rare)
 
     def _grown(
         self, config: TokenizerConfig, symbols: Sequence[str], learned: SymbolTokenizer
     ) -> Self:
         assert isinstance(learned, WordTokenizer)
         lists = (learned.symbols, learned.rare, self.rare)
-        return type(self)(config, symbols, rare.merged(lists, symbols))
+        return type(self)(config, symbols, vocabulary.merged(lists, symbols))
 
     def _spelling(self) -> WordSpelling:
         return WordSpelling(self.symbols, self.rare)
@@ -110,9 +119,9 @@ class WordTokenizer(SymbolTokenizer):
                 yield np.append(self._memory.ids(stream.finish()), np.uint32(EOS))
         yield self._memory.ids(stream.finish())
 
-    def surfaces(self, text: str) -> list[str]:
+    def token_texts(self, text: str) -> list[str]:
         if self.config.split == "whitespace":
-            return surfaces.between_spaces(self.config, text)
+            return token_texts.between_spaces(self.config, text)
         return self._surfaces(chunks(self.config, text))
 
     def unknown_names(self, text: str) -> list[str]:

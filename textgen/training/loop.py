@@ -1,4 +1,11 @@
-"""The loop: windows in, events out, until the steps or the seconds are spent."""
+"""The loop: windows in, events out, until the steps or the seconds are spent.
+
+When the next checkpoint of a run is due.
+
+The validation loss: the figure that ``score --context document`` gives for the same text.
+
+What counting reaches: an n-gram model of the same tokens, to hold a trained model against.
+"""
 
 import math
 import time
@@ -6,25 +13,83 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from textgen.batching import IdArray
-from textgen.config import TrainingConfig
+from textgen.config import ModelConfig, TrainingConfig
 from textgen.errors import DivergedError
+from textgen.inference.likelihood import Document
+from textgen.models import Model, build
+from textgen.models.base import IdArray
 from textgen.process_memory import resident_bytes
 from textgen.results import (
     CheckpointSaved,
+    NgramBaseline,
     TrainingEvent,
     TrainingSample,
     TrainingStep,
     TrainingWarning,
     Validation,
 )
-from textgen.training.evaluation import validate
-from textgen.training.learner import Learner
-from textgen.training.record import Record
-from textgen.training.saving import SaveClock
+from textgen.tokenizers.base import EOS, UNK
+from textgen.training.run_directory import Record
 from textgen.training.schedule import Schedule
+from textgen.training.trainer import Learner
+
+_PART_TOKENS = 2**20
+
+
+def validate(
+    model: Model, ids: IdArray, *, characters: int, step: int = 0, seconds: float = 0.0
+) -> Validation:
+    """One pass over a text in document context, every token scored once, in float32."""
+    document = Document(model, first=EOS)
+    log_prob = 0.0
+    for begin in range(0, len(ids), _PART_TOKENS):
+        log_prob += float(document.read(ids[begin : begin + _PART_TOKENS]).sum())
+    return Validation(
+        loss=-log_prob / len(ids),
+        tokens=len(ids),
+        characters=characters,
+        unknown=int(np.count_nonzero(ids == UNK)),
+        pseudo=not model.is_causal,
+        step=step,
+        seconds=seconds,
+    )
+
+
+_INTERVAL_SECONDS = 60.0
+_LONGEST_SECONDS = 600.0
+_MOST_SAVING = 0.02
+
+
+@dataclass
+class SaveClock:
+    """Keeps saving to a fiftieth of a run's time, whatever the model's size and the disk's speed.
+
+    asked: the seconds between saves where the user chose them; they are then heeded.
+    saved_at: the run's seconds when the newest save was done. save_seconds: what it took.
+    """
+
+    asked: float | None = None
+    saved_at: float = 0.0
+    save_seconds: float = 0.0
+
+    @property
+    def interval(self) -> float:
+        """A minute; where that would be too often, longer, but ten minutes at most."""
+        if self.asked is not None:
+            return self.asked
+        return min(_LONGEST_SECONDS, max(_INTERVAL_SECONDS, self.save_seconds / _MOST_SAVING))
+
+    def is_due(self, seconds: float) -> bool:
+        return seconds - self.saved_at >= self.interval
+
+    def saved(self, begun_at: float, took: float) -> None:
+        """A save began at ``begun_at`` of the run's seconds and took ``took`` of them."""
+        self.save_seconds = took
+        self.saved_at = begun_at + took
+
 
 _ROLLBACKS = 3
 _READINGS_TO_SETTLE = 4
@@ -263,7 +328,7 @@ class Loop:
         self.schedule.expect(seconds, self._saves.save_seconds)
 
     def _guessed_validation_seconds(self) -> float:
-        """Reading a token costs about half of learning from it; settling, some readings."""
+        """Reading a token costs about half of learning from it; settling, some token_statistics."""
         tokens = self.config.batch_size * self.config.sequence_length
         read = len(self.valid_ids) + _READINGS_TO_SETTLE * self.learner.kept_tokens
         return 0.5 * read * self._fastest_update / tokens
@@ -280,3 +345,38 @@ class Loop:
         if self._clock() - self._sampled >= self.sample_every:
             self._sampled = self.learner.seconds
             yield TrainingSample(self.learner.step, self.write_sample())
+
+
+TRAIN_TOKENS, VALID_TOKENS = 2_000_000, 200_000
+"""Of the training part the last, of the validation part the first so many tokens are read."""
+
+_ORDERS = {"char": 6}
+_OTHER_ORDER = 3
+
+
+def ngram_baseline(
+    train_ids: IdArray, valid_ids: IdArray, level: str, vocabulary_size: int
+) -> NgramBaseline:
+    """Six characters or three words: learned from the end of one part, tried on the other's
+    beginning, which is read across sentences as a validation reads it.
+    """
+    train_ids, valid_ids = train_ids[-TRAIN_TOKENS:], valid_ids[:VALID_TOKENS]
+    order = min(_ORDERS.get(level, _OTHER_ORDER), len(train_ids))
+    config = ModelConfig.from_options({"model": "ngram", "order": order})
+    model = build(config.resolved(vocabulary_size))
+    model.read(train_ids)
+    return NgramBaseline(
+        order=order,
+        loss=_loss(model, valid_ids),
+        train_tokens=len(train_ids),
+        valid_tokens=len(valid_ids),
+    )
+
+
+@torch.inference_mode()
+def _loss(model: Model, ids: IdArray) -> float:
+    """Nats a token, all at once: to n-grams a text is no longer than they are."""
+    targets = torch.from_numpy(ids.astype(np.int64))
+    inputs = torch.cat([torch.tensor([EOS]), targets[:-1]])
+    hidden, _ = model.hidden_states(inputs.unsqueeze(1), model.start(1))
+    return -float(model.log_probs(hidden[:, 0], targets).double().mean())

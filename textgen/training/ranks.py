@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
@@ -110,7 +111,7 @@ def joined() -> Iterator[Ranks]:
     if place is None:
         yield ALONE
         return
-    from textgen.training.group import Group
+    from textgen.training.distributed import Group
 
     group = Group(place)
     try:

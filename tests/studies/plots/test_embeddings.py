@@ -1,0 +1,166 @@
+"""Embeddings on a plane, and nearest neighbours: computed and drawn."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from textgen.errors import DataError, UsageError
+from textgen.studies.plots.drawing import rendered
+from textgen.studies.plots.embeddings import (
+    EmbeddingMap,
+    EmbeddingPlot,
+    frequent_words,
+    map_embeddings,
+    map_figure,
+    neighbours,
+)
+
+WORDS = ("<UNK>", "<EOS>", "cat", "dog", "up", "down", ",", "owl", "hen", "ape\n")
+TEXT = "dog dog dog , , cat cat owl hen ape\n up down up"
+
+
+class Words:
+    def encode(self, text: str) -> Any:
+        return np.array([WORDS.index(word) for word in text.split(" ")], np.uint32)
+
+    def token(self, id: int) -> str:
+        return WORDS[id]
+
+
+def language_model(vectors: Any) -> Any:
+    return types.SimpleNamespace(
+        tokenizer=Words(),
+        path="runs/words/best",
+        model=types.SimpleNamespace(token_vectors=lambda: vectors),
+        header=types.SimpleNamespace(model=types.SimpleNamespace(model="ngram")),
+    )
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Any:
+    """Ten vectors of 5 components; cat and dog are parallel, up and down opposite."""
+    drawn = torch.randn(10, 5, generator=torch.Generator().manual_seed(1))
+    drawn[3] = 2 * drawn[2]
+    drawn[5] = -drawn[4]
+    return drawn
+
+
+def test_pca_is_the_projection_on_the_largest_eigenvectors(vectors: Any) -> None:
+    map = map_embeddings(language_model(vectors), TEXT)
+    assert map.tokens == ("dog", "cat", "up", ",", "down", "owl", "hen", "ape\n")
+    rows = vectors[[WORDS.index(each) for each in map.tokens]].double().numpy()
+    values, directions = np.linalg.eigh(np.cov(rows.T))
+    expected = (rows - rows.mean(0)) @ directions[:, ::-1][:, :2]
+    assert np.allclose(np.abs(map.points), np.abs(expected), atol=1e-9)
+    assert map.explained == pytest.approx(tuple(values[::-1][:2] / values.sum()))
+    assert map.points[np.abs(map.points).argmax(0), [0, 1]].min() > 0
+
+
+def test_the_most_frequent_tokens_are_counted_in_the_text(vectors: Any) -> None:
+    model = language_model(vectors)
+    assert frequent_words(model, TEXT, 3) == ["dog", "cat", "up"]
+    assert len(map_embeddings(model, TEXT, tokens=6).tokens) == 6
+    with pytest.raises(DataError, match="needs 6 tokens"):
+        map_embeddings(model, "cat dog")
+
+
+def test_neighbours_are_by_angle_and_never_special_tokens(vectors: Any) -> None:
+    found = neighbours(language_model(vectors), ["cat", "up"], most=20)
+    assert found["cat"][0] == ("dog", pytest.approx(1))
+    assert found["up"][-1] == ("down", pytest.approx(-1))
+    assert {token for token, _ in found["up"]} == set(WORDS[2:]) - {"up"}
+
+
+def test_tsne_has_a_perplexity_for_few_tokens(
+    vectors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {}
+
+    class TSNE:
+        def __init__(self, **given: Any) -> None:
+            options.update(given)
+
+        def fit_transform(self, rows: Any) -> Any:
+            return rows[:, :2].astype(np.float32)
+
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", types.SimpleNamespace(TSNE=TSNE))
+    map = map_embeddings(language_model(vectors), TEXT, method="tsne")
+    assert map.explained is None
+    assert (map.tokens[0], map.points[0, 0]) == ("dog", pytest.approx(float(vectors[3, 0])))
+    assert options["perplexity"] < 8
+    assert options["random_state"] == 0
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    with pytest.raises(UsageError, match=r"pip install 'textgen\[plot\]'"):
+        map_embeddings(language_model(vectors), TEXT, method="tsne")
+
+
+def test_an_unknown_word_and_a_model_without_embeddings_are_refused(vectors: Any) -> None:
+    with pytest.raises(UsageError, match="did you mean dog"):
+        neighbours(language_model(vectors), ["dgo"])
+    with pytest.raises(UsageError, match="this ngram has none"):
+        neighbours(language_model(None), ["dog"])
+
+
+CROWD = EmbeddingMap(
+    ("$x$", "￭,", *(f"word{n}" for n in range(30))),
+    200,
+    np.concatenate([[[3, 3], [-3, 3]], np.random.default_rng(1).normal(size=(30, 2))]),
+    (0.3, 0.1),
+)
+
+
+@pytest.fixture(scope="module")
+def figure() -> Any:
+    return map_figure(CROWD, "title")
+
+
+def test_every_token_is_a_dot(figure: Any) -> None:
+    (axes,) = figure.axes
+    dots = np.concatenate([each.get_offsets() for each in axes.collections])
+    assert sorted(dots.tolist()) == sorted(CROWD.points.tolist())
+    assert axes.get_xlabel() == "first component (30 % of the variance)"
+    (legend,) = figure.legends
+    assert [each.get_text() for each in legend.get_texts()] == ["words", "no letters"]
+
+
+def test_no_label_covers_another_and_the_most_frequent_have_one(figure: Any) -> None:
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    boxes = [each.get_window_extent() for each in axes.texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    labels = [each.get_text() for each in axes.texts]
+    assert labels[:3] == ["$x$", ",", "word0"]
+    assert 15 < len(labels) <= len(CROWD.tokens)
+
+
+def test_a_dollar_and_a_character_without_a_glyph_are_drawn(figure: Any) -> None:
+    assert rendered(figure, ".png").startswith(b"\x89PNG")
+    odd = EmbeddingMap(("\U0001f99c",) * 2, 2, np.zeros((2, 2)), None)
+    assert b"<svg" in rendered(map_figure(odd, "x"), ".svg")
+
+
+def test_neighbours_are_columns_or_rows_with_their_cosines(vectors: Any, terminal: Any) -> None:
+    plot = EmbeddingPlot(language_model(vectors), TEXT, ("cat", "up"), "pca", 6)
+    lines = [line.split() for line in terminal(plot).splitlines()]
+    assert lines[0] == ["near", "cat", "cosine", "near", "up", "cosine"]
+    assert lines[2][:2] == ["dog", "1.00"]
+    assert any(r"ape\n" in line for line in lines)
+    rows = [*plot.rows()]
+    assert rows[0] == {"token": "cat", "rank": 1, "near": "dog", "similarity": pytest.approx(1)}
+    assert len(rows) == 14
+    frequent = EmbeddingPlot(language_model(vectors), TEXT, (), "pca", 6)
+    assert [line.split() for line in terminal(frequent).splitlines()][2][:3] == [
+        "dog",
+        "cat",
+        "1.00",
+    ]
+    first = next(iter(frequent.rows()))
+    assert (first["token"], first["method"]) == ("dog", "pca")
+    assert (first["x"], first["y"]) == tuple(frequent.map.points[0])

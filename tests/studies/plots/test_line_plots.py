@@ -1,0 +1,198 @@
+"""Line plots: the figure, the terminal and the rows show what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from textgen.results import LossCurves, LossPoint
+from textgen.studies.plots.drawing import Line, checkpoint_names
+from textgen.studies.plots.gradient import GradientNorm, gradient_plot, power
+from textgen.studies.plots.loss import loss_plot
+from textgen.studies.plots.memory import ContextLoss, Recall, choices_plot, context_plot
+
+RUNS = [
+    LossCurves(
+        name,
+        tuple(LossPoint(n, 100.0 * n, n / 50, float(n), 9 / n + worse) for n in range(1, 51)),
+        (LossPoint(25, 2500.0, 0.5, 26.0, 2.0 + worse), LossPoint(50, 5e3, 1.0, 52.0, 1.0 + worse)),
+    )
+    for name, worse in (("runs/lstm/best", 0.0), ("runs/rnn", 0.5))
+]
+NORMS = {
+    name: [
+        GradientNorm("hidden.0 cell.0", 64, k, base**k, base**k / 2, base**k * 2)
+        for k in range(1, 101)
+    ]
+    for name, base in (("lstm", 0.9), ("rnn", 0.5))
+}
+
+
+def curves_in(axes: Any) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Points by colour and width, the baseline left out."""
+    return {
+        (each.get_color(), each.get_linewidth()): [*zip(*each.get_data(), strict=True)]
+        for each in axes.get_lines()
+    }
+
+
+def legend_of(figure: Any) -> list[str]:
+    (legend,) = figure.legends
+    return [each.get_text() for each in legend.get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("over", "places", "label"),
+    [
+        ("seconds", [26.0, 52.0], "training time (seconds)"),
+        ("tokens", [2500.0, 5000.0], "training text (tokens)"),
+        ("steps", [25.0, 50.0], "training (steps)"),
+        ("epochs", [0.5, 1.0], "training (epochs)"),
+    ],
+)
+def test_the_loss_of_each_run_is_drawn_against_the_chosen_quantity(
+    over: Any, places: list[float], label: str
+) -> None:
+    figure = loss_plot(RUNS, over).figure()
+    (axes,) = figure.axes
+    curves = curves_in(axes)
+    assert curves["#0072B2", 2.8] == [*zip(places, [2.0, 1.0], strict=True)]
+    assert curves["#D55E00", 2.8] == [*zip(places, [2.5, 1.5], strict=True)]
+    assert [y for _, y in curves["#D55E00", 1.4]] == [point.loss for point in RUNS[1].training]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (label, "loss (nats per token)")
+    assert legend_of(figure) == ["rnn", "lstm"]
+    assert "Thin: training loss." in axes.get_title(loc="left")
+
+
+def test_with_one_run_the_legend_has_validation_and_training_loss() -> None:
+    figure = loss_plot(RUNS[:1]).figure()
+    assert legend_of(figure) == ["validation", "training"]
+    assert figure.get_suptitle() == "Loss during training: lstm"
+    # The first steep fall is outside: it would flatten the rest.
+    assert figure.axes[0].get_ylim()[1] < 3 < RUNS[0].training[0].loss
+
+
+def test_a_pseudo_loss_never_has_the_name_of_a_loss() -> None:
+    runs = [RUNS[0], dataclasses.replace(RUNS[1], pseudo=True)]
+    plot = loss_plot(runs)
+    assert legend_of(plot.figure()) == ["rnn (pseudo loss)", "lstm"]
+    assert "not comparable" in plot.note
+    first, *_, last = plot.rows()
+    assert (first["loss"], first["pseudo_loss"]) == (9.0, None)
+    assert (last["loss"], last["pseudo_loss"]) == (None, 1.5)
+    assert "pseudo loss" in loss_plot(runs[1:]).title
+
+
+def test_the_gradient_is_drawn_on_a_log_scale_with_its_band() -> None:
+    figure = gradient_plot(NORMS, "a text").figure()
+    (axes,) = figure.axes
+    assert curves_in(axes)["#0072B2", 2.8] == [(k, 0.9**k) for k in range(1, 101)]
+    assert axes.get_yscale() == "log"
+    assert "tokens back" in axes.get_xlabel()
+    assert legend_of(figure) == ["lstm", "rnn"]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(1.8)
+    assert "hidden and cell of all layers" in axes.get_title(loc="left").replace("\n", " ")
+    # Values too small to change a weight in float64 are outside.
+    assert axes.get_ylim()[0] == 1e-16
+
+
+def test_a_gradient_of_zero_is_not_drawn_and_breaks_nothing(terminal: Any) -> None:
+    plot = gradient_plot({"dead": [GradientNorm("hidden", 1, 1, 0.0, 0.0, 0.0)]}, "a text")
+    assert plot.figure().axes
+    assert "dead" in terminal(plot)
+
+
+def test_choices_have_a_panel_for_each_kind_and_one_for_all_together() -> None:
+    recalls = [
+        Recall("agreement", 0, 9, 5.0, 0.9, 0.8, 1.0, 90, 0, 100),
+        Recall("agreement", 10, 19, 15.0, 0.7, 0.6, 0.8, 70, 0, 100),
+        Recall("quotes", 0, 9, 8.0, 0.6, 0.5, 0.7, 60, 0, 100),
+        Recall("quotes", 10, 19, math.nan, math.nan, math.nan, math.nan, 0, 0, 0),
+        Recall("quotes", 20, None, 30.0, 0.0, 0.0, 0.5, 0, 0, 3),
+    ]
+    plot = choices_plot({"x": recalls})
+    figure = plot.figure()
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "All together",
+        "Agreement",
+        "Closing quotes",
+    ]
+    assert [curves_in(axes)["#0072B2", 2.8] for axes in figure.axes] == [
+        [(6.5, 75.0), (15.0, 70.0)],
+        [(5.0, 90.0), (15.0, 70.0)],
+        [(8.0, 60.0)],
+    ]
+    assert legend_of(figure) == ["x", "chance"]
+    assert [row["accuracy"] for row in plot.rows()][:3] == [0.9, 0.7, 0.6]
+
+
+def test_the_loss_by_context_is_drawn_with_that_of_all_context() -> None:
+    losses = [ContextLoss(n, 3 - n / 4, 0.1, 1000) for n in (1, 2, 4)]
+    plot = context_plot({"a": [*losses, ContextLoss(None, 1.5, 0.1, 1000)]}, "a text")
+    figure = plot.figure()
+    curves = [[*zip(*each.get_data(), strict=True)] for each in figure.axes[0].get_lines()]
+    assert sorted(curves) == [[(1, 1.5), (4, 1.5)], [(1, 2.75), (2, 2.5), (4, 2.0)]]
+    assert legend_of(figure) == ["a"]
+    assert [row["context"] for row in plot.rows()] == [1, 2, 4, None]
+
+
+def test_in_the_terminal_each_curve_ends_in_its_name_and_the_table_has_its_values(
+    terminal: Any,
+) -> None:
+    text = terminal(loss_plot(RUNS))
+    lines = text.splitlines()
+    assert lines[0] == "Loss during training"
+    assert any("│" in line and line.rstrip().endswith("rnn") for line in lines)
+    assert "loss (nats per token) against training time (seconds)" in text
+    (row,) = [line.split() for line in lines if line.startswith("lstm ")]
+    assert row == ["lstm", "–", "–", "1.80", "1.40", "1.00"]
+    assert "\x1b" not in text
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_scale_of_a_gradient_in_the_terminal_is_in_powers(terminal: Any) -> None:
+    text = terminal(gradient_plot(NORMS, "a text"))
+    assert "10⁻¹⁶ │" in text
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("lstm ")]
+    assert row[:5] == ["lstm", "0.9", "0.81", "0.59", "0.35"]
+
+
+def test_rows_have_every_number_that_is_drawn() -> None:
+    rows = [*loss_plot(RUNS).rows()]
+    assert len(rows) == 104
+    assert rows[50] == {
+        "checkpoint": "runs/lstm/best",
+        "part": "validation",
+        "steps": 25,
+        "tokens": 2500.0,
+        "epochs": 0.5,
+        "seconds": 26.0,
+        "loss": 2.0,
+    }
+    assert [*gradient_plot(NORMS, "a text").rows()][-1] == {
+        "checkpoint": "rnn",
+        "state": "hidden.0 cell.0",
+        "places": 64,
+        "lag": 100,
+        "median": 0.5**100,
+        "lower": 0.5**101,
+        "upper": 0.5**99,
+    }
+
+
+def test_names_values_and_powers() -> None:
+    assert checkpoint_names(["a/x/best", "b/x/last"]) == ["a/x", "b/x"]
+    assert checkpoint_names(["x", "x"]) == ["x (1)", "x (2)"]
+    line = Line("", ((1, 10), (3, 20)))
+    assert line.value_at(2) == 15
+    assert math.isnan(line.value_at(4))
+    assert [power(value) for value in (1.0, 0.01, 1e-4, 2.5e-12)] == [
+        "1",
+        "0.01",
+        "10⁻⁴",
+        "2.5·10⁻¹²",
+    ]

@@ -1,0 +1,196 @@
+"""Weights whose best place is known."""
+
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import jiwer
+import pytest
+
+from textgen.errors import DataError, UsageError
+from textgen.studies.rerank.config import RerankingConfig
+from textgen.studies.rerank.mixing import Score, rerank
+from textgen.studies.rerank.results import Hypothesis, TuningResult, Utterance
+from textgen.studies.rerank.tuning import tune
+
+Scores = tuple[float, ...]
+
+
+def table_score(table: dict[str, float]) -> Score:
+    def score(sentences: Iterable[str]) -> Iterator[float]:
+        return (table[sentence] for sentence in sentences)
+
+    return score
+
+
+def case(*utterances: dict[str, Scores]) -> tuple[list[Utterance], dict[str, str], Score]:
+    """Utterances whose first hypothesis is right, from each text's scores, the new one last."""
+    new = {text: scores[-1] for each in utterances for text, scores in each.items()}
+    given = [
+        Utterance(f"u{i}", tuple(Hypothesis(f"u{i}", text, *scores[:-1]) for text, scores in all_))
+        for i, all_ in enumerate(tuple(each.items()) for each in utterances)
+    ]
+    return given, {each.id: each.hypotheses[0].text for each in given}, table_score(new)
+
+
+def drawn(seed: int, scores: int) -> tuple[list[Utterance], dict[str, str], Score]:
+    chance = random.Random(seed)
+    texts: dict[str, float] = {}
+    utterances, references = [], {}
+    for number in range(12):
+        said = [chance.choice("abcd") for _ in range(4)]
+        hypotheses = []
+        for _ in range(chance.randint(1, 6)):
+            heard = [word for word in said if chance.random() < 0.8] + ["e"] * chance.randint(0, 2)
+            text = " ".join(heard)
+            texts.setdefault(text, float(chance.randint(-20, 0)))
+            old = [float(chance.randint(-20, 0)) for _ in range(scores)]
+            hypotheses.append(Hypothesis("", text, *old))
+        utterances.append(Utterance(f"u{number}", tuple(hypotheses)))
+        references[f"u{number}"] = " ".join(said)
+    return utterances, references, table_score(texts)
+
+
+def test_the_weight_is_found() -> None:
+    # Right minus wrong: -6 + 10 w in the first, 7 - 10 w in the second.
+    given = case(
+        {"a b": (0, -6, 0), "a x": (0, 0, -4)},
+        {"c d": (0, 0, -3), "x y": (0, -7, 0)},
+    )
+    result = tune(*given)
+    assert result == TuningResult(
+        RerankingConfig(weight=0.65), wer_before=1 / 4, wer_after=0, words=4, utterances=2
+    )
+
+
+def test_the_scale_is_found() -> None:
+    # The first is right above 2, the second below 3.
+    given = case({"a": (-10, -2), "b": (-8, -3)}, {"c": (-10, -5), "d": (-16, -3)})
+    result = tune(*given)
+    assert result.weights == RerankingConfig(weight=1, lm_scale=2.5)
+    assert (result.wer_before, result.wer_after) == (1 / 2, 0)
+
+
+def test_the_length_penalty_is_found() -> None:
+    # The first is right above 2, the second below 3.
+    given = case({"a b": (-3,), "a": (-1,)}, {"c": (-1,), "c d": (-4,)})
+    result = tune(*given)
+    assert result.weights == RerankingConfig(weight=1, length_penalty=2.5)
+    assert (result.wer_before, result.wer_after) == (1 / 3, 0)
+
+
+def test_two_weights_that_must_move_together_are_found() -> None:
+    # Right only where 2 < scale < 3 and where the penalty makes up for a word.
+    given = case(
+        {"a": (-10, -2), "b": (-8, -3)},
+        {"c": (-10, -5), "d": (-16, -3)},
+        {"e f": (-9, -3), "e": (-3, -1)},
+    )
+    result = tune(*given)
+    assert result.wer_after == 0
+    assert 2 < result.weights.lm_scale < 3
+    assert result.weights.length_penalty > 6 + 2 * result.weights.lm_scale
+
+
+def test_weights_stay_where_no_others_are_better() -> None:
+    given = case({"a": (0, -1, 0), "b": (0, 0, -3)}, {"x": (0, 0, 0), "y": (-1, 0, -1)})
+    start = RerankingConfig(weight=0.61234567, lm_scale=1.5, length_penalty=-0.25)
+    assert tune(*given, start).weights == start
+    assert tune(*given).weights == RerankingConfig(weight=0.5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_along_one_weight_no_place_is_better(seed: int) -> None:
+    utterances, references, score = drawn(seed, scores=0)
+    result = tune(utterances, references, score)
+    crossings = {-100.0, 100.0}
+    for each in utterances:
+        new = list(score(one.text for one in each.hypotheses))
+        for first, s in zip(each.hypotheses, new, strict=True):
+            for second, t in zip(each.hypotheses, new, strict=True):
+                if first.words != second.words:
+                    crossings.add((s - t) / (second.words - first.words))
+    wers = [
+        word_error_rate(utterances, references, score, RerankingConfig(length_penalty=(a + b) / 2))
+        for a, b in pairwise(sorted(crossings))
+    ]
+    assert result.wer_after == pytest.approx(min(wers))
+    assert min(wers) < max(wers)
+
+
+@pytest.mark.parametrize("scores", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_reranking_has_the_word_error_rate_that_was_found(seed: int, scores: int) -> None:
+    given = drawn(seed, scores)
+    before = (
+        RerankingConfig(),
+        RerankingConfig(lm_scale=0),
+        RerankingConfig(weight=0),
+    )[scores]
+    result = tune(*given)
+    assert word_error_rate(*given, result.weights) == pytest.approx(result.wer_after)
+    assert word_error_rate(*given, before) == pytest.approx(result.wer_before)
+    assert result.wer_after <= result.wer_before
+    assert tune(*given) == result
+
+
+def word_error_rate(
+    utterances: list[Utterance], references: dict[str, str], score: Score, weights: RerankingConfig
+) -> float:
+    best = [each.hypotheses[0].hypothesis.text for each in rerank(utterances, score, weights)]
+    return jiwer.wer([references[each.id] for each in utterances], best)
+
+
+def test_what_is_impossible_is_never_the_best() -> None:
+    given = case({"a": (-9, 0), "b": (-1, -float("inf"))})
+    result = tune(*given)
+    assert result.wer_after == 0
+
+
+def test_empty_texts_and_uneven_white_space_count_words_as_elsewhere() -> None:
+    utterances = [
+        Utterance("u0", (Hypothesis("u0", "a  b\u00a0c"),)),
+        Utterance("u1", (Hypothesis("u1", ""),)),
+        Utterance("u2", (Hypothesis("u2", "x y"),)),
+    ]
+    references = {"u0": "a b c", "u1": "d", "u2": ""}
+    result = tune(utterances, references, lambda texts: (0.0 for _ in texts))
+    assert (result.wer_after, result.words) == (3 / 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("ids", "known", "message"),
+    [
+        (["a", "b", "c"], ["b"], r"no reference: 'a', 'c'"),
+        (["a"], ["a", "b", "c"], r"references for .* not in the list: 'b', 'c'"),
+        (["a", "b", "a"], ["a", "b"], r"two places of the list: 'a'"),
+    ],
+)
+def test_utterances_and_references_must_be_the_same(
+    ids: list[str], known: list[str], message: str
+) -> None:
+    utterances = [Utterance(id, (Hypothesis(id, "x"),)) for id in ids]
+    with pytest.raises(DataError, match=message):
+        tune(utterances, dict.fromkeys(known, "x"), table_score({"x": 0.0}))
+
+
+def test_references_need_words() -> None:
+    with pytest.raises(DataError, match="no words in the references"):
+        tune([Utterance("a", (Hypothesis("a", "x"),))], {"a": ""}, table_score({"x": 0.0}))
+
+
+def test_what_counts_the_errors_is_asked_for_by_name_before_anything_is_scored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def score(sentences: Iterable[str]) -> Iterator[float]:
+        raise AssertionError("scored")
+
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(UsageError, match=r"jiwer.*pip install 'textgen\[rerank\]'"):
+        tune(*case({"a": (-1,)})[:2], score)
+
+
+def test_a_weight_without_old_scores_is_refused() -> None:
+    with pytest.raises(UsageError, match="--weight"):
+        tune(*case({"a": (-1, -1)}), RerankingConfig(weight=0.5))

@@ -1,0 +1,324 @@
+"""What is read off a model's distributions beside the log-probability of what came.
+
+A statistic turns the distributions at some places into a few numbers each. It is asked only where
+someone wants to know, for it needs all of the distribution.
+
+What a model gives each token of a text: the one pass that validation and scoring share.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from textgen.models.base import NOTHING, IdArray, Model, State
+
+
+class TokenStatistic(ABC):
+    """Some numbers of each place. columns: how many."""
+
+    columns: int = 1
+
+    @abstractmethod
+    def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """ln p of everything (places, vocabulary), what came before and what came (places,)
+        -> (places, columns)."""
+
+
+class Entropy(TokenStatistic):
+    """The entropy of the distribution, in nats."""
+
+    def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        entropy: Tensor = torch.special.entr(log_probs.exp()).sum(-1, keepdim=True)
+        return entropy
+
+
+class Rank(TokenStatistic):
+    """1, and one for everything that is likelier than what came."""
+
+    def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        came = log_probs.gather(-1, targets.unsqueeze(-1))
+        return 1 + (log_probs > came).sum(-1, keepdim=True)
+
+
+class Alternatives(TokenStatistic):
+    """The likeliest: their ids, then the ln p of each."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self.columns = count, 2 * count
+
+    def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        best, ids = log_probs.topk(self._count, dim=-1)
+        return torch.cat([ids.to(best.dtype), best], -1)
+
+
+class LogMass(TokenStatistic):
+    """ln of the probability that one of some ids comes.
+
+    among: (ways, vocabulary) bool, which ones; way: (vocabulary,) which row it is after each id.
+    """
+
+    def __init__(self, among: Tensor, way: Tensor) -> None:
+        self._without = torch.zeros(among.shape).masked_fill_(~among, -torch.inf)
+        self._way = way
+
+    def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        without = self._without.to(log_probs)[self._way.to(inputs.device)[inputs]]
+        return (log_probs + without).logsumexp(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Ids in an order in which those that begin alike are neighbours.
+
+    order: (vocabulary,) ids. begin, end: (vocabulary, columns), for each id and each number of
+    characters, from one on, where in the order the ids are that begin with as many of its own;
+    both are 0 beyond its length.
+    """
+
+    order: Tensor
+    begin: Tensor
+    end: Tensor
+
+
+class PrefixMasses(TokenStatistic):
+    """The probability that what comes begins like what came: with its first character, its
+    first two, and so on; NaN beyond its length, so that this is told, too.
+
+    tables: for each way in which ids can be spelt; way: (vocabulary,) which one it is after
+    each id.
+    """
+
+    def __init__(self, tables: tuple[Prefixes, ...], way: Tensor) -> None:
+        self._tables, self._way = tables, way
+        self.columns = max(table.begin.shape[1] for table in tables)
+
+    def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        ways = self._way.to(inputs.device)[inputs]
+        # As exact as can be, because a mass is the difference of two sums.
+        dtype = torch.float32 if log_probs.device.type == "mps" else torch.float64
+        masses = log_probs.new_full((len(targets), self.columns), torch.nan, dtype=dtype)
+        for index, table in enumerate(self._tables):
+            rows = (ways == index).nonzero().flatten()
+            if not len(rows):
+                continue
+            sums = log_probs[rows][:, table.order.to(rows.device)].to(dtype).exp().cumsum(-1)
+            sums = torch.nn.functional.pad(sums, (1, 0))
+            begin, end = (t.to(rows.device)[targets[rows]] for t in (table.begin, table.end))
+            between = sums.gather(1, end) - sums.gather(1, begin)
+            masses[rows, : begin.shape[1]] = between.masked_fill(end == 0, torch.nan)
+        return masses
+
+
+LogProbs = npt.NDArray[np.float64]
+TokenStatistics = npt.NDArray[np.float64]
+"""(places, columns): ln p of what came, then what each statistic says."""
+
+_WINDOW = 64
+LARGEST_LOGITS = 2**22  # of those that are read at once
+_MOST_LOGITS = 2**25  # 128 MB of float32; their gradient is as large
+_SEGMENTS_ON_CPU, _SEGMENTS = (
+    16,
+    128,
+)  # on a CPU more cost more second token_statistics than they save
+_BLOCK_TOKENS = 2**18
+_TOLERANCES = {torch.bfloat16: 2e-2, torch.float32: 1e-6, torch.float64: 1e-14}
+
+
+def target_log_probs(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
+    """ln p of each target: hidden (time, batch, units), targets (time, batch) -> (time, batch).
+
+    The logits of a few rows at a time, so that a large vocabulary fits in memory.
+    """
+    return token_statistics(model, hidden, targets, targets).squeeze(-1)
+
+
+def token_statistics(
+    model: Model,
+    hidden: Tensor,
+    inputs: Tensor,
+    targets: Tensor,
+    statistics: Sequence[TokenStatistic] = (),
+) -> Tensor:
+    """As ``target_log_probs``, with what the statistics say: (time, batch, columns).
+
+    inputs: (time, batch), what came before each target.
+    """
+    rows = max(1, LARGEST_LOGITS // model.config.vocabulary_size)
+    pieces = []
+    parts = (torch.split(each.flatten(0, 1), rows) for each in (hidden, inputs, targets))
+    for some, before, came in zip(*parts, strict=True):
+        if not statistics:
+            pieces.append(model.log_probs(some, came).unsqueeze(-1))
+            continue
+        logits = model.logits(some)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        log_probs = logits.log_softmax(-1)
+        columns = [log_probs.gather(-1, came.unsqueeze(-1))]
+        columns += [statistic.read(log_probs, before, came) for statistic in statistics]
+        pieces.append(torch.cat(columns, -1))
+    return torch.cat(pieces).view(*targets.shape, -1)
+
+
+def mean_cross_entropy(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
+    """The loss to learn from, in nats a token.
+
+    hidden: (time, batch, units), targets: (time, batch). Where the logits of a whole window
+    would be too large, those of some rows at a time are made, and made again for the gradient
+    (checkpointing; Chen et al. 2016), so that no more than ``_MOST_LOGITS`` are ever held: a
+    third more work in the output layer for bounded memory.
+    """
+    flat, ids = hidden.flatten(0, 1), targets.flatten()
+    rows = max(1, _MOST_LOGITS // model.config.vocabulary_size)
+
+    def loss_sum(some: Tensor, of: Tensor) -> Tensor:
+        return model.losses(some, of).sum()
+
+    if len(ids) <= rows:
+        return loss_sum(flat, ids) / len(ids)
+    losses = [
+        checkpoint(loss_sum, some, of, use_reentrant=False, preserve_rng_state=False)
+        for some, of in zip(torch.split(flat, rows), torch.split(ids, rows), strict=True)
+    ]
+    return torch.stack(losses).sum() / len(ids)
+
+
+class Document:
+    """A text read from its start in parts, the state carried from the first token to the last.
+
+    A recurrent network cannot skip ahead, yet it forgets: so each part is cut into segments
+    read side by side, all but the first from a guessed state, and then read again from the
+    state in which the segment before truly ended, until the two token_statistics meet (their states
+    differ by no more than rounding). Where they do not meet, the reading goes on to the
+    segment's end and the next segment is read again: always exact, mostly one pass.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        first: int,
+        *,
+        segments: int | None = None,
+        statistics: Sequence[TokenStatistic] = (),
+    ) -> None:
+        """The text starts from the start state, having read the token ``first``.
+
+        segments: how many are read side by side; None leaves it to the device.
+        """
+        self.model, self._previous, self.statistics = model, first, statistics
+        by_device = _SEGMENTS_ON_CPU if model.device.type == "cpu" else _SEGMENTS
+        self.segments = segments or by_device
+        self.tolerance = _TOLERANCES[model.dtype]
+        self.state = model.start(1)
+
+    def read(self, ids: IdArray) -> LogProbs:
+        """ln p of each of the next tokens, given all before it."""
+        return self.token_statistics(ids)[:, 0]
+
+    @torch.inference_mode()
+    def token_statistics(self, ids: IdArray) -> TokenStatistics:
+        """As ``read``, with what the statistics say."""
+        pieces = []
+        for begin in range(0, len(ids), _BLOCK_TOKENS):
+            known = ids[begin : begin + _BLOCK_TOKENS + _WINDOW]
+            around = torch.as_tensor(np.asarray(known, np.int64), device=self.model.device)
+            block = around[:_BLOCK_TOKENS]
+            inputs = torch.cat([block.new_tensor([self._previous]), block[:-1]])
+            reading = _Reading(self, inputs, block, around)
+            read, self.state = reading.token_statistics()
+            self._previous = int(block[-1])
+            pieces.append(read.cpu().double().numpy())
+        return np.concatenate(pieces) if pieces else np.empty((0, 1 + _columns(self.statistics)))
+
+
+class _Reading:
+    """One block of a text, read in segments side by side.
+
+    around: its targets, and what comes after them, of which each window is told some.
+    """
+
+    def __init__(self, document: Document, inputs: Tensor, targets: Tensor, around: Tensor) -> None:
+        model, self._state = document.model, document.state
+        self._model, self._tolerance, self._gauges = model, document.tolerance, document.statistics
+        count = max(1, min(document.segments, len(targets) // (4 * _WINDOW)))
+        length = len(targets) // count
+        whole = count * length
+        self._inputs = inputs[:whole].view(count, length).T  # (time, segment)
+        self._targets = targets[:whole].view(count, length).T
+        self._rest = (inputs[whole:].unsqueeze(1), targets[whole:].unsqueeze(1))
+        ended = functional.pad(around, (0, _WINDOW), value=NOTHING)
+        self._around = ended.unfold(0, length + _WINDOW, length)[:count].T  # (time, segment)
+        self._around_rest = ended[whole:].unsqueeze(1)
+        dtype = torch.promote_types(model.dtype, torch.float32)
+        shape = (*self._targets.shape, 1 + _columns(self._gauges))
+        self._readings = torch.empty(shape, dtype=dtype, device=targets.device)
+        self._edges: list[State] = []  # the state after each window, rows being segments
+
+    def token_statistics(self) -> tuple[Tensor, State]:
+        """What is read off each place of the block (tokens, columns); the state after the last."""
+        segments = self._targets.shape[1]
+        every = torch.arange(segments, device=self._targets.device)
+        guess = self._model.start(segments).replace(every[:1], self._state)
+        self._read(every, guess)
+        doubtful = every[1:]
+        while len(doubtful):
+            changed = self._read_again(doubtful)
+            doubtful = changed[changed < segments - 1] + 1
+        last = self._edges[-1].select(every[-1:])
+        flat = self._readings.transpose(0, 1).flatten(0, 1)
+        inputs, targets = self._rest
+        if len(inputs):
+            hidden, last = self._model.hidden_states_in_context(inputs, self._around_rest, last)
+            rest = token_statistics(self._model, hidden, inputs, targets, self._gauges)
+            flat = torch.cat([flat, rest.flatten(0, 1).to(flat.dtype)])
+        return flat, last
+
+    def _read(self, rows: Tensor, state: State) -> None:
+        for window in range(0, len(self._targets), _WINDOW):
+            state = self._read_window(window, rows, state)
+            self._edges.append(state)
+
+    def _read_window(self, window: int, rows: Tensor, state: State) -> State:
+        inputs = self._inputs[window : window + _WINDOW, rows]
+        targets = self._targets[window : window + _WINDOW, rows]
+        around = self._around[window : window + 2 * _WINDOW, rows]
+        hidden, state = self._model.hidden_states_in_context(inputs, around, state)
+        read = token_statistics(self._model, hidden, inputs, targets, self._gauges)
+        self._readings[window : window + _WINDOW, rows] = read.to(self._readings.dtype)
+        return state
+
+    def _read_again(self, rows: Tensor) -> Tensor:
+        """Read segments from where the ones before ended; returns those that never met."""
+        state = self._edges[-1].select(rows - 1)
+        for edge, window in enumerate(range(0, len(self._targets), _WINDOW)):
+            state = self._read_window(window, rows, state)
+            met = state.close_to(self._edges[edge].select(rows), self._tolerance)
+            self._edges[edge] = self._edges[edge].replace(rows, state)
+            rows, state = rows[~met], state.select((~met).nonzero().flatten())
+            if not len(rows):
+                break
+        return rows
+
+
+@torch.inference_mode()
+def batch_token_statistics(
+    model: Model,
+    inputs: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.int64],
+    statistics: Sequence[TokenStatistic] = (),
+) -> TokenStatistics:
+    """inputs, targets (time, batch), read from the start state -> (time, batch, columns)."""
+    before, came = (torch.as_tensor(ids, device=model.device) for ids in (inputs, targets))
+    hidden, _ = model.hidden_states_in_context(before, came, model.start(before.shape[1]))
+    return token_statistics(model, hidden, before, came, statistics).cpu().double().numpy()
+
+
+def _columns(statistics: Sequence[TokenStatistic]) -> int:
+    return sum(statistic.columns for statistic in statistics)

@@ -1,0 +1,78 @@
+"""Scores for R, pandas and awk: values between tabs, under a header."""
+
+from typing import Any
+
+from textgen.presentation.console import emit
+from textgen.presentation.formats.base import ScoreWriter, base_name, cell
+from textgen.presentation.numbers import labelled
+from textgen.presentation.records import sums
+from textgen.results import PartScore, ScoreSum, SentenceScore
+
+
+class TsvScores(ScoreWriter):
+    r"""A row per sentence and one of totals, or a row per part; the totals then go to stderr.
+
+    The log-probability's column names its base: ``log_prob`` is natural, ``log2_prob`` to base 2.
+    Surprisal and entropy are in bits. Booleans are 1 and 0; what is not known is empty. Tabs,
+    newlines and backslashes inside a text are written ``\t``, ``\n`` and ``\\``; quotation marks
+    are ordinary characters.
+    """
+
+    shows_pseudo = True
+
+    def begin(self) -> None:
+        if self.shown.level == "sentence":
+            head = [
+                "line",
+                *sums(ScoreSum(pseudo=self.shown.pseudo)),
+                *self._texts("prefix", "text"),
+            ]
+        else:
+            head = ["line", "number", *self._part(PartScore("", "", 0.0))]
+        base = base_name(self.shown.base)
+        log_prob = "log_prob" if base == "e" else f"log{base}_prob"
+        emit("\t".join(head).replace("log_prob", log_prob) + "\n")
+
+    def sentence(self, score: SentenceScore) -> None:
+        if self.shown.level == "sentence":
+            emit(self._sum(score.line, score, score.prefix or "", score.text))
+            return
+        parts = enumerate(score.parts or (), start=1)
+        rows = (_row(score.line, number, *self._part(part).values()) for number, part in parts)
+        emit("".join(rows))
+
+    def end(self, total: ScoreSum, sentences: int) -> None:
+        if self.shown.level == "sentence":
+            emit(self._sum("total", total, "", ""))
+        else:
+            super().end(total, sentences)
+
+    def _sum(self, name: str | int, score: ScoreSum, prefix: str, text: str) -> str:
+        log_prob, *rest = sums(score).values()
+        return _row(name, self.shown.log(log_prob), *rest, *self._texts(prefix, text))
+
+    def _texts(self, prefix: str, text: str) -> tuple[str, ...]:
+        return (prefix, text) if self.shown.prefixed else (text,)
+
+    def _part(self, part: PartScore) -> dict[str, Any]:
+        values = {self.shown.level: part.text, "log_prob": self.shown.log(part.log_prob)}
+        values |= {"surprisal": part.surprisal, "entropy": part.entropy}
+        if not self.shown.pseudo:
+            values["entropy_reduction"] = part.entropy_reduction
+        values["unknown"] = part.unknown
+        if self.shown.level == "token":
+            values |= {"id": part.id, "rank": part.rank}
+        return labelled(values, pseudo=self.shown.pseudo)
+
+
+def _row(*values: str | float | None) -> str:
+    """Numbers are at full precision."""
+    fields = (
+        cell(value)
+        if isinstance(value, str)
+        else ""
+        if value is None
+        else repr(int(value) if isinstance(value, bool) else value)
+        for value in values
+    )
+    return "\t".join(fields) + "\n"

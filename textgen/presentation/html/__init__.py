@@ -1,0 +1,255 @@
+"""Scores as one HTML page that loads nothing: the text as a heat map of its surprisal.
+
+``page.html`` is the page without its text; ``page.css`` and ``page.js`` are put into it. Its
+Content-Security-Policy names them by their hashes, so that nothing else can run in it, whatever
+the text holds.
+"""
+
+import base64
+import bisect
+import functools
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any, Self
+
+from textgen.config import ScoringConfig
+from textgen.presentation.console import shown as escaped
+from textgen.presentation.formats.base import ADAPTED, ScoreWriter, Shown, base_name, sentence_count
+from textgen.presentation.numbers import count, figure, fixed, share
+from textgen.presentation.tables import visible
+from textgen.results import PartScore, ScoreSum, SentenceScore
+from textgen.storage import NewFile
+
+ALTERNATIVES = 5
+"""How many alternatives of a part the page shows."""
+
+EDGES_BITS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 11.0, 15.0)
+"""Where one colour ends and the next begins; the same on every page, so that pages compare."""
+
+# The likely tokens come again and again, and naming them is half of the work.
+_named = functools.lru_cache(maxsize=2**13)(visible)
+
+
+def _sentence(score: SentenceScore, shown: Shown) -> str:
+    """One sentence: its number, its text in parts, and the content of the panel as JSON."""
+    assert score.parts is not None, "a page is made of parts"
+    bits = fixed(score.bits_per_character, 2)
+    sums = (
+        f"{shown.log_name} {fixed(shown.log(score.log_prob), 2)},"
+        f" perplexity {figure(score.perplexity)}, {bits} bits per character"
+    )
+    data = {"sums": sums, "parts": [_row(part) for part in score.parts]}
+    parts = "".join(_part(part, first=place == 0) for place, part in enumerate(score.parts))
+    return (
+        f'<article><h3><span class="unseen">Sentence </span>{score.line}</h3><div class="of"'
+        f' role="listbox" aria-orientation="horizontal" aria-label="Sentence {score.line}"'
+        f' lang="" dir="auto" translate="no" data-all=\'{_in_quotes(data)}\'>{parts}</div>'
+        f'<data value="{bits}" title="bits per character">{bits}</data></article>\n'
+    )
+
+
+def _part(part: PartScore, *, first: bool) -> str:
+    """A part of the text. White space around it is outside of it, unless it is all there is."""
+    core = part.span.strip(" \n\t") or part.span
+    before, _, after = part.span.partition(core or " ")
+    if part.ends:
+        before, core, after = part.span, "", ""
+    bits = fixed(max(0.0, part.surprisal), 1)
+    classes, more = f"h{bisect.bisect_right(EDGES_BITS, part.surprisal)}", ""
+    if part.unknown:
+        classes += " u"
+    if part.ends:
+        classes, more = f"{classes} e", ' aria-label="end of sentence"'
+    elif not core:
+        classes, more = f"{classes} z", f' data-n="{escape(visible(part.text, part.id))}"'
+    elif core.isspace():
+        classes += " l" if "\n" in core else ""
+        more = f' aria-label="{escape(visible(core))}"'
+    if first:
+        more += ' tabindex="0"'
+    title = f"{bits} bits" + (f", rank {part.rank}" if part.rank is not None else "")
+    title += ", unknown" if part.unknown else ""
+    return (
+        f'{before}<span role="option" class="{classes}" data-s="{bits}" title="{title}"{more}>'
+        f"{_visible_markup(core)}</span>{after}"
+    )
+
+
+def _visible_markup(text: str) -> str:
+    r"""Text as HTML that shows it; a character that would not be seen is written ``\x1b``."""
+    if text.isprintable():
+        return escape(text)
+    pairs = ((each, escaped(each, keep="\n\t")) for each in text)
+    return "".join(f"<i>{shown}</i>" if shown != each else escape(each) for each, shown in pairs)
+
+
+def _row(part: PartScore) -> list[Any]:
+    """The content of the panel for a part, in the order that page.js expects."""
+    alternatives = part.alternatives[:ALTERNATIVES]
+    ids = [each.id for each in alternatives]
+    named: list[Any] = []
+    for each in alternatives:
+        named += [_named(each.text, each.id), float(f"{each.probability:.4g}")]
+    return [
+        _rounded(max(0.0, part.surprisal), 4),
+        part.rank,
+        _rounded(part.entropy, 3),
+        _rounded(part.entropy_reduction, 3),
+        part.tokens,
+        ids.index(part.id) if part.id is not None and part.id in ids else None,
+        named,
+    ]
+
+
+def _rounded(value: float | None, decimals: int) -> float | None:
+    return round(value, decimals) if value is not None and math.isfinite(value) else None
+
+
+def _in_quotes(value: Any) -> str:
+    """JSON as the value of an attribute in single quotes, in which its own need no escape.
+
+    Not a script element: ten thousand of those take a browser a minute, these a few seconds.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#x27;")
+
+
+_ROOM_BYTES = 4096  # for the totals, which stand above the text but are known after it
+
+
+class PageScores(ScoreWriter):
+    """Writes scores into one HTML file, sentence by sentence; a context manager.
+
+    The page replaces ``path`` with ``end``, when it is whole; if the block fails, what was there
+    stays. Sentences come with their parts. The same scores give the same bytes.
+
+    Args:
+        name: Of the text.
+        checkpoint: What scored it.
+
+    Raises:
+        ResourceError: On entering, where ``path`` cannot be written, or as it is written.
+    """
+
+    def __init__(
+        self, path: Path, shown: Shown, *, name: str, checkpoint: str, config: ScoringConfig
+    ) -> None:
+        super().__init__(shown)
+        self._file = NewFile(path)
+        about = _about(checkpoint, shown, config)
+        self._head, self._middle, self._tail = _frame(name, about, part=shown.level)
+        self._totals_at: int | None = None
+
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._file.__exit__(*error)
+
+    def begin(self) -> None:
+        self._write(self._head)
+        self._totals_at = self._file.tell()
+        self._write(" " * _ROOM_BYTES + self._middle)
+
+    def sentence(self, score: SentenceScore) -> None:
+        self._write(_sentence(score, self.shown))
+
+    def end(self, total: ScoreSum, sentences: int) -> None:
+        if self._totals_at is None:  # no sentence came
+            self.begin()
+        assert self._totals_at is not None
+        totals = _totals(total, sentences, self.shown).encode()
+        assert len(totals) <= _ROOM_BYTES
+        self._write(self._tail)
+        self._file.overwrite(self._totals_at, totals)
+        self._file.finish()
+
+    def _write(self, text: str) -> None:
+        self._file.write(text.encode())
+
+
+def _frame(name: str, about: str, *, part: str) -> Sequence[str]:
+    """The page up to its totals, up to its sentences, and after them."""
+    style, script = _resource("page.css"), _resource("page.js")
+    scale = []
+    for step, (least, most) in enumerate(itertools.pairwise((0.0, *EDGES_BITS, math.inf))):
+        last = most == math.inf
+        meaning = f"{least:g} bits and more" if last else f"{least:g} to {most:g} bits"
+        label = f"{least:g}{'+' if last else ''}"
+        scale.append(f'<li class="h{step}" title="{meaning}">{label}</li>')
+    page = Template(_resource("page.html")).substitute(
+        title=escape(f"Surprisal of {escaped(name)}"),
+        about=escape(about),
+        part=part,
+        scale="".join(scale),
+        style=style,
+        style_hash=_hash(style),
+        script=script,
+        script_hash=_hash(script),
+    )
+    head, _, rest = page.partition("<!-- totals -->")
+    middle, _, tail = rest.partition("<!-- sentences -->\n")
+    return head, middle, tail
+
+
+def _resource(name: str) -> str:
+    # Whatever line ends the file was checked out with, a browser hashes "\n".
+    return resources.files(__package__).joinpath(name).read_text("utf-8").replace("\r\n", "\n")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _about(checkpoint: str, shown: Shown, config: ScoringConfig) -> str:
+    """What the figures are of, and in which units."""
+    context = "each sentence after all before it"
+    if config.prefix is not None:
+        context = f"each text as what comes after “{escaped(config.prefix)}”"
+    elif config.context == "sentence":
+        context = "each sentence by itself"
+    counted = "A sentence’s end, ⏎, is a part of it."
+    return (
+        f"Scored by {escaped(checkpoint)}, {context}. Surprisal and entropy are in bits;"
+        f" log-probabilities ({shown.log_name}) are to base {base_name(shown.base)}."
+        f" {counted if shown.eos else 'The end of a text is not counted.'}"
+        + (f" Adapted: {ADAPTED}." if shown.adapted else "")
+    )
+
+
+def _totals(total: ScoreSum, sentences: int, shown: Shown) -> str:
+    known = f"{figure(total.perplexity_without_unknown)} without unknown" if total.unknown else ""
+    unknown = f"{count(total.unknown)} unknown"
+    if total.unknown and total.tokens:
+        unknown += f" ({share(total.unknown / total.tokens)})"
+    log_prob = fixed(shown.log(total.log_prob), 2)
+    per_character, per_byte = fixed(total.bits_per_character, 3), fixed(total.bits_per_byte, 3)
+    tiles = (
+        ("Perplexity per token", figure(total.perplexity), known),
+        ("Perplexity per word", figure(total.perplexity_per_word), f"{count(total.words)} words"),
+        ("Bits per character", per_character, f"{count(total.characters)} characters"),
+        ("Bits per byte", per_byte, f"{count(total.bytes)} bytes"),
+        (f"Log-probability, {shown.log_name}", log_prob, sentence_count(sentences)),
+        ("Tokens", count(total.tokens), unknown),
+    )
+    rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}"
+        f"{f' <small>{escape(more)}</small>' if more else ''}</dd></div>"
+        for name, value, more in tiles
+    )
+    note = (
+        "The spelling of what is unknown (dotted underline) is in every figure."
+        if total.spelled
+        else "What is unknown (dotted underline) counts as &lt;UNK&gt;, which stands for anything"
+        " unseen: these figures do not compare between models."
+    )
+    notes = f'<p class="note">{note}</p>' if total.unknown else ""
+    return f'<dl class="totals">{rows}</dl>{notes}'

@@ -1,0 +1,148 @@
+"""Dynamic evaluation (Krause et al. 2018): the model keeps learning from what it has scored.
+
+A figure of its own kind, not to be taken for that of the trained weights: a text that repeats
+itself, or whose names the model has never read, becomes likelier as it goes on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textgen.config import AdaptationConfig
+from textgen.data.batching import IdArray
+from textgen.errors import UsageError
+from textgen.inference.likelihood import (
+    TokenStatistic,
+    TokenStatistics,
+    mean_cross_entropy,
+    token_statistics,
+)
+from textgen.models import Model
+from textgen.scoring.scorer import Reader
+from textgen.tokenizers.base import EOS
+
+BLOCK, LEARNED = 1024, 512
+"""Tokens that are scored before an update, and how many, the latest, it is made of.
+
+Learning from all of them gains half as much again and costs more than four times a static reading:
+to read one text token after token takes twice as long as segments side by side, and a gradient
+three times as long as a reading.
+"""
+
+WINDOW, CONTEXT = 64, 8
+"""How far back a gradient goes; tokens at the start of a window that only give it context."""
+
+_CLIP = 1.0
+
+
+class AdaptingReader(Reader):
+    """Reads sentences one after another with a copy of a model that learns from each block of them.
+
+    What is said of a token depends on the tokens before it alone. Sentences are settled when all
+    their blocks are; no more than a block of tokens waits. rate: of gradient descent; 0 learns
+    nothing. Raises UsageError for a model that has no weights, or none that
+    are long enough to learn in.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        statistics: Sequence[TokenStatistic] = (),
+        *,
+        rate: float = AdaptationConfig.adapt_rate,
+    ) -> None:
+        AdaptationConfig(adapt=True, adapt_rate=rate)  # checks it
+        if model.dtype not in (torch.float32, torch.float64):
+            raise UsageError(
+                "a model cannot adapt in this precision",
+                where="--adapt",
+                why="what it learns is lost in rounding",
+                fix="use --precision float32",
+            )
+        if not any(True for _ in model.parameters()):
+            raise UsageError(
+                f"--model {model.config.model} cannot adapt",
+                where="--adapt",
+                why="it learns by counting, and has no weights to move",
+                fix="leave --adapt out",
+            )
+        self._model, self._gauges = copy.deepcopy(model).requires_grad_(), statistics
+        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=rate)
+        self._state = model.start(1)
+        self._previous = EOS
+        self._to_learn: tuple[Tensor, Tensor] | None = None
+        self._lengths: deque[int] = deque()  # of the sentences that are not settled
+        self._waiting: list[IdArray] = []  # less than a block
+        self._read: list[TokenStatistics] = []  # of sentences that are not settled
+
+    def read(self, sentences: Sequence[IdArray]) -> list[TokenStatistics]:
+        self._lengths.extend(map(len, sentences))
+        self._waiting.extend(sentences)
+        count = sum(map(len, self._waiting))
+        if count < BLOCK:
+            return []
+        text = np.concatenate(self._waiting)
+        whole = count - count % BLOCK
+        self._read += map(self._read_block, np.split(text[:whole], whole // BLOCK))
+        self._waiting = [text[whole:]]
+        return self._settled()
+
+    def finish(self) -> list[TokenStatistics]:
+        if any(map(len, self._waiting)):
+            self._read.append(self._read_block(np.concatenate(self._waiting)))
+        self._waiting = []
+        return self._settled()
+
+    def _settled(self) -> list[TokenStatistics]:
+        if not self._read:
+            return []
+        read, results, begin = np.concatenate(self._read), [], 0
+        while self._lengths and begin + self._lengths[0] <= len(read):
+            end = begin + self._lengths.popleft()
+            results.append(read[begin:end])
+            begin = end
+        self._read = [read[begin:]]
+        return results
+
+    @torch.no_grad()
+    def _read_block(self, block: IdArray) -> TokenStatistics:
+        """What is read off the next tokens, once what was read before is learned."""
+        if self._to_learn is not None:
+            self._learn(*self._to_learn)
+        targets = torch.as_tensor(np.asarray(block, np.int64), device=self._model.device)
+        inputs = torch.cat([targets.new_tensor([self._previous]), targets[:-1]])
+        # One call for the block, because nn.LSTM packs its weights anew at every call.
+        hidden, self._state = self._model.hidden_states_in_context(
+            inputs.unsqueeze(1), targets.unsqueeze(1), self._state
+        )
+        read = token_statistics(
+            self._model, hidden, inputs.unsqueeze(1), targets.unsqueeze(1), self._gauges
+        )
+        self._previous = int(block[-1])
+        # A shorter block is the last.
+        latest = inputs[-LEARNED:], targets[-LEARNED:]
+        self._to_learn = latest if len(block) == BLOCK else None
+        return read[:, 0].cpu().double().numpy()
+
+    @torch.enable_grad()
+    def _learn(self, inputs: Tensor, targets: Tensor) -> None:
+        """One update of the latest tokens, in windows side by side.
+
+        Each begins in the start state, and its first tokens are context alone: what the model
+        makes of a text that begins in the middle of a word is not what it should unlearn.
+        """
+        inputs, targets = inputs.view(-1, WINDOW).T, targets.view(-1, WINDOW).T
+        start = self._model.start(inputs.shape[1])
+        hidden, _ = self._model.hidden_states_in_context(inputs, targets, start)
+        loss = mean_cross_entropy(self._model, hidden[CONTEXT:], targets[CONTEXT:])
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), _CLIP)
+        if norm.isfinite():
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)

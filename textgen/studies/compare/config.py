@@ -1,0 +1,182 @@
+"""Which models are compared, and what is the same for all of them."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from textgen.config.model import KINDS, ModelConfig
+from textgen.config.options import (
+    Config,
+    check_choice,
+    check_whole,
+    closest,
+    field_type,
+    flag,
+    option,
+    option_names,
+    parse_duration,
+)
+from textgen.config.training import TrainingConfig
+from textgen.errors import UsageError
+
+LENGTHS = ("budget", "epochs", "steps")
+SHARED = frozenset({"model", "valid_fraction", "seed", *LENGTHS})
+"""Options that no single model has for itself: they are the same, or vary alike, for all."""
+
+_BETWEEN_MODELS = re.compile(r",(?!\s*\d)")  # a comma before a digit is that of 256,128
+_BETWEEN_OPTIONS = re.compile(r":(?=\s*[A-Za-z][\w-]*\s*(?:=|:|$))")  # no drive's colon, as in C:\
+_SWITCHES = {"yes": True, "true": True, "no": False, "false": False}
+_FIELDS = {
+    spec.name: (config, spec)
+    for config in (ModelConfig, TrainingConfig)
+    for spec in dataclasses.fields(config)
+    if "help" in spec.metadata and spec.name not in SHARED
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kind of model with options of its own: one row of the comparison.
+
+    Attributes:
+        name: As typed, such as ``rnn:activation=relu``.
+        model: The kind, a key of KINDS.
+        options: Fields of ModelConfig and TrainingConfig.
+    """
+
+    name: str
+    model: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """The name without characters that a file system refuses."""
+        return re.sub(r"[^\w.,=+-]+", "-", self.name)
+
+    @property
+    def counts(self) -> bool:
+        return KINDS[self.model].counts
+
+    @property
+    def has_size(self) -> bool:
+        """Whether the number of parameters can be chosen, or follows from the counts."""
+        return self.counts or "hidden_size" in KINDS[self.model].options
+
+
+def parse_variants(value: str | Iterable[str | Variant]) -> tuple[Variant, ...]:
+    """Models to compare, from ``NAME[:OPTION=VALUE]...``, comma-separated or as a sequence.
+
+    >>> [each.name for each in parse_variants("lstm,lstm:hidden-size=256,128:tie")]
+    ['lstm', 'lstm:hidden-size=256,128:tie']
+    """
+    typed = _BETWEEN_MODELS.split(value) if isinstance(value, str) else list(value)
+    variants = tuple(each if isinstance(each, Variant) else _variant(each) for each in typed)
+    if not variants:
+        raise UsageError("--models names no model", fix=f"there are {', '.join(KINDS)}")
+    folders: set[str] = set()
+    for each in variants:
+        folder = each.folder.casefold()  # some file systems ignore case
+        if folder in folders:
+            raise UsageError(f"--models names {each.name} twice", fix="leave one out")
+        folders.add(folder)
+    return variants
+
+
+def _variant(text: str) -> Variant:
+    model, *settings = (part.strip() for part in _BETWEEN_OPTIONS.split(text.strip()))
+    check_choice("models", model, tuple(KINDS))
+    options: dict[str, Any] = {}
+    for setting in settings:
+        name, given, value = setting.partition("=")
+        name = name.strip().replace("-", "_")
+        if not given:
+            value = "no" if name.startswith("no_") else "yes"
+            name = name.removeprefix("no_")
+        options[name] = _value(name, value.strip(), f"--models {text}")
+    ModelConfig.from_options({**options, "model": model})
+    learning = sorted(options.keys() & option_names(TrainingConfig))
+    if learning and KINDS[model].counts:
+        raise UsageError(
+            f"{flag(learning[0])} is no option of {model}",
+            where="--models",
+            why="it learns all there is in one reading",
+            fix="leave it out",
+        )
+    TrainingConfig.from_options(options)
+    return Variant(":".join([model, *settings]), model, options)
+
+
+def _value(name: str, text: str, where: str) -> Any:
+    """The value of an option as its field's type, which the configuration then checks."""
+    if name in SHARED:
+        raise UsageError(
+            f"{flag(name)} is no option of one model", where=where, why="it is the same for all"
+        )
+    if name not in _FIELDS:
+        meant = closest(name, tuple(_FIELDS))
+        fix = f"did you mean {meant.replace('_', '-')}?" if meant else None
+        raise UsageError(f"no option {name!r}", where=where, fix=fix)
+    config, spec = _FIELDS[name]
+    kind = field_type(config, name)
+    if spec.metadata["parse"] is not None:
+        return spec.metadata["parse"](text)
+    try:
+        if kind is bool:
+            return _SWITCHES[text.lower()]
+        return kind(text) if kind in (int, float) else text
+    except (KeyError, ValueError):
+        wanted = {bool: "yes or no", int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"{flag(name)} must be {wanted}, got {text!r}", where=where) from None
+
+
+@dataclass(frozen=True)
+class ComparisonConfig(Config):
+    """What is compared. Without models, one of every kind is."""
+
+    models: tuple[Variant, ...] = option(
+        (),
+        "Models, each with options of its own if it has any:"
+        " lstm,lstm:hidden-size=256,128:dropout=0.2.",
+        parse=parse_variants,
+        metavar="NAME[,NAME...]",
+        shown="all: " + ", ".join(KINDS),
+    )
+    seeds: int = option(
+        1, "Train each with so many seeds; the loss gets a mean and a standard deviation."
+    )
+    parameters: int | None = option(
+        None,
+        "Choose each hidden size so that the model has about so many parameters.",
+        shown="each as wide as suits the time",
+    )
+    budget: float | None = option(
+        None,
+        "Wall time of each run, validation and saving included: 90s, 10m.",
+        panel="Length of the run",
+        parse=partial(parse_duration, option="--budget"),
+        metavar="TIME",
+        shown="60s, if neither --steps nor --epochs is given",
+    )
+
+    def __post_init__(self) -> None:
+        check_whole("seeds", self.seeds, 1, 1000)
+        check_whole("parameters", self.parameters, 1)
+        if not self.models:
+            every = parse_variants(KINDS)
+            able = tuple(each for each in every if self.parameters is None or each.has_size)
+            object.__setattr__(self, "models", able)
+        for each in self.models if self.parameters is not None else ():
+            if not each.has_size:
+                raise UsageError(
+                    f"--parameters cannot be met by {each.name}",
+                    why="it has no --hidden-size to choose",
+                    fix="leave it out of --models",
+                )
+            if "hidden_size" in each.options:
+                raise UsageError(
+                    f"--parameters and the width of {each.name} cannot both be given",
+                    fix="keep one",
+                )

@@ -1,0 +1,184 @@
+"""A comparison of models for people: its progress, its table, and loss against seconds."""
+
+import contextlib
+import sys
+from itertools import cycle
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
+
+from textgen.presentation.console import is_terminal, note, say, shown
+from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded
+from textgen.presentation.tables import section
+from textgen.presentation.terminal_plot import Curve, plot
+from textgen.presentation.training import Progress, training_progress
+from textgen.studies.compare.results import (
+    Comparison,
+    ComparisonEvent,
+    ComparisonStart,
+    ModelResult,
+    RunResult,
+    RunStart,
+)
+
+_COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
+STYLES = (*_COLOURS, *(f"bright_{colour}" for colour in _COLOURS))
+"""The styles of curves, in their order; neighbours are unlike."""
+_WIDEST_PLOT, _LEAST_ROWS = 100, 14
+_MARK = "*"
+_DISPENSABLE = (None, "seconds", "tokens/s", "perplexity")  # None: long names in one line
+
+
+class ComparisonProgress(contextlib.ExitStack):
+    """Shows the events of a comparison on stderr; a context manager.
+
+    Each run has the display of training, and one line when it has ended.
+    """
+
+    _run: Progress | None = None
+    _name = ""
+
+    def __call__(self, event: ComparisonEvent) -> None:
+        if isinstance(event, ComparisonStart):
+            note(_plan(event))
+        elif isinstance(event, RunStart):
+            self._name = f"run {event.number} of {event.runs}: {shown(event.model)}"
+            self._name += f", seed {event.seed}"
+            left = event.remaining_seconds
+            heading = self._name + ", resumed" * event.resumed
+            heading += "" if left is None else f"; {duration(left)} left altogether"
+            if not is_terminal(sys.stderr):
+                say(Text(heading, no_wrap=True))
+            self._run = self.enter_context(training_progress(passing=heading))
+        elif isinstance(event, RunResult):
+            self.close()
+            say(_ended(self._name, event))
+        elif self._run is not None:
+            self._run(event)
+
+    def stopping(self, signum: int) -> None:
+        if self._run is not None:
+            self._run.stopping(signum)
+
+
+def _plan(start: ComparisonStart) -> str:
+    said = f"{start.runs} runs of {start.models} models" if start.runs > 1 else "1 run"
+    said += f" on the same {rounded(start.train_tokens)} tokens"
+    if start.finished:
+        said += f"; {start.finished} {'has' if start.finished == 1 else 'have'} ended already"
+    if start.runs > start.finished and start.seconds is not None:
+        said += f"; altogether it takes {duration(start.seconds)} and what starting takes"
+    return said
+
+
+def _ended(name: str, run: RunResult) -> Text:
+    if run.failed is not None:
+        return Text.assemble(f"{name}  ", (f"failed: {shown(run.failed)}", "warning"), no_wrap=True)
+    loss = f"{label('loss', pseudo=not run.is_causal)} {fixed(run.loss, 4)}"
+    said = f"{name}  {loss}  {rounded(run.parameters)} parameters  "
+    return Text.assemble(said, (duration(run.seconds), "label"), no_wrap=True)
+
+
+def comparison_summary(comparison: Comparison, width: int) -> RenderableType:
+    """The table, the curves and what each model writes, for a terminal of this width."""
+    rows, done = comparison.rows, len(comparison.runs)
+    if not rows:
+        return Text("no run has ended yet", style="label")
+    whole = done == comparison.planned
+    title = "Comparison" + ("" if whole else f", {done} of {comparison.planned} runs")
+    parts = [section(title, Group(_table(rows, width - 2), Text(), *_remarks(comparison)))]
+    drawn = _curves(rows, min(width, _WIDEST_PLOT) - 2)
+    if drawn:
+        which = ", each model's middle run" if done > len(rows) else ""
+        parts.append(section(f"Validation loss against seconds of training{which}", drawn))
+    if any(row.sample for row in rows):
+        parts.append(section("What they write", _samples(rows, width - 2)))
+    return Group(*parts)
+
+
+def _table(rows: tuple[ModelResult, ...], width: int) -> Table:
+    """The figures. Where it is narrow names take several lines, and some columns are left out."""
+    columns = {name: [each[name] for each in map(_figures, rows)] for name in _figures(rows[0])}
+    if not any(row.loss_deviation is not None for row in rows):
+        del columns["±"]
+    names = [shown(row.model) + ("" if row.is_causal else f" {_MARK}") for row in rows]
+    for dispensable in _DISPENSABLE:
+        taken = sum(max(map(cell_len, (name, *cells))) + 2 for name, cells in columns.items())
+        if taken + max(map(cell_len, names)) <= width:
+            break
+        if dispensable is None:
+            names = [name.replace(":", "\n ") for name in names]
+        elif taken + max(cell_len(line) for name in names for line in name.split("\n")) > width:
+            del columns[dispensable]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="label")
+    table.add_column("model", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, name, *cells in zip(rows, names, *columns.values(), strict=True):
+        compares = row.is_causal and row.failed < len(row.runs)
+        table.add_row(name, *cells, style="" if compares else "label")
+    return table
+
+
+def _figures(row: ModelResult) -> dict[str, str]:
+    deviation = row.loss_deviation
+    return {
+        "parameters": rounded(row.parameters),
+        "seconds": figure(row.seconds, 3),
+        "tokens/s": "–" if row.failed == len(row.runs) else count(round(row.tokens_per_second)),
+        "loss": fixed(row.loss, 4),
+        "±": "–" if deviation is None else fixed(deviation, 4),
+        "perplexity": figure(row.perplexity),
+        "bits/char": figure(row.bits_per_character),
+    }
+
+
+def _remarks(comparison: Comparison) -> list[Text]:
+    """What the figures of the table mean, and what went wrong."""
+    remarks = ["The best is first; loss is of the validation part, in nats per token."]
+    seeds = max(len(row.runs) for row in comparison.rows)
+    if seeds > 1:
+        remarks.append(f"Means over {seeds} seeds; ± is the standard deviation of the loss.")
+    if not all(row.is_causal for row in comparison.rows):
+        remarks.append(
+            f"{_MARK} a pseudo-loss, of tokens predicted from both sides: no true one compares."
+        )
+    failures = [
+        Text(f"{shown(run.model)}, seed {run.seed}: {shown(run.failed)}", style="warning")
+        for run in comparison.runs
+        if run.failed is not None
+    ]
+    return [*(Text(each, style="label") for each in remarks), *failures]
+
+
+def _curves(rows: tuple[ModelResult, ...], width: int) -> Text:
+    """A curve per causal model, of the run with the median loss; a single point is a level line."""
+    curves = {}
+    for row in rows:
+        good = [run for run in row.runs if run.failed is None and run.is_causal]
+        if good:
+            middle = sorted(good, key=lambda run: run.loss)[(len(good) - 1) // 2]
+            curves[row.model] = [(each.seconds, each.loss) for each in middle.curve]
+    if not any(len(points) > 1 for points in curves.values()):
+        return Text()
+    end = max(points[-1][0] for points in curves.values())
+    styled = [
+        Curve(shown(name), points if len(points) > 1 else [*points, (end, points[0][1])], style)
+        for (name, points), style in zip(curves.items(), cycle(STYLES), strict=False)
+    ]
+    rows_of_plot = max(_LEAST_ROWS, len(styled) + 2)
+    return plot(styled, width, rows_of_plot, x_name="seconds", names_beside=True)
+
+
+def _samples(rows: tuple[ModelResult, ...], width: int) -> Table:
+    names = [shown(row.model) for row in rows]
+    room = width - max(map(cell_len, names)) - 2
+    columns = (Column(style="label", no_wrap=True), Column(no_wrap=True))
+    table = Table.grid(*columns, padding=(0, 2, 0, 0))
+    for row, name in zip(rows, names, strict=True):
+        text = Text(shown(row.sample) if row.sample else "–", no_wrap=True)
+        text.truncate(max(room, 8), overflow="ellipsis")
+        table.add_row(name, text)
+    return table

@@ -1,0 +1,286 @@
+"""Embeddings: tokens on a plane, and the nearest neighbours of a token."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from textgen.config import closest
+from textgen.errors import DataError, UsageError
+from textgen.language_model import LanguageModel
+from textgen.presentation.numbers import fixed
+from textgen.presentation.tables import token_text, visible
+from textgen.studies.plots import drawing
+from textgen.studies.plots.drawing import COLOURS, MapMethod, Row
+from textgen.tokenizers.base import SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_Vectors = npt.NDArray[np.float64]
+Neighbours = Mapping[str, Sequence[tuple[str, float]]]
+"""For a token the nearest, with the cosine of the embeddings, the nearest first."""
+
+_SPECIAL = len(SPECIAL_TOKENS)
+_LEAST = 6
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """Tokens on a plane, the most frequent first.
+
+    Attributes:
+        size: The number of components of an embedding.
+        points: (tokens, 2)
+        explained: The share of the variance along each axis of a PCA; None for t-SNE, whose axes
+            have no meaning.
+    """
+
+    tokens: tuple[str, ...]
+    size: int
+    points: _Vectors
+    explained: tuple[float, float] | None
+
+
+def map_embeddings(
+    model: LanguageModel, text: str, *, method: MapMethod = "pca", tokens: int = 100
+) -> EmbeddingMap:
+    """Project the embeddings of the most frequent tokens of a text on a plane.
+
+    Args:
+        method: ``pca``, principal components (Pearson 1901); ``tsne``, t-SNE by scikit-learn
+            (van der Maaten and Hinton 2008).
+
+    Raises:
+        UsageError: The model has no embeddings, or scikit-learn is missing.
+        DataError: The text has too few tokens.
+    """
+    vectors = _vectors(model)
+    ids = _by_frequency(model, text)[:tokens]
+    if len(ids) < _LEAST:
+        raise DataError(
+            f"a map needs {_LEAST} tokens", why=f"got {len(ids)}", fix="give a longer text"
+        )
+    points, explained = _METHODS[method][1](vectors[ids])
+    names = tuple(model.tokenizer.token(id) for id in ids)
+    return EmbeddingMap(names, vectors.shape[1], points, explained)
+
+
+def neighbours(model: LanguageModel, tokens: Iterable[str], most: int = 10) -> Neighbours:
+    """The ``most`` tokens with the largest cosine of the embeddings, for each of some tokens."""
+    vectors = _vectors(model)
+    names = [model.tokenizer.token(id) for id in range(len(vectors))]
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    found = {}
+    for token in tokens:
+        id = _id_of(token, names)
+        cosines = unit @ unit[id]
+        cosines[[*range(_SPECIAL), id]] = -np.inf
+        order = np.argsort(-cosines, kind="stable")[: min(most, len(names) - _SPECIAL - 1)]
+        found[names[id]] = [(names[each], float(cosines[each])) for each in order]
+    return found
+
+
+def frequent_words(model: LanguageModel, text: str, most: int) -> list[str]:
+    """The most frequent tokens of a text among those with a letter."""
+    tokens = map(model.tokenizer.token, _by_frequency(model, text))
+    return list(islice((token for token in tokens if any(map(str.isalpha, token))), most))
+
+
+def _by_frequency(model: LanguageModel, text: str) -> list[int]:
+    """The ids in a text, the most frequent first."""
+    counts = np.bincount(model.tokenizer.encode(text), minlength=_SPECIAL)
+    counts[:_SPECIAL] = 0
+    order = np.argsort(-counts, kind="stable")
+    return [id for id in order.tolist() if counts[id]]
+
+
+def _vectors(model: LanguageModel) -> _Vectors:
+    """The embeddings (vocabulary, size). Raises UsageError where there are none."""
+    vectors = model.model.token_vectors()
+    if vectors is None:
+        raise UsageError(
+            "plot embeddings needs a model with embeddings",
+            where=model.path,
+            why=f"this {model.header.model.model} has none",
+        )
+    return vectors.detach().cpu().double().numpy()
+
+
+def _id_of(token: str, names: Sequence[str]) -> int:
+    # Some tokenizers have the space before or after a word in its token.
+    for spelling in (token, f" {token}", f"{token} "):
+        if spelling in names[_SPECIAL:]:
+            return names.index(spelling, _SPECIAL)
+    meant = closest(token, names)
+    fix = f"did you mean {meant}?" if meant else "name one of its tokens"
+    raise UsageError(f"the model does not know {token!r}", where="--near", fix=fix)
+
+
+_Projected = tuple[_Vectors, tuple[float, float] | None]
+
+
+def _pca(vectors: _Vectors) -> _Projected:
+    centred = vectors - vectors.mean(0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    total = max(float((sizes**2).sum()), 1e-300)
+    # The sign of a direction is arbitrary: the largest entry is made positive.
+    left = left[:, :2] * np.sign(left[np.abs(left[:, :2]).argmax(0), [0, 1]])
+    first, second = (float(size**2 / total) for size in sizes[:2])
+    return left * sizes[:2], (first, second)
+
+
+def _tsne(vectors: _Vectors) -> _Projected:
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise UsageError(
+            "t-SNE needs the package scikit-learn",
+            why="it is not installed",
+            fix="pip install 'textgen[plot]', or leave out --method tsne",
+        ) from error
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=0)
+    return np.asarray(tsne.fit_transform(vectors), np.float64), None
+
+
+_METHODS: dict[MapMethod, tuple[str, Callable[[_Vectors], _Projected]]] = {
+    "pca": ("PCA", _pca),
+    "tsne": ("t-SNE", _tsne),
+}
+_FREQUENT, _NEAREST = 16, 6  # words in the terminal, and neighbours of each
+_KINDS = ("words", "words with a capital", "no letters")
+_JOINER = "\uffed"
+_SIDES = ((5, 0), (-5, 0), (0, 5), (0, -5), (4, 4), (-4, 4), (4, -4), (-4, -4))
+"""Offsets of a label from its dot, in points."""
+
+
+@dataclass(frozen=True)
+class EmbeddingPlot:
+    """Neighbours in the terminal, a map in a figure; either of them as rows.
+
+    Attributes:
+        text: The text in which tokens are counted.
+        near: The tokens whose neighbours are shown; the most frequent words without any.
+        tokens: How many are on the map.
+    """
+
+    model: LanguageModel
+    text: str
+    near: tuple[str, ...]
+    method: MapMethod
+    tokens: int
+
+    @cached_property
+    def map(self) -> EmbeddingMap:
+        return map_embeddings(self.model, self.text, method=self.method, tokens=self.tokens)
+
+    def rows(self) -> Iterator[Row]:
+        if self.near:
+            for token, nearest in neighbours(self.model, self.near).items():
+                for rank, (near, cosine) in enumerate(nearest, start=1):
+                    yield {"token": token, "rank": rank, "near": near, "similarity": cosine}
+        else:
+            for token, (x, y) in zip(self.map.tokens, self.map.points.tolist(), strict=True):
+                yield {"token": token, "method": self.method, "x": x, "y": y}
+
+    def terminal(self, console: Console) -> Table:
+        if self.near:
+            return neighbour_table(neighbours(self.model, self.near))
+        frequent = frequent_words(self.model, self.text, _FREQUENT)
+        return neighbour_table(neighbours(self.model, frequent, _NEAREST))
+
+    def figure(self) -> "Figure":
+        (name,) = drawing.checkpoint_names([str(self.model.path)])
+        return map_figure(self.map, f"Embeddings of {name}, by {_METHODS[self.method][0]}")
+
+
+def map_figure(map: EmbeddingMap, title: str) -> "Figure":
+    """Every token as a dot; with a label where there is room for one."""
+    with drawing.style():
+        figure = drawing.new_figure(title, 1.15 * drawing.HEIGHT)
+        axes = figure.subplots()
+        kinds = np.array([_kind(token) for token in map.tokens])
+        for kind, (colour, label) in enumerate(zip(COLOURS, _KINDS, strict=False)):
+            x, y = map.points[kinds == kind].T
+            if len(x):
+                axes.scatter(x, y, s=34, color=colour, alpha=0.85, linewidths=0, label=label)
+        if map.explained is None:  # t-SNE has no scale
+            labels = "first axis (only neighbourhoods have a meaning)", "second axis"
+            axes.set(xticks=[], yticks=[])
+        else:
+            first, second = (f"{100 * share:.0f} % of the variance" for share in map.explained)
+            labels = f"first component ({first})", f"second component ({second})"
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.margins(0.07)
+        figure.legend(loc="outside lower left", ncols=3, handletextpad=0.2)
+        note = f"The {len(map.tokens)} most frequent tokens; embeddings of {map.size} components."
+        drawing.set_note(axes, note)
+        figure.draw_without_rendering()  # lays out the axes, among which labels are placed
+        figure.set_layout_engine("none")
+        _place_labels(axes, map, [COLOURS[kind] for kind in kinds])
+    return figure
+
+
+def _kind(token: str) -> int:
+    """An index into ``_KINDS``."""
+    letters = [c for c in token if c.isalpha()]
+    return 2 if not letters else int(letters[0].isupper())
+
+
+def _place_labels(axes: "Axes", map: EmbeddingMap, colours: Sequence[str]) -> None:
+    """Label the dots in order, each on the first side where it covers no dot or label.
+
+    Where there is no such side there is no label. matplotlib has no placement like this.
+    """
+    from matplotlib.transforms import Bbox
+
+    radius = 3 * axes.figure.dpi / 72
+    pixels = axes.transData.transform(map.points)
+    taken = [Bbox([place - radius, place + radius]) for place in pixels]
+    for number, (token, point) in enumerate(zip(map.tokens, map.points, strict=True)):
+        text = visible(token.replace(_JOINER, "") or token)
+        label = axes.annotate(
+            text, point, (0, 0), textcoords="offset points", fontsize=13, color=colours[number]
+        )
+        others = taken[:number] + taken[number + 1 :]
+        for x, y in _SIDES:
+            label.set_horizontalalignment("left" if x > 0 else "right" if x < 0 else "center")
+            label.set_verticalalignment("bottom" if y > 0 else "top" if y < 0 else "center")
+            label.set_position((x, y))
+            box = label.get_window_extent()
+            inside = np.all(box.min >= axes.bbox.min) and np.all(box.max <= axes.bbox.max)
+            if inside and not box.count_overlaps(others):
+                taken.append(box)
+                break
+        else:
+            label.remove()
+
+
+def neighbour_table(found: Neighbours) -> Table:
+    """Two columns for each token, or a row where there are many."""
+    if len(found) <= 3:
+        table = drawing.new_table()
+        for token in found:
+            table.add_column(f"near {visible(token)}")
+            table.add_column("cosine", justify="right")
+        for row in zip(*found.values(), strict=True):
+            table.add_row(*(c for near, cos in row for c in (token_text(near), fixed(cos, 2))))
+        return table
+    table = drawing.new_table("token")
+    table.add_column("nearest, with the cosine of their embeddings")
+    for token, nearest in found.items():
+        cells = [
+            Text.assemble(token_text(near), (f" {fixed(cosine, 2)}", "label"))
+            for near, cosine in nearest
+        ]
+        table.add_row(token_text(token), Text("   ").join(cells))
+    return table

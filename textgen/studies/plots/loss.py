@@ -1,0 +1,109 @@
+"""The loss during training: training and validation, of several runs together."""
+
+import math
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+from textgen.presentation.numbers import rounded
+from textgen.results import LossCurves, LossPoint
+from textgen.studies.plots.drawing import (
+    Axis,
+    Line,
+    LinePlot,
+    LossOver,
+    Panel,
+    Point,
+    Row,
+    checkpoint_names,
+)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+_X: dict[LossOver, tuple[Axis, Callable[[LossPoint], float]]] = {
+    "seconds": (Axis("training time", "seconds", show=_short), attrgetter("seconds")),
+    "tokens": (
+        Axis("training text", "tokens", show=lambda value: rounded(value).replace(".00 ", " ")),
+        attrgetter("tokens"),
+    ),
+    "steps": (Axis("training", "steps", show=_short), attrgetter("step")),
+    "epochs": (Axis("training", "epochs"), attrgetter("epochs")),
+}
+_COLUMNS = 5  # of the table
+_MARGIN = 0.06
+_FIRST_SHARE = 0.1  # of a run: the loss falls so far in it that it would flatten the rest
+_MOST_DOTS = 40
+
+
+def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlot:
+    """The validation loss of each run, and behind it the training loss."""
+    axis, x_of = _X[over]
+    names = [
+        f"{name} (pseudo loss)" if run.pseudo else name
+        for run, name in zip(runs, checkpoint_names([run.checkpoint for run in runs]), strict=True)
+    ]
+    single = len(runs) == 1
+    lines = []
+    for group, (run, name) in enumerate(zip(runs, names, strict=True)):
+        validation, training = _points(run.validation, x_of), _points(run.training, x_of)
+        dots = len(validation) < _MOST_DOTS
+        firm = Line("validation" if single else name, validation, group, dots=dots)
+        faint = "training" if single else f"{name}, training"
+        lines += [firm, Line(faint, training, group, faint=True, labelled=single)]
+    lines = [line for line in lines if line.points]
+    end = max((line.points[-1][0] for line in lines), default=0.0)
+    note = [] if single else ["Thick: validation loss. Thin: training loss."]
+    if len({run.pseudo for run in runs}) > 1:
+        note.append(
+            "A pseudo loss, of tokens predicted from both sides, is not comparable with a loss."
+        )
+    return LinePlot(
+        title="Loss during training" + (f": {names[0]}" if single else ""),
+        x=axis,
+        y=Axis("loss", "nats per token", show="{:.2f}".format, limits=_limits(lines)),
+        panels=[Panel(lines, at=[end * n / _COLUMNS for n in range(1, _COLUMNS + 1)])],
+        numbers=_rows(runs),
+        note=" ".join(note),
+    )
+
+
+def _points(points: Sequence[LossPoint], x_of: Callable[[LossPoint], float]) -> tuple[Point, ...]:
+    pairs = ((float(x_of(point)), point.loss) for point in points)
+    return tuple((x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y))
+
+
+def _limits(lines: Sequence[Line]) -> Point | None:
+    """The lowest value, and the highest one after the first steep fall."""
+    heights = []
+    for line in lines:
+        end = line.points[-1][0]
+        later = [y for x, y in line.points if x >= _FIRST_SHARE * end]
+        heights += [min(later), max(later)]
+    if not heights or max(heights) - min(heights) < 1e-9:
+        return None
+    margin = _MARGIN * (max(heights) - min(heights))
+    return min(heights) - margin, max(heights) + margin
+
+
+def _rows(runs: Sequence[LossCurves]) -> list[Row]:
+    """A row per point; pseudo losses, where there are some, have a column of their own."""
+    columns = ("loss", "pseudo_loss") if any(run.pseudo for run in runs) else ("loss",)
+    return [
+        {
+            "checkpoint": run.checkpoint,
+            "part": part,
+            "steps": point.step,
+            "tokens": point.tokens,
+            "epochs": point.epochs,
+            "seconds": point.seconds,
+            **{
+                column: point.loss if run.pseudo == (column == "pseudo_loss") else None
+                for column in columns
+            },
+        }
+        for run in runs
+        for part, points in (("training", run.training), ("validation", run.validation))
+        for point in points
+    ]

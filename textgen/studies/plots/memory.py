@@ -1,0 +1,312 @@
+"""How far back a model remembers: choices by distance, and the loss by length of context."""
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from textgen.config import check_whole
+from textgen.data.corpus import bundled_grammar
+from textgen.errors import DataError
+from textgen.grammar.dependencies import Dependency, RecallKind, dependencies
+from textgen.grammar.deriving import derive_story
+from textgen.grammar.reading import load_grammar
+from textgen.inference.likelihood import Document
+from textgen.language_model import LanguageModel
+from textgen.results import Accuracy
+from textgen.studies.plots.drawing import Axis, Line, LinePlot, Panel, lines_of, rows_of
+from textgen.studies.plots.text import check_causal
+from textgen.tokenizers.base import EOS, with_eos
+
+DISTANCES = (0, 10, 20, 40, 80, 160)
+"""Where the ranges of distances begin that are counted together, in characters."""
+
+CONTEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Lengths of the context, in tokens."""
+
+_MOST_STORIES = 3000
+_MOST_UNKNOWN = 0.1
+_BATCH_TOKENS = 2**14
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How often a choice is right that something earlier in the text determines.
+
+    Attributes:
+        kind: What has to be remembered.
+        shortest: The smallest distance in a range, in characters between what determines the
+            choice and the choice. longest: The largest one; None for the last range.
+        distance: The mean in the range; nan where there are no choices.
+        accuracy: right / pairs, with a 95 % interval from lower to upper; chance is a half.
+        tied: The pairs of equal probability, which are not right.
+    """
+
+    kind: RecallKind
+    shortest: int
+    longest: int | None
+    distance: float
+    accuracy: float
+    lower: float
+    upper: float
+    right: int
+    tied: int
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextLoss:
+    """The loss of a model that reads ``context`` tokens before each token that it predicts.
+
+    Attributes:
+        context: In tokens; None: all that there are.
+        loss: In nats per token.
+        error: The standard error of the loss as an estimate for the whole text.
+        tokens: How many were predicted, the same ones for every context.
+    """
+
+    context: int | None
+    loss: float
+    error: float
+    tokens: int
+
+
+_Key = tuple[RecallKind, int]
+
+
+def recall(model: LanguageModel, *, seed: int = 1, most: int = 100) -> list[Recall]:
+    """How often a model of the bundled stories remembers what determines a choice.
+
+    New stories of their grammar are read up to each place at which something earlier leaves one
+    possible continuation. The model is right if it gives that text a higher probability than an
+    impossible one; both end with the same word, so that no tokenizer has an advantage. Of two
+    forms, such as singular and plural, each is right equally often, so that a model without
+    memory is right in half of the cases.
+
+    Args:
+        seed: Of the stories; the corpus was made with 2024.
+        most: The largest number of choices per kind and range of distances.
+
+    Raises:
+        UsageError: The model is not causal.
+        DataError: The model does not know the words or characters of the stories.
+    """
+    check_causal(model, "plot memory")
+    check_whole("most", most, 1)
+    found = _dependencies(seed, most)
+    choices = [(key, each) for key, some in found.items() for each in some]
+    scores = model.scores(
+        (each.context, text) for _, each in choices for text in (each.right, each.wrong)
+    )
+    margins: dict[_Key, list[float]] = defaultdict(list)
+    unknown = tokens = 0
+    for (key, _), right, wrong in zip(choices, scores, scores, strict=True):
+        margins[key].append(right.log_prob - wrong.log_prob)
+        unknown, tokens = unknown + right.unknown, tokens + right.tokens
+    if unknown > _MOST_UNKNOWN * tokens:
+        raise DataError(
+            "too much of the bundled stories is unknown to the model",
+            where=model.path,
+            fix="train it on them, as textgen train does where no corpus is named",
+        )
+    recalls = []
+    for kind in get_args(RecallKind):
+        for at, shortest in enumerate(DISTANCES):
+            longest = DISTANCES[at + 1] - 1 if at + 1 < len(DISTANCES) else None
+            margin, distances = margins[kind, at], [each.distance for each in found[kind, at]]
+            accuracy = Accuracy(sum(each > 0 for each in margin), len(margin), margin.count(0))
+            mean = sum(distances) / len(distances) if distances else math.nan
+            recalls.append(_recall(kind, shortest, longest, mean, accuracy))
+    return recalls
+
+
+def _recall(
+    kind: RecallKind, shortest: int, longest: int | None, distance: float, accuracy: Accuracy
+) -> Recall:
+    share, ends = accuracy.share, accuracy.interval
+    counts = accuracy.right, accuracy.tied, accuracy.pairs
+    return Recall(kind, shortest, longest, distance, share, *ends, *counts)
+
+
+def _dependencies(seed: int, most: int) -> dict[_Key, list[Dependency]]:
+    """Some of each kind and each distance, as many as are wanted or as there are."""
+    grammar, generator, drawing = load_grammar(bundled_grammar()), Random(seed), Random(seed)
+    found: dict[_Key, list[Dependency]] = defaultdict(list)
+    for _ in range(_MOST_STORIES):
+        for each in dependencies(derive_story(grammar, generator), drawing):
+            found[each.kind, bisect_right(DISTANCES, each.distance) - 1].append(each)
+    return defaultdict(list, {key: _balanced(some)[:most] for key, some in found.items()})
+
+
+def _balanced(some: Sequence[Dependency]) -> list[Dependency]:
+    """As many that are of one form as of the other, in turns: to prefer one is no memory."""
+    by_forms: dict[tuple[str, str], list[Dependency]] = defaultdict(list)
+    for each in some:
+        by_forms[each.forms].append(each)
+    numbered = [
+        (number, each)
+        for (form, other), group in by_forms.items()
+        for number, each in enumerate(group[: len(by_forms.get((other, form), ()))])
+    ]
+    return [each for _, each in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def loss_by_context(
+    model: LanguageModel,
+    sentences: Iterable[str],
+    *,
+    contexts: Sequence[int] = CONTEXTS,
+    tokens: int = 1000,
+    seed: int = 0,
+) -> list[ContextLoss]:
+    """The loss of a model that has read the last 1, 2, 4, ... tokens, and at last all of them.
+
+    The same tokens are predicted each time: from the start state after exactly so many tokens,
+    and at last in the text read from its beginning. Contexts of more than half of the text are
+    left out.
+
+    Args:
+        sentences: Without their terminators.
+        tokens: How many are predicted, drawn with ``seed`` from those with enough before them.
+
+    Raises:
+        UsageError: The model is not causal.
+        DataError: The text is too short.
+    """
+    check_causal(model, "plot memory")
+    check_whole("tokens", tokens, 1)
+    for context in contexts:
+        check_whole("contexts", context, 1)
+    parts = [with_eos(model.tokenizer.encode(sentence)) for sentence in sentences]
+    ids = np.concatenate(parts) if parts else np.empty(0, np.uint32)
+    contexts = sorted(context for context in contexts if 2 * context <= len(ids))
+    if not contexts:
+        raise DataError(
+            f"the text has {len(ids)} tokens",
+            why="that is too few to read some of them before others",
+            fix="give a longer text",
+        )
+    first = contexts[-1]
+    count = min(tokens, len(ids) - first)
+    random = np.random.default_rng(seed)
+    places = first + np.sort(random.choice(len(ids) - first, count, replace=False))
+    losses: list[tuple[int | None, npt.NDArray[np.float64]]] = [
+        (context, _losses(model, ids, places, context)) for context in contexts
+    ]
+    losses.append((None, -Document(model.model, EOS).read(ids[: places[-1] + 1])[places]))
+    return [
+        ContextLoss(
+            context,
+            float(each.mean()),
+            float(each.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan,
+            count,
+        )
+        for context, each in losses
+    ]
+
+
+@torch.inference_mode()
+def _losses(
+    model: LanguageModel, ids: npt.NDArray[np.uint32], places: npt.NDArray[np.int64], context: int
+) -> npt.NDArray[np.float64]:
+    """-ln p (places,) of the tokens at these places, each given ``context`` tokens before it."""
+    network, rows = model.model, max(1, _BATCH_TOKENS // context)
+    losses = []
+    for begin in range(0, len(places), rows):
+        some = places[begin : begin + rows]
+        windows = ids[np.arange(-context, 1)[:, None] + some].astype(np.int64)
+        batch = torch.as_tensor(windows, device=network.device)  # (context + 1, rows)
+        hidden, _ = network.hidden_states(batch[:-1], network.start(len(some)))
+        losses.append(-network.log_probs(hidden[-1], batch[-1]).cpu().double().numpy())
+    return np.concatenate(losses)
+
+
+_LEAST_PAIRS = 20
+_TITLES = {
+    "agreement": "Agreement",
+    "brackets": "Closing brackets",
+    "facts": "Recalled facts",
+    "pronouns": "Pronouns",
+    "quotes": "Closing quotes",
+}
+_DISTANCE_TICKS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+_LEAST_DISTANCE = 4.0
+
+
+def choices_plot(measured: Mapping[str, Sequence[Recall]]) -> LinePlot:
+    """A panel of all kinds together, then one for each kind. measured: by checkpoint."""
+    panels = [_panel("All together", {path: _together(each) for path, each in measured.items()})]
+    for kind in sorted({each.kind for recalls in measured.values() for each in recalls}):
+        own = {path: [r for r in each if r.kind == kind] for path, each in measured.items()}
+        panels.append(_panel(_TITLES[kind], own))
+    return LinePlot(
+        title="Long-distance choices, by distance",
+        x=Axis(
+            "distance", "characters", log=True, ticks=_DISTANCE_TICKS[:-1], show="{:.0f}".format
+        ),
+        y=Axis("right", "%", show="{:.0f}".format, limits=(20, 103)),
+        panels=panels,
+        numbers=rows_of(measured),
+        note=f"Shaded: 95 % interval. At least {_LEAST_PAIRS} pairs per point.",
+        baseline=(50.0, "chance"),
+    )
+
+
+def _together(recalls: Sequence[Recall]) -> list[Recall]:
+    """All kinds as one, by range of distances."""
+    merged = []
+    for shortest in sorted({each.shortest for each in recalls if each.pairs}):
+        some = [each for each in recalls if each.shortest == shortest and each.pairs]
+        pairs = sum(each.pairs for each in some)
+        mean = sum(each.distance * each.pairs for each in some) / pairs
+        accuracy = Accuracy(sum(each.right for each in some), pairs)
+        merged.append(_recall(some[0].kind, shortest, some[0].longest, mean, accuracy))
+    return merged
+
+
+def _panel(title: str, measured: Mapping[str, Sequence[Recall]]) -> Panel:
+    lines = lines_of(
+        {path: [r for r in each if r.pairs >= _LEAST_PAIRS] for path, each in measured.items()},
+        lambda each: (
+            max(each.distance, _LEAST_DISTANCE),
+            100 * each.accuracy,
+            100 * each.lower,
+            100 * each.upper,
+        ),
+        dots=True,
+    )
+    xs = [x for line in lines for x, _ in line.points]
+    at = [x for x in _DISTANCE_TICKS if xs and min(xs) <= x <= max(xs)]
+    return Panel(lines, at, title)
+
+
+def context_plot(measured: Mapping[str, Sequence[ContextLoss]], source: str) -> LinePlot:
+    """The loss of the same tokens by the length of the context. source: the text, in words."""
+    lines = lines_of(
+        {path: [c for c in each if c.context is not None] for path, each in measured.items()},
+        lambda c: (c.context or 0, c.loss, c.loss - c.error, c.loss + c.error),
+        dots=True,
+    )
+    xs = sorted({x for line in lines for x, _ in line.points})
+    for group, losses in enumerate(measured.values()):
+        for each in losses:
+            if each.context is None and xs:
+                ends = (xs[0], each.loss), (xs[-1], each.loss)
+                lines.append(Line("", ends, group, dashed=True))
+    tokens = min(each.tokens for losses in measured.values() for each in losses)
+    return LinePlot(
+        title="Loss by length of context",
+        x=Axis("context", "tokens", log=True, ticks=tuple(xs)),
+        y=Axis("loss", "nats per token", show="{:.2f}".format),
+        panels=[Panel(lines, at=xs)],
+        numbers=rows_of(measured),
+        note=f"The same {tokens:,} tokens of {source}; shaded: standard error;"
+        " dashed: all that comes before.",
+    )
