@@ -52,7 +52,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/cells.py
 	$(BIN)/python benchmarks/models.py counting hmm writing
 
-# Regenerates corpora/stories.txt from corpora/grammar.txt, bit for bit the same.
+# Regenerates corpora/stories.txt and probe.jsonl from grammar.txt, bit for bit the same.
 corpus: $(INSTALLED)
 	$(BIN)/python corpora/build.py
 

@@ -1,59 +1,78 @@
-"""Writes corpora/stories.txt from corpora/grammar.txt, bit for bit the same on every machine.
+"""Writes stories.txt and probe.jsonl from grammar.txt, the same bytes on every machine.
 
-python corpora/build.py                write the corpus (what ``make corpus`` does)
-python corpora/build.py --bits         the grammar's own bits a character on the corpus
-python corpora/build.py --statistics   count its characters, lines and words
+python corpora/build.py                write both files (what ``make corpus`` does)
+python corpora/build.py --bits         the grammar's own bits per character on the corpus
+python corpora/build.py --statistics   count the characters, lines and words of the corpus
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
 
+from grammar.dependencies import probe
+from grammar.generating import generate_corpus
+from grammar.parsing import bits_per_character
+from grammar.reading import load_grammar
+from grammar.symbols import Grammar
+
 from textgen.errors import ResourceError, TextgenError
-from textgen.grammar.generating import generate_corpus
-from textgen.grammar.parsing import bits_per_character
-from textgen.grammar.reading import load_grammar
 
 HERE = Path(__file__).resolve().parent
 GRAMMAR = HERE / "grammar.txt"
 STORIES = HERE / "stories.txt"
+PROBE = HERE / "probe.jsonl"
 SEED = 2024
 CHARACTERS = 1_040_000
+PROBE_SEED = 1
+PROBE_STORIES = 3000
+PROBE_ITEMS = 100
+"""Items of each kind and interval of distances."""
+
 WORD = re.compile(r"[^\W\d_]+")
 
 
 def main() -> int:
-    """Run the command; its exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description="Write the bundled corpus, or measure it.")
-    parser.add_argument("--bits", action="store_true", help="print the grammar's bits a character")
+    parser.add_argument("--bits", action="store_true", help="print the bits per character")
     parser.add_argument("--statistics", action="store_true", help="print what the corpus holds")
     options = parser.parse_args()
     try:
         if options.bits or options.statistics:
             measure(options.bits, options.statistics)
         else:
-            build()
+            grammar = load_grammar(GRAMMAR)
+            write(STORIES, generate_corpus(grammar, SEED, CHARACTERS))
+            write(PROBE, probe_text(grammar))
     except TextgenError as error:
         print(f"build.py: error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def build() -> None:
-    """Write the corpus beside its place, then put it there in one step."""
-    text = generate_corpus(load_grammar(GRAMMAR), SEED, CHARACTERS)
-    unfinished = STORIES.with_suffix(".tmp")
+def probe_text(grammar: Grammar) -> str:
+    """The probe: a JSON object per line, with the keys kind, distance, context, right, wrong."""
+    items = probe(grammar, PROBE_SEED, PROBE_STORIES, PROBE_ITEMS)
+    keys = ("kind", "distance", "context", "right", "wrong")
+    lines = ({key: getattr(item, key) for key in keys} for item in items)
+    return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file beside its place, then rename it."""
+    unfinished = path.with_suffix(".tmp")
     try:
         unfinished.write_bytes(text.encode("utf-8"))
-        unfinished.replace(STORIES)
+        unfinished.replace(path)
     except OSError as error:
-        raise ResourceError("cannot write the corpus", where=STORIES, why=error.strerror) from error
-    print(f"wrote {STORIES.relative_to(HERE.parent).as_posix()}: {len(text):,} characters")
+        raise ResourceError("cannot write", where=path, why=error.strerror) from error
+    print(f"wrote {path.relative_to(HERE.parent).as_posix()}: {len(text):,} characters")
 
 
 def measure(bits: bool, statistics: bool) -> None:
-    """Print what was asked for about the corpus as it is on disk."""
+    """Print the figures of the corpus as it is on disk."""
     try:
         text = STORIES.read_bytes().decode("utf-8")
     except OSError as error:
@@ -70,8 +89,8 @@ def measure(bits: bool, statistics: bool) -> None:
         grammar = load_grammar(GRAMMAR)
         start = validation_start(text)
         show("characters, validation part", len(text) - start)
-        show("bits a character, whole corpus", bits_per_character(grammar, text))
-        show("bits a character, validation part", bits_per_character(grammar, text, start))
+        show("bits per character, whole corpus", bits_per_character(grammar, text))
+        show("bits per character, validation part", bits_per_character(grammar, text, start))
 
 
 def validation_start(text: str) -> int:

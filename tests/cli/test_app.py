@@ -81,9 +81,6 @@ def test_at_80_columns_no_example_is_broken_in_two(
         (["train", "a.txt", "--out", "x", "--dropout", "2"], {"torch", "numpy"}),
         (["score", "x", "a.txt", "--text", "a"], {"torch", "numpy"}),
         (["info", "x"], {"torch"}),
-        (["plot", "--help"], {"torch", "numpy", "matplotlib"}),
-        (["plot", "neurons", "--help"], {"torch", "numpy", "matplotlib"}),
-        (["plot", "loss", "x"], {"torch", "matplotlib"}),
     ],
 )
 def test_a_command_imports_no_more_than_it_needs(
@@ -124,7 +121,6 @@ def test_the_first_help_page_imports_no_command() -> None:
     ("arguments", "said"),
     [
         (["trian"], "no such command: trian; did you mean train?"),
-        (["plot", "los"], "no such command: los; did you mean loss?"),
         (["train", "--learning-rat", "1"], "did you mean --learning-rate?"),
         (["sample", "x", "--temp", "1"], "did you mean --temperature?"),
         (["sample", "x", "-length", "5"], "no such option: -length; did you mean --length?"),

@@ -60,7 +60,7 @@ def test_what_would_complete_a_banned_string_is_marked(text: str) -> None:
     banned = ["cat", "é!", "bb"]
     spellings = [each.encode() for each in ("t", "at", "cat", "!", "b", "xbb", "ba", "s é!", "")]
     ban = Ban(banned)
-    marked = ban.completing(ban.state(text), spellings)
+    marked = ban.completing(ban.state(text), False, spellings)
     whole = [text.encode() + each for each in spellings]
     expected = [any(each.encode() in end[-8:] for each in banned) for end in whole]
     assert marked.tolist() == expected
@@ -69,10 +69,14 @@ def test_what_would_complete_a_banned_string_is_marked(text: str) -> None:
 def test_half_a_character_is_followed_too() -> None:
     ban = Ban(["é"])
     state = ban.after(ban.state("caf"), b"\xc3")
-    assert ban.completing(state, [b"\xa9", b"\xa8", b"\xc3\xa9"]).tolist() == [True, False, True]
+    assert ban.completing(state, False, [b"\xa9", b"\xa8", b"\xc3\xa9"]).tolist() == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_mask_is_worked_out_once() -> None:
     ban, spellings = Ban(["cat"]), [b"c", b"a", b"t"]
-    assert ban.completing(0, spellings) is ban.completing(0, spellings)
-    assert np.array_equal(ban.completing(ban.state("ca"), spellings), [False, False, True])
+    assert ban.completing(0, False, spellings) is ban.completing(0, False, spellings)
+    assert np.array_equal(ban.completing(ban.state("ca"), False, spellings), [False, False, True])

@@ -84,6 +84,6 @@ def apart() -> Callable[..., Any]:
         decoder = tokenizer.decoder()
         for each in tokenizer.encode("the cat").tolist():
             decoder.feed(each)
-        return decoder.spellings()[id].decode("utf-8", "replace")
+        return decoder.next_bytes()[id].decode("utf-8", "replace")
 
     return of

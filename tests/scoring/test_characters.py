@@ -90,7 +90,7 @@ def test_what_has_no_place_in_the_text_is_paid_by_the_character_after_it(
     decoder.feed(ids[0])
 
     def spelt(tokenizer: Any, id: int) -> str:
-        return decoder.spellings()[id].decode()
+        return decoder.next_bytes()[id].decode()
 
     masses = [mass(tokenizer, after, " the"[:length], spelt) for length in (1, 2, 3)]
     ratios = [one / before for before, one in itertools.pairwise([*masses, after[ids[1]]])]
@@ -109,4 +109,4 @@ def mass(tokenizer: Any, p: list[float], prefix: str, spelt: Any) -> float:
 
 def joined(tokenizer: Any, id: int) -> str:
     """What an id writes at the start of a sentence."""
-    return tokenizer.decoder().spellings()[id].decode("utf-8", "replace")
+    return tokenizer.decoder().next_bytes()[id].decode("utf-8", "replace")

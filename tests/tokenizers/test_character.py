@@ -163,8 +163,8 @@ def test_a_prompt_is_continued_from_its_own_ids() -> None:
     start = tokenizer.continuation("ab")
     assert start.ids.tolist() == tokenizer.encode("ab").tolist()
     assert start.decoder.feed(EOS) == "\n"
-    assert start.decoder.fitting() is None
-    assert not start.decoder.waits
+    assert start.decoder.next_mask() is None
+    assert not start.decoder.mid_character
 
 
 def test_hash_randomisation_changes_nothing() -> None:

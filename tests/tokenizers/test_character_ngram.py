@@ -113,7 +113,7 @@ def test_the_order_of_the_words_changes_no_bit(monkeypatch: pytest.MonkeyPatch) 
     words = sorted(set(words))
     expected = CharacterNgram(words).log_probs(words).tolist()
     rng.shuffle(shuffled := list(words))
-    monkeypatch.setattr(character_ngram, "_WORDS_AT_A_TIME", 7)
+    monkeypatch.setattr(character_ngram, "_BATCH_WORDS", 7)
     assert CharacterNgram(shuffled).log_probs(words).tolist() == expected
 
 

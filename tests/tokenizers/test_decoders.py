@@ -1,5 +1,7 @@
 """What the decoders of all tokenizers promise to those who write with them."""
 
+from collections.abc import Hashable
+
 import pytest
 
 from textgen.config import TokenizerConfig
@@ -25,29 +27,32 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 def test_a_decoder_writes_what_it_said_an_id_would_write(tokenizer: Tokenizer, prompt: str) -> None:
     start = tokenizer.continuation(prompt)
     for id in tokenizer.encode(TEXT).tolist():
-        spellings = start.decoder.spellings()
+        spellings = start.decoder.next_bytes()
         assert len(spellings) == tokenizer.vocabulary_size
-        waited = start.decoder.waits
+        waited = start.decoder.mid_character
         written = start.decoder.feed(id)
-        if not waited and not start.decoder.waits:
+        if not waited and not start.decoder.mid_character:
             assert written.encode() == spellings[id]
 
 
 def test_the_text_of_a_corpus_always_fits(tokenizer: Tokenizer) -> None:
     decoder = tokenizer.decoder()
     for id in tokenizer.encode(TEXT).tolist():
-        fitting = decoder.fitting()
+        fitting = decoder.next_mask()
         assert fitting is None or fitting[id]
         decoder.feed(id)
 
 
-def test_the_same_place_has_the_same_objects(tokenizer: Tokenizer) -> None:
-    one, other = tokenizer.decoder(), tokenizer.decoder()
-    for id in tokenizer.encode(TEXT).tolist()[:40]:
-        assert one.spellings() is other.spellings()
-        assert one.fitting() is other.fitting()
-        one.feed(id)
-        other.feed(id)
+def test_equal_contexts_have_equal_successors(tokenizer: Tokenizer) -> None:
+    decoder = tokenizer.decoder()
+    seen: dict[Hashable, tuple[object, object]] = {}
+    by_joined: dict[bool, object] = {}
+    for id in tokenizer.encode(TEXT).tolist():
+        mask = decoder.next_mask()
+        successors = (decoder.next_bytes(), None if mask is None else mask.tolist())
+        assert seen.setdefault(decoder.context, successors) == successors
+        assert by_joined.setdefault(decoder.joined, successors[0]) == successors[0]
+        decoder.feed(id)
 
 
 def test_a_copy_goes_its_own_way(tokenizer: Tokenizer) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from textgen.config import TokenizerConfig
 from textgen.errors import CheckpointError
 from textgen.tokenizers import spelling
-from textgen.tokenizers import vocabulary as rare_words
+from textgen.tokenizers import word as rare_words
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer, save_tokenizer
 from textgen.tokenizers.spelling import SCALAR_VALUES
@@ -70,10 +70,10 @@ def test_rare_words_are_kept_by_count_then_as_they_came() -> None:
 
 
 def test_the_list_of_rare_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rare_words, "_MOST", 2)
+    monkeypatch.setattr(rare_words, "_MOST_RARE", 2)
     assert learned().rare == ("￭;", "walks")
     assert learned().extended(learned().config, [NEW]).rare == ("newt", "￭;")
-    monkeypatch.setattr(rare_words, "_LONGEST", 4)
+    monkeypatch.setattr(rare_words, "_LONGEST_RARE", 4)
     assert learned("abcd abcde\n").rare == ("abcd",)
 
 
@@ -169,14 +169,11 @@ def test_how_text_is_encoded_does_not_depend_on_rare_words() -> None:
     assert WordTokenizer(tokenizer.config, tokenizer.symbols).fingerprint == tokenizer.fingerprint
 
 
-def test_a_folder_from_before_spellings_still_has_one(tmp_path: Path) -> None:
+def test_a_missing_list_of_rare_words_is_refused(tmp_path: Path) -> None:
     files = stored(learned(), tmp_path)
     files.pop(rare_words.RARE_WORDS_FILE).unlink()
-    old = load_tokenizer(files)
-    assert isinstance(old, WordTokenizer)
-    assert old.rare == ()
-    assert old.spelling is not None
-    assert np.isfinite(old.spelling.log_probs(["walks"])).all()
+    with pytest.raises(CheckpointError, match=r"incomplete.*spelling\.json"):
+        load_tokenizer(files)
 
 
 def test_only_words_have_the_file(tmp_path: Path) -> None:

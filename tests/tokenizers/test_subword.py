@@ -118,7 +118,7 @@ def test_the_unk_literal_is_unk() -> None:
 
 
 def test_a_text_too_long_to_learn_from_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textgen.tokenizers.sentencepieces._SAMPLE_CHARACTERS", 2000)
+    monkeypatch.setattr("textgen.tokenizers.subword._SAMPLE_CHARACTERS", 2000)
     config = TokenizerConfig(level="subword", vocab_size=300)
     pieces = [(TEXT, False)] * 50
     tokenizer = learn_tokenizer(config, pieces)
@@ -131,7 +131,7 @@ def test_a_space_at_the_end_of_a_prompt_belongs_to_the_next_piece() -> None:
     start = tokenizer.continuation("the ")
     whole = tokenizer.encode("the widest").tolist()
     assert start.ids.tolist() == whole[: len(start.ids)]
-    first = start.decoder.fitting()
+    first = start.decoder.next_mask()
     assert first is not None
     assert first[whole[len(start.ids)]]
     assert not first[tokenizer.encode("the\n").tolist()[-1]]
@@ -152,12 +152,12 @@ def test_only_what_goes_on_with_a_half_written_character_fits() -> None:
     ]:
         text = "".join(decoder.feed(byte[value]) for value in come)
         assert text == {b"\xac": "€", b"\xa0\x80\xed": "\u0800"}.get(come, "")
-        fits = decoder.fitting()
+        fits = decoder.next_mask()
         assert fits is not None
         assert all(fits[byte[value]] for value in fitting)
         assert not any(fits[byte[value]] for value in others)
-        assert decoder.waits == (come not in (b"", b"\xac"))
-        assert fits[EOS] == (not decoder.waits)
+        assert decoder.mid_character == (come not in (b"", b"\xac"))
+        assert fits[EOS] == (not decoder.mid_character)
 
 
 @pytest.mark.parametrize("tokenizer", [TOKENIZERS["line"], BPE["line"]])

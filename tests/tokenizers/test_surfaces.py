@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig, Unit
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.pretokenization import LONGEST_CHUNK
 from textgen.tokenizers.registry import learn_tokenizer
-from textgen.tokenizers.words import LONGEST_CHUNK
 
 UNITS: tuple[Unit, ...] = ("line", "paragraph", "document")
 LEVELS: Mapping[str, Mapping[str, Any]] = {

@@ -5,7 +5,7 @@ import pytest
 from textgen.config import TokenizerConfig
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.registry import TOKENIZERS
-from textgen.tokenizers.symbols import SymbolTokenizer
+from textgen.tokenizers.vocabulary import SymbolTokenizer
 
 OLD, NEW = "the old cat saw the old dog\n" * 3, "the old cat saw twø nëw nëw dogs dogs dogs\n"
 

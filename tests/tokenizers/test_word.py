@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig, Unit
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.pretokenization import LONGEST_CHUNK, ChunkStream
 from textgen.tokenizers.registry import learn_tokenizer
-from textgen.tokenizers.words import LONGEST_CHUNK, ChunkStream
 
 UNITS: tuple[Unit, ...] = ("line", "paragraph", "document")
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -169,12 +169,12 @@ def test_a_prompt_is_a_prefix_of_the_text_it_starts() -> None:
 def test_after_a_space_only_what_takes_a_space_can_come() -> None:
     tokenizer = learned("the king, the king\n")
     decoder = tokenizer.continuation("the ").decoder
-    first = decoder.fitting()
+    first = decoder.next_mask()
     assert first is not None
     allowed = {tokenizer.token(id) for id in range(tokenizer.vocabulary_size) if first[id]}
     assert allowed == {"<UNK>", "the", "king"}
     decoder.feed(tokenizer.encode("king").tolist()[0])
-    assert decoder.fitting() is None
+    assert decoder.next_mask() is None
 
 
 def test_an_open_bracket_at_the_end_of_a_prompt_awaits_a_word() -> None:
@@ -194,7 +194,7 @@ def test_rare_words_are_dropped_rather_than_memory_filled(monkeypatch: pytest.Mo
 
 
 def test_forgetting_remembered_chunks_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textgen.tokenizers.vocabulary._MOST_CHUNKS", 3)
+    monkeypatch.setattr("textgen.tokenizers.base.ChunkCache._MOST_CHUNKS", 3)
     text = "a b c d e f\na b c d\n"
     tokenizer = learned(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text

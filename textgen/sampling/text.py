@@ -5,7 +5,7 @@ A sample's text as it is written: what may come, what has come, and what ends it
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from io import StringIO
 from typing import Any
 
@@ -79,7 +79,7 @@ class Ban:
 
     def __init__(self, strings: Iterable[str]) -> None:
         self._automaton = Automaton([string.encode() for string in strings])
-        self._completing: dict[tuple[int, int], Mask] = {}
+        self._completing: dict[tuple[int, bool], Mask] = {}
 
     def state(self, text: str) -> int:
         """Where a text before the first token leads."""
@@ -88,12 +88,16 @@ class Ban:
     def after(self, state: int, spelling: bytes) -> int:
         return self._automaton.read(state, spelling)
 
-    def completing(self, state: int, spellings: Sequence[bytes]) -> Mask:
-        """A mask (vocabulary,) of the ids that would complete a banned string."""
-        key = (state, id(spellings))  # the tokenizer keeps its spellings alive
+    def completing(self, state: int, joined: bool, next_bytes: Sequence[bytes]) -> Mask:
+        """A mask (vocabulary,) of the ids that would complete a banned string.
+
+        Args:
+            joined, next_bytes: those of the decoder.
+        """
+        key = (state, joined)
         if key not in self._completing:
-            completes = (self._automaton.completes(state, each) for each in spellings)
-            self._completing[key] = np.fromiter(completes, np.bool_, len(spellings))
+            completes = (self._automaton.completes(state, each) for each in next_bytes)
+            self._completing[key] = np.fromiter(completes, np.bool_, len(next_bytes))
         return self._completing[key]
 
 
@@ -105,19 +109,20 @@ class Rules:
         self.open[UNK] = config.allow_unk
         self.ban = Ban(config.ban) if config.ban else None
         self.stops = Automaton(config.stop) if config.stop else None
-        self._both: dict[tuple[int, int], Mask] = {}
+        self._allowed: dict[tuple[int, Hashable], Mask] = {}
 
-    def allowed(self, fitting: Mask | None, completing: Mask | None) -> Mask:
-        """The ids that are open, fit in their place and complete nothing banned."""
-        key = (id(fitting), id(completing))  # both are kept by who made them
-        if key not in self._both:
-            allowed = self.open
-            if fitting is not None and (fitting & allowed).any():  # else nothing fits, as it stands
-                allowed = allowed & fitting
-            if completing is not None:
-                allowed = allowed & ~completing
-            self._both[key] = allowed
-        return self._both[key]
+    def allowed(self, ban_state: int, decoder: Decoder) -> Mask:
+        """The ids that are open, can come next and complete nothing banned (vocabulary,)."""
+        key = (ban_state, decoder.context)
+        if key not in self._allowed:
+            allowed, valid = self.open, decoder.next_mask()
+            if valid is not None and (valid & allowed).any():  # otherwise nothing could come
+                allowed = allowed & valid
+            if self.ban is not None:
+                next_bytes = decoder.next_bytes()
+                allowed = allowed & ~self.ban.completing(ban_state, decoder.joined, next_bytes)
+            self._allowed[key] = allowed
+        return self._allowed[key]
 
 
 class Writing:
@@ -154,13 +159,11 @@ class Writing:
         return self._text.getvalue()
 
     def allowed(self) -> Mask:
-        ban, decoder = self._rules.ban, self._decoder
-        completing = ban.completing(self._ban_state, decoder.spellings()) if ban else None
-        return self._rules.allowed(decoder.fitting(), completing)
+        return self._rules.allowed(self._ban_state, self._decoder)
 
     def take(self, id: int) -> FinishReason | None:
         if self._rules.ban is not None:
-            spelling = self._decoder.spellings()[id]
+            spelling = self._decoder.next_bytes()[id]
             self._ban_state = self._rules.ban.after(self._ban_state, spelling)
         piece = self._decoder.feed(id)
         if self._rules.stops is not None and self._stops_in(piece):
@@ -173,7 +176,7 @@ class Writing:
         if finished != "blocked":
             self.tokens += 1
             self.log_prob += log_prob
-        if not self._decoder.waits:
+        if not self._decoder.mid_character:
             self._whole_tokens, self._whole_log_prob = self.tokens, self.log_prob
             self._whole_characters = len(self._held)
         elif finished == "length":  # the tokens of half a character are as if never written

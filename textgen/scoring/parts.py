@@ -54,21 +54,17 @@ class Spellings:
     """The spellings of a vocabulary. way: (vocabulary,) which of them holds after each id."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._ways: list[Sequence[bytes]] = []
         decoder = tokenizer.decoder()
-        ways = []
+        ways: dict[bool, tuple[int, Sequence[bytes]]] = {}
+        way_after = []
         for id in range(tokenizer.vocabulary_size):
             after = decoder.copy()
             after.feed(id)
-            ways.append(self._index_of(after.spellings()))
-        self.way: Tensor = torch.tensor(ways)
-
-    def _index_of(self, spellings: Sequence[bytes]) -> int:
-        for index, known in enumerate(self._ways):
-            if known is spellings:
-                return index
-        self._ways.append(spellings)
-        return len(self._ways) - 1
+            if after.joined not in ways:
+                ways[after.joined] = (len(ways), after.next_bytes())
+            way_after.append(ways[after.joined][0])
+        self._ways = [next_bytes for _, next_bytes in ways.values()]
+        self.way: Tensor = torch.tensor(way_after)
 
     def starts_word(self) -> npt.NDArray[np.bool_]:
         """(ways, vocabulary): what starts with white space, and ``<EOS>``."""

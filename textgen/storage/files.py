@@ -36,16 +36,20 @@ def json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def check_format(found: object, newest: int, where: Path) -> None:
-    """Refuse a format version that this textgen does not know."""
-    if isinstance(found, int) and not isinstance(found, bool) and found > newest:
-        raise CheckpointError(
-            f"format {found} is newer than this textgen reads ({newest})",
-            where=where,
-            fix="upgrade textgen",
-        )
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+def check_format(found: object, current: int, where: Path) -> None:
+    """Refuse every format version but the current one.
+
+    Raises:
+        CheckpointError: The version is newer or older, or no version at all.
+    """
+    if type(found) is not int or found < 1:
         raise CheckpointError("damaged", where=where, why=f"format {found!r}")
+    if found > current:
+        what = f"format {found} is newer than this textgen reads ({current})"
+        raise CheckpointError(what, where=where, fix="upgrade textgen")
+    if found < current:
+        what = f"format {found} is older than this textgen reads ({current})"
+        raise CheckpointError(what, where=where, fix="make it again with this textgen")
 
 
 def what_it_is(data: bytes) -> str | None:

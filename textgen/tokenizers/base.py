@@ -1,8 +1,9 @@
-"""What every tokenizer is: text to ids and back, over ``<UNK>``, ``<EOS>`` and learned symbols."""
+"""The interface of tokenizers and decoders, and the cache of ids that two of them share."""
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,34 +24,44 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Decoder(ABC):
-    """Ids to text one at a time; all that it returns, joined, is what ``decode`` gives."""
+    """Ids to text, one at a time; the concatenated results are what ``decode`` gives."""
 
     @abstractmethod
     def feed(self, id: int) -> str:
-        """The text that is settled once this id is known; it may be empty."""
+        """The text that is complete with this id; it may be empty."""
 
     def finish(self) -> str:
-        """The text that waited for an id that did not come."""
+        """The rest of the text, where the ids end within a character."""
         return ""
 
     @property
-    def waits(self) -> bool:
-        """Whether what was fed ends within a character."""
+    def mid_character(self) -> bool:
+        """Whether the ids so far end within a character."""
         return False
 
-    @abstractmethod
-    def spellings(self) -> Sequence[bytes]:
-        """What each id would write here, in UTF-8; the same object wherever it is the same."""
+    @property
+    def joined(self) -> bool:
+        """Whether the next token is written without its space; ``next_bytes`` depends on it."""
+        return False
 
-    def fitting(self) -> Mask | None:
-        """Which ids can come here (vocabulary,), so that a text is read as it is written.
+    @property
+    def context(self) -> Hashable:
+        """What ``next_bytes`` and ``next_mask`` depend on.
 
-        None: all can. The same object wherever it is the same.
+        Decoders of one tokenizer with equal contexts give equal results.
         """
+        return self.joined
+
+    @abstractmethod
+    def next_bytes(self) -> Sequence[bytes]:
+        """The text that each id would add here, in UTF-8 (vocabulary,)."""
+
+    def next_mask(self) -> Mask | None:
+        """The ids that can come next (vocabulary,) in a text as it is encoded; None: all."""
         return None
 
     def copy(self) -> Self:
-        """Another decoder at the same place; the vocabulary is shared, not copied."""
+        """An independent decoder in the same state; the vocabulary is shared."""
         return copy.copy(self)
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -59,9 +70,9 @@ class Decoder(ABC):
 
 @dataclass(frozen=True)
 class Continuation:
-    """How to go on from a prompt.
+    """A prompt prepared for generation.
 
-    ids: what the model reads. decoder: turns what it then writes into the text after the prompt.
+    ids: the input of the model. decoder: turns the ids generated into the text after the prompt.
     """
 
     ids: Ids
@@ -72,13 +83,15 @@ class Tokenizer(ABC):
     """Text to ids and back.
 
     ``decode(encode(text)) == text`` for every text over the learned symbols (character,
-    lossless word) and for every text at all (subword). ``<EOS>`` stands for the terminator
-    of the unit: ``"\\n"`` for lines, ``"\\n\\n"`` (leftmost pairs) for paragraphs; a document's
-    end has no text.
+    lossless word) and for any text (subword). ``<EOS>`` stands for the terminator of the unit:
+    ``"\\n"`` for lines, ``"\\n\\n"`` (leftmost pairs) for paragraphs; the end of a document has
+    no text.
+
+    notes: messages for the user about how the tokenizer was learned.
     """
 
     level: ClassVar[str]
-    notes: tuple[str, ...] = ()  # what a person should hear about how it was learned
+    notes: tuple[str, ...] = ()
 
     def __init__(self, config: TokenizerConfig) -> None:
         self.config = config
@@ -90,98 +103,144 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "Tokenizer":
-        """The tokenizer for a text that comes in pieces, as ``corpus`` cuts them."""
+        """Learn from a text in pieces, as a ``Corpus`` cuts them."""
 
     @classmethod
     @abstractmethod
     def load(cls, config: TokenizerConfig, files: dict[str, Path]) -> "Tokenizer":
-        """The tokenizer whose ``save`` wrote these files. Raises CheckpointError."""
+        """Read what ``save`` wrote. Raises CheckpointError."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the tokenizer's own files into a folder (its config is the caller's)."""
+        """Write the tokenizer's own files into a folder, without its configuration."""
 
     @property
     @abstractmethod
     def vocabulary_size(self) -> int:
-        """Ids run from 0 to this, special tokens included."""
+        """The number of ids, special tokens included."""
 
     @abstractmethod
     def encode(self, text: str) -> Ids:
         """The ids of a text; each terminator in it becomes ``<EOS>``, nothing is appended."""
 
     def encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Ids]:
-        """The ids of a text that comes in ``corpus`` pieces, wherever they were cut.
+        """The ids of a text in pieces, the same wherever a ``Corpus`` cuts it.
 
-        ``<EOS>`` is appended where a piece ends a document.
+        Args:
+            pieces: (text, whether it ends a document and so with ``<EOS>``).
         """
         for text, ends_document in pieces:
             ids = self.encode(text)
             yield with_eos(ids) if ends_document else ids
 
-    @abstractmethod
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """The text of some ids. ``<EOS>`` gives the terminator, ``<UNK>`` gives ``<UNK>``."""
+        decoder = self.decoder()
+        text = "".join(map(decoder.feed, np.asarray(ids, dtype=np.int64).tolist()))
+        return text + decoder.finish()
 
     @abstractmethod
     def decoder(self) -> Decoder:
         """A decoder at the start of a text."""
 
     def continuation(self, prompt: str) -> Continuation:
-        """How to go on from a prompt: as near as can be to a prefix of a text like it."""
-        ids = self.encode(prompt)
+        """Prepare a prompt, so that it is encoded as the beginning of a longer text would be."""
+        return self._continuation(self.encode(prompt))
+
+    def _continuation(self, ids: Ids) -> Continuation:
         decoder = self.decoder()
         for id in ids.tolist():
             decoder.feed(id)
         return Continuation(ids, decoder)
 
     def unknown_in(self, text: str) -> tuple[str, ...]:
-        """The characters or words of a text that encode to ``<UNK>``, each once."""
+        """The distinct characters or words of a text that encode to ``<UNK>``."""
         return ()
 
     @abstractmethod
     def token_texts(self, text: str) -> list[str]:
-        """For each of ``encode(text)`` the stretch of the text it stands for; joined, the text.
+        """The span of the text that each of ``encode(text)`` stands for; joined, the text.
 
-        A space goes with the token after it, and a terminator in the text is ``<EOS>``'s. Of a
-        character that takes several ids, the last has it and the others have nothing. With
-        ``--split whitespace``, white space goes with the word after it, as it is in the text;
-        at the text's end with the last word, and it is lost where there is none.
+        A space belongs to the token after it, a terminator to ``<EOS>``. Of the ids of one
+        character, the last has the character and the others have empty spans. With ``--split
+        whitespace``, white space belongs to the word after it; at the end of the text to the
+        last word, and it is lost if there is none.
         """
 
     def unknown_names(self, text: str) -> list[str]:
-        """For each ``<UNK>`` among ``encode(text)``, in order, the symbol that is unknown.
-
-        Where ``--unk-literal`` names the unknown, it is that.
-        """
+        """The unknown symbol of each ``<UNK>`` in ``encode(text)``, or ``--unk-literal``."""
         places = np.flatnonzero(self.encode(text) == UNK).tolist()
         token_texts = self.token_texts(text) if places else []
         return [token_texts[place] for place in places]
 
     @cached_property
     def spelling(self) -> Spelling | None:
-        """The probability of what ``<UNK>`` stands for.
-
-        None where ``--unk-literal`` names the unknown: what it was is not in the text.
-        """
+        """p(symbol | ``<UNK>``); None with ``--unk-literal``, which hides the symbol."""
         return None if self.config.unk_literal is not None else self._spelling()
 
     @abstractmethod
-    def _spelling(self) -> Spelling:
-        """That of a text in which no literal stands for the unknown."""
+    def _spelling(self) -> Spelling: ...
 
     @abstractmethod
     def token(self, id: int) -> str:
-        """How one id is shown to a person."""
+        """The display name of an id."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 over everything that decides how text is encoded."""
+        """SHA-256 of everything that determines how text is encoded."""
+
+
+class ChunkCache:
+    """The ids of chunks of text, such as words: most chunks of a text have occurred before.
+
+    Ids are stored as the bytes of uint32, because joining bytes is faster than any loop.
+
+    Args:
+        encode: computes the ids of each of some chunks.
+        fixed: the ids of chunks that ``encode`` is not given, such as newlines.
+    """
+
+    _MOST_CHUNKS = 2**18
+    _LONGEST_CHUNK = 64
+
+    def __init__(
+        self,
+        encode: Callable[[list[str]], Iterable[Iterable[int]]],
+        fixed: Mapping[str, Iterable[int]],
+    ) -> None:
+        self._encode = encode
+        self._fixed = {chunk: array("I", ids).tobytes() for chunk, ids in fixed.items()}
+        self._cache = dict(self._fixed)
+
+    def ids(self, lists: Iterable[list[str]]) -> Ids:
+        """The ids of all chunks of these lists, concatenated."""
+        parts: list[bytes] = []
+        for chunks in lists:
+            found = list(map(self._cache.get, chunks))
+            if None in found:
+                new = self._add([c for c, ids in zip(chunks, found, strict=True) if ids is None])
+                parts += [
+                    new[c] if ids is None else ids for c, ids in zip(chunks, found, strict=True)
+                ]
+            else:
+                parts.append(b"".join(found))  # type: ignore[arg-type]
+        return np.frombuffer(b"".join(parts), dtype=np.uint32)
+
+    def _add(self, chunks: list[str]) -> dict[str, bytes]:
+        chunks = list(dict.fromkeys(chunks))
+        new = {
+            chunk: array("I", ids).tobytes()
+            for chunk, ids in zip(chunks, self._encode(chunks), strict=True)
+        }
+        if len(self._cache) >= self._MOST_CHUNKS:
+            self._cache = dict(self._fixed)
+        self._cache |= {c: ids for c, ids in new.items() if len(c) <= self._LONGEST_CHUNK}
+        return new
 
 
 def is_text(value: object) -> bool:
-    """Whether this is a string that UTF-8 can hold: no lone surrogate in it."""
+    """Whether this is a string that UTF-8 can encode: without lone surrogates."""
     if not isinstance(value, str):
         return False
     try:
@@ -192,11 +251,12 @@ def is_text(value: object) -> bool:
 
 
 def with_eos(ids: Ids) -> Ids:
+    """The ids followed by ``<EOS>``."""
     return np.append(ids, np.uint32(EOS))
 
 
 def pairs_to_eos(ids: Ids, newline: int, eos: int = EOS) -> Ids:
-    """The ids in which each leftmost pair of ``newline`` has become one ``<EOS>``.
+    """Replace each leftmost pair of ``newline`` by one ``<EOS>``.
 
     >>> pairs_to_eos(np.array([5, 9, 9, 9, 6], dtype=np.uint32), newline=9).tolist()
     [5, 1, 9, 6]
@@ -205,12 +265,9 @@ def pairs_to_eos(ids: Ids, newline: int, eos: int = EOS) -> Ids:
     if len(places) < 2:
         return ids
     adjacent = np.diff(places) == 1
-    starts_run = np.concatenate(([True], ~adjacent))
     index = np.arange(len(places))
-    run_start = np.maximum.accumulate(np.where(starts_run, index, 0))
+    run_start = np.maximum.accumulate(np.where(np.append(True, ~adjacent), index, 0))
     is_first = ((index - run_start) % 2 == 0)[:-1] & adjacent
     paired = ids.copy()
     paired[places[:-1][is_first]] = eos
-    kept = np.ones(len(ids), dtype=np.bool_)
-    kept[places[1:][is_first]] = False
-    return paired[kept]
+    return np.delete(paired, places[1:][is_first])

@@ -1,11 +1,7 @@
-"""Which class is which level. A new level is one new file and one line here.
-
-A tokenizer as files: ``tokenizer.json`` (config and fingerprint) and its vocabulary.
-"""
+"""The tokenizer of each level, and its files. A new level is a new module and one line here."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from textgen import storage
 from textgen.config import TokenizerConfig
@@ -19,19 +15,17 @@ TOKENIZERS: Mapping[str, type[Tokenizer]] = {
     tokenizer.level: tokenizer
     for tokenizer in (CharacterTokenizer, WordTokenizer, SubwordTokenizer)
 }
+FILE = "tokenizer.json"
+_FORMAT = 2
 
 
 def learn_tokenizer(config: TokenizerConfig, pieces: Iterable[tuple[str, bool]]) -> Tokenizer:
-    """Learn the tokenizer that ``config`` asks for from a corpus's pieces."""
+    """Learn a tokenizer from the pieces of a corpus."""
     return TOKENIZERS[config.level].learn(config, (text for text, _ in pieces))
 
 
-FILE = "tokenizer.json"
-_FORMAT = 1
-
-
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a tokenizer's files into a folder that the caller has made."""
+    """Write a tokenizer's files into an existing folder."""
     tokenizer.save(folder)
     header = {
         "format": _FORMAT,
@@ -41,21 +35,26 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     storage.write_json(folder / FILE, header)
 
 
-def load_tokenizer(files: dict[str, Path]) -> Tokenizer:
-    """The tokenizer among a folder's verified files.
+def load_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
+    """Load the tokenizer among the verified files of a folder.
 
-    Raises CheckpointError where its files are missing, damaged or not of one tokenizer.
+    Raises:
+        CheckpointError: Its files are missing, damaged or not of one tokenizer.
     """
     if FILE not in files:
-        raise CheckpointError("incomplete", why=f"there is no {FILE}", where=_folder(files))
+        folder = next((path.parent for path in files.values()), None)
+        raise CheckpointError("incomplete", why=f"there is no {FILE}", where=folder)
     where = files[FILE]
     header = storage.read_json(where)
     if not isinstance(header, dict):
         raise CheckpointError("damaged", where=where, why="not a tokenizer")
     storage.check_format(header.get("format"), _FORMAT, where)
-    config = _config(header.get("config"), where)
+    options = header.get("config")
+    if not isinstance(options, dict):
+        raise CheckpointError("damaged", where=where, why="no config")
     try:
-        tokenizer = TOKENIZERS[config.level].load(config, files)
+        config = TokenizerConfig.from_options(options)
+        tokenizer = TOKENIZERS[config.level].load(config, dict(files))
     except UsageError as error:
         raise CheckpointError("damaged", where=where, why=str(error)) from error
     if tokenizer.fingerprint != header.get("fingerprint"):
@@ -65,9 +64,9 @@ def load_tokenizer(files: dict[str, Path]) -> Tokenizer:
 
 
 def load_tokenizer_from(path: Path | str) -> Tokenizer:
-    """The tokenizer of a tokenizer's or corpus's folder, or of a checkpoint's.
+    """Load the tokenizer of a folder of a tokenizer, an encoded corpus or a checkpoint.
 
-    Of a checkpoint it is that of ``best``, else of ``last``; a path to either works too.
+    Of a run's folder it is that of ``best``, else of ``last``; a path to either works too.
     """
     folder = Path(path)
     for candidate in (folder / "best", folder / "last", folder):
@@ -79,19 +78,3 @@ def load_tokenizer_from(path: Path | str) -> Tokenizer:
             "not a textgen folder", where=folder, fix="give the folder that textgen wrote"
         )
     raise ResourceError("no such folder", where=folder)
-
-
-def _config(value: Any, where: Path) -> TokenizerConfig:
-    if not isinstance(value, dict):
-        raise CheckpointError("damaged", where=where, why="no config")
-    literal = value.get("unk_literal")
-    if literal is not None and not isinstance(literal, str):
-        raise CheckpointError("damaged", where=where, why=f"unk_literal {literal!r}")
-    try:
-        return TokenizerConfig.from_options(value)
-    except UsageError as error:
-        raise CheckpointError("damaged", where=where, why=str(error)) from error
-
-
-def _folder(files: Mapping[str, Path]) -> Path | None:
-    return next((path.parent for path in files.values()), None)

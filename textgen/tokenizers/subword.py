@@ -1,34 +1,36 @@
-"""Subwords: pieces of words that sentencepiece finds, and bytes for what has no piece.
+"""The subword tokenizer: pieces that sentencepiece learns, and bytes for everything else.
 
-sentencepiece is given line after line, one of more than 1024 characters in parts that start with
-a space: over a longer text the sums of its scores would round, and ids would depend on what came
-before. No piece reaches into a run of spaces from before it, so BPE, whose merges are slow, is
-asked once for each such chunk, and remembers; unigram finds faster than one can remember.
+sentencepiece encodes one line at a time, and a line of more than 1024 characters in parts that
+start with a space: over longer texts the sums of its scores would round, and ids would depend on
+the text before. No piece extends into a run of spaces from before it, so BPE, whose merges are
+slow, encodes each such chunk once and caches its ids; unigram is faster than the cache.
 
-What sentencepiece would confuse or drop (a literal ``▁``, control characters) is never a piece and
-goes as bytes. Nothing is normalised, so ``decode(encode(text)) == text`` for every text without
-lone surrogates.
+Characters that sentencepiece would confuse or drop (a literal ``▁``, control characters) are
+never in a piece and become bytes. Nothing is normalised, so ``decode(encode(text)) == text`` for
+every text without lone surrogates.
 """
 
 import codecs
 import hashlib
+import io
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from textgen import storage
 from textgen.config import TokenizerConfig
-from textgen.errors import CheckpointError
-from textgen.tokenizers import sentencepieces
+from textgen.errors import CheckpointError, UsageError
 from textgen.tokenizers.base import (
     EOS,
     SPECIAL_TOKENS,
     UNK,
+    ChunkCache,
     Continuation,
     Decoder,
     Ids,
@@ -37,18 +39,25 @@ from textgen.tokenizers.base import (
     is_text,
 )
 from textgen.tokenizers.spelling import NothingUnknown
-from textgen.tokenizers.vocabulary import ChunkMemory
 
 FILE = "subword.model"
 _LARGEST_MODEL = 2**28
+_SPACE = "\u2581"  # how sentencepiece writes a space
+_BYTES = 256
+_FEWEST_PIECES = len(SPECIAL_TOKENS) + _BYTES
+_SAMPLE_CHARACTERS = 2**22
+# Characters that sentencepiece reserves or cannot take: they are always encoded as bytes.
+_NOT_LEARNED = "\x00-\x1f\x7f\u2581\u2585\ud800-\udfff"
+_LEARNED_LINE = re.compile(r".{1,1000}(?= |$)|.{1,1000}")  # sentencepiece skips longer lines
+_TOO_SMALL = re.compile(r"smaller than required_chars\D+\d+ vs (\d+)")
 _LONGEST_CHUNK = 1024
-_PIECE = re.compile(f".{{1,{_LONGEST_CHUNK}}}(?= |\\Z)|.{{1,{_LONGEST_CHUNK}}}", re.DOTALL)
-_BLOCK_CHARACTERS = 2**15  # what is split in one go, so that it stays in the processor's cache
+_PART = re.compile(f".{{1,{_LONGEST_CHUNK}}}(?= |\\Z)|.{{1,{_LONGEST_CHUNK}}}", re.DOTALL)
+_BLOCK_CHARACTERS = 2**15  # split at a time: a larger block does not fit the processor's cache
 _SEPARATORS = "\0\1\2\3\4\5\6\7\udc00"  # the last is in no text that is UTF-8
 
 
 class SubwordTokenizer(Tokenizer):
-    """sentencepiece's unigram or BPE pieces with byte fallback, under our special ids.
+    """Unigram or BPE pieces of sentencepiece with byte fallback, after our special tokens.
 
     >>> config = TokenizerConfig(level="subword", vocab_size=270)
     >>> tokenizer = SubwordTokenizer.learn(config, ["low lower\\n", "low slow\\n"])
@@ -59,29 +68,61 @@ class SubwordTokenizer(Tokenizer):
     level = "subword"
 
     def __init__(self, config: TokenizerConfig, model: bytes) -> None:
-        """model: as sentencepiece writes it. Raises ValueError where it is not one of ours."""
+        """model: a serialized sentencepiece model. Raises ValueError if textgen did not make it."""
         super().__init__(config)
         self._model = model
-        self._processor = sentencepieces.processor(model)
-        pieces = sentencepieces.pieces(self._processor)
+        self._processor = _load_processor(model)
+        pieces = _piece_names(self._processor)
         self._tokens = [*SPECIAL_TOKENS, *pieces]
-        specials = [SPECIAL_TOKENS[UNK].encode(), self.terminator.encode()]
-        self._bytes = [*specials, *sentencepieces.written(pieces)]
+        self._texts = [
+            SPECIAL_TOKENS[UNK].encode(),
+            self.terminator.encode(),
+            *(bytes([byte]) for byte in range(_BYTES)),
+            *(piece.replace(_SPACE, " ").encode() for piece in pieces[_BYTES:]),
+        ]
         literal = () if config.unk_literal is None else (config.unk_literal,)
-        self._apart = (*literal, sentencepieces.SPACE)  # what sentencepiece is not shown
-        self._parts = re.compile(f"({'|'.join(map(re.escape, self._apart))})")
-        self._ends = {
+        self._not_in_pieces = (*literal, _SPACE)
+        self._split = re.compile(f"({'|'.join(map(re.escape, self._not_in_pieces))})").split
+        self._line_ends = {
             "": [],
             "\n": _byte_ids("\n"),
             **({self.terminator: [EOS]} if self.terminator else {}),
         }
-        self._memory = ChunkMemory(self._work_out, self._ends)
+        self._cache = ChunkCache(self._encode_chunks, self._line_ends)
 
     @classmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "SubwordTokenizer":
-        model, notes = sentencepieces.learn(config, texts)
+        """Learn the pieces from an even sample of the lines, of at most 4 million characters.
+
+        The vocabulary is smaller than ``--vocab-size`` if the text supports no more, and larger
+        than its default if the characters of the text need it.
+
+        Raises:
+            UsageError: ``--vocab-size`` is too small for the characters of the text.
+        """
+        lines, step = _sampled_lines(texts)
+        learnable = list(_learnable(lines, config)) or [" "]
+        size = config.largest_vocabulary or _FEWEST_PIECES
+        try:
+            model = _train(learnable, size, config)
+        except RuntimeError as error:
+            needed = _TOO_SMALL.search(str(error))
+            if needed is None:
+                raise
+            least = int(needed[1])
+            if config.vocab_size is not None:
+                raise UsageError(
+                    f"--vocab-size {size} is too small for this text",
+                    why=f"<UNK>, <EOS>, 256 bytes and its characters are {least} tokens",
+                    fix=f"give at least {least}",
+                ) from error
+            model = _train(learnable, least, config)
         tokenizer = cls(config, model)
-        tokenizer.notes = notes
+        found = tokenizer.vocabulary_size
+        notes = [f"the vocabulary is {found}: the text supports no more"] if found < size else []
+        if step > 1:
+            notes.append(f"the pieces were learned from one line in {step}")
+        tokenizer.notes = tuple(notes)
         return tokenizer
 
     @classmethod
@@ -109,17 +150,17 @@ class SubwordTokenizer(Tokenizer):
         if not text.isascii() and not is_text(text):
             text = text.encode("utf-8", "replace").decode()  # lone surrogates
         if self.config.subword_model == "bpe":
-            return self._memory.ids(self._chunks(text))
+            return self._cache.ids(self._chunks(text))
         ids = array("I")
         for chunks in self._chunks(text):
             lines, ends = chunks[::2], chunks[1::2]
-            for of_line, end in zip(self._work_out(lines), [*ends, ""], strict=False):
+            for of_line, end in zip(self._encode_chunks(lines), [*ends, ""], strict=False):
                 ids.fromlist(of_line)
-                ids.fromlist(self._ends[end])
+                ids.fromlist(self._line_ends[end])
         return np.frombuffer(ids, dtype=np.uint32)
 
     def _chunks(self, text: str) -> Iterator[list[str]]:
-        """Lines and what ends them by turns; for BPE, each line cut before its words too."""
+        """Lines and their ends alternately; for BPE, lines are also cut before words."""
         mark = next(mark for mark in _SEPARATORS if mark not in text)
         if self.config.subword_model == "bpe":
             text = text.replace(" ", mark + " ").replace(" " + mark, " ")
@@ -135,23 +176,23 @@ class SubwordTokenizer(Tokenizer):
             start = place + 1
         yield text[start:].split(mark)
 
-    def _work_out(self, chunks: list[str]) -> Iterable[list[int]]:
+    def _encode_chunks(self, chunks: list[str]) -> Iterable[list[int]]:
         joined = "\n".join(chunks)
         short = len(joined) <= _LONGEST_CHUNK or max(map(len, chunks)) <= _LONGEST_CHUNK
-        if short and not any(part in joined for part in self._apart):
-            return self._sentencepiece_ids(chunks)  # all at once, which halves the time
-        return map(self._ids_of_parts, chunks)
+        if short and not any(text in joined for text in self._not_in_pieces):
+            return self._sentencepiece_ids(chunks)  # one call for all takes half the time
+        return map(self._encode_in_parts, chunks)
 
-    def _ids_of_parts(self, chunk: str) -> list[int]:
+    def _encode_in_parts(self, chunk: str) -> list[int]:
         ids: list[int] = []
-        for piece in _PIECE.findall(chunk):
-            for part in self._parts.split(piece):
-                if part == self.config.unk_literal:
+        for part in _PART.findall(chunk):
+            for text in self._split(part):
+                if text == self.config.unk_literal:
                     ids.append(UNK)
-                elif part == sentencepieces.SPACE:
-                    ids += _byte_ids(part)
-                elif part:
-                    ids += self._sentencepiece_ids([part])[0]
+                elif text == _SPACE:
+                    ids += _byte_ids(text)
+                elif text:
+                    ids += self._sentencepiece_ids([text])[0]
         return ids
 
     def _sentencepiece_ids(self, texts: list[str]) -> list[list[int]]:
@@ -159,37 +200,26 @@ class SubwordTokenizer(Tokenizer):
         return ids
 
     def token_texts(self, text: str) -> list[str]:
-        """As every tokenizer; where the text has lone surrogates, ``?`` for each."""
-        ids = self.encode(text).tolist()
-        found = [text for id in ids if (text := self._texts[id]) is not None]
-        if len(found) == len(ids):
-            return found
+        """As of every tokenizer; a lone surrogate of the text is ``?``."""
         characters = codecs.getincrementaldecoder("utf-8")()
         literal = (self.config.unk_literal or "").encode()
-        return [characters.decode(literal if id == UNK else self._bytes[id]) for id in ids]
-
-    @cached_property
-    def _texts(self) -> list[str | None]:
-        """What each id stands for in a text, None for a part of a character."""
-        literal = (self.config.unk_literal or "").encode()
-        texts = [literal, *self._bytes[EOS:]]
-        return [text.decode() if _is_utf8(text) else None for text in texts]
-
-    def decode(self, ids: Sequence[int] | Ids) -> str:
-        parts = map(self._bytes.__getitem__, np.asarray(ids, dtype=np.int64).tolist())
-        return b"".join(parts).decode("utf-8", "replace")
+        ids = self.encode(text).tolist()
+        return [characters.decode(literal if id == UNK else self._texts[id]) for id in ids]
 
     def decoder(self) -> "_SubwordDecoder":
-        return _SubwordDecoder(self._forms)
+        return _SubwordDecoder(self._pieces)
 
     @cached_property
-    def _forms(self) -> "_Forms":
-        return _Forms(self._bytes)
+    def _pieces(self) -> "_Pieces":
+        return _Pieces(self._texts)
 
     def continuation(self, prompt: str) -> Continuation:
-        """How to go on from a prompt. A space at its end belongs to the word that comes: it is
-        not encoded, and what can come is a piece that starts with it."""
-        starts_word = any(piece.startswith(b" ") for piece in self._bytes)
+        """Prepare a prompt.
+
+        A space at its end belongs to the next word: it is not encoded, and the next token must
+        be a piece that starts with it.
+        """
+        starts_word = any(piece.startswith(b" ") for piece in self._texts)
         if not prompt.endswith(" ") or prompt.endswith("  ") or not starts_word:
             return super().continuation(prompt)
         start = super().continuation(prompt[:-1])
@@ -211,53 +241,61 @@ class SubwordTokenizer(Tokenizer):
         return digest.hexdigest()
 
 
-class _Forms:
-    """What each id writes, and which can come where."""
+class _Pieces:
+    """The text of each id in UTF-8, and which ids can come where."""
 
-    def __init__(self, spellings: Sequence[bytes]) -> None:
-        self.spellings = spellings
-        self.starts_word = np.array([piece.startswith(b" ") for piece in spellings])
-        self._fitting: dict[bytes, Mask] = {}
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self.texts = texts
+        self.starts_word = np.array([text.startswith(b" ") for text in texts])
+        self._valid_after: dict[bytes, Mask] = {}
 
     @cached_property
     def without_space(self) -> list[bytes]:
-        return [piece.removeprefix(b" ") for piece in self.spellings]
+        return [text.removeprefix(b" ") for text in self.texts]
 
-    def fitting(self, begun: bytes) -> Mask:
-        """The ids that go on with a character of which these bytes have come."""
-        if begun not in self._fitting:
-            fits = [_is_utf8_so_far(begun + piece) for piece in self.spellings]
-            self._fitting[begun] = np.array(fits)
-        return self._fitting[begun]
+    def valid_after(self, pending: bytes) -> Mask:
+        """The ids that continue a character with these first bytes."""
+        if pending not in self._valid_after:
+            valid = [_begins_utf8(pending + text) for text in self.texts]
+            self._valid_after[pending] = np.array(valid)
+        return self._valid_after[pending]
 
 
 class _SubwordDecoder(Decoder):
-    """Holds back the bytes of a character until all of them have come."""
+    """Buffers the bytes of a character until it is complete."""
 
-    def __init__(self, forms: _Forms) -> None:
-        self._forms = forms
+    def __init__(self, pieces: _Pieces) -> None:
+        self._pieces = pieces
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
-        self._spaced = False
+        self._space_given = False
 
     def feed(self, id: int) -> str:
-        written = self.spellings()[id]
-        self._spaced = False
-        return self._characters.decode(written)
+        text = self.next_bytes()[id]
+        self._space_given = False
+        return self._characters.decode(text)
 
     def finish(self) -> str:
         return self._characters.decode(b"", final=True)
 
     @property
-    def waits(self) -> bool:
+    def mid_character(self) -> bool:
         return bool(self._characters.getstate()[0])
 
-    def spellings(self) -> Sequence[bytes]:
-        return self._forms.without_space if self._spaced else self._forms.spellings
+    @property
+    def joined(self) -> bool:
+        return self._space_given
 
-    def fitting(self) -> Mask:
-        if self._spaced:
-            return self._forms.starts_word
-        return self._forms.fitting(self._characters.getstate()[0])
+    @property
+    def context(self) -> Hashable:
+        return self._space_given, self._characters.getstate()[0]
+
+    def next_bytes(self) -> Sequence[bytes]:
+        return self._pieces.without_space if self._space_given else self._pieces.texts
+
+    def next_mask(self) -> Mask:
+        if self._space_given:
+            return self._pieces.starts_word
+        return self._pieces.valid_after(self._characters.getstate()[0])
 
     def copy(self) -> Self:
         other = super().copy()
@@ -266,27 +304,121 @@ class _SubwordDecoder(Decoder):
         return other
 
     def skip_space(self) -> None:
-        """Do not write the space that the next piece starts with: the text has it already."""
-        self._spaced = True
+        """Omit the space that the next piece starts with, which the text already has."""
+        self._space_given = True
 
 
-def _is_utf8(written: bytes) -> bool:
-    try:
-        written.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_utf8_so_far(written: bytes) -> bool:
+def _begins_utf8(data: bytes) -> bool:
+    """Whether some text in UTF-8 begins with these bytes."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        decoder.decode(written)
+        decoder.decode(data)
     except UnicodeDecodeError:
         return False
-    begun = decoder.getstate()[0]
-    return not b"\xed\xa0" <= begun < b"\xee"  # a surrogate, which Python refuses a byte later
+    pending = decoder.getstate()[0]
+    return not b"\xed\xa0" <= pending < b"\xee"  # a surrogate, which Python refuses a byte later
 
 
 def _byte_ids(text: str) -> list[int]:
     return [len(SPECIAL_TOKENS) + byte for byte in text.encode()]
+
+
+# sentencepiece
+
+
+def _load_processor(model: bytes) -> Any:
+    """The sentencepiece processor of a model. Raises ValueError if textgen did not make it."""
+    import sentencepiece
+
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        size = processor.get_piece_size()
+        specials = (
+            processor.unk_id(),
+            processor.eos_id(),
+            processor.bos_id(),
+            processor.pad_id(),
+        )
+        has_bytes = size >= _FEWEST_PIECES and all(
+            processor.is_byte(id) == (id >= len(SPECIAL_TOKENS))
+            and (id < len(SPECIAL_TOKENS) or processor.id_to_piece(id) == f"<0x{id - 2:02X}>")
+            for id in range(_FEWEST_PIECES)
+        )
+    except (RuntimeError, UnicodeDecodeError, TypeError) as error:
+        raise ValueError(f"sentencepiece does not read it ({error})") from error
+    if specials != (UNK, EOS, -1, -1) or not has_bytes:
+        raise ValueError("it is a sentencepiece model, but not one of textgen's")
+    return processor
+
+
+def _piece_names(processor: Any) -> list[str]:
+    """The pieces by id, from the first byte on. Raises ValueError."""
+    try:
+        pieces = [
+            processor.id_to_piece(id)
+            for id in range(len(SPECIAL_TOKENS), processor.get_piece_size())
+        ]
+    except UnicodeDecodeError as error:
+        raise ValueError("a piece is not UTF-8") from error
+    if len(set(pieces)) != len(pieces) or not all(pieces) or _SPACE not in pieces:
+        raise ValueError("its pieces are not as textgen learns them")
+    return pieces
+
+
+def _sampled_lines(texts: Iterable[str]) -> tuple[list[str], int]:
+    """Every n-th line, with the least power of two n for which they are few enough; and n."""
+    sample: list[str] = []
+    step, characters, line_number = 1, 0, 0
+    for text in texts:
+        lines = text.split("\n")
+        chosen = lines[-line_number % step :: step]
+        line_number += len(lines)
+        sample += chosen
+        characters += sum(map(len, chosen))
+        while characters > _SAMPLE_CHARACTERS:
+            sample, step = sample[::2], step * 2
+            characters = sum(map(len, sample))
+    return sample, step
+
+
+def _learnable(lines: Iterable[str], config: TokenizerConfig) -> Iterator[str]:
+    """The lines, split at what can be in no piece: reserved and rare characters, the literal."""
+    lines = list(lines)
+    pattern = f"[{_NOT_LEARNED}]+"
+    if config.unk_literal is not None:
+        pattern += f"|{re.escape(config.unk_literal)}"
+    if config.least_count > 1:
+        counts = Counter[str]()
+        for line in lines:
+            counts.update(line)
+        rare = [char for char, count in counts.items() if count < config.least_count]
+        pattern += "".join(f"|{re.escape(char)}" for char in rare)
+    for line in lines:
+        for part in re.split(pattern, line):
+            yield from _LEARNED_LINE.findall(part)
+
+
+def _train(lines: Iterable[str], size: int, config: TokenizerConfig) -> bytes:
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type=config.subword_model,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        required_chars=_SPACE,  # without its own piece, a space would be the bytes of "▁"
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        unk_id=UNK,
+        eos_id=EOS,
+        bos_id=-1,
+        pad_id=-1,
+        num_threads=1,  # the sums of several threads would round differently
+        minloglevel=2,  # no output
+    )
+    return model.getvalue()

@@ -1,8 +1,9 @@
-"""Words: one id a word and, with ``--split punctuation``, one a symbol beside it."""
+"""The word tokenizer: one id per word and, with ``--split punctuation``, per symbol beside it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -10,38 +11,50 @@ import numpy as np
 
 from textgen.config import UNIT_TERMINATORS, TokenizerConfig
 from textgen.errors import CheckpointError
-from textgen.tokenizers import vocabulary
-from textgen.tokenizers import words as token_texts
 from textgen.tokenizers.base import (
     EOS,
     SPECIAL_TOKENS,
     UNK,
+    ChunkCache,
     Continuation,
     Decoder,
     Ids,
     Mask,
     is_text,
+    with_eos,
 )
-from textgen.tokenizers.spelling import WordSpelling
-from textgen.tokenizers.symbols import SymbolTokenizer
-from textgen.tokenizers.vocabulary import ChunkMemory
-from textgen.tokenizers.words import (
+from textgen.tokenizers.pretokenization import (
+    GLUE,
     JOINER,
     UNKNOWN,
+    UNSPACED_CHUNKS,
     ChunkStream,
-    Written,
+    TokenForm,
+    chunk_splitter,
     chunks,
-    chunks_of_pieces,
-    splitter,
-    written,
+    token_form,
+    whitespace_spans,
+)
+from textgen.tokenizers.spelling import WordSpelling
+from textgen.tokenizers.vocabulary import (
+    FILE,
+    SymbolTokenizer,
+    load_symbols,
+    most_frequent,
+    save_symbols,
 )
 
-_MOST_CHUNKS, _MOST_TOKENS = 2**18, 2**20  # counted at a time, so that memory stays bounded
-_MOST_LISTS = 2**10  # between two looks at the counts
+RARE_WORDS_FILE = "spelling.json"
+_MOST_RARE, _LONGEST_RARE = 2**17, 64  # words, characters: bounds of the file
+_MOST_CHUNKS, _MOST_TOKENS = 2**18, 2**20  # counted at a time: bounds of the memory
+_MOST_LISTS = 2**10  # of chunks, between two checks of these bounds
+_MOST_CACHED, _LONGEST_CACHED = 2**16, 64  # chunks, characters
 
 
 class WordTokenizer(SymbolTokenizer):
-    """One id a word, as ``splitting`` says what a word is.
+    """One id per word, as ``pretokenization`` defines words.
+
+    rare: words that were seen but not learned, training data of the spelling model.
 
     >>> config = TokenizerConfig(level="word", min_count=1)
     >>> tokenizer = WordTokenizer.learn(config, ["No, no.\\n"])
@@ -54,205 +67,243 @@ class WordTokenizer(SymbolTokenizer):
     def __init__(
         self, config: TokenizerConfig, symbols: Sequence[str], rare: Sequence[str] = ()
     ) -> None:
-        """rare: words that were seen but not learned, of which ``spelling`` learns."""
         super().__init__(config, symbols)
         self.rare = tuple(rare) if config.unk_literal is None else ()
         self._ids = {token: id for id, token in enumerate(symbols, start=2)}
-        lossless = config.split == "punctuation"
-        end = Written(self.terminator, joins_left=True, joins_right=True)
-        self._written = [Written(SPECIAL_TOKENS[UNK]), end]
-        self._written += [written(token) if lossless else Written(token) for token in symbols]
-        self._split = splitter(config)
-        self._surfaces = token_texts.of_chunks(config, self._split)
+        self._lossless = config.split == "punctuation"
+        self._split = chunk_splitter(config)
+        self._cached_chunk_texts = lru_cache(_MOST_CACHED)(self._chunk_texts)
         fixed = {self.terminator: [EOS]} if self.terminator else {}
-        self._memory = ChunkMemory(self._work_out, fixed)
+        self._cache = ChunkCache(self._encode_chunks, fixed)
 
     @classmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordTokenizer":
-        counts = _Counts(config)
-        for some in chunks_of_pieces(config, texts):
-            counts.add(some)
-        tokens = counts.tokens()
-        symbols = vocabulary.ranked(tokens, config)
-        tokenizer = cls(config, symbols, vocabulary.left_out(tokens, symbols))
-        if counts.forgotten:
+        counter = _TokenCounter(config)
+        for some in chunks(config, texts):
+            counter.add(some)
+        counts = counter.counts()
+        symbols = most_frequent(counts, config)
+        tokenizer = cls(config, symbols, most_frequent_rare(counts, symbols))
+        if counter.dropped:
             tokenizer.notes = (
-                f"words counted at most {counts.forgotten} times were dropped on the way,"
+                f"words counted at most {counter.dropped} times were dropped on the way,"
                 " to bound memory",
             )
         return tokenizer
 
     @classmethod
     def load(cls, config: TokenizerConfig, files: dict[str, Path]) -> "WordTokenizer":
-        symbols, where = vocabulary.load(files)
-        if not all(symbols):
-            raise CheckpointError("damaged", where=where, why="a symbol is empty")
-        return cls(config, symbols, vocabulary.load_rare_words(files, symbols))
+        symbols = load_symbols(files, FILE, "symbols")
+        if config.unk_literal is not None:
+            return cls(config, symbols)
+        rare = load_symbols(files, RARE_WORDS_FILE, "rare")
+        if not frozenset(symbols).isdisjoint(rare):
+            why = "a word in it is in the vocabulary, too"
+            raise CheckpointError("damaged", where=files[RARE_WORDS_FILE], why=why)
+        return cls(config, symbols, rare)
 
     def save(self, folder: Path) -> None:
         super().save(folder)
         if self.config.unk_literal is None:
-            vocabulary.save_rare_words(folder, self.rare)
+            save_symbols(folder / RARE_WORDS_FILE, "rare", self.rare)
 
-    def _grown(
+    def _with_symbols(
         self, config: TokenizerConfig, symbols: Sequence[str], learned: SymbolTokenizer
     ) -> Self:
         assert isinstance(learned, WordTokenizer)
-        lists = (learned.symbols, learned.rare, self.rare)
-        return type(self)(config, symbols, vocabulary.merged(lists, symbols))
+        words = dict.fromkeys((*learned.symbols, *learned.rare, *self.rare))
+        return type(self)(config, symbols, _possible_rare(words, symbols)[:_MOST_RARE])
 
     def _spelling(self) -> WordSpelling:
         return WordSpelling(self.symbols, self.rare)
 
     def encode(self, text: str) -> Ids:
-        return self._memory.ids(chunks(self.config, text))
+        return self._cache.ids(chunks(self.config, [text]))
 
-    def _work_out(self, chunks: list[str]) -> Iterator[list[int]]:
+    def _encode_chunks(self, chunks: list[str]) -> Iterator[list[int]]:
         id_of = self._ids.get
         return ([id_of(token, UNK) for token in self._split(chunk)] for chunk in chunks)
 
     def encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Ids]:
         stream = ChunkStream(self.config)
         for text, ends_document in pieces:
-            yield self._memory.ids(stream.feed(text))
+            yield self._cache.ids(stream.feed(text))
             if ends_document:
-                yield np.append(self._memory.ids(stream.finish()), np.uint32(EOS))
-        yield self._memory.ids(stream.finish())
+                yield with_eos(self._cache.ids(stream.finish()))
+        yield self._cache.ids(stream.finish())
 
     def token_texts(self, text: str) -> list[str]:
-        if self.config.split == "whitespace":
-            return token_texts.between_spaces(self.config, text)
-        return self._surfaces(chunks(self.config, text))
+        if not self._lossless:
+            return whitespace_spans(self.config, text)
+        texts: list[str] = []
+        spaced = False
+        for chunk in chain.from_iterable(chunks(self.config, [text])):
+            short = len(chunk) <= _LONGEST_CACHED
+            texts += (self._cached_chunk_texts if short else self._chunk_texts)(chunk, spaced)
+            spaced = chunk not in UNSPACED_CHUNKS
+        return texts
+
+    def _chunk_texts(self, chunk: str, spaced: bool) -> list[str]:
+        """The token texts of a chunk; inside it no token has a space."""
+        if chunk in UNSPACED_CHUNKS:
+            return [chunk.strip(GLUE)]
+        tokens = self._split(chunk)
+        texts = [token_form(t).text if t else str(self.config.unk_literal) for t in tokens]
+        return [" " * spaced + texts[0], *texts[1:]]
 
     def unknown_names(self, text: str) -> list[str]:
         literal = str(self.config.unk_literal)
         return [
             token or literal
-            for some in chunks(self.config, text)
-            for chunk in some
+            for chunk in chain.from_iterable(chunks(self.config, [text]))
             if not chunk or chunk != self.terminator
             for token in self._split(chunk)
             if token not in self._ids
         ]
 
-    def decode(self, ids: Sequence[int] | Ids) -> str:
-        decoder = self.decoder()
-        return "".join(map(decoder.feed, np.asarray(ids, dtype=np.int64).tolist()))
-
     def decoder(self) -> "_WordDecoder":
-        return _WordDecoder(self._forms)
+        return _WordDecoder(self._texts)
 
     @cached_property
-    def _forms(self) -> "_Forms":
-        return _Forms(self._written)
+    def _texts(self) -> "_Texts":
+        end = TokenForm(self.terminator, joins_left=True, joins_right=True)
+        form = token_form if self._lossless else TokenForm
+        return _Texts([TokenForm(SPECIAL_TOKENS[UNK]), end, *map(form, self.symbols)])
 
     def continuation(self, prompt: str) -> Continuation:
-        """How to go on from a prompt.
+        """Prepare a prompt.
 
-        A space at its end belongs to the word that comes: it is not encoded, and what can come
-        is a token that takes a space. A symbol at its end, such as an opening bracket, is read
-        in the more frequent of its forms: with a space after it or with a word.
+        A space at its end belongs to the next word: it is not encoded, and the next token must
+        be one with a space before it. A symbol at its end, such as an opening bracket, is encoded
+        in the more frequent of its two forms: followed by a space or by a word.
         """
-        ids = self.encode(prompt).copy()
-        lossless = self.config.split == "punctuation"
-        spaced = prompt[-1:] == " " if lossless else prompt[-1:].isspace() and prompt[-1:] != "\n"
+        ids = self.encode(prompt)
+        if self._lossless:
+            spaced = prompt.endswith(" ")
+        else:
+            spaced = prompt[-1:].isspace() and not prompt.endswith("\n")
+        if self._lossless and spaced:
+            ids = ids[:-1]
+        elif self._lossless and len(ids):
+            last_chunk = prompt.rpartition(" ")[2].rpartition("\n")[2]
+            ids = np.append(ids[:-1], np.uint32(self._likelier_form(last_chunk, int(ids[-1]))))
+        start = self._continuation(ids)
         if spaced:
-            ids = ids[:-1] if lossless else ids
-        elif lossless and len(ids):
-            ids[-1] = self._likelier_form(
-                prompt.rpartition(" ")[2].rpartition("\n")[2], int(ids[-1])
-            )
-        decoder = self.decoder()
-        for id in ids.tolist():
-            decoder.feed(id)
-        if spaced:
-            decoder.skip_space()
-        return Continuation(ids, decoder)
+            assert isinstance(start.decoder, _WordDecoder)
+            start.decoder.skip_space()
+        return start
 
     def _likelier_form(self, chunk: str, id: int) -> int:
-        """The id of the chunk's last symbol, as encoded or as before a word: the frequent one."""
+        """The id of the chunk's last symbol, as encoded or as before a word."""
         if not chunk:
             return id
         before_word = self._ids.get(self._split(chunk)[-1] + JOINER, UNK)
         return before_word if UNK < before_word < id or id == UNK else id
 
 
-class _Forms:
-    """What each id writes, with the space before it where it takes one, and without."""
+class _Texts:
+    """The text of each id, without a space before it (joined) and with one where it has one."""
 
-    def __init__(self, written: Sequence[Written]) -> None:
-        self.joined = [token.text for token in written]
-        self.apart = [t.text if t.joins_left else " " + t.text for t in written]
-        self.joins_right = [token.joins_right for token in written]
-        self.takes_space = np.array([not token.joins_left for token in written])
+    def __init__(self, forms: Sequence[TokenForm]) -> None:
+        self.joined = [form.text for form in forms]
+        self.spaced = [form.text if form.joins_left else " " + form.text for form in forms]
+        self.joins_right = [form.joins_right for form in forms]
+        self.has_space = np.array([not form.joins_left for form in forms])
 
     @cached_property
-    def joined_bytes(self) -> list[bytes]:
+    def joined_in_utf8(self) -> list[bytes]:
         return [text.encode() for text in self.joined]
 
     @cached_property
-    def apart_bytes(self) -> list[bytes]:
-        return [text.encode() for text in self.apart]
+    def spaced_in_utf8(self) -> list[bytes]:
+        return [text.encode() for text in self.spaced]
 
 
 class _WordDecoder(Decoder):
-    def __init__(self, forms: _Forms) -> None:
-        self._forms = forms
-        self._joined = True  # at the start of a text, no space comes first
-        self._spaced = False
+    def __init__(self, texts: _Texts) -> None:
+        self._texts = texts
+        self._joined = True  # there is no space at the start of a text
+        self._space_given = False
 
     def feed(self, id: int) -> str:
-        text = (self._forms.joined if self._joined else self._forms.apart)[id]
-        self._joined, self._spaced = self._forms.joins_right[id], False
+        text = (self._texts.joined if self._joined else self._texts.spaced)[id]
+        self._joined, self._space_given = self._texts.joins_right[id], False
         return text
 
-    def spellings(self) -> Sequence[bytes]:
-        return self._forms.joined_bytes if self._joined else self._forms.apart_bytes
+    @property
+    def joined(self) -> bool:
+        return self._joined
 
-    def fitting(self) -> Mask | None:
-        return self._forms.takes_space if self._spaced else None
+    @property
+    def context(self) -> Hashable:
+        return self._joined, self._space_given
+
+    def next_bytes(self) -> Sequence[bytes]:
+        return self._texts.joined_in_utf8 if self._joined else self._texts.spaced_in_utf8
+
+    def next_mask(self) -> Mask | None:
+        return self._texts.has_space if self._space_given else None
 
     def skip_space(self) -> None:
-        """Write no space before the next token, which takes one: the text has it already."""
-        self._joined = self._spaced = True
+        """Omit the space before the next token, which the text already has."""
+        self._joined = self._space_given = True
 
 
-class _Counts:
-    """How often each token occurs in a text of any length, in bounded memory.
+class _TokenCounter:
+    """Counts the tokens of a text of any length in bounded memory.
 
-    forgotten: the count up to which rare tokens had to be dropped on the way, mostly 0.
+    dropped: the count up to which rare tokens were dropped to bound the memory, usually 0.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
-        self.forgotten = 0
-        self._split = splitter(config)
-        self._end = UNIT_TERMINATORS[config.unit]
+        self.dropped = 0
+        self._split = chunk_splitter(config)
+        self._terminator = UNIT_TERMINATORS[config.unit]
         self._chunks: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
-        self._lists = 0  # whose chunks were not yet split
+        self._lists = 0
 
     def add(self, chunks: list[str]) -> None:
         self._chunks.update(chunks)
         self._lists += 1
         if len(self._chunks) > _MOST_CHUNKS or self._lists > _MOST_LISTS:
-            self._settle()
+            self._split_chunks()
 
-    def tokens(self) -> dict[str, int]:
-        """The counts of all that can be a symbol."""
-        self._settle()
+    def counts(self) -> dict[str, int]:
+        """The counts of all tokens that can be symbols."""
+        self._split_chunks()
         return {
-            token: n for token, n in self._tokens.items() if token != UNKNOWN and is_text(token)
+            token: count
+            for token, count in self._tokens.items()
+            if token != UNKNOWN and is_text(token)
         }
 
-    def _settle(self) -> None:
-        if self._end:
-            del self._chunks[self._end]
+    def _split_chunks(self) -> None:
+        if self._terminator:
+            del self._chunks[self._terminator]
         for chunk, count in self._chunks.items():
             for token in self._split(chunk):
                 self._tokens[token] += count
         self._chunks.clear()
         self._lists = 0
         while len(self._tokens) > _MOST_TOKENS:
-            self.forgotten += 1
-            kept = {token: n for token, n in self._tokens.items() if n > self.forgotten}
-            self._tokens = Counter(kept)
+            self.dropped += 1
+            frequent = {token: n for token, n in self._tokens.items() if n > self.dropped}
+            self._tokens = Counter(frequent)
+
+
+def most_frequent_rare(counts: Mapping[str, int], symbols: Collection[str]) -> list[str]:
+    """The words that are counted but not symbols, by descending count, ties in their order.
+
+    Sorted by code point, the words at the limit would all begin with the same few letters.
+
+    >>> most_frequent_rare({"b": 1, "a": 1, "c": 2, "d": 9}, ["d"])
+    ['c', 'b', 'a']
+    """
+    words = sorted(_possible_rare(counts, symbols), key=counts.__getitem__, reverse=True)
+    return words[:_MOST_RARE]
+
+
+def _possible_rare(words: Iterable[str], symbols: Collection[str]) -> list[str]:
+    known = frozenset(symbols)
+    return [word for word in words if len(word) <= _LONGEST_RARE and word not in known]

@@ -11,7 +11,7 @@ from textgen.data.encoded import EncodedCorpus
 from textgen.errors import UsageError
 from textgen.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from textgen.tokenizers.registry import load_tokenizer_from
-from textgen.tokenizers.symbols import SymbolTokenizer
+from textgen.tokenizers.vocabulary import SymbolTokenizer
 from textgen.training.run import Origin, Settings, training_for
 
 _MOST_NAMED = 10

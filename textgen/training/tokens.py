@@ -10,7 +10,7 @@ from textgen.data.encoded import EncodedCorpus, encode_corpus, is_encoded, load_
 from textgen.errors import DataError, UsageError
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer_from
-from textgen.tokenizers.symbols import SymbolTokenizer
+from textgen.tokenizers.vocabulary import SymbolTokenizer
 from textgen.training import fine_tuning as origin
 from textgen.training.run import Settings
 from textgen.training.word_vectors import WordVectors, read_vectors

@@ -56,7 +56,7 @@ def read_vectors(path: str, tokenizer: Tokenizer) -> WordVectors:
     Raises DataError for a line that is not a word and its numbers, or where no token is found.
     """
     wanted: dict[bytes, list[int]] = {}
-    for id, spelling in enumerate(tokenizer.decoder().spellings()):
+    for id, spelling in enumerate(tokenizer.decoder().next_bytes()):
         if id not in (UNK, EOS) and (word := spelling.strip()):
             wanted.setdefault(word, []).append(id)
     for word, id in _SPECIAL.items():

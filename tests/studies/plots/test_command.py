@@ -6,6 +6,8 @@ import importlib.util
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,18 @@ def test_without_a_command_the_plots_are_listed(run: Any) -> None:
     assert shown.code == 0
     assert shown.out == run("plot", "-h").out
     assert all(f"│ {command} " in shown.out for command in COMMANDS)
-    assert "did you mean gradient?" in run("plot", "gradeint").err
+    assert "no such command: gradeint; did you mean gradient?" in run("plot", "gradeint").err
+
+
+def test_the_help_imports_no_numpy_and_the_loss_no_torch(trained: Path) -> None:
+    program = (
+        "import sys; from textgen.cli.app import main; main(['plot', 'neurons', '--help']);"
+        "assert sys.modules.keys().isdisjoint({'torch', 'numpy', 'matplotlib'});"
+        f"assert main(['plot', 'loss', {str(trained)!r}]) == 0;"
+        "assert sys.modules.keys().isdisjoint({'torch', 'matplotlib'})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from textgen.errors import DataError, UsageError
 from textgen.models import Dropout, Model, State
 from textgen.models.state import TensorState
 from textgen.results import SentenceScore
-from textgen.studies.plots import memory
 from textgen.studies.plots.memory import DISTANCES, loss_by_context, recall
 from textgen.tokenizers.character import CharacterTokenizer
 
@@ -122,13 +121,8 @@ class Brackets:
             yield SentenceScore(-1.0 if right else -2.0, tokens=2, unknown=self._unknown)
 
 
-@pytest.fixture(autouse=True)
-def few_stories(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_MOST_STORIES", 500)
-
-
 def test_a_memory_of_so_many_characters_recalls_what_is_no_further() -> None:
-    found = recall(cast(LanguageModel, Brackets(40)), most=20)
+    found = recall(cast(LanguageModel, Brackets(40)))
     assert len(found) == 5 * len(DISTANCES)
     for each in found:
         if each.pairs:
@@ -137,7 +131,7 @@ def test_a_memory_of_so_many_characters_recalls_what_is_no_further() -> None:
             near = each.longest is not None and each.longest < 40
             assert each.right == (each.pairs if near else 0)
     pairs = {(each.kind, each.shortest): each.pairs for each in found}
-    assert pairs["quotes", 40] == pairs["facts", 160] == pairs["agreement", 20] == 20
+    assert pairs["quotes", 40] == pairs["facts", 160] == pairs["agreement", 20] == 100
     assert pairs["quotes", 160] == 0
 
 
@@ -150,14 +144,14 @@ class Preferring(Brackets):
 
 
 def test_a_preference_for_one_form_is_not_memory() -> None:
-    for each in recall(cast(LanguageModel, Preferring(0)), most=20):
+    for each in recall(cast(LanguageModel, Preferring(0))):
         if each.kind in ("quotes", "brackets") and each.pairs:
             assert each.accuracy == 0.5
 
 
 def test_unknown_text_and_a_model_that_reads_both_ways_are_refused() -> None:
     with pytest.raises(DataError, match="unknown to the model"):
-        recall(cast(LanguageModel, Brackets(40, unknown=1)), most=1)
+        recall(cast(LanguageModel, Brackets(40, unknown=1)))
     both_ways = SimpleNamespace(
         path="x",
         model=SimpleNamespace(is_causal=False),

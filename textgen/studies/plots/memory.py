@@ -1,23 +1,19 @@
 """How far back a model remembers: choices by distance, and the loss by length of context."""
 
+import json
 import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from textgen.config import check_whole
-from textgen.data.corpus import bundled_grammar
+from textgen.data.corpus import bundled_corpus
 from textgen.errors import DataError
-from textgen.grammar.dependencies import Dependency, RecallKind, dependencies
-from textgen.grammar.deriving import derive_story
-from textgen.grammar.reading import load_grammar
 from textgen.inference.likelihood import Document
 from textgen.language_model import LanguageModel
 from textgen.results import Accuracy
@@ -31,7 +27,13 @@ DISTANCES = (0, 10, 20, 40, 80, 160)
 CONTEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Lengths of the context, in tokens."""
 
-_MOST_STORIES = 3000
+_TITLES = {
+    "agreement": "Agreement",
+    "brackets": "Closing brackets",
+    "facts": "Recalled facts",
+    "pronouns": "Pronouns",
+    "quotes": "Closing quotes",
+}
 _MOST_UNKNOWN = 0.1
 _BATCH_TOKENS = 2**14
 
@@ -49,7 +51,7 @@ class Recall:
         tied: The pairs of equal probability, which are not right.
     """
 
-    kind: RecallKind
+    kind: str
     shortest: int
     longest: int | None
     distance: float
@@ -78,37 +80,40 @@ class ContextLoss:
     tokens: int
 
 
-_Key = tuple[RecallKind, int]
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Two texts after a context, of which something earlier in it excludes the wrong one."""
+
+    kind: str
+    distance: int
+    context: str
+    right: str
+    wrong: str
 
 
-def recall(model: LanguageModel, *, seed: int = 1, most: int = 100) -> list[Recall]:
+def recall(model: LanguageModel) -> list[Recall]:
     """How often a model of the bundled stories remembers what determines a choice.
 
-    New stories of their grammar are read up to each place at which something earlier leaves one
-    possible continuation. The model is right if it gives that text a higher probability than an
-    impossible one; both end with the same word, so that no tokenizer has an advantage. Of two
-    forms, such as singular and plural, each is right equally often, so that a model without
-    memory is right in half of the cases.
-
-    Args:
-        seed: Of the stories; the corpus was made with 2024.
-        most: The largest number of choices per kind and range of distances.
+    The choices are in other stories of the same grammar. The model is right if it gives the right
+    text a higher probability than the wrong one; both end with the same word, so that no
+    tokenizer has an advantage. Of two forms, such as singular and plural, each is right equally
+    often, so that a model without memory is right in half of the cases.
 
     Raises:
         UsageError: The model is not causal.
         DataError: The model does not know the words or characters of the stories.
     """
     check_causal(model, "plot memory")
-    check_whole("most", most, 1)
-    found = _dependencies(seed, most)
-    choices = [(key, each) for key, some in found.items() for each in some]
+    with bundled_corpus().with_name("probe.jsonl").open(encoding="utf-8") as lines:
+        choices = [Choice(**json.loads(line)) for line in lines]
     scores = model.scores(
-        (each.context, text) for _, each in choices for text in (each.right, each.wrong)
+        (each.context, text) for each in choices for text in (each.right, each.wrong)
     )
-    margins: dict[_Key, list[float]] = defaultdict(list)
+    found: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
     unknown = tokens = 0
-    for (key, _), right, wrong in zip(choices, scores, scores, strict=True):
-        margins[key].append(right.log_prob - wrong.log_prob)
+    for choice, right, wrong in zip(choices, scores, scores, strict=True):
+        at = bisect_right(DISTANCES, choice.distance) - 1
+        found[choice.kind, at].append((choice.distance, right.log_prob - wrong.log_prob))
         unknown, tokens = unknown + right.unknown, tokens + right.tokens
     if unknown > _MOST_UNKNOWN * tokens:
         raise DataError(
@@ -117,45 +122,23 @@ def recall(model: LanguageModel, *, seed: int = 1, most: int = 100) -> list[Reca
             fix="train it on them, as textgen train does where no corpus is named",
         )
     recalls = []
-    for kind in get_args(RecallKind):
+    for kind in _TITLES:
         for at, shortest in enumerate(DISTANCES):
             longest = DISTANCES[at + 1] - 1 if at + 1 < len(DISTANCES) else None
-            margin, distances = margins[kind, at], [each.distance for each in found[kind, at]]
-            accuracy = Accuracy(sum(each > 0 for each in margin), len(margin), margin.count(0))
-            mean = sum(distances) / len(distances) if distances else math.nan
+            some = found[kind, at]
+            right_count, tied = sum(m > 0 for _, m in some), sum(m == 0 for _, m in some)
+            mean = sum(distance for distance, _ in some) / len(some) if some else math.nan
+            accuracy = Accuracy(right_count, len(some), tied)
             recalls.append(_recall(kind, shortest, longest, mean, accuracy))
     return recalls
 
 
 def _recall(
-    kind: RecallKind, shortest: int, longest: int | None, distance: float, accuracy: Accuracy
+    kind: str, shortest: int, longest: int | None, distance: float, accuracy: Accuracy
 ) -> Recall:
     share, ends = accuracy.share, accuracy.interval
     counts = accuracy.right, accuracy.tied, accuracy.pairs
     return Recall(kind, shortest, longest, distance, share, *ends, *counts)
-
-
-def _dependencies(seed: int, most: int) -> dict[_Key, list[Dependency]]:
-    """Some of each kind and each distance, as many as are wanted or as there are."""
-    grammar, generator, drawing = load_grammar(bundled_grammar()), Random(seed), Random(seed)
-    found: dict[_Key, list[Dependency]] = defaultdict(list)
-    for _ in range(_MOST_STORIES):
-        for each in dependencies(derive_story(grammar, generator), drawing):
-            found[each.kind, bisect_right(DISTANCES, each.distance) - 1].append(each)
-    return defaultdict(list, {key: _balanced(some)[:most] for key, some in found.items()})
-
-
-def _balanced(some: Sequence[Dependency]) -> list[Dependency]:
-    """As many that are of one form as of the other, in turns: to prefer one is no memory."""
-    by_forms: dict[tuple[str, str], list[Dependency]] = defaultdict(list)
-    for each in some:
-        by_forms[each.forms].append(each)
-    numbered = [
-        (number, each)
-        for (form, other), group in by_forms.items()
-        for number, each in enumerate(group[: len(by_forms.get((other, form), ()))])
-    ]
-    return [each for _, each in sorted(numbered, key=lambda pair: pair[0])]
 
 
 def loss_by_context(
@@ -229,13 +212,6 @@ def _losses(
 
 
 _LEAST_PAIRS = 20
-_TITLES = {
-    "agreement": "Agreement",
-    "brackets": "Closing brackets",
-    "facts": "Recalled facts",
-    "pronouns": "Pronouns",
-    "quotes": "Closing quotes",
-}
 _DISTANCE_TICKS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 _LEAST_DISTANCE = 4.0
 

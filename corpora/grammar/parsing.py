@@ -1,9 +1,7 @@
-"""A grammar and a text in, exact log-probabilities out.
+"""Exact log-probabilities of a text under a grammar.
 
-A corpus is modelled as an unending sequence of independent stories, each followed by one empty
-line, of which the text is the beginning, cut off at the end of some line (a file need not end
-with the empty line). The empty line after a story is certain once the story is known to be over,
-and costs whatever it takes to know that. So with c(k) for the first k lines,
+A corpus is modelled as an infinite sequence of independent stories, each followed by one empty
+line. The text is its beginning, up to the end of some line. With c(k) for the first k lines,
 
     log P(line k | lines before) = log P(c(k)) - log P(c(k - 1))
 
@@ -18,8 +16,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from grammar.symbols import NEWLINE, Bindings, Choice, Grammar, Pick, Recall, Symbol, Words
 from textgen.errors import DataError
-from textgen.grammar.symbols import NEWLINE, Bindings, Choice, Grammar, Pick, Recall, Symbol, Words
 
 # Symbols, the index of the next to be read, and the frame to go back to when they are done.
 Frame: TypeAlias = "tuple[tuple[Symbol, ...], int, Frame | None]"

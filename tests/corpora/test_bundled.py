@@ -1,57 +1,28 @@
-"""The bundled corpus: it is what its grammar writes, and its stories keep their word."""
+"""The bundled corpus and probe are what the grammar generates; the stories are consistent."""
 
-import importlib.util
 import math
+import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from random import Random
-from types import ModuleType
 
+import build
 import pytest
-
-from textgen.data.corpus import Corpus
-from textgen.grammar.generating import generate_corpus, generate_story
-from textgen.grammar.parsing import (
+from grammar.generating import generate_corpus, generate_story
+from grammar.parsing import (
     OutsideLanguageError,
     bits_per_character,
     log_probs_per_line,
     story_log_prob,
 )
-from textgen.grammar.reading import load_grammar
-from textgen.grammar.symbols import Grammar
+from grammar.symbols import Grammar
 
-CORPORA = Path(__file__).parent.parent / "corpora"
-
-
-@pytest.fixture(scope="module")
-def grammar() -> Grammar:
-    return load_grammar(CORPORA / "grammar.txt")
-
-
-@pytest.fixture(scope="module")
-def build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build", CORPORA / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def corpus() -> str:
-    return (CORPORA / "stories.txt").read_bytes().decode("utf-8")
-
-
-@pytest.fixture(scope="module")
-def stories(corpus: str) -> list[str]:
-    return corpus.removesuffix("\n").split("\n\n")
+from textgen.data.corpus import Corpus, bundled_corpus
 
 
 def test_the_lines_of_the_corpus_sum_to_the_draws_that_wrote_it(
-    grammar: Grammar, build: ModuleType, corpus: str, stories: list[str]
+    grammar: Grammar, corpus: str, stories: list[str]
 ) -> None:
     generator = Random(build.SEED)
     drawn = math.fsum(generate_story(grammar, generator).log_prob for _ in stories)
@@ -90,24 +61,28 @@ def test_a_text_outside_the_language_is_refused_and_the_place_is_named(
 
 
 def test_the_committed_corpus_is_what_the_grammar_writes_bit_for_bit(
-    grammar: Grammar, build: ModuleType, corpus: str
+    grammar: Grammar, corpus: str
 ) -> None:
+    assert bundled_corpus() == build.STORIES
     assert generate_corpus(grammar, build.SEED, build.CHARACTERS) == corpus
     assert 1_000_000 <= len(corpus) <= 1_100_000
     assert corpus.endswith("\n")
     assert "\r" not in corpus
 
 
+def test_the_committed_probe_is_what_the_grammar_writes_bit_for_bit(grammar: Grammar) -> None:
+    assert build.PROBE.read_bytes().decode("utf-8") == build.probe_text(grammar)
+
+
 def test_the_corpus_does_not_depend_on_the_order_of_hashes() -> None:
     program = (
-        "import hashlib, pathlib, sys; from textgen.grammar import generate_corpus, load_grammar;"
-        "g = load_grammar(pathlib.Path(sys.argv[1]));"
-        "print(hashlib.sha256(generate_corpus(g, 5, 30_000).encode()).hexdigest())"
+        "import build, hashlib; corpus = build.generate_corpus(build.load_grammar(build.GRAMMAR),"
+        "5, 30_000); print(hashlib.sha256(corpus.encode()).digest())"
     )
-    command = [sys.executable, "-c", program, str(CORPORA / "grammar.txt")]
-    folder = str(CORPORA.parent)
+    command = [sys.executable, "-c", program]
+    path = f"{build.HERE}{os.pathsep}{build.HERE.parent}"
     digests = {
-        subprocess.check_output(command, env={"PYTHONHASHSEED": seed, "PYTHONPATH": folder})
+        subprocess.check_output(command, env={"PYTHONHASHSEED": seed, "PYTHONPATH": path})
         for seed in ("1", "2")
     }
     assert len(digests) == 1
@@ -119,14 +94,12 @@ def test_the_corpus_has_thousands_of_distinct_lines_and_hardly_any_twice(corpus:
     assert len(set(lines)) > 0.9 * len(lines)
 
 
-def test_the_validation_part_is_the_one_that_training_holds_out(
-    build: ModuleType, corpus: str
-) -> None:
+def test_the_validation_part_is_the_one_that_training_holds_out(corpus: str) -> None:
     assert build.validation_start("aaaaaaaa\nb") == 9
     assert build.validation_start("aaaaaaa\nb\nc\n") == 10
     start = build.validation_start(corpus)
     assert corpus[start - 1] == "\n"
-    assert start == Corpus.open([CORPORA / "stories.txt"]).train_characters
+    assert start == Corpus.open([build.STORIES]).train_characters
 
 
 def test_whoever_grew_up_in_a_country_speaks_its_language(stories: list[str]) -> None:

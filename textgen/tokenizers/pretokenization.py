@@ -1,0 +1,228 @@
+"""Text to chunks to words: pre-tokenization by white space, or losslessly with joiner marks.
+
+Chunks are what stands between single spaces; each newline is a chunk of its own. An empty line
+has no chunk, a line of one space has two empty ones. With ``--unit paragraph`` the pair of
+newlines that ends a paragraph is one chunk.
+
+    "the king\\nsaid  no" -> ["the", "king", "\\n", "said", "", "no"]
+
+Each chunk is split into tokens. With ``--split punctuation`` a token is a word (a run of letters,
+digits and combining marks of any script, with apostrophes inside) or any other single character.
+There is a space between two tokens unless one of them has a joiner mark ``￭`` on that side (as in
+OpenNMT's tokenizer):
+
+    He said, "well-known (sic)."   ->   He said ￭, "￭ well ￭-￭ known (￭ sic ￭) ￭. ￭"
+
+- A word has no mark, so it has one id everywhere. The symbol beside it has the mark.
+- Of two adjacent symbols, the right one has the mark, on its left.
+- A space without a word (two spaces, or one at the end of a line) is the empty token ``％0020``:
+  ``a  b`` -> ``a ％0020 b``.
+- A literal ``￭`` is the symbol ``％FFED``. No other token of several characters starts with ``％``.
+- A chunk of more than 1024 characters is cut every 1024, and the parts are joined by the token
+  ``￭``; so are two words without a symbol between them (possible only with ``--unk-literal``).
+- The newline (with units other than line) is a token without spaces around it.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from textgen.config import UNIT_TERMINATORS, TokenizerConfig
+
+JOINER = "\uffed"
+EMPTY = "\uff050020"
+GLUE = " "  # a chunk that joins the chunks before and after it to one
+UNKNOWN = ""  # the token of ``--unk-literal``; no other token is empty
+UNSPACED_CHUNKS = frozenset({"\n", "\n\n", GLUE})  # without a space on either side
+LONGEST_CHUNK = 1024
+_LONGEST_PENDING = 2**16
+_BLOCK_CHARACTERS = 2**16  # split at a time: a larger block does not fit the processor's cache
+_ESCAPED_JOINER = "\uff05FFED"
+_APOSTROPHES = "'\u2019"
+_MARK_BLOCKS = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))  # with all combining marks
+_OTHER_SPACES = "\t\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + (
+    "".join(map(chr, range(0x2000, 0x200B)))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenForm:
+    """The text of a token, and on which sides it has no space."""
+
+    text: str
+    joins_left: bool = False
+    joins_right: bool = False
+
+
+def token_form(token: str) -> TokenForm:
+    """The form of a token of ``--split punctuation``.
+
+    >>> token_form("\uffed,")
+    TokenForm(text=',', joins_left=True, joins_right=False)
+    """
+    if token in (JOINER, "\n"):
+        return TokenForm(token.strip(JOINER), joins_left=True, joins_right=True)
+    if token == EMPTY:
+        return TokenForm("")
+    core = token.removeprefix(JOINER).removesuffix(JOINER)
+    text = JOINER if core == _ESCAPED_JOINER else core
+    return TokenForm(text, token.startswith(JOINER), token.endswith(JOINER))
+
+
+def chunk_splitter(config: TokenizerConfig) -> Callable[[str], tuple[str, ...]]:
+    """The function from a chunk to its tokens. The newline is a chunk, and so is ``GLUE``."""
+    literal = config.unk_literal
+
+    def by_white_space(chunk: str) -> tuple[str, ...]:
+        if chunk in ("\n", GLUE):
+            return ()
+        return tuple(UNKNOWN if part == literal else part for part in _parts(chunk))
+
+    def by_punctuation(chunk: str) -> tuple[str, ...]:
+        if chunk in ("\n", GLUE, ""):
+            return ({"\n": "\n", GLUE: JOINER, "": EMPTY}[chunk],)
+        if literal is None and len(chunk) <= LONGEST_CHUNK:  # most chunks are of these two forms
+            if chunk.isalnum():
+                return (chunk,)
+            if chunk[-1] in ".,;:!?" and chunk[:-1].isalnum():
+                return (chunk[:-1], JOINER + chunk[-1])
+        tokens: list[str] = []
+        for part in _parts(chunk):
+            tokens += [JOINER] if tokens else []
+            tokens += _marked_tokens(part, literal)
+        return tuple(tokens)
+
+    return by_punctuation if config.split == "punctuation" else by_white_space
+
+
+def _parts(chunk: str) -> list[str]:
+    return [chunk[at : at + LONGEST_CHUNK] for at in range(0, len(chunk), LONGEST_CHUNK)]
+
+
+def _marked_tokens(chunk: str, literal: str | None) -> list[str]:
+    """The words and symbols of a chunk, the symbols with joiner marks."""
+    # (word, symbol) pairs, one of them empty; both are empty for ``--unk-literal``.
+    parts = _token_pattern(chunk.isascii(), literal).findall(chunk)
+    tokens: list[str] = []
+    after_word = False
+    for (word, symbol), following in zip(parts, [*parts[1:], None], strict=True):
+        if symbol:
+            core = _ESCAPED_JOINER if symbol == JOINER else symbol
+            left = JOINER if tokens else ""
+            right = JOINER if following and not following[1] else ""
+            tokens.append(left + core + right)
+        else:
+            tokens += [JOINER, word or UNKNOWN] if after_word else [word or UNKNOWN]
+        after_word = not symbol
+    return tokens
+
+
+@cache
+def _token_pattern(ascii_only: bool, literal: str | None) -> re.Pattern[str]:
+    letter = "[0-9A-Za-z]" if ascii_only else rf"(?:[^\W_]|[{_combining_marks()}])"
+    unknown = "(?!)"  # matches nowhere
+    if literal is not None:
+        ends_in_word = re.search(letter + r"\Z", literal)
+        unknown = re.escape(literal) + (f"(?!{letter})" if ends_in_word else "")
+    word = rf"{letter}+(?:[{_APOSTROPHES}]{letter}+)*"
+    return re.compile(f"{unknown}|({word})|(.)", re.DOTALL)
+
+
+@cache
+def _combining_marks() -> str:
+    codes = (chr(code) for block in _MARK_BLOCKS for code in block)
+    return "".join(char for char in codes if unicodedata.category(char).startswith("M"))
+
+
+def chunks(config: TokenizerConfig, texts: Iterable[str]) -> Iterator[list[str]]:
+    """The chunks of a text in pieces, in lists; the same wherever the text was cut."""
+    stream = ChunkStream(config)
+    for text in texts:
+        yield from stream.feed(text)
+    yield from stream.finish()
+
+
+class ChunkStream:
+    """Splits a text that arrives in pieces into chunks.
+
+    The pending text begins with the space before it if ``_in_line``; otherwise it begins a line
+    or continues a chunk that was too long to be kept.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        self._unit = config.unit
+        self._any_space = config.split == "whitespace"
+        self._pending = ""
+        self._in_line = False
+
+    def feed(self, text: str) -> Iterator[list[str]]:
+        """The chunks that are complete with this text."""
+        if self._any_space:
+            for space in _OTHER_SPACES:
+                if space in text:
+                    text = text.replace(space, " ")
+        text = self._pending + text
+        end, in_line = _complete(text, self._in_line)
+        if end:
+            yield from self._lists(text[:end])
+        self._pending, self._in_line = text[end:], in_line
+        if len(self._pending) > _LONGEST_PENDING:
+            # Cut where the splitter would cut the whole chunk, which continues.
+            start = int(self._in_line)
+            end = start + (len(self._pending) - start - 1) // LONGEST_CHUNK * LONGEST_CHUNK
+            yield from self._lists(self._pending[:end])
+            yield [GLUE]
+            self._pending, self._in_line = self._pending[end:], False
+
+    def finish(self) -> Iterator[list[str]]:
+        """The chunks of the pending text."""
+        if self._pending:
+            yield from self._lists(self._pending)
+        self._pending, self._in_line = "", False
+
+    def _lists(self, text: str) -> Iterator[list[str]]:
+        if self._unit == "paragraph":
+            paragraphs = text.split("\n\n")
+            spaced = " \n\n ".join(lines.replace("\n", " \n ") for lines in paragraphs)
+        else:
+            spaced = text.replace("\n", " \n ")
+        if "\n  \n" in spaced:  # an empty line; twice, because neighbours share a newline
+            spaced = spaced.replace("\n  \n", "\n \n").replace("\n  \n", "\n \n")
+        if self._in_line or spaced.startswith(" \n"):
+            spaced = spaced[1:]
+        if spaced.endswith("\n "):
+            spaced = spaced[:-1]
+        start = 0
+        while (end := spaced.find(" ", start + _BLOCK_CHARACTERS)) >= 0:
+            yield spaced[start:end].split(" ")
+            start = end + 1
+        yield spaced[start:].split(" ")
+
+
+def _complete(text: str, in_line: bool) -> tuple[int, bool]:
+    """How many characters have complete chunks, and whether the next one is inside a line."""
+    newline, space = text.rfind("\n"), text.rfind(" ")
+    if newline > space:
+        return newline + 1, False
+    if space <= 0:
+        return 0, in_line
+    return space, text[space - 1] != "\n"
+
+
+def whitespace_spans(config: TokenizerConfig, text: str) -> list[str]:
+    """The words and terminators of a text, each with the white space before it.
+
+    White space at the end of the text belongs to the last of them, if there is one.
+
+    >>> whitespace_spans(TokenizerConfig(level="word", split="whitespace"), "a\\t b \\n c ")
+    ['a', '\\t b', ' \\n', ' c ']
+    """
+    word = f"[^\n {re.escape(_OTHER_SPACES)}]{{1,{LONGEST_CHUNK}}}"
+    terminator = UNIT_TERMINATORS[config.unit]
+    pattern = f"{terminator}|{word}" if terminator else word
+    ends = [match.end() for match in re.finditer(pattern, text)]
+    if ends:
+        ends[-1] = len(text)
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
