@@ -3,8 +3,6 @@
 Reading normalises only this: a BOM is dropped, CRLF and CR become LF, and a text that does not
 end as its unit's texts end is given what it lacks. Every pass reads the sources anew, in memory
 that does not grow with them.
-
-The corpus that comes with textgen, and the grammar that wrote it.
 """
 
 import hashlib
