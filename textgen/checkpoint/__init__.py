@@ -1,7 +1,7 @@
-"""One checkpoint folder: a model, its tokenizer and how it was trained; no pickle anywhere.
+"""Checkpoint folders: a model, its tokenizer and how it was trained; no pickle anywhere.
 
-``best`` and ``last`` are each whole and loadable alone, wherever they are copied. ``last`` also
-holds what training needs to go on as if it had never stopped.
+``best`` and ``last`` are each complete and can be loaded alone, wherever they are copied. ``last``
+also holds what resuming needs to continue bit for bit.
 """
 
 from textgen.checkpoint.folder import (

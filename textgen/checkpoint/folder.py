@@ -1,7 +1,4 @@
-"""Where the checkpoints of a run are.
-
-One checkpoint folder, written and read: weights, header, tokenizer, state of training.
-"""
+"""Checkpoint folders: where they are, and how they are written, checked and read."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""``metrics.jsonl``, a run's record, read; imports no torch.
-
-What a checkpoint is, for a person to read; imports no torch.
-"""
+"""Read what a run recorded: ``metrics.jsonl`` and the summary for ``info``; imports no torch."""
 
 import json
 import math

@@ -1,7 +1,4 @@
-"""How a command ends when something goes wrong: one line on stderr, and an exit code.
-
-Ctrl-C and SIGTERM while training: the first asks it to stop, the second leaves at once.
-"""
+"""How a command ends when something goes wrong: one line on stderr, an exit code, and signals."""
 
 import contextlib
 import re

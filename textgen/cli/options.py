@@ -1,8 +1,6 @@
-"""What a person types, as the value it means; else an error that names the option.
+"""Command-line options: made from configuration fields, parsed, and shared by commands.
 
-Options made from the fields of a configuration: name, help, default and check, one fact each.
-
-The options and arguments that several commands share.
+Name, help, default and check of an option are stated once, in the field.
 """
 
 import dataclasses

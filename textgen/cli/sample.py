@@ -1,9 +1,4 @@
-"""``textgen sample``: let a model write.
-
-``textgen sample --interactive``: a person and a model write by turns.
-
-A text that a person and a model write together, turn by turn.
-"""
+"""``textgen sample``: generate text, also interactively, in turns with the user."""
 
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,9 +1,4 @@
-"""The options of ``textgen score`` that no configuration has.
-
-Texts in, scores out: what ``textgen score`` does unless it is given a list of another kind.
-
-``textgen score``: how probable is this text?
-"""
+"""``textgen score``: the probability of sentences."""
 
 import contextlib
 import dataclasses

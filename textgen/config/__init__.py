@@ -1,7 +1,6 @@
-"""What a person can set. Every default lives here and nowhere else.
+"""The configurations: every option with its default, bounds and help.
 
-Each dataclass is frozen and checks itself where it is made. A field's metadata holds what the
-command line shows of it, so that the option, its help and its default are one fact.
+Each dataclass is frozen and checks its values when it is made.
 """
 
 from typing import Literal

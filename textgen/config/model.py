@@ -1,9 +1,7 @@
-"""The models, by the name that ``--model`` takes. A new one is a file and a line here.
+"""The registry of model kinds, and the configuration of a model's shape; imports no torch.
 
-Here stands what is known of a model without torch: what can be set, and what it takes where
-nobody decided. The README says how the defaults were tuned.
-
-The shape of the network.
+A new kind is a file in ``textgen.models`` and an entry here. How the defaults were tuned is in
+``docs/models.md``.
 """
 
 import dataclasses

@@ -1,7 +1,4 @@
-"""How text is written.
-
-How new a text must be.
-"""
+"""Configuration of sampling, and of the novelty of samples."""
 
 import math
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""How text is scored.
-
-How a model learns from the text that it scores.
-"""
+"""Configuration of scoring, and of adaptation while scoring."""
 
 import math
 from dataclasses import dataclass

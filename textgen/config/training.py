@@ -1,7 +1,4 @@
-"""How the network learns.
-
-Options that belong together, by the name that ``--preset`` takes. One given by hand wins.
-"""
+"""Configuration of training, and presets: named sets of options."""
 
 import dataclasses
 import math

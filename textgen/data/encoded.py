@@ -1,9 +1,4 @@
-"""What is said beside a file of ids, and how it is read back without trust.
-
-The ids of a corpus in a file, mapped into memory: written, checked and read.
-
-From text to token ids in a file: the whole of ``textgen tokenize``.
-"""
+"""Token ids in memory-mapped files: written by ``textgen tokenize``, checked, and read back."""
 
 import contextlib
 import dataclasses

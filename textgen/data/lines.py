@@ -1,7 +1,4 @@
-"""What is read ahead in a thread, so that nothing waits for what has not come.
-
-What goes on from what: two columns of a TSV.
-"""
+"""Lines read ahead in a thread, and texts with the prefix that each continues."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator

@@ -1,6 +1,6 @@
-"""Where a corpus comes from: files, folders, gzip, pipes and stdin, to be read again and again.
+"""The files of a corpus: files, folders, gzip, pipes and stdin, which can be read repeatedly.
 
-What a file is, from its first bytes: text, or something to be named and refused.
+Files that are not text are recognised by their first bytes, and refused by name.
 """
 
 import codecs

@@ -1,9 +1,4 @@
-"""Bytes to text, and the little that reading normalises.
-
-The sentences of one text, one at a time, to be scored.
-
-Text in blocks to text in pieces, cut where no tokenizer minds.
-"""
+"""Bytes to normalised text; text to sentences, or to pieces that can be tokenized separately."""
 
 import codecs
 from collections.abc import Iterable, Iterator

@@ -1,9 +1,7 @@
-"""What is read off a model's distributions beside the log-probability of what came.
+"""Log-probabilities of the tokens of a text, and token statistics, for validation and scoring.
 
-A statistic turns the distributions at some places into a few numbers each. It is asked only where
-someone wants to know, for it needs all of the distribution.
-
-What a model gives each token of a text: the one pass that validation and scoring share.
+A token statistic reduces the predictive distribution at each token to a few numbers, such as its
+entropy. It is computed only on request, because it needs the whole distribution.
 """
 
 from abc import ABC, abstractmethod

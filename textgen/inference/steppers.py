@@ -1,20 +1,8 @@
-"""An LSTM read one token a row at a time by PyTorch's own operators.
+"""Steppers: read one token per row at a time, with the weights prepared once.
 
-``nn.LSTM`` packs its weights anew at every call, which for a single token is most of the time.
-
-A GRU or a plain recurrent network read one token a row at a time.
-
-``nn.GRU`` and ``nn.RNN`` prepare their weights at every call: for one token, much of the time.
-
-Steps replayed as one CUDA graph: on a GPU a small step is mostly the launching of its parts.
-
-An LSTM read one token a row at a time by compiled code (``textgen.native``).
-
-It multiplies out of packed weights, and opens the gates of what it has just multiplied.
-
-An LSTM read one token a row at a time, in the way that is fastest where it is.
-
-An LSTM and n-grams read one token a row at a time, and mixed by compiled code where there is.
+``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` prepare their weights at every call, which for a single token
+is most of the time. An LSTM, alone or mixed with n-grams, is read by compiled code where there is
+a compiler, by PyTorch operators otherwise, and on a GPU as one CUDA graph.
 """
 
 from collections.abc import Callable

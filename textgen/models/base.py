@@ -1,7 +1,4 @@
-"""What every model is: a map from ids and a state to logits and the next state.
-
-How often each token stands in a text, and a model that begins with it.
-"""
+"""The interface of models: ids and a state to hidden states, logits and the next state."""
 
 import itertools
 import math

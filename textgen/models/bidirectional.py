@@ -1,7 +1,8 @@
 """Two LSTMs that read towards each other, and never the token between them.
 
-As in ELMo (Peters et al. 2018) and context2vec (Melamud et al. 2016) the two directions are apart
-through all layers: were they mixed below the last, the one would tell the other the answer.
+As in ELMo (Peters et al. 2018) and context2vec (Melamud et al. 2016), the two directions are
+separate in all layers. If they were mixed below the last layer, one would give the other the
+answer.
 """
 
 import math

@@ -1,11 +1,7 @@
-"""The forward algorithm for hidden Markov models, and its gradient in closed form.
+"""The hidden Markov model (Baum and Petrie 1966; as a language model, Jelinek 1976).
 
-After Rabiner, "A tutorial on hidden Markov models" (1989), sections III.A and V.A.
-
-The hidden Markov model (Baum and Petrie 1966; as a language model Jelinek 1976).
-
-A chain of hidden states, each of which emits a token. What is to come depends on what was
-through the present state alone, of which the text tells no more than a distribution.
+The forward algorithm and its gradient in closed form follow Rabiner, "A tutorial on hidden Markov
+models" (1989), sections III.A and V.A.
 """
 
 from typing import Any, cast

@@ -1,9 +1,7 @@
-"""How much to believe each of two models, by what is known before they are asked.
+"""A mixture of an LSTM and an n-gram model, in probability (Mikolov et al. 2011).
 
-An LSTM and an n-gram model as one, mixed in probability (Mikolov et al. 2011).
-
-What was seen word for word the n-grams know better, and what was not the network; how much to
-believe each is a function of the context, fitted on pieces of the text that neither learned from.
+The weight is a gate: a function of the context, fitted on held-out chunks from which neither model
+learned. n-grams are better on what was seen verbatim, the network on what was not.
 """
 
 import dataclasses

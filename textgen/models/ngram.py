@@ -1,9 +1,7 @@
-"""N-grams read one token a row at a time, without compiled code.
+"""The n-gram language model, and how it is read one token at a time without compiled code.
 
-Of a row alone, what follows it is a slice of what was counted: NumPy takes it in a few
-microseconds, where operations on whole batches take a millisecond, however few rows there are.
-
-The n-gram language model: what was seen to follow the last few tokens.
+For a single row the successors of a context are a slice of the table. NumPy reads it in a few
+microseconds, where batched operations take a millisecond.
 """
 
 import dataclasses

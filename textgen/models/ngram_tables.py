@@ -1,14 +1,14 @@
-"""How often n-grams are seen: all lengths, each in one pass, and no n-gram is ever an object.
+"""Counts of n-grams, and interpolated Kneser-Ney smoothing with three discounts per order.
 
-The n-grams of a length are numbered in the order of (the number of the same without its newest
-token, its newest token). So those that follow one context are neighbours, and what ends at a
-place of a text is found from what ends, shorter by one, at the place before.
-
-Interpolated Kneser-Ney smoothing with three discounts a length.
+All n-grams of an order are counted in one pass, as arrays. They are numbered in the order of (the
+id of the n-gram without its newest token, the newest token), so the successors of a context are
+adjacent, and the n-gram that ends at a position is found from the next shorter one that ends at
+the position before.
 
 Kneser and Ney 1995; Chen and Goodman 1999, "An empirical study of smoothing techniques for
-language modeling". An n-gram's own share of its context is its count, less a discount; what the
-discounts free goes to the n-grams that are shorter by the oldest token, down to a uniform share.
+language modeling". The probability of an n-gram is its discounted count over that of its context,
+plus the back-off weight times the probability of the n-gram without its oldest token; the lowest
+order interpolates with the uniform distribution.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""What recurrent networks share: embedding or one-hot input, stacked layers, output layer.
-
-What a network is given for a token: its embedding, or a vector of zeros and a single one.
-"""
+"""What recurrent networks share: embedding or one-hot input, stacked layers, output layer."""
 
 import itertools
 import math

@@ -1,11 +1,11 @@
-"""Recurrent layers read by hand, for learning on a CPU: ``nn.RNN`` and ``nn.GRU`` are slower there.
+"""Recurrent layers by hand for training on a CPU, where ``nn.RNN`` and ``nn.GRU`` are slower.
 
-Left to autograd, each step multiplies for the gradient of the weights, which is read and written
-as often. Here only what must go from step to step does (Werbos 1990): the gradient of the weights
-is one product over the whole window, and so is all that does not depend on the step before.
+With autograd each step would add to the gradient of the weights, which is read and written every
+time. Here only the gradient of the state goes from step to step (Werbos 1990); the gradient of the
+weights is one product over the whole window.
 
-Each takes given (time, batch, gates units), what the layer gets from below at each place, and
-start (batch, units), its state before; it returns the state after each place (time, batch, units).
+Each layer takes the gates of its input (time, batch, gates * units) and a start state
+(batch, units), and returns the states (time, batch, units).
 """
 
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""What a model remembers, as tensors by name.
-
-What a recurrent network remembers.
-"""
+"""States of models: named tensors, one row per stream."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Where everything that a person sees goes through: results to stdout, all else to stderr.
+"""All output for people: results to stdout, everything else to stderr.
 
-rich lays text out; the writing is done here, so that a full disk, a closed pipe and a terminal
-without UTF-8 are each met in one place.
+rich lays out the text. It is written here, so that a full disk, a closed pipe and a terminal
+without UTF-8 are each handled in one place.
 """
 
 import contextlib

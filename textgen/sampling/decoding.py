@@ -1,7 +1,7 @@
-"""Logits to a distribution, and a distribution to an id; each rule a small function.
+"""Logits to a distribution, and a distribution to an id; each rule is a small function.
 
-A rule takes logits (batch, vocabulary) in float64 and returns such logits, those of ids that it
-leaves out being -inf; so rules compose, in whatever order they are given. Ties go to the lower id.
+A rule takes logits (batch, vocabulary) in float64 and returns logits in which excluded ids are
+-inf, so rules can be composed in any order. Ties go to the lower id.
 """
 
 import math

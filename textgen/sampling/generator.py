@@ -1,6 +1,6 @@
-"""The chance in a sample: what it is keyed by, so that nothing else decides it.
+"""Sampling of ids, one stream or many in parallel, with keyed randomness; knows nothing of text.
 
-Ids out, one stream or many side by side; knows nothing of text.
+Every draw is keyed by (seed, index of the sample, step), so nothing else influences it.
 """
 
 import time

@@ -1,11 +1,8 @@
-"""A text's suffixes in order, on disk: where the longest stretch of another text is found in it.
+"""Novelty: how much of a sample is copied verbatim from the training text.
 
-A suffix array (Manber and Myers 1993), built by libdivsufsort (Mori) and read through memory
-maps, so that a search touches a few pages of it, however long the text.
-
-Is it new? How much of a sample stands word for word in the text its model learned from.
-
-The text is indexed the first time that it is asked, beside the checkpoint, in ``novelty/``.
+The training text is indexed at first use, in ``novelty/`` beside the checkpoint, by a suffix array
+(Manber and Myers 1993) that libdivsufsort (Mori) builds. It is read through memory maps, so a
+search touches a few pages.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What comes next: the distribution of the next token, and of the next word.
-
-What stands in a blank: the distribution of one token, given all before it and after it.
-"""
+"""Distributions of the next token, of the next word, and of the token in a blank."""
 
 import heapq
 import itertools

@@ -1,7 +1,4 @@
-"""What a sample has read and written, as far as the decoding looks back at it.
-
-One text being written, token by token: what may come next, and when it is over.
-"""
+"""The state of one sample: its token history, its constraints, and when it ends."""
 
 import copy
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""Strings that a text may not hold, or that end it, found as it is written.
-
-A sample's text as it is written: what may come, what has come, and what ends it.
-"""
+"""The text of a sample while it is generated: banned strings, stop strings, decoding."""
 
 import copy
 from collections import deque

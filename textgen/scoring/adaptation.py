@@ -1,7 +1,7 @@
-"""Dynamic evaluation (Krause et al. 2018): the model keeps learning from what it has scored.
+"""Dynamic evaluation (Krause et al. 2018): the model learns from the text that it has scored.
 
-A figure of its own kind, not to be taken for that of the trained weights: a text that repeats
-itself, or whose names the model has never read, becomes likelier as it goes on.
+Its figures are not those of the trained weights: repeated text and recurring names become more
+probable as the text goes on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Texts in groups: large enough to be scored well, small enough to be held, not waited for.
-
-Several processes that score side by side: groups in, their scores out, in order.
-"""
+"""Scoring in several processes: groups of texts in, their scores out, in order."""
 
 import multiprocessing
 import os

@@ -1,22 +1,16 @@
-"""How ids are spelt in a text: which of them start a word, which begin alike.
+"""The score of a sentence by token, word or character; the parts always sum to the sentence.
 
-A token may be spelt in more than one way: after an opening bracket a word has no space before it.
-Which way it is depends on the id before.
+A word is delimited by white space and includes the space before it. Where tokens include the space
+before them, only the next token shows that a word has ended. Therefore the probability of ending
+is moved from the next word to the word itself (Pimentel and Meister 2024; Oh and Schuler 2024).
+With b(t) the probability that token t starts a word or ends the sentence,
 
-What is asked of a model at each token, by the level at which its scores are wanted.
+    ln p(word) = sum of its tokens' ln p - ln b(its start) + ln b(the start of the next word)
 
-A sentence's token_statistics to its parts: tokens, words, characters, which add up to it.
+The first and the last scored word have no such neighbour and are not corrected on that side.
 
-A word is what stands between white space; the space before it is its own. Where a token brings
-the space before it along, that a word has ended is told only by the token after it. So of the
-word the probability that it ends there is taken from the word after it and given to it (Pimentel
-and Meister 2024; Oh and Schuler 2024): with b(t) the probability that the token at place t starts
-a word or ends the sentence,
-
-    ln p(word) = sum of its tokens' ln p - ln b(where it begins) + ln b(where the next begins)
-
-The first and the last that is scored have no such neighbour and stay as they are; the sum is the
-sentence's whichever way it is cut.
+A token can be spelled in several ways: after an opening bracket a word has no space before it. The
+spelling depends on the previous id.
 """
 
 import math

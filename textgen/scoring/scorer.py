@@ -1,11 +1,4 @@
-"""A text as it is read: its ids, which of them are scored, and what each stands for.
-
-Ids to what a model says of them: sentences by themselves, or one after another.
-
-Log-probabilities of tokens to the sums that sentences and texts are compared by.
-
-Texts to scores: encoded, read, measured, summed; in the order in which they came.
-"""
+"""Texts to scores: encoded, read by the model, and summed; in the order in which they came."""
 
 from abc import ABC, abstractmethod
 from collections import deque

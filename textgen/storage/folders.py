@@ -1,12 +1,8 @@
-"""Folders written whole or not at all, and read only when every byte is as it was written.
+"""Folders and files written completely or not at all, and read only after every byte is checked.
 
 A folder is filled beside its place, flushed, and put there by renames, so that a kill at any
 instant leaves the old folder or the new one. Its ``manifest.json`` holds the SHA-256 of every
-other file and of itself; nothing in a folder is used before all of that has been checked.
-
-One writer a folder.
-
-Single files written whole or not at all.
+other file and of itself. A lock allows one writer per folder.
 """
 
 import contextlib

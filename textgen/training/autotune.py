@@ -1,10 +1,8 @@
-"""What is decided where nobody decided: the width and the regularisation of a run.
+"""The choice of width, dropout and learning rate, and the plan of a run.
 
-From the size of the corpus and what can be computed in the time. The rules are few and smooth,
-and follow the tables of ``benchmarks/results/ablations.md``. An option given by hand wins, and
-the rest is chosen around it.
-
-What a run will be, before it begins: its choices, size, speed and passes over the text.
+The choice depends on the size of the corpus and on what can be computed in the time. The rules are
+few and smooth and follow the tables of ``benchmarks/results/ablations.md``. An option that was
+given takes precedence.
 """
 
 import dataclasses

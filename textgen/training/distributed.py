@@ -1,8 +1,6 @@
-"""Several processes that learn together, by ``torch.distributed``.
+"""Training in several processes by ``torch.distributed``.
 
-How the first of several processes leads, and how the others follow.
-
-What a process must know to learn, whether it is the only one or one of several.
+Rank 0 leads: it decides each step and sends the order; the other ranks carry it out.
 """
 
 import contextlib

@@ -1,10 +1,7 @@
-"""The loop: windows in, events out, until the steps or the seconds are spent.
+"""The training loop: windows in, events out, until the steps or the seconds are spent.
 
-When the next checkpoint of a run is due.
-
-The validation loss: the figure that ``score --context document`` gives for the same text.
-
-What counting reaches: an n-gram model of the same tokens, to hold a trained model against.
+Also the validation loss, which equals that of ``score --context document`` on the same text, the
+intervals between saves, and the n-gram baseline of a finished run.
 """
 
 import math

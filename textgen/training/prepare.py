@@ -1,7 +1,4 @@
-"""A model over more tokens than it was trained on.
-
-From settings to all that the loop needs: tokens, model, learner, record.
-"""
+"""From the settings of a run to its model and trainer; larger vocabularies for fine-tuning."""
 
 import contextlib
 import dataclasses

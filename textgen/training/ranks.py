@@ -1,8 +1,7 @@
-"""The processes that learn together: which of them this one is. Read without torch.
+"""The processes of a run under ``torchrun``, and which of them this one is; imports no torch.
 
-``torchrun`` starts the same command several times and says in the environment which is which.
-The first process is a run like any other: it reads, decides, validates, saves and speaks. The
-others hear from it what to do next, and lend their rows.
+Rank 0 reads, decides, validates, saves and writes to the terminal. The other ranks receive orders
+from it and compute their rows of the batch.
 """
 
 import contextlib

@@ -1,7 +1,4 @@
-"""What a run is decided by: its options, or the checkpoint that it goes on from.
-
-Paths of texts, as a run keeps them.
-"""
+"""The settings of a run: from its options, or from the checkpoint that is resumed."""
 
 import dataclasses
 from dataclasses import dataclass

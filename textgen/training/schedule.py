@@ -1,7 +1,4 @@
-"""How far a run is, and the learning rate there.
-
-When there is nothing left to gain: the held-out text has long been getting less probable.
-"""
+"""The progress of a run, its learning rate, and when it has nothing left to gain."""
 
 import math
 from dataclasses import dataclass, field

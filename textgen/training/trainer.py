@@ -1,7 +1,4 @@
-"""Everything that changes while a model learns, and one update of it.
-
-Learning that is counting: one reading of the whole text, and no gradient.
-"""
+"""The model, its optimizer and its place in the text; one update, or one pass of counting."""
 
 import math
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
-"""Word vectors out of a file, for ``--embeddings``: a word and its numbers a line.
+"""Word vectors from a file, for ``--embeddings``: one word and its numbers per line.
 
-In word2vec's text layout a first line says how many there are and how wide; in GloVe's there is
-none. Fields stand between single spaces. Of a file of any size, only the vectors of the
-vocabulary are ever held.
+In the text layout of word2vec the first line gives their number and width; GloVe has no such line.
+Fields are separated by single spaces. Only the vectors of the vocabulary are held in memory.
 """
 
 from collections.abc import Iterator
