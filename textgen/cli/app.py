@@ -135,17 +135,18 @@ def _option(param: Any) -> HelpRow:
 
 
 class _PagedGroup(typer.core.TyperGroup):
-    """A group with a help page; of the first one, each command is loaded when it is called."""
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = COMMANDS.get(cmd_name) if ctx.parent is None else None
-        return super().get_command(ctx, cmd_name) if command is None else command.load(cmd_name)
-
     def format_help(self, ctx: Any, formatter: Any) -> None:
         show_help(_help_page(self, ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["COMMAND", "[OPTIONS]"]
+
+
+class _Registry(_PagedGroup):
+    """The group of all commands, each of which is loaded when it is called."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return COMMANDS[cmd_name].load(cmd_name) if cmd_name in COMMANDS else None
 
 
 class _PagedCommand(typer.core.TyperCommand):
@@ -169,7 +170,7 @@ def _show_group_help(ctx: typer.Context) -> None:
 
 
 app = typer.Typer(
-    cls=_PagedGroup,
+    cls=_Registry,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,

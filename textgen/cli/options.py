@@ -341,6 +341,25 @@ def optional(name: str, metavar: str, help: str, *, panel: str | None = None) ->
     return typer.Option(name, metavar=metavar, help=help, show_default=False, rich_help_panel=panel)
 
 
+class TextFiles:
+    """The text files of a command that scores, and what there is to note about them."""
+
+    def __init__(self, encoding: str, errors: str) -> None:
+        from textgen.data.text import Findings, sentences
+
+        self._findings = Findings()
+        self.read = functools.partial(
+            sentences, encoding=encoding, errors=errors, findings=self._findings
+        )
+
+    def say_notes(self, model: "LanguageModel") -> None:
+        """Write the notes on the files and on the model: last, so that an error stands alone."""
+        from textgen.presentation import console
+
+        for message in (*self._findings.notes(), *model.notes):
+            console.note(message)
+
+
 def refuse_pseudo(model: "LanguageModel", option: str) -> None:
     """Refuse an option that takes true probabilities, where a model has none."""
     if not model.is_causal:

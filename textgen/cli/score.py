@@ -19,6 +19,7 @@ from textgen.cli.options import (
     JobsOption,
     LogBaseOption,
     PrecisionOption,
+    TextFiles,
     ThreadsOption,
     choice_option,
     command_options,
@@ -29,13 +30,13 @@ from textgen.cli.options import (
 from textgen.config import (
     AdaptationConfig,
     LogBase,
-    ScoreFormat,
     ScoreLevel,
     ScoringConfig,
     Unit,
     option_names,
 )
 from textgen.errors import TextgenError, UsageError
+from textgen.presentation.formats import FORMATS
 
 if TYPE_CHECKING:
     from textgen.data.lines import Item
@@ -78,9 +79,7 @@ HtmlOption = Annotated[
 ]
 NbestOption = Annotated[str | None, typer.Option("--nbest", hidden=True)]
 PairsOption = Annotated[str | None, typer.Option("--pairs", hidden=True)]
-FormatOption = Annotated[
-    ScoreFormat, choice_option("--format", ScoreFormat, "How to show the scores.")
-]
+FormatOption = Annotated[str, choice_option("--format", FORMATS, "How to show the scores.")]
 
 
 @dataclass(frozen=True)
@@ -292,28 +291,23 @@ def score(
     log_prob, log2_prob, log10_prob; surprisal is always in bits. kenlm, lm-zoo,
     neural-complexity and theanolm are the layouts of those tools.
     """
-    for moved, command in (("--nbest", "rerank"), ("--pairs", "pairs")):
-        if (nbest if command == "rerank" else pairs) is not None:
+    for option, value, command in (("--nbest", nbest, "rerank"), ("--pairs", pairs, "pairs")):
+        if value is not None:
             raise UsageError(
-                f"{moved} is the command {command} now", fix=f"textgen {command} CHECKPOINT FILE"
+                f"{option} is the command {command} now", fix=f"textgen {command} CHECKPOINT FILE"
             )
     _check_one_source({"FILE": file, "--text": text, "--continuations": continuations})
-    from textgen.data.text import Findings, sentences
     from textgen.language_model import LanguageModel
-    from textgen.presentation import console
 
-    findings = Findings()
-    read = partial(sentences, encoding=encoding, errors=errors, findings=findings)
+    files = TextFiles(encoding, errors)
     load = partial(LanguageModel.load, device=device, threads=threads, precision=precision)
     options = {name: given[name] for name in given if name in option_names(ScoringConfig)}
     options["jobs"] = jobs
-    texts = Texts(file, tuple(text or ()), continuations, read)
+    texts = Texts(file, tuple(text or ()), continuations, files.read)
     page = None if html is None else Page(Path(html), checkpoint)
     options |= adaptation(AdaptationConfig.from_options(given), options, texts)
     model = score_texts(partial(load, checkpoint), texts, output, log_base, page, options)
-    # Last, because an error in the text is to be the only line.
-    for message in (*findings.notes(), *model.notes):
-        console.note(message)
+    files.say_notes(model)
 
 
 def _check_one_source(sources: Mapping[str, object]) -> None:

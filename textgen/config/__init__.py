@@ -18,7 +18,7 @@ from textgen.config.options import (
     parse_sizes,
 )
 from textgen.config.sampling import NoveltyConfig, SamplingConfig
-from textgen.config.scoring import AdaptationConfig, Context, ScoreFormat, ScoreLevel, ScoringConfig
+from textgen.config.scoring import AdaptationConfig, Context, ScoreLevel, ScoringConfig
 from textgen.config.tokenizer import (
     UNIT_TERMINATORS,
     Level,
@@ -47,7 +47,6 @@ __all__ = [
     "NoveltyConfig",
     "Precision",
     "SamplingConfig",
-    "ScoreFormat",
     "ScoreLevel",
     "ScoringConfig",
     "Split",

@@ -10,9 +10,6 @@ from textgen.errors import UsageError
 
 ScoreLevel = Literal["sentence", "word", "token", "character"]
 Context = Literal["sentence", "document"]
-ScoreFormat = Literal[
-    "table", "tsv", "json", "heatmap", "kenlm", "lm-zoo", "neural-complexity", "theanolm"
-]
 
 _TEXT = "Text"
 

@@ -12,6 +12,7 @@ from textgen.cli.options import (
     ErrorsOption,
     JobsOption,
     PrecisionOption,
+    TextFiles,
     ThreadsOption,
     choice_option,
     command_options,
@@ -67,14 +68,12 @@ def pairs(
 
     The share of such pairs is given in all and by phenomenon, each with its 95 % interval.
     """
-    from textgen.data.text import Findings, sentences
     from textgen.language_model import LanguageModel
-    from textgen.presentation import console
     from textgen.presentation.tables import UnknownReport
     from textgen.studies.pairs import view
     from textgen.studies.pairs.pairs import Tally, read_pairs, score_pairs
 
-    findings = Findings()
+    files = TextFiles(encoding, errors)
     model = LanguageModel.load(checkpoint, device=device, threads=threads, precision=precision)
     tally, writer = Tally(by), view.FORMATS[output](pseudo=not model.is_causal)
     unknown = UnknownReport(in_lines=False)
@@ -84,12 +83,9 @@ def pairs(
         scores = model.scores(texts, jobs=jobs, open_vocabulary=open_vocabulary)
         return (each.log_prob for each in unknown.counted(scores))
 
-    lines = sentences(file, encoding=encoding, errors=errors, findings=findings)
-    for scored in score_pairs(read_pairs(lines, file), score):
+    for scored in score_pairs(read_pairs(files.read(file), file), score):
         tally.add(scored)
         writer.pair(scored)
     writer.end(tally.total, tally.by, tally.groups)
     unknown.say()
-    # Last, because an error in the text is to be the only line.
-    for message in (*findings.notes(), *model.notes):
-        console.note(message)
+    files.say_notes(model)

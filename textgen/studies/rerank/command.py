@@ -14,6 +14,7 @@ from textgen.cli.options import (
     ErrorsOption,
     JobsOption,
     PrecisionOption,
+    TextFiles,
     ThreadsOption,
     choice_option,
     command_options,
@@ -84,7 +85,6 @@ def rerank(
     log-probability under this model. With --tune the weights of the three are found on a list
     with references, and shown.
     """
-    from textgen.data.text import Findings, sentences
     from textgen.language_model import LanguageModel
     from textgen.presentation import console, records
     from textgen.presentation.tables import UnknownReport
@@ -94,8 +94,7 @@ def rerank(
     from textgen.studies.rerank.nbest import read_nbest, read_references
     from textgen.studies.rerank.tuning import tune as tuned_weights
 
-    findings = Findings()
-    read = partial(sentences, encoding=encoding, errors=errors, findings=findings)
+    files = TextFiles(encoding, errors)
     load = partial(LanguageModel.load, device=device, threads=threads, precision=precision)
     config, unknown, model = RerankingConfig.from_options(given), UnknownReport(), load(checkpoint)
     refuse_pseudo(model, "rerank")
@@ -105,20 +104,18 @@ def rerank(
         words = _words(model, unknown, options)
         mixing = MixingConfig.from_options(given)
         score = sentence_sums(mixed(words, _second(load, mix, options), mixing))
-    utterances = read_nbest(read(nbest), nbest)
+    utterances = read_nbest(files.read(nbest), nbest)
     if tune is None:
         for utterance in reranking.rerank(utterances, score, config):
             view.FORMATS[output](utterance)
     else:
-        result = tuned_weights(utterances, read_references(read(tune), tune), score, config)
+        result = tuned_weights(utterances, read_references(files.read(tune), tune), score, config)
         if output == "json":
             records.emit_record(view.tuning_record(result))
         else:
             console.show(view.tuning_summary(result))
     unknown.say()
-    # Last, because an error in the text is to be the only line.
-    for message in (*findings.notes(), *model.notes):
-        console.note(message)
+    files.say_notes(model)
 
 
 def _sentences(
