@@ -127,7 +127,7 @@ def _columns(names: list[str], where: str) -> _Reading:
         cells = line.split("\t")
         if len(cells) != len(names):
             raise DataError(
-                f"{len(cells)} columns where there should be {len(names)}", where=where, fix=_FORMS
+                f"expected {len(names)} columns, found {len(cells)}", where=where, fix=_FORMS
             )
         return dict(zip(names, cells, strict=True))
 
