@@ -27,8 +27,8 @@ from textgen.data.corpus import Corpus
 from textgen.data.encoded import EncodedCorpus, encode_corpus
 from textgen.models.lstm import LSTMModel
 from textgen.tokenizers.registry import learn_tokenizer
-from textgen.training.loop import validate
 from textgen.training.schedule import Schedule
+from textgen.training.validation import validate
 
 SAVED = Rows("ablations.json")
 COLUMNS = (

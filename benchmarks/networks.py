@@ -4,10 +4,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from textgen.config import ModelConfig
+from textgen.config import RecurrentConfig
 from textgen.models import Dropout, State
-from textgen.models.lstm import LSTMModel
-from textgen.models.state import RecurrentState
+from textgen.models.lstm import LSTMModel, LSTMState
 
 
 class Watched(LSTMModel):
@@ -17,7 +16,7 @@ class Watched(LSTMModel):
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[Tensor, RecurrentState]:
+    ) -> tuple[Tensor, LSTMState]:
         self.seen, following = super().hidden_states(ids, state, dropout)
         return self.seen, following
 
@@ -27,7 +26,7 @@ class OutputNoise(LSTMModel):
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[Tensor, RecurrentState]:
+    ) -> tuple[Tensor, LSTMState]:
         features, following = super().hidden_states(ids, state)
         return features if dropout is None else dropout(features), following
 
@@ -37,16 +36,16 @@ class Deep(LSTMModel):
 
     normalised = False
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
         self.norms = nn.ModuleList(nn.LayerNorm(units) for units in config.hidden_size)
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[Tensor, RecurrentState]:
+    ) -> tuple[Tensor, LSTMState]:
         features = self.embedding(ids)
         following = []
-        layer_states = cast(RecurrentState, state).layers
+        layer_states = cast(LSTMState, state).layers
         for layer, norm, (hidden, cell) in zip(self.layers, self.norms, layer_states, strict=True):
             below = dropout(features) if dropout is not None else features
             above, (hidden, cell) = layer(below, (hidden.unsqueeze(0), cell.unsqueeze(0)))
@@ -55,7 +54,7 @@ class Deep(LSTMModel):
             following.append((hidden[0], cell[0]))
         if dropout is not None:
             features = dropout(features)
-        return features, RecurrentState.of(following)
+        return features, LSTMState.of(following)
 
 
 class DeepNormalised(Deep):

@@ -20,36 +20,38 @@ import torch
 from shared import Call, Rows, by_turns, machine, median, median_ratio, show
 from torch import Tensor, nn
 
-from textgen.config import ModelConfig, SamplingConfig
+from textgen.config import RecurrentConfig, SamplingConfig
 from textgen.inference import native
 from textgen.inference.native.loading import loading
 from textgen.models import Model, build
 from textgen.results import FinishReason
-from textgen.sampling.generator import Request, generate
-from textgen.tokenizers.base import Mask
+from textgen.sampling.generator import Request, Uniforms, generate
+from textgen.sampling.sequence import AllowedIds, TokenSequence
 
 SAVED = Rows("sampling.json")
 SHAPES = {
-    "1x512": ModelConfig(hidden_size=(512,), embedding_size=128, tie=False),
-    "2x512": ModelConfig(hidden_size=(512, 512), embedding_size=128, tie=False),
-    "AWD-LSTM": ModelConfig(hidden_size=(1150, 1150, 400), embedding_size=400, tie=True),
+    "1x512": RecurrentConfig(hidden_size=(512,), embedding_size=128, tie=False),
+    "2x512": RecurrentConfig(hidden_size=(512, 512), embedding_size=128, tie=False),
+    "AWD-LSTM": RecurrentConfig(hidden_size=(1150, 1150, 400), embedding_size=400, tie=True),
 }
 VOCABULARIES = {"1x512": 66, "2x512": 66, "AWD-LSTM": 10_000}
 
 
-class Anything:
+class Unconstrained:
     """A constraint that allows every token and never ends a text."""
 
     def __init__(self, size: int) -> None:
-        self._allowed = np.ones(size, np.bool_)
+        self._allowed = AllowedIds(0, np.ones(size, np.bool_))
 
-    def allowed(self) -> Mask:
+    def allowed(self) -> AllowedIds:
         return self._allowed
 
-    def take(self, id: int) -> FinishReason | None:
-        return None
+    def append(
+        self, id: int, log_prob: float, ending: FinishReason | None
+    ) -> tuple[str, FinishReason | None]:
+        return "", ending
 
-    def copy(self) -> "Anything":
+    def copy(self) -> "Unconstrained":
         return self
 
 
@@ -103,9 +105,18 @@ def without_compiler(make: Callable[[], Call]) -> Call:
 
 
 def drawing(model: Model, batch: int, *, fast: bool = False) -> Call:
-    anything = Anything(model.config.vocabulary_size)
+    size = model.config.vocabulary_size
     config = SamplingConfig(length=2**40, allow_unk=True, fast=fast)
-    requests = [Request(index, (), anything) for index in range(batch)]
+
+    def requests(count: int) -> list[Request]:
+        sequences = [
+            TokenSequence.after((), config, Unconstrained(size), size) for _ in range(count)
+        ]
+        return [
+            Request(index, (), sequence, Uniforms(config.seed, index))
+            for index, sequence in enumerate(sequences)
+        ]
+
     drawn = generate(model, config, requests, together=batch)
     return lambda: list(islice(drawn, batch))
 

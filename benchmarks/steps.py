@@ -19,9 +19,8 @@ from sampling import SHAPES, VOCABULARIES
 from shared import Rows, by_turns, machine
 from torch import Tensor, nn
 
+from textgen.inference.lstm_stepper import CompiledStepper, StepWeights, TorchStepper
 from textgen.inference.native.loading import loading
-from textgen.inference.step_weights import StepWeights
-from textgen.inference.steppers import CompiledStepper, TorchStepper
 from textgen.models import Model, build
 
 KEPT = Rows("steps.json")
@@ -105,15 +104,15 @@ def inductor(model: Model) -> Step:
         below = None if weights.embedding is None else weights.embedding[ids]
         after = []
         for layer, (hidden, cell) in zip(weights.layers, states, strict=True):
-            inputs = hidden if layer.given.ndim == 2 else torch.cat([below, hidden], 1)
-            given = layer.given[ids] if layer.given.ndim == 2 else layer.given
-            gates = nn.functional.linear(inputs, layer.matrix.numbers) + given
-            admit, forget, expose, candidate = gates.chunk(4, 1)
-            cell = cell * forget.sigmoid() + admit.sigmoid() * candidate.tanh()
-            below = cell.tanh() * expose.sigmoid()
+            inputs = hidden if layer.bias.ndim == 2 else torch.cat([below, hidden], 1)
+            bias = layer.bias[ids] if layer.bias.ndim == 2 else layer.bias
+            gates = nn.functional.linear(inputs, layer.matrix.weights) + bias
+            i, f, o, g = gates.chunk(4, 1)
+            cell = cell * f.sigmoid() + i.sigmoid() * g.tanh()
+            below = cell.tanh() * o.sigmoid()
             after.append((below, cell))
         assert below is not None
-        return nn.functional.linear(below, weights.last.numbers, weights.bias), after
+        return nn.functional.linear(below, weights.last.weights, weights.last_bias), after
 
     ids = torch.tensor([1])
     states = [(torch.zeros(1, n), torch.zeros(1, n)) for n in model.config.hidden_size]

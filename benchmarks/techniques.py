@@ -15,7 +15,7 @@ from textgen.config import TrainingConfig
 from textgen.data.batching import Streams, Window
 from textgen.models import Model
 from textgen.models.device import choose_precision
-from textgen.training.trainer import Learner
+from textgen.training.state import GradientState
 
 
 class Technique:
@@ -38,7 +38,7 @@ class Technique:
         return 0.0
 
 
-class Trial(Learner):
+class Trial(GradientState):
     """A trainer with techniques."""
 
     techniques: tuple[Technique, ...] = ()

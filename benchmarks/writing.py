@@ -19,8 +19,8 @@ import torch
 from shared import SHAKESPEARE, TEXTGEN, TOLSTOY, Rows, machine, real_text, run, seconds, show
 
 from textgen import LanguageModel
-from textgen.sampling import novelty as suffixes
-from textgen.sampling.novelty import Index
+from textgen.inference.steppers import make_stepper
+from textgen.sampling.novelty import TextIndex, build
 from textgen.tokenizers.base import EOS
 
 SAVED = Rows("writing.json")
@@ -115,9 +115,9 @@ def novelty(corpus: Path, model: Path) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as name:
         lengths: list[int] = []
-        building = seconds(lambda: lengths.append(suffixes.build(Path(name), drawn())))
+        building = seconds(lambda: lengths.append(build(Path(name), drawn())))
         (length,) = lengths
-        index = Index(suffixes.Suffixes(Path(name), length))
+        index = TextIndex(Path(name), length)
         queries = [sample() for _ in range(50)]
         times = [seconds(lambda text=text: index.novelty(text)) for text in queries]
     return {
@@ -138,7 +138,7 @@ def fast(corpus: Path, model: Path) -> dict[str, float]:
     exact = logits[:-1, 0].double().log_softmax(-1)
     figures = {}
     for name, is_fast in (("default", False), ("--fast", True)):
-        stepper = network.stepper(fast=is_fast)
+        stepper = make_stepper(network, fast=is_fast)
         steps = torch.cat([stepper.step(id.view(1)).clone() for id in ids[:-1]])
         found = steps.double().log_softmax(-1)
         errors = (found - exact).gather(1, ids[1:].unsqueeze(1)).abs()

@@ -61,7 +61,7 @@ def probe_text(grammar: Grammar) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file beside its place, then rename it."""
+    """Write a file under another name, then rename it."""
     unfinished = path.with_suffix(".tmp")
     try:
         unfinished.write_bytes(text.encode("utf-8"))

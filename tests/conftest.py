@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 import textgen
 from textgen.cli.app import main
-from textgen.config import ModelConfig, TokenizerConfig
+from textgen.config import RecurrentConfig, SamplingConfig, ScoringConfig, TokenizerConfig
 from textgen.results import (
     NgramBaseline,
     PartScore,
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
     from textgen.inference.native.loading import Loading
     from textgen.models import Model
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 MakeModel = Callable[..., "Model"]
 
@@ -74,7 +79,7 @@ def make_model() -> MakeModel:
 
         from textgen.models import build
 
-        config = ModelConfig(
+        config = RecurrentConfig(
             hidden_size=hidden, embedding_size=embedding, tie=tie, vocabulary_size=vocabulary
         )
         model = build(config)
@@ -133,8 +138,8 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compiled code takes two threads wherever it has the choice."""
     import torch
 
-    monkeypatch.setattr("textgen.inference.steppers._BYTES_A_THREAD", 1)
-    monkeypatch.setattr("textgen.inference.native.kernels._NUMBERS_A_THREAD", 1)
+    monkeypatch.setattr("textgen.inference.lstm_stepper._BYTES_PER_THREAD", 1)
+    monkeypatch.setattr("textgen.inference.native.kernels._LOGITS_PER_THREAD", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -229,19 +234,22 @@ class FakeModel:
         self._library = library
         self.tokenizer = types.SimpleNamespace(config=TokenizerConfig())
 
-    def samples(self, prompts: list[str], **options: Any) -> Iterator[Sample]:
-        options.pop("on_text", None)
-        self._library.calls["samples"] = {"prompts": prompts, **options}
-        count, seed = int(options.get("count", 1)), int(options.get("seed", 1))
+    def samples(
+        self, prompts: list[str], config: SamplingConfig, *, on_text: Any
+    ) -> Iterator[Sample]:
+        self._library.calls["samples"] = {"prompts": prompts, "config": config}
+        count, seed = config.count, config.seed
         for index in self._library.order(len(prompts) * count):
             prompt, text = prompts[index // count], f" written {index}\n"
             unknown = tuple(each for each in prompt if each == "?")
             yield Sample(index, text, prompt, -1.5, 11, "length", seed, prompt_unknown=unknown)
 
-    def scores(self, sentences: Iterable[str], **options: Any) -> Iterator[SentenceScore]:
+    def scores(
+        self, sentences: Iterable[str], config: ScoringConfig, **options: Any
+    ) -> Iterator[SentenceScore]:
         texts = list(sentences)
-        self._library.calls["scores"] = {"sentences": texts, **options}
-        in_parts = options.get("level", "sentence") != "sentence"
+        self._library.calls["scores"] = {"sentences": texts, "config": config, **options}
+        in_parts = config.level != "sentence"
         yield from self._library.scores or (
             _score(line, text if isinstance(text, str) else text.text, in_parts=in_parts)
             for line, text in enumerate(texts, 1)

@@ -70,8 +70,9 @@ def test_too_little_memory_is_one_line_that_names_what_to_lower(
     corpus: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    large = ("--batch-size", "4096", "--sequence-length", "256", "--steps", "3", *SMALL)
-    finished = run(SHORT_OF_MEMORY, "train", corpus, "--out", out, *large)
+    large = ("--batch-size", "512", "--sequence-length", "256", "--hidden-size", "512")
+    options = ("--steps", "3", "--device", "cpu", "--threads", "1", *large)
+    finished = run(SHORT_OF_MEMORY, "train", corpus, "--out", out, *options)
     assert finished.returncode == 1, finished.stderr
     said = finished.stderr.splitlines()[-1]
     assert said.startswith("textgen: error: out of memory")

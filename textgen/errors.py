@@ -7,10 +7,11 @@ from typing import ClassVar
 class TextgenError(Exception):
     """An error that ends the command in one line: ``WHAT (WHERE): WHY; WHAT TO DO``.
 
-    what: what went wrong, in the user's words.
-    where: the file, option or byte at which it went wrong.
-    why: the cause.
-    fix: what the user can do about it.
+    Attributes:
+        what: what went wrong, in the user's words.
+        where: the file, option or byte at which it went wrong.
+        why: the cause.
+        fix: what the user can do about it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -41,13 +42,13 @@ class ResourceError(TextgenError):
 
 
 class UsageError(TextgenError):
-    """The command line, or an argument of the Python face, asks for what cannot be."""
+    """An option of the command line, or an argument in Python, is not valid."""
 
     exit_code = 2
 
 
 class DataError(TextgenError):
-    """A corpus, tokenizer or checkpoint is not what it should be."""
+    """A corpus, tokenizer or checkpoint is damaged or not what it should be."""
 
     exit_code = 3
 
@@ -57,15 +58,16 @@ class CheckpointError(DataError):
 
 
 class DivergedError(TextgenError):
-    """Training met a loss that is not finite and could not go on."""
+    """The loss of training is not finite, and training could not continue."""
 
     exit_code = 4
 
 
 class ElsewhereError(TextgenError):
-    """The first of several processes failed, and says itself how.
+    """Another of several processes failed, and reports the error itself.
 
-    code: the exit code it ends with.
+    Args:
+        code: the exit code of that process.
     """
 
     def __init__(self, what: str, *, code: int) -> None:
@@ -79,8 +81,8 @@ class LockedError(TextgenError):
     exit_code = 5
 
 
-def named(names: Sequence[str], most: int = 8) -> str:
-    """Names for a message: the first few of them, quoted."""
-    shown = ", ".join(repr(name) for name in names[:most])
+def quoted(names: Sequence[str], most: int = 8) -> str:
+    """The first few names, quoted for a message."""
+    shown = ", ".join(map(repr, names[:most]))
     more = len(names) - most
     return shown + (f" and {more} more" if more > 0 else "")

@@ -1,13 +1,21 @@
-"""The Python face: a model and its tokenizer, loaded, that writes text and scores it."""
+"""The Python API: a trained model with its tokenizer, to sample, predict and score with."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from textgen import checkpoint
-from textgen.config import Device, SamplingConfig, ScoringConfig, check_options, check_whole
+from textgen.config import (
+    Config,
+    Device,
+    SamplingConfig,
+    ScoringConfig,
+    ScoringPrecision,
+    check_options,
+    check_whole,
+)
 from textgen.errors import ResourceError, UsageError
 from textgen.results import Prediction, Sample, SentenceScore
 
@@ -18,23 +26,27 @@ if TYPE_CHECKING:
 
     from textgen.data.lines import Item
     from textgen.models import Model
+    from textgen.sampling.text import Accept, OnText
     from textgen.scoring.scorer import MakeReader, Skipped
     from textgen.tokenizers.base import Tokenizer
 
-
 _MOST_JOBS = 1024
-ScoringPrecision = Literal["float32", "float64", "bf16"]
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class LanguageModel:
     """A trained model and its tokenizer.
 
+    Sampling and scoring take a configuration, or its fields as keywords.
+
     >>> model = LanguageModel.load("checkpoints/shakespeare")  # doctest: +SKIP
     >>> model.sample("ROMEO:", length=200, temperature=0.8)[0].text  # doctest: +SKIP
     >>> model.score("To be, or not to be").bits_per_character  # doctest: +SKIP
 
-    path: the checkpoint folder that was read. name: ``best`` or ``last``. notes: what a
-    person should be told once.
+    Attributes:
+        path: The checkpoint folder that was read.
+        name: ``best`` or ``last``.
+        notes: Messages for the user.
     """
 
     def __init__(self, loaded: checkpoint.Checkpoint, notes: tuple[str, ...] = ()) -> None:
@@ -52,10 +64,14 @@ class LanguageModel:
         threads: int | None = None,
         precision: ScoringPrecision = "float32",
     ) -> LanguageModel:
-        """Read ``best``, else ``last``, of a run's folder, or one of the two itself.
+        """Load the checkpoint ``best`` of a run, else ``last``, or the one that is named.
 
-        precision: of all arithmetic afterwards; logits become float32 or wider before any sum.
-        Raises ResourceError where there is none, CheckpointError where it is damaged.
+        Args:
+            precision: Of all arithmetic; logits become float32 or wider before any sum.
+
+        Raises:
+            ResourceError: There is no checkpoint.
+            CheckpointError: It is damaged.
         """
         import torch
 
@@ -72,55 +88,58 @@ class LanguageModel:
 
     @property
     def is_causal(self) -> bool:
-        """Whether it tells what comes next; else it fills blanks, and its scores are pseudo."""
+        """Whether it predicts the next token; otherwise its scores are pseudo-log-probabilities."""
         return self.model.is_causal
 
     def sample(
         self,
         prompts: str | Iterable[str] = "",
+        config: SamplingConfig | None = None,
         *,
-        on_text: Callable[[int, str, str], None] | None = None,
+        on_text: OnText | None = None,
         **options: Any,
     ) -> list[Sample]:
-        """Write texts that go on from a prompt, or from each of several, in their order.
-
-        The options are the fields of SamplingConfig.
-        """
-        written = self.samples(prompts, on_text=on_text, **options)
-        return sorted(written, key=lambda sample: sample.index)
+        """Generate the samples of a prompt, or of several, in order; see ``samples``."""
+        samples = self.samples(prompts, config, on_text=on_text, **options)
+        return sorted(samples, key=lambda sample: sample.index)
 
     def samples(
         self,
         prompts: str | Iterable[str] = "",
+        config: SamplingConfig | None = None,
         *,
-        on_text: Callable[[int, str, str], None] | None = None,
-        accept: Callable[[Sample], bool] | None = None,
+        on_text: OnText | None = None,
+        accept: Accept | None = None,
         **options: Any,
     ) -> Iterator[Sample]:
-        """As ``sample``, each text as soon as it is finished.
+        """Generate samples, each as soon as it is finished.
 
-        on_text: called with (index, prompt, piece) as the text is written, one after another.
-        accept: a sample that it refuses is drawn again.
+        Args:
+            on_text: Called with (index, prompt, piece) as text is generated, sample by sample.
+            accept: A sample that it rejects is drawn again.
+            options: The fields of ``SamplingConfig``.
         """
-        check_options(options, SamplingConfig)
-        config = SamplingConfig.from_options(options)
-        given = [prompts] if isinstance(prompts, str) else prompts
-        from textgen.sampling.writer import Writer
+        from textgen.sampling.text import TextGenerator
 
-        return Writer(self.model, self.tokenizer, config).write(given, on_text, accept)
+        given = [prompts] if isinstance(prompts, str) else prompts
+        generator = TextGenerator(
+            self.model, self.tokenizer, _configuration(SamplingConfig, config, options)
+        )
+        return generator.generate(given, on_text, accept)
 
     def predict(self, prompt: str = "", *, words: int | None = None) -> Prediction:
-        """What comes after a prompt: every token with its probability, the likeliest first.
+        """Every token that can come after a prompt, or stand in its blank, the most probable first.
 
-        In a prompt with a blank, ``____``, it is what stands there, given what is on both sides;
-        a model that reads both ways can tell nothing else. words: give that many of the likeliest
-        words to come instead, however many tokens each has.
+        Args:
+            prompt: With a blank, ``____``, it is a sentence to complete. A bidirectional model
+                needs one.
+            words: Predict so many of the most probable words instead, of any number of tokens.
         """
         from textgen.sampling.prediction import fill, has_blank, next_tokens, next_words
 
         if words is not None and not self.is_causal:
             raise UsageError(
-                "--words is of models that write from left to right",
+                "--words needs a causal model",
                 fix="leave it out: a blank is filled by one token",
             )
         if not self.is_causal or (words is None and has_blank(prompt)):
@@ -128,59 +147,89 @@ class LanguageModel:
         if words is None:
             return next_tokens(self.model, self.tokenizer, prompt)
         if words < 1:
-            raise UsageError(f"at least one word must be asked for, got {words}")
+            raise UsageError(f"words must be at least 1, got {words}")
         return next_words(self.model, self.tokenizer, prompt, words)
 
     @overload
-    def score(self, text: str, **options: Any) -> SentenceScore: ...
+    def score(
+        self, text: str, config: ScoringConfig | None = None, **options: Any
+    ) -> SentenceScore: ...
 
     @overload
-    def score(self, text: Iterable[str], **options: Any) -> list[SentenceScore]: ...
+    def score(
+        self, text: Iterable[str], config: ScoringConfig | None = None, **options: Any
+    ) -> list[SentenceScore]: ...
 
     def score(
-        self, text: str | Iterable[str], **options: Any
+        self, text: str | Iterable[str], config: ScoringConfig | None = None, **options: Any
     ) -> SentenceScore | list[SentenceScore]:
-        """How probable a sentence is, or each of several.
-
-        The options are the fields of ScoringConfig.
-        """
+        """The score of a sentence, or of each of several; see ``scores``."""
         if isinstance(text, str):
-            (only,) = self.scores([text], **options)
+            (only,) = self.scores([text], config, **options)
             return only
-        return list(self.scores(text, **options))
+        return list(self.scores(text, config, **options))
 
     def scores(
         self,
         texts: Iterable[Item],
+        config: ScoringConfig | None = None,
         *,
         jobs: int = 1,
         on_skip: Callable[[Skipped], None] | None = None,
         reader: MakeReader | None = None,
         **options: Any,
     ) -> Iterator[SentenceScore]:
-        """As ``score`` for any number of sentences, read and given one after another.
+        """Score sentences, any number of them, in order and lazily.
 
-        texts: sentences, or (prefix, continuation) each. jobs: how many processes share the
-        work; the texts are then taken in a thread. on_skip: called with each text that is left
-        out, in its place. reader: makes what reads the texts, if that is neither of the contexts.
+        Args:
+            texts: Sentences, or pairs of a prefix and its continuation.
+            jobs: The number of processes; the texts are then read in a thread.
+            on_skip: Called with each text that is skipped, in its place.
+            reader: Makes what reads the texts, instead of the reader of ``context``.
+            options: The fields of ``ScoringConfig``.
         """
-        check_options(options, ScoringConfig)
-        config = ScoringConfig.from_options(options)
+        config = _configuration(ScoringConfig, config, options)
         check_whole("jobs", jobs, 1, _MOST_JOBS)
         import torch
 
         from textgen.scoring.jobs import groups, scores_of_jobs
-        from textgen.scoring.scorer import Scorer, kept
+        from textgen.scoring.scorer import Scorer
 
         given = groups(texts, config.prefix)
         if jobs == 1:
-            scorer = Scorer(self.model, self.tokenizer, config, reader)
-            return kept(scorer.scores(given), on_skip)
-        threads = max(1, torch.get_num_threads() // jobs)
-        load = partial(
-            _load_again, self.path, self.header, self.model.device, self.model.dtype, threads
+            results = Scorer(self.model, self.tokenizer, config, reader).scores(given)
+        else:
+            threads = max(1, torch.get_num_threads() // jobs)
+            load = partial(
+                _load_again, self.path, self.header, self.model.device, self.model.dtype, threads
+            )
+            results = scores_of_jobs(load, config, given, jobs)
+        return _without_skipped(results, on_skip)
+
+
+def _configuration(
+    cls: type[AnyConfig], config: AnyConfig | None, options: dict[str, Any]
+) -> AnyConfig:
+    """The configuration, or the one of these options. Raises UsageError if both are given."""
+    check_options(options, cls)
+    if config is None:
+        return cls.from_options(options)
+    if options:
+        raise UsageError(
+            f"{next(iter(options))} and a configuration cannot both be given",
+            fix="make it part of the configuration",
         )
-        return kept(scores_of_jobs(load, config, given, jobs), on_skip)
+    return config
+
+
+def _without_skipped(
+    results: Iterable[SentenceScore | Skipped], on_skip: Callable[[Skipped], None] | None
+) -> Iterator[SentenceScore]:
+    for result in results:
+        if isinstance(result, SentenceScore):
+            yield result
+        elif on_skip is not None:
+            on_skip(result)
 
 
 def _load_again(
@@ -191,12 +240,12 @@ def _load_again(
     threads: int,
     number: int,
 ) -> tuple[Model, Tokenizer]:
-    """The same model, for the process of this number; each has a GPU of its own, if it can."""
-    from textgen.models.device import beside, use_threads
+    """The same model for the process of this number; on a GPU of its own, if there are several."""
+    from textgen.models.device import device_of_process, use_threads
 
     use_threads(threads)
     loaded = checkpoint.load(path)
     if loaded.header != header:
         raise ResourceError("changed while it was read", where=path, fix="run it again")
-    loaded.model.to(device=beside(device, number), dtype=dtype)
+    loaded.model.to(device=device_of_process(device, number), dtype=dtype)
     return loaded.model, loaded.tokenizer

@@ -1,4 +1,4 @@
-"""The units of a language model's quality: pure arithmetic on log-probabilities."""
+"""The units in which language models are evaluated, from log-probabilities."""
 
 import math
 
@@ -6,18 +6,23 @@ LOG_2 = math.log(2.0)
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), loss in nats a token; infinite where that overflows a float."""
+    """exp(loss), loss in nats per token; infinite where that overflows a float."""
     try:
         return math.exp(loss)
     except OverflowError:
         return math.inf
 
 
+def mean_perplexity(log_prob: float, count: int) -> float:
+    """The perplexity per token, word or the like of which there are ``count``; NaN for none."""
+    return perplexity(-log_prob / count) if count else math.nan
+
+
 def bits_per_character(log_prob: float, characters: int) -> float:
     """-log2 P(text) / characters.
 
-    The one unit in which character, subword and word models compare, because it does
-    not depend on how the text was cut into tokens. ``log_prob`` is natural.
+    Character, subword and word models compare in this unit only, because it does not depend on
+    how the text is tokenized. ``log_prob`` is natural.
 
     >>> bits_per_character(-2 * LOG_2, 4)
     0.5
@@ -31,7 +36,7 @@ def surprisal(log_prob: float) -> float:
 
 
 def in_base(log_prob: float, base: float) -> float:
-    """A natural log-probability to another base, which is above 1.
+    """A natural log-probability in another base, which is above 1.
 
     >>> in_base(-2 * LOG_2, 2), in_base(-1.5, math.e)
     (-2.0, -1.5)

@@ -1,4 +1,4 @@
-"""How much memory this process has, as the system counts it, and how it is given back."""
+"""The memory of this process, as the system counts it."""
 
 import mmap
 import sys
@@ -9,12 +9,13 @@ _STATUS = Path("/proc/self/status")
 
 
 def resident_bytes() -> int | None:
-    """What is in memory now; None where the system does not tell (it is not Linux)."""
+    """The resident memory now; None if the system does not report it (other than Linux)."""
     return _from_status("VmRSS:")
 
 
 def peak_resident_bytes() -> int | None:
-    """The most there ever was; None where the system does not tell (Windows)."""
+    """The largest resident memory so far; None if the system does not report it (Windows)."""
+    # Of this program alone: getrusage includes the process it was forked from.
     peak = _from_status("VmHWM:")
     if peak is not None or sys.platform == "win32":
         return peak
@@ -25,10 +26,7 @@ def peak_resident_bytes() -> int | None:
 
 
 def _from_status(name: str) -> int | None:
-    """A line of Linux's own account, ``VmRSS:     1234 kB``.
-
-    Its peak is of this program alone; ``getrusage`` tells also of what was forked from.
-    """
+    """The value of a line of Linux's status file, such as ``VmRSS:     1234 kB``, in bytes."""
     try:
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith(name):
@@ -38,8 +36,8 @@ def _from_status(name: str) -> int | None:
     return None
 
 
-def let_go(array: Any) -> None:
-    """Give back the memory of what was read of a mapped file, which else grows to all of it."""
+def release_pages(array: Any) -> None:
+    """Free the memory of what was read of a mapped file, which else grows to all of it."""
     mapping = getattr(array, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,13 +1,14 @@
-"""What training tells while it runs, before it begins and at its end.
+"""Results of training, sampling and scoring, frozen and typed.
 
-What is known of texts, of tokenizers and of checkpoints.
+Log-probabilities are natural and losses are in nats per token; surprisal and entropy are in bits.
 
-How probable a text is: sums over sentences, and the parts of a sentence.
+A result that is ``pseudo`` comes from a bidirectional model, which predicts each token from all the
+others: its sums are pseudo-log-likelihoods (Besag 1975; Salazar et al. 2020). They have names of
+their own where they are shown (``presentation.numbers``), and compare only with one another.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from textgen import metrics
@@ -15,11 +16,11 @@ from textgen import metrics
 
 @dataclass(frozen=True)
 class Validation:
-    """One pass over the whole validation part in document context.
+    """One pass over the validation part in document context, ``<EOS>`` included.
 
-    loss: nats a token, ``<EOS>`` included. unknown: how many of the tokens were ``<UNK>``.
-    step, seconds: when in the run it was made. pseudo: whether each token was given what comes
-    after it, too: then it is shown as ``pseudo_loss`` and compares with others such alone.
+    Attributes:
+        unknown: The number of tokens that are ``<UNK>``.
+        step, seconds: When in the run it was made.
     """
 
     loss: float
@@ -41,12 +42,14 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One update of the weights (or the few since the last log line).
+    """One update of the weights, or the few since the last log line.
 
-    loss: nats a training token, mean since the last log line. progress: 0 to 1.
-    seconds: since the first step, of all the parts of a resumed run together.
-    remaining_seconds: what the run still takes, as far as can be told.
-    memory_bytes: of the whole process, where the system tells.
+    Attributes:
+        loss: Mean since the last log line.
+        progress: 0 to 1.
+        seconds: Since the first step, of all parts of a resumed run together.
+        remaining_seconds: An estimate.
+        memory_bytes: Of the process, where the system reports it.
     """
 
     step: int
@@ -64,7 +67,7 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """A few words that the model writes while it learns."""
+    """A few words from the model during training."""
 
     step: int
     text: str
@@ -72,7 +75,7 @@ class TrainingSample:
 
 @dataclass(frozen=True)
 class TrainingWarning:
-    """Something a person should know while there is time to act; training goes on."""
+    """A problem that the user may act on; training continues."""
 
     step: int
     text: str
@@ -80,7 +83,7 @@ class TrainingWarning:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """A checkpoint is whole on disk. name: ``best`` or ``last``."""
+    """A checkpoint is complete on disk. name: ``best`` or ``last``."""
 
     step: int
     name: str
@@ -89,7 +92,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """What is about to be trained, said before the first step."""
+    """A run before its first step."""
 
     parameters: int
     vocabulary_size: int
@@ -108,7 +111,7 @@ class TrainingStart:
 
 @dataclass(frozen=True)
 class PlannedOption:
-    """One of a run's options. reason: why it has this value."""
+    """An option of a run. reason: why it has this value."""
 
     name: str
     value: Any
@@ -117,10 +120,13 @@ class PlannedOption:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will be. state_bytes: weights, gradients and the optimizer's moments.
+    """What a run will be.
 
-    window_bytes: roughly what one update holds besides. tokens, seconds: of the whole run;
-    tokens_per_second was measured on this machine.
+    Attributes:
+        state_bytes: Of weights, gradients and the moments of the optimizer.
+        window_bytes: An estimate of what one update needs besides.
+        tokens_per_second: As measured on this machine.
+        tokens, seconds: Of the whole run.
     """
 
     options: tuple[PlannedOption, ...]
@@ -145,10 +151,7 @@ TrainingEvent = (
 
 @dataclass(frozen=True)
 class NgramBaseline:
-    """What a Kneser-Ney n-gram model reaches on the validation part, or on its beginning.
-
-    loss: nats a token. train_tokens, valid_tokens: how many it learned from and was tried on.
-    """
+    """The loss of a Kneser-Ney n-gram model on the validation part, or on its beginning."""
 
     order: int
     loss: float
@@ -158,16 +161,17 @@ class NgramBaseline:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run of training reached.
+    """The result of a run.
 
-    validation: of the best model. last_validation: of the weights at the end.
-    Both are None in a run that was stopped before its first.
-    tokens_per_second: training tokens over the seconds of training steps alone.
-    uniform_loss: ln(vocabulary), what a model that knows nothing reaches.
-    interrupted: the signal's number, where the run was stopped by one. ended_early: why it
-    was ended before its time, where it was.
-    ngram: what counting reaches; None in a run that was stopped.
-    peak_memory_bytes: the most the process held, where the system tells.
+    Attributes:
+        tokens_per_second: Over the seconds of training steps only.
+        validation: Of the best model; None if the run was stopped before its first validation.
+        last_validation: Of the weights at the end, likewise.
+        uniform_loss: ln(vocabulary), the loss of the uniform distribution.
+        interrupted: The number of the signal that stopped the run.
+        ended_early: Why it ended before its time.
+        ngram: None if the run was stopped.
+        peak_memory_bytes: Of the process, where the system reports it.
     """
 
     checkpoint: str
@@ -190,10 +194,12 @@ FinishReason = Literal["eos", "length", "stop", "blocked"]
 
 @dataclass(frozen=True)
 class Novelty:
-    """What of a text stands word for word in another.
+    """What of a text occurs verbatim in another.
 
-    longest_copied: characters of the longest such stretch. copied_share: of the characters, in
-    stretches of a stated length or more. stretches: those, as (start, end) in characters.
+    Attributes:
+        longest_copied: The characters of the longest copied stretch.
+        copied_share: The share of characters in stretches of at least a given length.
+        stretches: Those stretches as (start, end), in characters.
     """
 
     longest_copied: int
@@ -202,18 +208,21 @@ class Novelty:
 
     @property
     def novelty(self) -> float:
-        """The share of the characters that is in no such stretch."""
+        """The share of characters in no such stretch."""
         return 1 - self.copied_share
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A text the model wrote.
+    """A generated text.
 
-    text excludes the prompt and the final ``<EOS>``, or the stop string, at which a sample ended;
-    tokens and log_prob (natural, the raw model's) include those and exclude the prompt.
-    stop: the stop string. prompt_unknown: the characters or words of the prompt that the model
-    does not know. drawn: how often it was drawn until it was novel enough.
+    Attributes:
+        text: Without the prompt, and without the final ``<EOS>`` or stop string.
+        log_prob: Under the model without sampling rules, over the same tokens as ``tokens``.
+        tokens: With the final ``<EOS>`` or the stop string, without the prompt.
+        stop: The stop string that ended it.
+        prompt_unknown: The characters or words of the prompt that the model does not know.
+        drawn: How often it was drawn until it was novel enough.
     """
 
     index: int
@@ -230,12 +239,12 @@ class Sample:
 
     @property
     def perplexity(self) -> float:
-        return metrics.perplexity(-self.log_prob / self.tokens) if self.tokens else float("nan")
+        return metrics.mean_perplexity(self.log_prob, self.tokens)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What may come next: a token, which has an id, or a word. log_prob: natural."""
+    """A token, which has an id, or a word that may come next."""
 
     text: str
     log_prob: float
@@ -248,10 +257,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What may come after a prompt, the likeliest first.
+    """What may come after a prompt, or stand in its blank, the most probable first.
 
-    of: what the choices are. entropy: of the whole distribution, in bits; None where it is not
-    known, as of words, of which there is no end.
+    Attributes:
+        of: What the choices are.
+        entropy: Of the whole distribution, in bits; None for words, which have no end.
     """
 
     prompt: str
@@ -269,8 +279,9 @@ class Prediction:
 class TokenizerSummary:
     """What a tokenizer learned from a corpus.
 
-    unknown_rate: share of ``<UNK>`` among the validation part's tokens (the training
-    part's, where there is no validation part).
+    Attributes:
+        unknown_rate: The share of ``<UNK>`` in the tokens of the validation part, or of the
+            training part if there is no validation part.
     """
 
     level: str
@@ -292,7 +303,7 @@ class TokenizerSummary:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint is, read from its JSON alone."""
+    """What the JSON files of a checkpoint say. training_curve: (step, loss) pairs."""
 
     path: str
     name: str
@@ -302,26 +313,27 @@ class CheckpointInfo:
     versions: dict[str, str]
     corpus: dict[str, Any]
     validation: Validation | None
-    curve: tuple[Validation, ...] = field(default=())
-    training_curve: tuple[tuple[int, float], ...] = field(default=())
+    curve: tuple[Validation, ...] = ()
+    training_curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PartScore:
-    """A part of a sentence as the model saw it coming: a token, a word or a character.
+    """A token, word or character of a sentence. The parts of a sentence sum to its score.
 
-    The parts of a sentence add up to it; its ``<EOS>`` is the last of them.
-
-    text: how it is called; of a token its name (``<UNK>`` where it is unknown). span: as it
-    stands in the sentence, with what space is before it; the token_texts of all parts, joined, are
-    the sentence. log_prob: natural. unknown: whether an ``<UNK>`` is in it. tokens: how many it
-    has. ends: whether it is the sentence's ``<EOS>``, with what white space is before it; a text
-    that spells ``<EOS>`` does not. id: of the first token, or of ``<EOS>``.
-
-    entropy: of the distribution over what may come in its place, in bits; of several tokens, that
-    before the first. entropy_reduction: by how much it is lower than at the part before, not less
-    than 0 (Hale 2006), in bits. rank: of a token, the likeliest being 1. alternatives: the
-    likeliest tokens in its place.
+    Attributes:
+        text: Its name; of an unknown token ``<UNK>``.
+        span: Its text in the sentence, with the space before it; joined, the spans of all parts
+            are the sentence.
+        unknown: Whether it contains an ``<UNK>``.
+        tokens: The number of its tokens.
+        ends: Whether it is the ``<EOS>`` of the sentence, with the white space before that; a text
+            that spells ``<EOS>`` is not.
+        id: Of the first token, or of ``<EOS>``.
+        rank: Of a token, 1 for the most probable.
+        entropy: Of the distribution at its first token, in bits.
+        entropy_reduction: The decrease since the part before, at least 0, in bits (Hale 2006).
+        alternatives: The most probable tokens in its place.
     """
 
     text: str
@@ -339,19 +351,19 @@ class PartScore:
     @property
     def surprisal(self) -> float:
         """-log2 p, in bits."""
-        return metrics.surprisal(self.log_prob) + 0.0  # of what is certain 0.0, not -0.0
+        return metrics.surprisal(self.log_prob) + 0.0  # 0.0 for probability 1, not -0.0
 
 
 @dataclass(frozen=True)
 class ScoreSum:
     """Log-probabilities summed in float64 over some tokens.
 
-    log_prob: natural. tokens: all, ``<EOS>`` included. unknown: those that are ``<UNK>``,
-    with unknown_log_prob of the sum. characters, bytes: of the text in UTF-8, terminators
-    included. words: what white space separates, and each ``<EOS>``, as in perplexities a word.
-    spelled: whether the spelling of what is unknown is in log_prob. pseudo: whether each token
-    was given all others of its sentence, those after it too: then the sum is no probability of the
-    text but its pseudo-log-likelihood (Besag 1975; Salazar et al. 2020), and is shown as that.
+    Attributes:
+        tokens: ``<EOS>`` included.
+        unknown: The number of them that are ``<UNK>``; ``unknown_log_prob`` is the sum of these.
+        characters, bytes: Of the text in UTF-8, terminators included.
+        words: White space separates them; each ``<EOS>`` is one, as usual in perplexity per word.
+        spelled: Whether ``log_prob`` includes the spelling of what is unknown.
     """
 
     log_prob: float = 0.0
@@ -366,33 +378,31 @@ class ScoreSum:
 
     @property
     def perplexity(self) -> float:
-        return metrics.perplexity(-self.log_prob / self.tokens) if self.tokens else float("nan")
+        return metrics.mean_perplexity(self.log_prob, self.tokens)
 
     @property
     def perplexity_without_unknown(self) -> float:
-        """Over the known tokens alone, as KenLM's "excluding OOVs"."""
+        """Over the known tokens only, as KenLM's "excluding OOVs"."""
         known = self.tokens - self.unknown
-        if not known:
-            return float("nan")
-        return metrics.perplexity(-(self.log_prob - self.unknown_log_prob) / known)
+        return metrics.mean_perplexity(self.log_prob - self.unknown_log_prob, known)
 
     @property
     def perplexity_per_word(self) -> float:
-        return metrics.perplexity(-self.log_prob / self.words) if self.words else float("nan")
+        return metrics.mean_perplexity(self.log_prob, self.words)
 
     @property
     def bits_per_character(self) -> float:
-        """Comparable between models where ``comparable``."""
+        """Comparable between models if ``comparable``."""
         return metrics.bits_per_character(self.log_prob, self.characters)
 
     @property
     def bits_per_byte(self) -> float:
-        """Comparable between models where ``comparable``."""
+        """Comparable between models if ``comparable``."""
         return metrics.bits_per_character(self.log_prob, self.bytes)
 
     @property
     def comparable(self) -> bool:
-        """Whether log_prob is of the text as it is written: nothing unknown is left unspelled."""
+        """Whether ``log_prob`` is that of the text as written, with the spelling of the unknown."""
         return self.spelled or not self.unknown
 
     def __add__(self, other: "ScoreSum") -> "ScoreSum":
@@ -411,26 +421,28 @@ class ScoreSum:
 
 @dataclass(frozen=True)
 class SentenceScore(ScoreSum):
-    """How probable one sentence is. line: its number in the input, from 1.
+    """The score of one sentence.
 
-    prefix: what it goes on from, where it is not a whole sentence.
-
-    parts: its tokens, words or characters, where they were asked for. unknown_surfaces: what in
-    the text is unknown, in its order.
+    Attributes:
+        line: Its number in the input, from 1.
+        prefix: The text before it, if it is not a whole sentence.
+        parts: Its tokens, words or characters, if requested.
+        unknown_texts: What is unknown in the text, in its order.
     """
 
     line: int = 0
     text: str = ""
     prefix: str | None = None
     parts: tuple[PartScore, ...] | None = None
-    unknown_surfaces: tuple[str, ...] = ()
+    unknown_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LossPoint:
-    """A loss in nats a token, and when in its run it was measured.
+    """A loss, and when in the run it was measured.
 
-    tokens: seen until then. seconds, epochs: likewise; nan where the record does not tell.
+    Attributes:
+        tokens, epochs, seconds: Until then; NaN where the record lacks them.
     """
 
     step: int
@@ -442,10 +454,7 @@ class LossPoint:
 
 @dataclass(frozen=True)
 class LossCurves:
-    """The training loss, mean since the point before, and the validation loss of a run.
-
-    pseudo: whether they are of tokens predicted from both sides, which no true loss compares with.
-    """
+    """The losses of a run. training: each the mean since the point before."""
 
     checkpoint: str
     training: tuple[LossPoint, ...]
@@ -453,43 +462,9 @@ class LossCurves:
     pseudo: bool = False
 
 
-_NORMAL_95 = 1.959963984540054  # 95 % of a normal distribution lie within so many deviations
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two sentences that differ in what makes one of them good.
-
-    line: in the file, from 1. fields: what else the file says of the pair.
-    """
-
-    line: int
-    good: str
-    bad: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PairScore:
-    """A pair and the natural log-probability of each side."""
-
-    pair: Pair
-    good_log_prob: float
-    bad_log_prob: float
-
-    @property
-    def right(self) -> bool:
-        """Whether the good one is the likelier; of two equally likely ones none is."""
-        return self.good_log_prob > self.bad_log_prob
-
-    @property
-    def tied(self) -> bool:
-        return self.good_log_prob == self.bad_log_prob
-
-
 @dataclass(frozen=True)
 class Accuracy:
-    """How many of some pairs are right. tied: those equally likely, which are not right."""
+    """How many pairs are right. tied: pairs of equal probability, which are not right."""
 
     right: int = 0
     pairs: int = 0
@@ -501,14 +476,15 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The share's 95 % interval by Wilson's score (1927)."""
+        """The 95 % interval of the share (Wilson 1927)."""
         if not self.pairs:
             return math.nan, math.nan
-        z2 = _NORMAL_95**2 / self.pairs
+        normal = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+        z2 = normal**2 / self.pairs
         middle = (self.share + z2 / 2) / (1 + z2)
         spread = self.share * (1 - self.share) / self.pairs + z2 / self.pairs / 4
-        half = _NORMAL_95 * math.sqrt(spread) / (1 + z2)
+        half = normal * math.sqrt(spread) / (1 + z2)
         return max(0.0, middle - half), min(1.0, middle + half)
 
-    def __add__(self, other: "PairScore") -> "Accuracy":
-        return Accuracy(self.right + other.right, self.pairs + 1, self.tied + other.tied)
+    def __add__(self, other: "Accuracy") -> "Accuracy":
+        return Accuracy(self.right + other.right, self.pairs + other.pairs, self.tied + other.tied)

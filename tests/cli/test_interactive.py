@@ -1,5 +1,6 @@
-"""Writing by turns, through a terminal that a person might sit at."""
+"""Writing by turns: the commands through a terminal, and the session behind them."""
 
+import io
 import os
 import re
 import signal
@@ -11,28 +12,28 @@ from pathlib import Path
 
 import pytest
 
+from textgen import LanguageModel, train
 from textgen.cli.app import main
-
-if sys.platform == "win32":
-    pytest.skip("there are no pseudo-terminals", allow_module_level=True)
-import pty
-import select
-
-from textgen import train
+from textgen.cli.sample import Session
+from textgen.config import SamplingConfig
+from textgen.errors import UsageError
+from textgen.tokenizers.base import EOS
 
 TEXTGEN = Path(sys.executable).with_name("textgen")
 PROMPT = "› "
 
 
 class Terminal:
-    """A person at a terminal."""
+    """A person at a terminal, in which ``textgen sample --interactive`` runs."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, checkpoint: Path) -> None:
+        import pty
+
         ours, theirs = pty.openpty()
         environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "PYTHONUTF8": "1"}
         self._descriptor = ours
         self.process = subprocess.Popen(
-            [TEXTGEN, *arguments],
+            [TEXTGEN, "sample", checkpoint, "--interactive"],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -40,9 +41,12 @@ class Terminal:
             start_new_session=True,
         )
         os.close(theirs)
+        self.read_until(PROMPT)
 
     def read_until(self, end: str, seconds: float = 60) -> str:
         """What the terminal shows, up to where ``end`` is the last of it."""
+        import select
+
         seen, limit = b"", time.monotonic() + seconds
         while not self._plain(seen).endswith(end):
             if time.monotonic() > limit:
@@ -54,9 +58,12 @@ class Terminal:
                     break
         return self._plain(seen)
 
+    def press(self, keys: str) -> None:
+        os.write(self._descriptor, keys.encode())
+
     def type(self, line: str) -> str:
         """Type a line, and read what comes until the next prompt."""
-        os.write(self._descriptor, line.encode() + b"\n")
+        self.press(line + "\n")
         return self.read_until(PROMPT)
 
     def close(self) -> None:
@@ -71,29 +78,33 @@ class Terminal:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("interactive")
-    text = folder / "text.txt"
-    text.write_text("the cats sat down.\nthe dogs slept.\n" * 60)
-    train(text, out=folder / "run", steps=150, hidden_size=32, batch_size=4, learning_rate=0.02)
-    return folder / "run"
-
-
-@pytest.fixture
-def terminal(model: Path) -> Iterator[Terminal]:
-    terminal = Terminal("sample", str(model), "-i", "--sentences", "1", "--length", "40")
-    terminal.read_until(PROMPT)
+def process(trained: Path) -> Iterator[Terminal]:
+    """One process for all tests: its start is what takes time."""
+    if sys.platform == "win32":
+        pytest.skip("there are no pseudo-terminals")
+    terminal = Terminal(trained)
     yield terminal
+    if terminal.process.poll() is None:
+        terminal.press("/quit\n")
+        assert terminal.process.wait(timeout=30) == 0
     terminal.close()
 
 
+@pytest.fixture
+def terminal(process: Terminal) -> Terminal:
+    """With a new text, and lines of at most 40 tokens."""
+    for line in ("/new", "/temperature", "/length 40"):
+        process.type(line)
+    return process
+
+
 def test_a_person_and_the_model_write_by_turns(terminal: Terminal) -> None:
-    seen = terminal.type("the ca")
-    assert seen.startswith("the ca\n")  # the terminal's own echo
-    written = seen.removeprefix("the ca\n").removesuffix(PROMPT)
+    seen = terminal.type("The ki")
+    assert seen.startswith("The ki\n")  # the terminal's own echo
+    written = seen.removeprefix("The ki\n").removesuffix(PROMPT)
     assert written.strip()
     text = terminal.type("/text").removeprefix("/text\n").removesuffix(PROMPT)
-    assert text.startswith("the ca" + written.rstrip("\n"))
+    assert text.startswith("The ki" + written.rstrip("\n"))
     more = terminal.type("")
     assert len(more.strip()) > len(PROMPT)
 
@@ -101,14 +112,13 @@ def test_a_person_and_the_model_write_by_turns(terminal: Terminal) -> None:
 def test_commands_change_take_back_and_choose(terminal: Terminal) -> None:
     terminal.type("/temperature 0")
     terminal.type("/length 3")
-    first = terminal.type("the ")
+    first = terminal.type("The ")
     assert "took back" in terminal.type("/back")
-    assert terminal.type("/text") == "/text\nthe \n" + PROMPT
+    assert terminal.type("/text") == "/text\nThe \n" + PROMPT
     again = terminal.type("")
-    assert again.strip("\n› ") == first.removeprefix("the \n").strip("\n› ")
+    assert again.strip("\n› ") == first.removeprefix("The \n").strip("\n› ")
     terminal.type("/new")
     terminal.type("/length 1")
-    terminal.type("/back")  # nothing is there: an error, and the program goes on
     shown = terminal.type("/choose 3")
     assert re.findall(r"^ +[123]  ", shown, re.M)
     chosen = re.search(r"^ +2  (\S+)", shown, re.M)
@@ -132,32 +142,135 @@ def test_what_is_wrong_is_one_line_and_ends_nothing(terminal: Terminal) -> None:
     assert terminal.process.poll() is None
 
 
-def test_ctrl_c_stops_the_model_and_not_the_program(model: Path) -> None:
-    terminal = Terminal("sample", str(model), "-i", "--length", "1000000")
-    try:
-        terminal.read_until(PROMPT)
-        os.write(terminal._descriptor, b"the\n")
-        terminal.read_until("\n")
-        time.sleep(0.5)
-        os.kill(terminal.process.pid, signal.SIGINT)
-        terminal.read_until(PROMPT)
-        assert len(terminal.type("/text")) > 20
-    finally:
-        terminal.close()
+def test_the_key_up_brings_the_line_before_back(terminal: Terminal) -> None:
+    terminal.type("/length x")
+    assert "/length needs a whole number" in terminal.type("\x1b[A")
 
 
-@pytest.mark.parametrize("leave", [b"/quit\n", b"\x04"])
-def test_a_person_leaves_without_an_error(terminal: Terminal, leave: bytes) -> None:
-    os.write(terminal._descriptor, leave)
-    assert terminal.process.wait(timeout=30) == 0
+def test_ctrl_c_stops_the_model_and_not_the_program(terminal: Terminal) -> None:
+    terminal.type("/length 1000000")
+    terminal.press("the\n")
+    terminal.read_until("\n")
+    time.sleep(0.2)
+    os.kill(terminal.process.pid, signal.SIGINT)
+    terminal.read_until(PROMPT)
+    assert len(terminal.type("/text")) > 20
+
+
+def test_the_end_of_the_input_ends_it_without_an_error(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("The \n"))
+    assert main(["sample", str(trained), "-i", "--length", "3"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count(PROMPT) == 2
+    assert "error" not in shown.err
 
 
 def test_what_cannot_be_interactive_is_refused(
-    model: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for options in (
         *(["--count", "3"], ["--format", "json"], ["--prompt", "-"], ["--beams", "3"]),
         *(["--novelty"], ["--min-novelty", "0.5"], ["--corpus", "x"]),
     ):
-        assert main(["sample", str(model), "-i", *options]) == 2
+        assert main(["sample", str(trained), "-i", *options]) == 2
         assert "error:" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> LanguageModel:
+    return LanguageModel.load(trained)
+
+
+@pytest.fixture
+def session(model: LanguageModel) -> Session:
+    return Session(model, SamplingConfig(length=12, seed=3))
+
+
+def test_a_turn_is_what_the_model_would_write_there(model: LanguageModel, session: Session) -> None:
+    session.add("The king")
+    heard: list[str] = []
+    sample = session.generate(heard.append)
+    assert "".join(heard) == sample.text
+    assert sample == model.sample("The king", length=12, seed=3)[0]
+    assert session.text == "The king" + sample.text
+    second = session.generate(heard.append)
+    assert second == model.sample(session.text.removesuffix(second.text), length=12, seed=4)[0]
+
+
+def test_what_is_taken_back_is_gone_and_comes_otherwise(session: Session) -> None:
+    assert session.take_back() is None
+    session.add("the")
+    first = session.generate(lambda piece: None)
+    assert session.take_back() is not None
+    assert session.text == "the"
+    again = session.generate(lambda piece: None)
+    assert again.text != first.text
+    session.take_back()
+    session.take_back()
+    assert session.text == ""
+
+
+def test_an_interrupted_turn_is_kept_as_far_as_it_came(session: Session) -> None:
+    heard: list[str] = []
+
+    def interrupt(piece: str) -> None:
+        heard.append(piece)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.generate(interrupt)
+    assert session.text == "".join(heard)
+    session.take_back()
+    assert session.text == ""
+
+
+def test_a_sentence_ends_with_its_newline(session: Session) -> None:
+    session.set(sentences=1, length=10_000)
+    session.generate(lambda piece: None)
+    assert session.text.endswith("\n")
+    assert session.text.count("\n") == 1
+
+
+def test_where_a_paragraph_is_the_unit_it_ends_as_paragraphs_do(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the cats\nsat down.\n\nthe dogs\nslept.\n\n" * 20)
+    train(text, out=tmp_path / "run", steps=2, hidden_size=8, batch_size=2, unit="paragraph")
+    session = Session(LanguageModel.load(tmp_path / "run"))
+    session.set(sentences=1, length=10_000)
+    session.generate(lambda piece: None)
+    assert session.text.endswith("\n\n")
+    session.turns.clear()
+    end = next(each for each in session.predict(40).choices if each.id == EOS)
+    session.choose(end)
+    assert session.text == "\n\n"
+
+
+def test_the_stop_string_was_said(session: Session) -> None:
+    session.set(stop=("e",), length=10_000)
+    session.generate(lambda piece: None)
+    assert session.text.endswith("e")
+
+
+def test_a_setting_holds_from_then_on_and_a_bad_one_changes_nothing(session: Session) -> None:
+    session.set(temperature="0.5")
+    with pytest.raises(UsageError):
+        session.set(temperature="hot")
+    with pytest.raises(UsageError):
+        session.set(length=0)
+    assert session.config.temperature == (0.5,)
+    assert session.config.length == 12
+
+
+def test_the_likeliest_words_go_on_from_the_text(session: Session) -> None:
+    session.add("the ca")
+    predicted = session.predict(4)
+    assert predicted.prompt == "the ca"
+    assert len(predicted.choices) == 4
+
+
+def test_beams_are_for_those_who_wait(model: LanguageModel) -> None:
+    with pytest.raises(UsageError, match="--beams"):
+        Session(model, SamplingConfig(beams=4))

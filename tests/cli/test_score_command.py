@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from textgen.cli.score import _write
+from textgen.cli.score import write_scores
+from textgen.config import ScoringConfig
 from textgen.data.lines import Text
-from textgen.presentation.formats import FORMATS, score_writer
-from textgen.presentation.formats.base import Shown
+from textgen.presentation.formats import FORMATS, Shown, score_writer
 from textgen.results import SentenceScore
 
 LN4 = 1.3862943611198906
@@ -70,7 +70,7 @@ def test_lm_zoo_s_table_is_of_tokens_unless_another_level_is_asked_for(
     run: Any, library: Any
 ) -> None:
     ended = run("score", "x", "--text", "a ", "--text", "b", "--format", "lm-zoo")
-    assert library.calls["scores"]["level"] == "token"
+    assert library.calls["scores"]["config"].level == "token"
     assert ended.out.splitlines() == [
         "sentence_id\ttoken_id\ttoken\tsurprisal",
         "1\t1\ta\t2.0",
@@ -112,7 +112,7 @@ def test_no_sentence_at_all_still_has_its_header_and_totals(
     for name in FORMATS:
         layout = score_writer(name)
         writer = layout(Shown(level=layout.levels[0]))
-        _write([], [writer], at_once=False)
+        write_scores([], [writer], at_once=False)
         captured = capsys.readouterr()
         if name == "tsv":
             header, total = captured.out.splitlines()
@@ -129,9 +129,9 @@ def test_a_file_is_read_by_sentences(run: Any, library: Any, tmp_path: Any) -> N
     del asked["on_skip"]
     assert asked == {
         "sentences": ["un", "deux é"],
-        "context": "document",
-        "level": "sentence",
+        "config": ScoringConfig(context="document"),
         "jobs": 1,
+        "reader": None,
     }
     assert library.calls["load"]["precision"] == "float64"
     assert "2 sentences" in ended.out
@@ -162,37 +162,12 @@ def test_what_goes_on_from_what_is_read_from_two_columns(
     ended = run("score", "x", "--continuations", path, "--no-eos", "--jobs", "3")
     asked = library.calls["scores"]
     assert asked["sentences"] == [Text(2, " are", "the keys"), Text(3, " is", "the key")]
-    assert (asked["jobs"], asked["eos"]) == (3, False)
+    assert (asked["jobs"], asked["config"].eos) == (3, False)
     assert "<EOS> is not counted" in ended.out
     path.write_text("the keys\t are\nthe key is\n")
     ended = run("score", "x", "--continuations", path)
     assert ended.code == 3
     assert "c.tsv, line 2" in ended.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["a.txt", "--text", "a"], "FILE and --text cannot both be given"),
-        (["--pairs", "p"], "--pairs is the command pairs now; textgen pairs CHECKPOINT FILE"),
-        (["--nbest", "n"], "--nbest is the command rerank now; textgen rerank CHECKPOINT FILE"),
-        (["--by", "UID"], "no such option: --by"),
-        (["--format", "kenIm"], "did you mean kenlm?"),
-        (["--format", "heatmap", "--level", "sentence"], "has no --level sentence"),
-        (["--prefix", "a", "--context", "document"], "--prefix and --context document"),
-        (["--jobs", "0"], "--jobs must be at least 1"),
-        (["--adapt", "--prefix", "a"], "--adapt reads a text from its beginning to its end"),
-        (["--adapt-rate", "2"], "--adapt-rate is of --adapt"),
-        (["--log-base", "1"], "--log-base must be e or a number above 1"),
-    ],
-)
-def test_what_cannot_be_asked_together_is_said_at_once(
-    run: Any, library: Any, arguments: list[str], said: str
-) -> None:
-    ended = run("score", "x", *arguments)
-    assert ended.code == 2
-    assert said in ended.err
-    assert not library.calls
 
 
 def test_every_layout_has_its_name_on_the_help_page(run: Any) -> None:
@@ -206,7 +181,7 @@ def test_scores_that_end_in_an_error_say_after_which_line(
     path = tmp_path / "half.txt"
     path.write_bytes(b"one\ntwo\nth\xffee\n")
 
-    def as_they_come(self: Any, sentences: Any, **options: Any) -> Any:
+    def as_they_come(self: Any, sentences: Any, config: Any, **options: Any) -> Any:
         for line, text in enumerate(sentences, 1):
             yield SentenceScore(-1.0, 4, 0, 0.0, 4, line=line, text=text)
 
@@ -221,8 +196,8 @@ def test_scores_that_end_in_an_error_say_after_which_line(
 
 def test_what_is_unknown_is_reported_with_its_place_and_code_points(run: Any, library: Any) -> None:
     library.scores = [
-        SentenceScore(-1, 4, 2, -1.0, 4, line=1, text="é?é", unknown_surfaces=("é", "é")),
-        SentenceScore(-1, 4, 1, -1.0, 4, line=2, text="żółwiami", unknown_surfaces=("żółwiami",)),
+        SentenceScore(-1, 4, 2, -1.0, 4, line=1, text="é?é", unknown_texts=("é", "é")),
+        SentenceScore(-1, 4, 1, -1.0, 4, line=2, text="żółwiami", unknown_texts=("żółwiami",)),
     ]
     said = run("score", "x", "--text", "é").lines
     assert said[1] == (
@@ -237,8 +212,8 @@ def test_what_is_unknown_is_reported_with_its_place_and_code_points(run: Any, li
 def test_a_page_is_written_beside_what_is_shown(run: Any, library: Any, tmp_path: Any) -> None:
     page = tmp_path / "page.html"
     ended = run("score", "x", "--text", "ab", "--format", "json", "--html", page)
-    asked = library.calls["scores"]
-    assert (asked["level"], asked["alternatives"]) == ("word", 5)
+    config = library.calls["scores"]["config"]
+    assert (config.level, config.alternatives) == ("word", 5)
     sentence, total = map(json.loads, ended.out.splitlines())
     assert list(sentence)[:2] == ["line", "text"]
     assert "word_scores" not in sentence
@@ -258,8 +233,8 @@ def test_a_page_that_cannot_be_written_is_said_before_a_model_is_read(
 def test_adapted_figures_are_said_to_be_that(run: Any, library: Any) -> None:
     ended = run("score", "x", "--text", "ab", "--adapt", "--adapt-rate", "2", "--format", "json")
     asked = library.calls["scores"]
-    assert asked["context"] == "document"
-    assert asked["reader"].keywords == {"rate": 2.0}
+    assert asked["config"].context == "document"
+    assert asked["reader"].keywords["config"].adapt_rate == 2.0
     assert json.loads(ended.out.splitlines()[-1])["adapted"] is True
     assert "not the figures of the trained weights" in ended.err
     static = run("score", "x", "--text", "ab", "--format", "json")

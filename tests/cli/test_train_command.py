@@ -10,6 +10,7 @@ import sys
 import types
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -152,30 +153,15 @@ def test_log_dir_without_tensorboard_ends_before_anything_is_made(
 def test_log_dir_receives_the_events_beside_the_display(
     run: Any, library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Any] = []
-
-    class Writer:
-        def __init__(self, folder: str, purge_step: int | None) -> None:
-            self.folder, self.scalars, self.closed = folder, set(), False
-            made.append(self)
-
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            self.scalars.add((name, value, step))
-
-        def flush(self) -> None:
-            pass
-
-        def close(self) -> None:
-            self.closed = True
-
     module: Any = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer
+    module.SummaryWriter = MagicMock()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
     ended = run("train", "a", "--out", "x", "--log-dir", "logs")
     assert ended.code == 0
     assert "validation loss 1.5000" in ended.err
-    (writer,) = made
-    assert (writer.folder, writer.closed) == ("logs", True)
-    assert ("loss/validation", 1.5, 40) in writer.scalars
-    assert ("loss/training", 2.0, 20) in writer.scalars
+    module.SummaryWriter.assert_called_once_with("logs", purge_step=None)
+    writer = module.SummaryWriter.return_value
+    writer.add_scalar.assert_any_call("loss/validation", 1.5, 40)
+    writer.add_scalar.assert_any_call("loss/training", 2.0, 20)
+    writer.close.assert_called_once_with()

@@ -36,8 +36,8 @@ def ids(tokens: int, seed: int = 0) -> Tensor:
 def read(model: Model, targets: Tensor) -> Tensor:
     """The distribution at each place (time, vocabulary) of a text."""
     inputs = torch.cat([targets.new_tensor([EOS]), targets[:-1]])
-    features, _ = model.hidden_states_in_context(inputs[:, None], targets[:, None], model.start(1))
-    return model.logits(features)[:, 0].log_softmax(-1)
+    hidden, _ = model.hidden_states_in_context(inputs[:, None], targets[:, None], model.start(1))
+    return model.logits(hidden)[:, 0].log_softmax(-1)
 
 
 def test_it_reads_all_but_the_token_itself(model: Model) -> None:
@@ -63,7 +63,7 @@ def test_the_rest_of_each_sentence_is_read_from_its_end() -> None:
     rests = Rests.of(targets)
     # A rest of one token, and two of two.
     assert [ids.T.tolist() for ids in rests.ids] == [[[EOS]], [[EOS, 6], [9, 8]]]
-    assert rests.places.T.tolist() == [[4, 2, 0, 5, 3, 0], [0, 0, 1, 0, 0, 0]]
+    assert rests.rows.T.tolist() == [[4, 2, 0, 5, 3, 0], [0, 0, 1, 0, 0, 0]]
 
 
 def test_without_what_comes_it_is_what_nothing_after_makes_it(model: Model) -> None:
@@ -102,11 +102,11 @@ def test_a_document_of_short_sentences_reads_the_same_in_any_segments(model: Mod
 def test_both_directions_learn_and_can_be_silenced(model: Model) -> None:
     inputs, targets = ids(9)[:, None], ids(9, seed=1)[:, None]
     dropout = Dropout(0.5, torch.Generator().manual_seed(0))
-    features, _ = model.hidden_states_in_context(inputs, targets, model.start(1), dropout)
+    hidden, _ = model.hidden_states_in_context(inputs, targets, model.start(1), dropout)
     assert not torch.equal(
-        features, model.hidden_states_in_context(inputs, targets, model.start(1))[0]
+        hidden, model.hidden_states_in_context(inputs, targets, model.start(1))[0]
     )
-    features.sum().backward()
+    hidden.sum().backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None or name.startswith("output"), name
     model.zero_grad()

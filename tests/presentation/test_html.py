@@ -18,7 +18,7 @@ import pytest
 
 from textgen.config.scoring import ScoringConfig
 from textgen.errors import ResourceError
-from textgen.presentation.formats.base import Shown
+from textgen.presentation.formats import Shown
 from textgen.presentation.html import EDGES_BITS, PageScores
 from textgen.results import Choice, PartScore, ScoreSum, SentenceScore
 

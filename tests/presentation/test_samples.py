@@ -44,3 +44,16 @@ def test_in_a_pipe_the_text_is_as_it_is_and_the_figures_are_beside_it(
         " sample 1: 44.4 % copied, the longest stretch 4 characters; drawn 3 times",
         " sample 2: 0 % copied, the longest stretch 2 characters",
     ]
+
+
+def test_a_terminal_gets_the_pieces_as_they_come_and_cannot_be_driven_by_them(
+    terminal: Any,
+) -> None:
+    stdout = terminal("stdout")
+    writer = SampleWriter(1)
+    assert writer.streams
+    writer.piece(0, "Once\x1b", " a")
+    assert stdout.getvalue() == "\x1b[1mOnce\\x1b\x1b[0m a"
+    writer.piece(0, "Once\x1b", "\x1b[31m\n")
+    writer.end()
+    assert stdout.getvalue().endswith(" a\\x1b[31m\n")

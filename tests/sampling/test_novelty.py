@@ -5,15 +5,24 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from textgen import LanguageModel, train
-from textgen.config import TokenizerConfig
+from textgen.config import NoveltyConfig, SamplingConfig, TokenizerConfig
 from textgen.data.encoded import tokenize
 from textgen.errors import DataError, ResourceError, UsageError
-from textgen.results import Novelty
+from textgen.results import Novelty, Sample
 from textgen.sampling import novelty
-from textgen.sampling.novelty import FOLDER, TRIES, Index, novel_samples, open_index
+from textgen.sampling.novelty import (
+    FOLDER,
+    TRIES,
+    TextIndex,
+    TooLong,
+    build,
+    novel_samples,
+    open_index,
+)
 
 LINES = [
     "the cats that the dogs chased sat down by the café.",
@@ -43,9 +52,13 @@ def model(text: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel
     return trained(text, tmp_path_factory.mktemp("model") / "run")
 
 
+def indexed(model: LanguageModel, corpora: tuple[str, ...] = ()) -> TextIndex:
+    return open_index(model.path, model.header, corpora)
+
+
 @pytest.fixture(scope="module")
-def index(model: LanguageModel) -> Index:
-    return open_index(model)
+def index(model: LanguageModel) -> TextIndex:
+    return indexed(model)
 
 
 def brute_force(training: str, text: str, least: int) -> Novelty:
@@ -70,7 +83,7 @@ def brute_force(training: str, text: str, least: int) -> Novelty:
     return Novelty(longest, sum(copied) / len(text), tuple(stretches))
 
 
-def test_copied_text_is_found_and_novel_text_is_not(index: Index) -> None:
+def test_copied_text_is_found_and_novel_text_is_not(index: TextIndex) -> None:
     copied = index.novelty(LINES[1])
     assert copied == Novelty(len(LINES[1]), 1.0, ((0, len(LINES[1])),))
     assert copied.novelty == 0
@@ -80,11 +93,11 @@ def test_copied_text_is_found_and_novel_text_is_not(index: Index) -> None:
     assert index.novelty("") == Novelty(0, 0.0, ())
 
 
-def test_what_was_held_out_is_no_copy(index: Index) -> None:
+def test_what_was_held_out_is_no_copy(index: TextIndex) -> None:
     assert index.novelty(HELD_OUT, least=20).copied_share == 0
 
 
-def test_characters_are_counted_and_not_bytes(index: Index) -> None:
+def test_characters_are_counted_and_not_bytes(index: TextIndex) -> None:
     text = "zz “no,” said the cat, “i zz"
     assert index.novelty(text, least=10) == Novelty(23, 23 / 28, ((3, 26),))
     # The first byte of the dash is in the text before another: no character is copied by half.
@@ -92,7 +105,7 @@ def test_characters_are_counted_and_not_bytes(index: Index) -> None:
 
 
 @pytest.mark.parametrize("least", [1, 4, 12, 30])
-def test_it_agrees_with_a_plain_search(index: Index, text: Path, least: int) -> None:
+def test_it_agrees_with_a_plain_search(index: TextIndex, text: Path, least: int) -> None:
     training = text.read_text(encoding="utf-8").removesuffix(HELD_OUT)
     chance = random.Random(least)
     for _ in range(20):
@@ -106,33 +119,33 @@ def test_it_agrees_with_a_plain_search(index: Index, text: Path, least: int) -> 
 
 
 def test_the_index_is_made_once_beside_the_checkpoint(
-    model: LanguageModel, index: Index, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, index: TextIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert novelty.is_indexed(model)
+    assert novelty.is_indexed(model.path)
     assert (model.path.parent / FOLDER).is_dir()
     monkeypatch.setattr(novelty, "build", None)
-    assert open_index(model).novelty(LINES[0]).copied_share == 1
+    assert indexed(model).novelty(LINES[0]).copied_share == 1
 
 
 def test_an_index_of_another_corpus_is_refused(text: Path, tmp_path: Path) -> None:
     model = trained(text, tmp_path / "run")
-    open_index(model)
+    indexed(model)
     header = tmp_path / "run" / FOLDER / "novelty.json"
     kept = json.loads(header.read_text())
     for name in ("fingerprint", "boundary"):
         header.write_text(json.dumps(kept | {name: 0}))
-        with pytest.raises(DataError, match=r"of another corpus.*remove .* made anew"):
-            open_index(model)
+        with pytest.raises(DataError, match=r"of another corpus.*remove .* built again"):
+            indexed(model)
     header.write_text(json.dumps(kept | {"bytes": 5}))
     with pytest.raises(DataError, match="damaged"):
-        open_index(model)
+        indexed(model)
     for damaged in ("[]", "5", "{", json.dumps(kept | {"format": 99}), '{"format": 1}'):
         header.write_text(damaged)
         with pytest.raises(DataError):
-            open_index(model)
+            indexed(model)
     header.unlink()
-    with pytest.raises(ResourceError, match=r"cannot read.*remove .* made anew"):
-        open_index(model)
+    with pytest.raises(ResourceError, match=r"cannot read.*remove .* built again"):
+        indexed(model)
 
 
 def test_a_text_that_has_changed_or_gone_is_named(text: Path, tmp_path: Path) -> None:
@@ -141,12 +154,12 @@ def test_a_text_that_has_changed_or_gone_is_named(text: Path, tmp_path: Path) ->
     model = trained(moved, tmp_path / "run")
     moved.write_text("something else\n" * 50)
     with pytest.raises(DataError, match=r"the text has changed.*--corpus"):
-        open_index(model)
+        indexed(model)
     moved.unlink()
     with pytest.raises(ResourceError, match=r"text\.txt"):
-        open_index(model)
+        indexed(model)
     assert not (tmp_path / "run" / FOLDER).exists()
-    assert open_index(model, [str(text)]).novelty(LINES[0]).copied_share == 1
+    assert indexed(model, (str(text),)).novelty(LINES[0]).copied_share == 1
 
 
 @pytest.mark.parametrize("level", ["char", "subword"])
@@ -154,39 +167,116 @@ def test_a_tokenized_corpus_is_read_back(text: Path, tmp_path: Path, level: str)
     config = TokenizerConfig.from_options({"level": level, "vocab_size": 300})
     tokenize([text], config, out=tmp_path / "ids")
     model = trained(tmp_path / "ids", tmp_path / "run")
-    assert open_index(model).novelty(LINES[2]).copied_share == 1
+    assert indexed(model).novelty(LINES[2]).copied_share == 1
 
 
-def test_samples_come_with_their_novelty(model: LanguageModel, index: Index) -> None:
-    samples = list(novel_samples(model, "the ", index=index, count=3, length=40, least=3))
-    plain = model.sample("the ", count=3, length=40)
-    for sample, other in zip(sorted(samples, key=lambda each: each.index), plain, strict=True):
+def novel(
+    model: LanguageModel, index: TextIndex, config: NoveltyConfig, prompt: str = "", **options: Any
+) -> list[Sample]:
+    sampling = SamplingConfig(**options)
+    found = novel_samples(
+        lambda accept: model.samples(prompt, sampling, accept=accept), index, config
+    )
+    return sorted(found, key=lambda sample: sample.index)
+
+
+def test_samples_come_with_their_novelty(model: LanguageModel, index: TextIndex) -> None:
+    options: dict[str, Any] = {"prompt": "the ", "count": 3, "length": 40}
+    samples = novel(model, index, NoveltyConfig(copied_length=3), **options)
+    plain = model.sample(options.pop("prompt"), **options)
+    for sample, other in zip(samples, plain, strict=True):
         assert sample.text == other.text
         assert sample.novelty == index.novelty(sample.text, 3)
         assert sample.drawn == 1
 
 
-def test_what_is_not_new_enough_is_drawn_again(model: LanguageModel, index: Index) -> None:
-    options: dict[str, Any] = {"count": 100, "length": 12, "least": 3}
-    free = list(novel_samples(model, index=index, **options))
+def test_what_is_not_new_enough_is_drawn_again(model: LanguageModel, index: TextIndex) -> None:
+    free, samples = (
+        novel(model, index, NoveltyConfig(min_novelty=least, copied_length=3), count=60, length=12)
+        for least in (None, 0.7)
+    )
     assert any(sample.novelty and sample.novelty.novelty < 0.7 for sample in free)
-    samples = list(novel_samples(model, index=index, min_novelty=0.7, **options))
-    assert sorted(sample.index for sample in samples) == list(range(100))
+    assert [sample.index for sample in samples] == list(range(60))
     assert all(sample.novelty and sample.novelty.novelty >= 0.7 for sample in samples)
     assert any(sample.drawn > 1 for sample in samples)
-    first = {sample.index: sample.text for sample in free}
-    for sample in samples:
-        assert (sample.drawn == 1) == (sample.text == first[sample.index])
+    for sample, first in zip(samples, free, strict=True):
+        assert (sample.drawn == 1) == (sample.text == first.text)
 
 
 def test_a_novelty_that_cannot_be_met_ends_after_so_many_tries(
-    model: LanguageModel, index: Index
+    model: LanguageModel, index: TextIndex
 ) -> None:
+    config = NoveltyConfig(min_novelty=1, copied_length=1)
     with pytest.raises(DataError, match=rf"no sample as novel as 1 in {TRIES} tries"):
-        list(novel_samples(model, index=index, min_novelty=1, least=1, length=20))
+        novel(model, index, config, length=20)
 
 
 @pytest.mark.parametrize("least", [-0.1, 1.1, float("nan")])
-def test_a_share_is_a_share(model: LanguageModel, index: Index, least: float) -> None:
+def test_a_share_is_a_share(least: float) -> None:
     with pytest.raises(UsageError, match=r"--min-novelty must lie in \[0, 1\]"):
-        list(novel_samples(model, index=index, min_novelty=least))
+        NoveltyConfig(min_novelty=least)
+
+
+def longest(text: bytes, query: bytes) -> list[int]:
+    """For each place of the query, plainly."""
+    found = []
+    for start in range(len(query)):
+        length = 0
+        while start + length < len(query) and query[start : start + length + 1] in text:
+            length += 1
+        found.append(length)
+    return found
+
+
+def built(folder: Path, text: str) -> TextIndex:
+    return TextIndex(folder, build(folder, [text[at : at + 7] for at in range(0, len(text), 7)]))
+
+
+@pytest.mark.parametrize("alphabet", ["ab", "abcdefgh", "aé€", "a\0"])
+def test_it_finds_what_a_plain_search_finds(alphabet: str, tmp_path: Path) -> None:
+    chance = random.Random(0)
+    for number in range(40):
+        text = "".join(chance.choices(alphabet, k=chance.choice([0, 1, 7, 8, 9, 60, 300])))
+        query = "".join(chance.choices(alphabet, k=40))
+        if len(text) > 20:  # a stretch over several words of eight bytes, and the very end
+            query += text[5:50] + alphabet[0] + text[-19:]
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        places = np.arange(len(query.encode()))
+        found = built(folder, text).longest(query.encode(), places).tolist()
+        assert found == longest(text.encode(), query.encode()), (text, query)
+
+
+def test_the_whole_text_is_found_in_itself_and_no_more(tmp_path: Path) -> None:
+    text = "".join(random.Random(1).choices("abc \n", k=5000))
+    found = built(tmp_path, text).longest((text + "a").encode(), np.array([0, 4000]))
+    assert found.tolist() == [5000, 1000]
+    again = built(tmp_path, "a" * 1000).longest(b"a" * 2000, np.array([0, 999, 1000, 1999]))
+    assert again.tolist() == [1000, 1000, 1000, 1]
+
+
+def test_files_of_another_length_are_refused(tmp_path: Path) -> None:
+    length = build(tmp_path, ["some text"])
+    for wrong in (length - 1, length + 1):
+        with pytest.raises(ValueError, match="not those of a text"):
+            TextIndex(tmp_path, wrong)
+    (tmp_path / "suffixes.bin").write_bytes(b"123")
+    with pytest.raises(ValueError, match="not those of a text"):
+        TextIndex(tmp_path, length)
+
+
+def test_damaged_places_lead_nowhere_outside_the_text(tmp_path: Path) -> None:
+    length = build(tmp_path, ["some text of a few words"])
+    damaged = np.random.default_rng(0).integers(-(2**31), 2**31, length).astype("<i4")
+    damaged.tofile(tmp_path / "suffixes.bin")
+    found = TextIndex(tmp_path, length).longest(b"text of words", np.arange(13))
+    assert ((found >= 0) & (found <= 13)).all()
+
+
+def test_a_text_that_places_cannot_reach_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(novelty, "_LONGEST", 10)
+    build(tmp_path, ["0123456789"])
+    with pytest.raises(TooLong):
+        build(tmp_path, ["01234", "567890"])

@@ -2,37 +2,19 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from textgen.config import SamplingConfig
 from textgen.errors import UsageError
 from textgen.inference.likelihood import Document
 from textgen.models import Model
 from textgen.results import Sample
-from textgen.sampling.constraints import Places, forms
-from textgen.sampling.writer import Writer
+from textgen.sampling.required import Places, encodings
 from textgen.tokenizers.base import EOS, Tokenizer
 
 MakeModel = Callable[..., Model]
-
-
-@pytest.fixture
-def model(tokenizer: Tokenizer, make_model: MakeModel) -> Model:
-    return make_model(tokenizer.vocabulary_size, dtype=torch.float64)
-
-
-@pytest.fixture
-def write(model: Model, tokenizer: Tokenizer) -> Callable[..., list[Sample]]:
-    def write(prompt: str = "the ", **options: Any) -> list[Sample]:
-        config = SamplingConfig.from_options({"length": 40} | options)
-        samples = Writer(model, tokenizer, config).write([prompt])
-        return sorted(samples, key=lambda sample: sample.index)
-
-    return write
 
 
 Write = Callable[..., list[Sample]]
@@ -40,10 +22,10 @@ Write = Callable[..., list[Sample]]
 
 def test_every_sample_holds_what_is_required(write: Write) -> None:
     for options in ({}, {"sentences": 2}, {"stop": ["("]}, {"ban": ["cats"]}, {"top_k": 5}):
-        for sample in write(count=20, require=["the hat", "and"], **options):
+        for sample in write(count=8, require=["the hat", "and"], **options):
             assert "the hat" in sample.text
             assert "and" in sample.text
-            assert sample.tokens <= 40
+            assert sample.tokens <= 30
 
 
 def test_a_sample_that_holds_it_already_is_left_as_it_is(write: Write) -> None:
@@ -60,19 +42,19 @@ def test_a_sample_depends_on_its_seed_and_index_alone(write: Write) -> None:
 
 
 def test_log_prob_is_of_all_that_is_written(
-    model: Model, tokenizer: Tokenizer, write: Write
+    text_model: Model, tokenizer: Tokenizer, write: Write
 ) -> None:
     if tokenizer.level != "char":
         return  # a text has several spellings: the model's need not be the tokenizer's
     for sample in write(count=30, require=["the hat"], length=25):
         ids = tokenizer.encode("the " + sample.text).tolist()
         assert sample.tokens == len(ids) - 4
-        scored = Document(model, EOS).read(np.array(ids, np.uint32))[4:]
+        scored = Document(text_model, EOS).read(np.array(ids, np.uint32))[4:]
         assert sample.log_prob == pytest.approx(scored.sum(), abs=1e-9)
 
 
 def test_neither_a_ban_nor_a_stop_is_completed_by_what_is_put_in(write: Write) -> None:
-    for sample in write(count=40, require=["hat"], ban=["the hat", "ehat", ")hat"], stop=["ahat"]):
+    for sample in write(count=20, require=["hat"], ban=["the hat", "ehat", ")hat"], stop=["ahat"]):
         assert "hat" in sample.text
         assert not any(each in sample.text for each in ("the hat", "ehat", ")hat", "ahat"))
 
@@ -87,7 +69,7 @@ def test_places_are_drawn_by_the_strings_probability_there(make_model: MakeModel
     total, edge = sum(expected), 0.0
     for at, share in enumerate(expected):
         for uniform in (edge + 1e-6, edge + share / total - 1e-6):
-            put = Places(model, read, written, [form], places=range(7), length=99).draw(uniform)
+            put = Places(model, read, written, [form], positions=range(7), length=99).draw(uniform)
             assert put is not None
             assert (put.position, put.ids) == (at, form)
             assert math.exp(sum(put.log_probs)) == pytest.approx(share)
@@ -98,9 +80,9 @@ def test_a_place_that_is_refused_or_too_late_is_not_taken(make_model: MakeModel)
     model = make_model(9, dtype=torch.float64)
 
     def at(uniform: float, refused: tuple[int, ...] = (), length: int = 99) -> int | None:
-        where = Places(model, [], [2, 3, 4, 5], [(6, 7)], places=range(1, 5), length=length)
+        where = Places(model, [], [2, 3, 4, 5], [(6, 7)], positions=range(1, 5), length=length)
         for position in refused:
-            where.refuse(position)
+            where.exclude(position)
         put = where.draw(uniform)
         return None if put is None else put.position
 
@@ -114,18 +96,18 @@ def test_a_place_that_is_refused_or_too_late_is_not_taken(make_model: MakeModel)
 
 def test_what_the_model_cannot_write_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(UsageError, match=r"--require 'a\\na' cannot be written: it ends"):
-        forms(tokenizer, "a\na", 40)
+        encodings(tokenizer, "a\na", 40)
     with pytest.raises(UsageError, match=r"does not fit into --length 2"):
-        forms(tokenizer, "the cats, (a hat)", 1)
+        encodings(tokenizer, "the cats, (a hat)", 1)
     if tokenizer.level != "subword":
         with pytest.raises(UsageError, match=r"cannot be written: the model does not know 'ñ'"):
-            forms(tokenizer, "ñ", 40)
-    for form in forms(tokenizer, "a hat", 40):
+            encodings(tokenizer, "ñ", 40)
+    for form in encodings(tokenizer, "a hat", 40):
         assert tokenizer.decode(form).strip() == "a hat"
 
 
 def test_what_fits_nowhere_is_said(tokenizer: Tokenizer, write: Write) -> None:
-    room = sum(min(map(len, forms(tokenizer, each, 40))) for each in ("a hat", "and"))
+    room = sum(min(map(len, encodings(tokenizer, each, 40))) for each in ("a hat", "and"))
     (sample,) = write("the", require=["a hat", "and"], length=room + 1)
     assert "a hat" in sample.text
     assert "and" in sample.text

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from textgen.config import ModelConfig
+from textgen.config import AdaptationConfig, ModelConfig
 from textgen.errors import UsageError
 from textgen.models import Model, build
 from textgen.scoring import adaptation
@@ -42,7 +42,8 @@ def adapted_log_probs(
     model: Model, given: Iterable[Ids], rate: float = 1.5
 ) -> Iterator[npt.NDArray[np.float64]]:
     """A sentence at a time."""
-    reader = AdaptingReader(model, rate=rate)
+    config = AdaptationConfig(adapt=True, adapt_rate=rate)
+    reader = AdaptingReader(model, config=config)
     for each in given:
         yield from (read[:, 0] for read in reader.read([each]))
     yield from (read[:, 0] for read in reader.finish())
@@ -114,7 +115,7 @@ def test_a_text_is_scored_the_same_each_time_and_however_it_is_cut(model: Model)
 def test_a_gradient_that_is_not_finite_is_not_learned_from(
     make_model: MakeModel, tie: bool
 ) -> None:
-    """The loss of such logits is finite where the target is the likeliest token, and else not."""
+    """The loss of such logits is finite only where the target is the most probable token."""
     model = make_model(tie=tie, hidden=(6,))
     with torch.no_grad():
         model.output.bias[3] = 1e30
@@ -157,9 +158,9 @@ def test_an_endless_text_is_scored_as_it_comes(model: Model) -> None:
 
 
 @pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
-def test_a_rate_is_a_finite_number(model: Model, rate: float) -> None:
+def test_a_rate_is_a_finite_number(rate: float) -> None:
     with pytest.raises(UsageError, match="--adapt-rate must lie in"):
-        AdaptingReader(model, rate=rate)
+        AdaptationConfig(adapt=True, adapt_rate=rate)
 
 
 def test_a_precision_that_loses_what_is_learned_is_refused(make_model: MakeModel) -> None:
@@ -169,6 +170,6 @@ def test_a_precision_that_loses_what_is_learned_is_refused(make_model: MakeModel
 
 
 def test_a_model_that_counts_has_nothing_to_adapt() -> None:
-    config = ModelConfig(model="ngram", order=2).resolved(5)
+    config = ModelConfig.from_options({"model": "ngram", "order": 2}).resolved(5)
     with pytest.raises(UsageError, match=r"ngram cannot adapt .*it learns by counting"):
         AdaptingReader(build(config))

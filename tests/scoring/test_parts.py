@@ -1,7 +1,5 @@
 """Sentences cut into words, tokens and characters."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random
@@ -10,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from textgen.config import TokenizerConfig
+from textgen.data.lines import Text
 from textgen.scoring.parts import Spellings
-from textgen.tokenizers.base import EOS
+from textgen.tokenizers.base import EOS, UNK
+from textgen.tokenizers.registry import learn_tokenizer
 
 KINDS = ["char", "word", "spaced", "subword"]
 PIECES = [
@@ -31,8 +32,28 @@ TEXTS = [
 ]
 
 
-def summed(parts: Any) -> float:
-    return math.fsum(part.log_prob for part in parts)
+LEVELS = ("token", "word", "character")
+
+
+def check_parts(score: Any, tokenizer: Any, kind: str, given: Any, **options: Any) -> None:
+    """At each level the parts sum to the sentence, and their spans are its text."""
+    whole = score(tokenizer, given, **options)
+    for level in LEVELS:
+        scores = score(tokenizer, given, level=level, **options)
+        for sentence, same in zip(scores, whole, strict=True):
+            parts, text = sentence.parts, "".join(part.span for part in sentence.parts)
+            total = math.fsum(part.log_prob for part in parts)
+            assert total == pytest.approx(same.log_prob, abs=1e-9)
+            assert sentence.log_prob == pytest.approx(same.log_prob, abs=1e-9)
+            assert [part.ends for part in parts[-1:]] == [options["eos"]] * len(parts[-1:])
+            assert not any(part.ends for part in parts[:-1])
+            if kind != "spaced" or text:  # white space alone has no token there
+                assert ((sentence.prefix or "") + sentence.text).endswith(text)
+                assert text.endswith(sentence.text)
+            if level == "character":
+                assert all(part.log_prob <= 0 for part in parts)
+            elif kind != "spaced" or text:
+                assert sum(part.tokens for part in parts) == sentence.tokens
 
 
 @pytest.mark.parametrize("context", ["sentence", "document"])
@@ -40,35 +61,19 @@ def summed(parts: Any) -> float:
 def test_all_levels_add_up_to_the_same_sentence(
     make_tokenizer: Any, score: Any, kind: str, context: str
 ) -> None:
-    tokenizer = make_tokenizer(kind)
-    whole = score(tokenizer, TEXTS, context=context)
-    for level in ("token", "word", "character"):
-        for sentence, same in zip(
-            score(tokenizer, TEXTS, level=level, context=context), whole, strict=True
-        ):
-            assert summed(sentence.parts) == pytest.approx(same.log_prob, abs=1e-9)
-            assert sentence.log_prob == pytest.approx(same.log_prob, abs=1e-9)
-            if kind != "spaced" or sentence.text.strip():
-                assert "".join(part.span for part in sentence.parts) == sentence.text
-            assert sentence.parts[-1].text == "<EOS>" or kind == "spaced"
-            if level != "character":
-                assert sum(part.tokens for part in sentence.parts) == sentence.tokens
+    check_parts(score, make_tokenizer(kind), kind, TEXTS, context=context, eos=True)
 
 
+@pytest.mark.parametrize("eos", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_parts_add_up_without_the_end_and_after_a_prefix(
-    make_tokenizer: Any, score: Any, kind: str
+def test_whatever_the_text_its_parts_add_up_to_it(
+    make_tokenizer: Any, score: Any, kind: str, eos: bool
 ) -> None:
-    tokenizer = make_tokenizer(kind)
-    given = [("the dogs", " sat down."), ("the", " cat, who was not"), ("", "the cat"), ("a", "")]
-    for eos in (False, True):
-        whole = score(tokenizer, given, eos=eos)
-        for level in ("token", "word", "character"):
-            for sentence, same in zip(
-                score(tokenizer, given, level=level, eos=eos), whole, strict=True
-            ):
-                assert summed(sentence.parts) == pytest.approx(same.log_prob, abs=1e-9)
-                assert "".join(part.span for part in sentence.parts) == sentence.text
+    draw = random.Random(8)
+    texts = ["".join(draw.choices(PIECES, k=draw.randrange(1, 9))) for _ in range(100)]
+    given = [(draw.choice(["", "the", "the dogs ", " ("]), text) for text in texts]
+    given += [("the dogs", " sat down."), ("the", " cat, who was not"), ("", "the cat"), ("a", "")]
+    check_parts(score, make_tokenizer(kind), kind, given, eos=eos)
 
 
 def test_words_are_what_white_space_separates(make_tokenizer: Any, score: Any) -> None:
@@ -86,7 +91,7 @@ def test_a_word_has_the_probability_that_it_comes_whole(
     """p(word) = p(its tokens, then white space or the end | white space or the end comes)."""
     tokenizer = make_tokenizer(kind)
     words = scorer(tokenizer, level="word")
-    (sentence,) = words.scores([[text("the dogs chased (the) cat.")]])
+    (sentence,) = words.scores([[Text(1, "the dogs chased (the) cat.")]])
     model, ids = words._reader._model, tokenizer.encode("the dogs chased (the) cat.").tolist()
     starts = {EOS} | {
         id
@@ -114,50 +119,23 @@ def test_that_a_sentence_ends_is_told_given_that_a_word_does(
     assert math.exp(sentence.parts[-1].log_prob) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_the_text_its_characters_and_words_add_up_to_it(
-    make_tokenizer: Any, score: Any, kind: str
-) -> None:
-    tokenizer = make_tokenizer(kind)
-    draw = random.Random(8)
-    texts = ["".join(draw.choices(PIECES, k=draw.randrange(1, 9))) for _ in range(150)]
-    given = [(draw.choice(["", "the", "the dogs ", " ("]), text) for text in texts]
-    for eos in (True, False):
-        whole = score(tokenizer, given, eos=eos)
-        for level in ("token", "word", "character"):
-            scores = score(tokenizer, given, level=level, eos=eos)
-            for sentence, same in zip(scores, whole, strict=True):
-                parts = sentence.parts
-                assert summed(parts) == pytest.approx(same.log_prob, abs=1e-9)
-                assert [part.ends for part in parts[-1:]] == [eos] * len(parts[-1:])
-                assert not any(part.ends for part in parts[:-1])
-                token_texts = "".join(part.span for part in parts)
-                if kind != "spaced" or token_texts:  # white space alone has no token there
-                    assert (sentence.prefix + sentence.text).endswith(token_texts)
-                    assert token_texts.endswith(sentence.text)
-                if level == "character":
-                    assert all(part.log_prob <= 0 for part in parts)
-
-
-@pytest.mark.parametrize("level", ["token", "word", "character"])
 def test_the_end_is_told_from_a_text_that_spells_it(
-    make_tokenizer: Any, score: Any, level: str
+    make_tokenizer: Any, score: Any, kind: str, level: str
 ) -> None:
-    for kind in KINDS:
-        for sentence in score(make_tokenizer(kind), ["the dogs ", "<EOS>", " "], level=level):
-            *others, end = sentence.parts
-            assert (end.text, end.ends) == ("<EOS>", True)
-            assert not any(part.ends for part in others)
+    for sentence in score(make_tokenizer(kind), ["the dogs ", "<EOS>", " "], level=level):
+        *others, end = sentence.parts
+        assert (end.text, end.ends) == ("<EOS>", True)
+        assert not any(part.ends for part in others)
 
 
-def test_what_is_unknown_stays_whole(make_tokenizer: Any, score: Any) -> None:
-    tokenizer = make_tokenizer("word")
-    for level in ("token", "word", "character"):
-        (sentence,) = score(tokenizer, ["the zebra were"], level=level)
-        (unknown,) = (part for part in sentence.parts if part.unknown)
-        assert unknown.span == " zebra"
-        assert sentence.unknown_surfaces == ("zebra",)
-        assert sentence.unknown == 1
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_unknown_stays_whole(make_tokenizer: Any, score: Any, level: str) -> None:
+    (sentence,) = score(make_tokenizer("word"), ["the zebra were"], level=level)
+    (unknown,) = (part for part in sentence.parts if part.unknown)
+    assert unknown.span == " zebra"
+    assert (sentence.unknown, sentence.unknown_texts) == (1, ("zebra",))
 
 
 def test_entropies_fall_by_what_is_said_and_ranks_count_what_is_likelier(
@@ -178,11 +156,8 @@ def test_entropies_fall_by_what_is_said_and_ranks_count_what_is_likelier(
         before = entropies[place]
 
 
-def test_a_vocabulary_smaller_than_the_alternatives_gives_all(make_model: Any, score: Any) -> None:
-    from textgen.config import TokenizerConfig
-    from textgen.tokenizers.character import CharacterTokenizer
-
-    tokenizer = CharacterTokenizer.learn(TokenizerConfig(), ["a\n"])
+def test_a_vocabulary_smaller_than_the_alternatives_gives_all(score: Any) -> None:
+    tokenizer = learn_tokenizer(TokenizerConfig(), [("a\n", False)])
     (sentence,) = score(tokenizer, ["aa"], level="token", alternatives=5)
     for part in sentence.parts:
         assert len(part.alternatives) == 3
@@ -198,7 +173,99 @@ def test_after_a_bracket_no_word_starts_with_a_space(make_tokenizer: Any) -> Non
     assert np.flatnonzero(starts[spellings.way[bracket]]).tolist() == [EOS]
 
 
-def text(sentence: str) -> Any:
-    from textgen.data.lines import Text
+@pytest.mark.parametrize("kind", ["word", "subword"])
+def test_a_character_has_the_probability_of_all_tokens_that_begin_so(
+    make_tokenizer: Any, score: Any, scorer: Any, apart: Any, distributions: Any, kind: str
+) -> None:
+    tokenizer = make_tokenizer(kind)
+    (sentence,) = score(tokenizer, ["the dogs were"], level="character")
+    ids = tokenizer.encode("the dogs were").tolist()
+    p = distributions(scorer(tokenizer)._reader._model, ids)
+    expected: list[float] = []
+    for place, span in enumerate(tokenizer.token_texts("the dogs were")):
+        spelt = joined if place == 0 else apart
+        before = 1.0
+        for length in range(1, len(span) + 1):
+            begins_so = mass(tokenizer, p[place], span[:length], spelt)
+            if length == len(span):
+                begins_so = p[place][ids[place]]
+            expected.append(begins_so / before)
+            before = begins_so
+    *characters, end = sentence.parts
+    assert [part.text for part in characters] == list("the dogs were")
+    got = [math.exp(part.log_prob) for part in characters]
+    assert got == pytest.approx(expected, rel=1e-7)
+    assert math.exp(end.log_prob) == pytest.approx(p[-1][EOS], rel=1e-9)
 
-    return Text(1, sentence)
+
+@pytest.mark.parametrize(
+    ("kind", "given", "place", "prefixes"),
+    [
+        ("word", "the [cat", 2, [" c", " ca", " cat"]),
+        ("word", "the [ cat", 2, [" ", " c", " ca", " cat"]),
+        ("spaced", "the\t  cat", 1, [" ", " ", " ", " c", " ca", " cat"]),
+        ("spaced", "the\tcat", 1, [" ", " c", " ca", " cat"]),
+        ("spaced", "the  cat \t", 1, [" ", " ", " c", " ca", " cat", " cat", " cat"]),
+        ("spaced", "     cat", 0, ["", "", "", "", "", "c", "ca", "cat"]),
+        ("spaced", " cat ", 0, ["", "c", "ca", "cat", "cat"]),
+    ],
+)
+def test_characters_are_those_of_the_spelling_whatever_space_the_text_has(
+    make_tokenizer: Any,
+    score: Any,
+    scorer: Any,
+    apart: Any,
+    distributions: Any,
+    kind: str,
+    given: str,
+    place: int,
+    prefixes: Any,
+) -> None:
+    tokenizer = make_tokenizer(kind)
+    ids = tokenizer.encode(given).tolist()
+    p = distributions(scorer(tokenizer)._reader._model, ids)[place]
+    spelt = apart if place else joined
+    masses = [
+        p[ids[place]] if prefix.endswith("cat") else mass(tokenizer, p, prefix, spelt)
+        for prefix in prefixes
+    ]
+    expected = [one / before for before, one in itertools.pairwise([1.0, *masses])]
+    (sentence,) = score(tokenizer, [given], level="character")
+    first = 1 + len(prefixes)  # from the end, past which there is <EOS> alone
+    got = [math.exp(part.log_prob) for part in sentence.parts[-first:-1]]
+    assert got == pytest.approx(expected, rel=1e-7)
+
+
+def test_what_has_no_place_in_the_text_is_paid_by_the_character_after_it(
+    score: Any, scorer: Any, distributions: Any
+) -> None:
+    config = TokenizerConfig(level="word", min_count=1)
+    tokenizer = learn_tokenizer(config, [(" the cat\n  the dogs\n", False)])
+    ids = tokenizer.encode(" the").tolist()
+    assert UNK not in ids
+    assert tokenizer.token_texts(" the") == ["", " the"]
+    start, after, _ = distributions(scorer(tokenizer)._reader._model, ids)
+    decoder = tokenizer.decoder()
+    decoder.feed(ids[0])
+
+    def spelt(tokenizer: Any, id: int) -> str:
+        return decoder.next_bytes()[id].decode()
+
+    masses = [mass(tokenizer, after, " the"[:length], spelt) for length in (1, 2, 3)]
+    ratios = [one / before for before, one in itertools.pairwise([*masses, after[ids[1]]])]
+    (sentence,) = score(tokenizer, [" the"], level="character")
+    got = [math.exp(part.log_prob) for part in sentence.parts[:-1]]
+    assert got == pytest.approx([start[ids[0]] * masses[0], *ratios], rel=1e-7)
+
+
+def mass(tokenizer: Any, p: list[float], prefix: str, spelt: Any) -> float:
+    """The probability that what comes begins so. spelt: ``apart`` or ``joined``."""
+    if not prefix:
+        return 1.0
+    known = (id for id in range(tokenizer.vocabulary_size) if id not in (UNK, EOS))
+    return sum(p[id] for id in known if spelt(tokenizer, id).startswith(prefix))
+
+
+def joined(tokenizer: Any, id: int) -> str:
+    """What an id writes at the start of a sentence."""
+    return tokenizer.decoder().next_bytes()[id].decode("utf-8", "replace")

@@ -1,83 +1,291 @@
-"""Texts to scores: every option, and probabilities that are ones."""
-
-from __future__ import annotations
+"""Texts to scores: reading, sums, every option, and probabilities that are ones."""
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from textgen.config import ScoringConfig, TokenizerConfig
 from textgen.data.lines import Text
 from textgen.errors import DataError, UsageError
+from textgen.inference.likelihood import Alternatives, Document, Entropy, Rank
+from textgen.models import Model
+from textgen.results import ScoreSum, SentenceScore
+from textgen.scoring import scorer as module
 from textgen.scoring.jobs import groups
-from textgen.scoring.scorer import Scorer, SentenceReader, Skipped
+from textgen.scoring.scorer import (
+    DocumentReader,
+    EncodedText,
+    Reader,
+    Scorer,
+    SentenceReader,
+    Skipped,
+    sentence_score,
+)
+from textgen.tokenizers.base import EOS, UNK
 from textgen.tokenizers.registry import learn_tokenizer
 
 KINDS = ["char", "word", "spaced", "subword"]
+Ids = npt.NDArray[np.uint16]
+EXACT = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+@pytest.fixture
+def double(make_model: Any) -> Model:
+    model: Model = make_model(dtype=torch.float64)
+    return model
+
+
+def sentences(*lengths: int, seed: int = 0) -> list[Ids]:
+    """Sentences of so many tokens, <EOS> among them."""
+    random = np.random.default_rng(seed)
+    return [np.append(random.integers(2, 11, n - 1), EOS).astype(np.uint16) for n in lengths]
+
+
+def mixed(count: int) -> list[Ids]:
+    return sentences(*np.random.default_rng(1).integers(1, 60, count).tolist())
+
+
+def log_probs(reader: Reader, given: Sequence[Ids]) -> list[npt.NDArray[np.float64]]:
+    return [read[:, 0] for read in reader.read(given)]
+
+
+def by_document(model: Model, given: list[Ids], part: int) -> list[npt.NDArray[np.float64]]:
+    """The sentences given ``part`` at a time."""
+    reader = DocumentReader(model)
+    parts = (given[begin : begin + part] for begin in range(0, len(given), part))
+    return [each for some in parts for each in log_probs(reader, some)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "long", "batch_tokens"),
+    [
+        (torch.float32, mixed(200), None, None),
+        (torch.float64, mixed(100), 40, 100),
+        (torch.float64, sentences(3, 5000, 2, 4096, 4097, 1), None, None),
+    ],
+    ids=["float32", "small batches", "long sentences"],
+)
+def test_batched_equals_one_by_one_in_the_order_given(
+    make_model: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    given: list[Ids],
+    long: int | None,
+    batch_tokens: int | None,
+) -> None:
+    if long is not None:
+        monkeypatch.setattr(module, "_LONG", long)
+        monkeypatch.setattr(module, "_BATCH_TOKENS", batch_tokens)
+    model = make_model(dtype=dtype)
+    results = SentenceReader(model).read(given)
+    for ids, read in zip(given, results, strict=True):
+        assert (read.shape, read.dtype) == ((len(ids), 1), np.float64)
+        assert np.abs(read[:, 0] - Document(model, first=EOS).read(ids)).max() < EXACT[dtype]
+
+
+@pytest.mark.parametrize("part", [1, 7, 60])
+@pytest.mark.parametrize("dtype", EXACT)
+def test_document_context_equals_one_pass_over_the_whole_text(
+    make_model: Any, dtype: torch.dtype, part: int
+) -> None:
+    model, given = make_model(dtype=dtype), mixed(60)
+    results = by_document(model, given, part)
+    assert [len(each) for each in results] == [len(ids) for ids in given]
+    whole = Document(model, first=EOS).read(np.concatenate(given))
+    assert np.abs(np.concatenate(results) - whole).max() < EXACT[dtype]
+
+
+def test_context_matters_from_the_second_sentence_on(double: Model) -> None:
+    given = sentences(10, 10, 10)
+    alone, carried = log_probs(SentenceReader(double), given), by_document(double, given, 3)
+    assert np.abs(alone[0] - carried[0]).max() < 1e-10
+    assert np.abs(alone[1] - carried[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("reader", [SentenceReader, DocumentReader])
+def test_statistics_are_those_of_each_token_whatever_stands_beside_it(
+    double: Model, reader: Callable[..., Reader]
+) -> None:
+    given = [*sentences(400, seed=3), *mixed(9)]
+    read = reader(double, (Entropy(), Rank(), Alternatives(3))).read(given)
+    for index, ids in enumerate(given):
+        before = np.concatenate(given[:index]) if reader is DocumentReader and index else ids[:0]
+        inputs = np.concatenate([[EOS], before, ids])[:-1].astype(np.int64)
+        logits, _ = double(torch.from_numpy(inputs).unsqueeze(1), double.start(1))
+        p = logits[-len(ids) :, 0].softmax(-1).detach().numpy()  # (tokens, vocabulary)
+        came = p[np.arange(len(ids)), ids]
+        assert np.abs(read[index][:, 0] - np.log(came)).max() < 1e-9
+        assert np.abs(read[index][:, 1] + (p * np.log(p)).sum(-1)).max() < 1e-9
+        assert (read[index][:, 2] == 1 + (p > came[:, None]).sum(-1)).all()
+        best = np.argsort(-p, axis=-1)[:, :3]
+        assert (read[index][:, 3:6] == best).all()
+        most_probable = np.log(np.take_along_axis(p, best, -1))
+        assert np.abs(read[index][:, 6:] - most_probable).max() < 1e-9
+
+
+def test_logits_of_1e30_give_numbers(model: Model) -> None:
+    with torch.no_grad():
+        model.get_parameter("output.weight").mul_(1e30)
+    (read,) = SentenceReader(model, (Entropy(), Rank())).read(sentences(20))
+    assert not np.isnan(read).any()
+    assert (read[:, 1] >= 0).all()
 
 
 def test_all_strings_of_six_symbols_sum_to_one(make_model: Any) -> None:
-    model = make_model(4, dtype=torch.float64)
     strings = [np.array(each, np.uint16) for each in itertools.product(range(4), repeat=6)]
-    log_probs = [read[:, 0].sum() for read in SentenceReader(model).read(strings)]
-    assert math.fsum(map(math.exp, log_probs)) == pytest.approx(1, abs=1e-12)
+    reader = SentenceReader(make_model(4, dtype=torch.float64))
+    total = math.fsum(math.exp(each.sum()) for each in log_probs(reader, strings))
+    assert total == pytest.approx(1, abs=1e-12)
 
 
-def test_prefixes_are_the_sums_of_what_goes_on_from_them(make_model: Any) -> None:
-    model = make_model(4, dtype=torch.float64)
+def test_prefixes_are_the_sums_of_their_continuations(make_model: Any) -> None:
+    reader = SentenceReader(make_model(4, dtype=torch.float64))
     strings = list(itertools.product(range(4), repeat=4))
-    whole = SentenceReader(model).read([np.array(each, np.uint16) for each in strings])
+    whole = log_probs(reader, [np.array(each, np.uint16) for each in strings])
     for length in (1, 2, 3):
-        for prefix in itertools.product(range(4), repeat=length):
+        prefixes = list(itertools.product(range(4), repeat=length))
+        alone = log_probs(reader, [np.array(each, np.uint16) for each in prefixes])
+        for prefix, its_own in zip(prefixes, alone, strict=True):
             together = math.fsum(
-                math.exp(read[:, 0].sum())
-                for string, read in zip(strings, whole, strict=True)
+                math.exp(each.sum())
+                for string, each in zip(strings, whole, strict=True)
                 if string[:length] == prefix
             )
-            (alone,) = SentenceReader(model).read([np.array(prefix, np.uint16)])
-            assert together == pytest.approx(math.exp(alone[:, 0].sum()), rel=1e-12)
+            assert together == pytest.approx(math.exp(its_own.sum()), rel=1e-12)
+
+
+# Sums
+
+
+def encoded(ids: Sequence[int], text: str = "") -> EncodedText:
+    """All scored; what is unknown is a question mark."""
+    return EncodedText(Text(3, text), np.array(ids, np.uint16), slice(None), ("?",) * len(ids))
+
+
+def summed(log_probs: Sequence[float], ids: Sequence[int], characters: int = 4) -> SentenceScore:
+    """The score of a text of so many characters, the newline counted."""
+    return sentence_score(encoded(ids, "x" * (characters - 1)), np.array(log_probs), "line")
+
+
+def test_a_sentence_worked_by_hand() -> None:
+    # p = 1/2 and 1/4, an unknown of 1/16, <EOS> of 1/2: 8 bits over 4 tokens.
+    by_hand = [math.log(p) for p in (1 / 2, 1 / 4, 1 / 16, 1 / 2)]
+    sentence = summed(by_hand, [5, 6, UNK, EOS], characters=16)
+    assert sentence.log_prob == pytest.approx(-8 * math.log(2))
+    assert (sentence.tokens, sentence.unknown, sentence.characters) == (4, 1, 16)
+    assert sentence.perplexity == pytest.approx(2 ** (8 / 4))
+    assert sentence.perplexity_without_unknown == pytest.approx(2 ** (4 / 3))
+    assert sentence.bits_per_character == pytest.approx(8 / 16)
+    assert (sentence.line, sentence.text, sentence.unknown_texts) == (3, "x" * 15, ("?",))
+
+
+def test_words_and_bytes_are_counted_with_the_end() -> None:
+    text = " né à  Gand "
+    sentence = sentence_score(encoded([5, 5, EOS], text), np.array([-3.0, -3.0, -2.0]), "line")
+    assert (sentence.words, sentence.characters, sentence.bytes) == (4, 13, 15)
+    assert sentence.perplexity_per_word == pytest.approx(math.exp(8 / 4))
+    assert sentence.bits_per_byte == pytest.approx(8 / math.log(2) / 15)
+    without = sentence_score(encoded([5, 5], text), np.array([-3.0, -3.0]), "line")
+    assert (without.tokens, without.words, without.characters, without.bytes) == (2, 3, 12, 14)
+
+
+def test_a_text_is_comparable_unless_something_in_it_is_not_spelled() -> None:
+    values = np.array([-1.0, -1.0])
+    assert not sentence_score(encoded([UNK, EOS]), values, "line").comparable
+    assert sentence_score(encoded([UNK, EOS]), values, "line", spelled=True).comparable
+    assert summed([-1.0], [EOS]).comparable
+
+
+def test_sums_add_what_they_count() -> None:
+    one, other = summed([-1.0, -2.0], [UNK, EOS]), summed([-4.0], [EOS], characters=1)
+    total = ScoreSum() + one + other
+    assert total == ScoreSum(-7.0, 3, 1, -1.0, characters=5, words=3, bytes=5)
+    assert total.perplexity == pytest.approx(math.exp(7 / 3))
+    assert total.perplexity_without_unknown == pytest.approx(math.exp(6 / 2))
+
+
+def test_what_has_no_tokens_or_no_known_ones_has_no_perplexity_of_them() -> None:
+    nothing = ScoreSum() + ScoreSum()
+    assert nothing == ScoreSum()
+    assert math.isnan(nothing.perplexity)
+    assert math.isnan(nothing.bits_per_character)
+    unknown = summed([-1.0, -2.0], [UNK, UNK])
+    assert math.isnan(nothing.perplexity_without_unknown)
+    assert math.isnan(unknown.perplexity_without_unknown)
+    assert unknown.perplexity == pytest.approx(math.exp(1.5))
+
+
+def test_a_million_improbable_tokens_neither_underflow_nor_lose_the_sum() -> None:
+    count, log_prob = 1_000_000, math.log(1e-30)
+    sentence = summed(np.full(count, log_prob), np.full(count, 5), characters=count + 1)
+    assert sentence.log_prob == pytest.approx(count * log_prob, rel=1e-12)
+    assert sentence.perplexity == pytest.approx(1e30, rel=1e-9)
+    assert sentence.bits_per_character == pytest.approx(30 * math.log2(10), rel=1e-12)
+    values = np.full(count, -70.0)
+    values[::2] -= 1e-7
+    assert summed(values, np.full(count, 5)).log_prob + 70e6 == pytest.approx(-0.05, abs=1e-6)
+
+
+def test_scores_of_1e30_have_an_infinite_perplexity_and_no_error() -> None:
+    sentence = summed([-1e30], [EOS])
+    assert sentence.perplexity == math.inf
+    assert math.isfinite(sentence.bits_per_character)
+
+
+# Scorer
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_carried_context_equals_one_long_sentence(
-    make_tokenizer: Any, scorer: Any, kind: str
+    make_tokenizer: Any, score: Any, scorer: Any, kind: str
 ) -> None:
     tokenizer = make_tokenizer(kind)
     texts = ["the cat sat.", "", "the dogs were tired.", "a cat"]
-    scored = list(scorer(tokenizer, context="document").scores(groups(texts)))
+    scored = score(tokenizer, texts, context="document")
     ids = tokenizer.encode("".join(text + "\n" for text in texts))
     (read,) = SentenceReader(scorer(tokenizer)._reader._model).read([ids])
     assert sum(each.log_prob for each in scored) == pytest.approx(read.sum(), abs=1e-9)
     assert sum(each.tokens for each in scored) == len(ids)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "prefix", "text"),
+    [
+        *((kind, "the dogs", " were tired.") for kind in KINDS),
+        *(("subword", *texts) for texts in (("the cat", "żx"), ("ż", "ż"), ("the ż", " cat"))),
+    ],
+)
 def test_a_continuation_has_the_probability_of_both_over_that_of_its_prefix(
-    make_tokenizer: Any, score: Any, kind: str
+    make_tokenizer: Any, score: Any, kind: str, prefix: str, text: str
 ) -> None:
+    """Of a character that takes several tokens, too."""
     tokenizer = make_tokenizer(kind)
-    (whole,) = score(tokenizer, ["the dogs were tired."])
-    (prefix,) = score(tokenizer, ["the dogs"], eos=False)
-    (rest,) = score(tokenizer, [" were tired."], prefix="the dogs", eos=True)
-    assert rest.log_prob == pytest.approx(whole.log_prob - prefix.log_prob, abs=1e-9)
-    assert (rest.text, rest.prefix) == (" were tired.", "the dogs")
-    assert rest.characters == len(" were tired.") + 1
-    (pair,) = score(tokenizer, [("the dogs", " were tired.")], eos=True)
-    assert pair == rest
+    (whole,) = score(tokenizer, [prefix + text])
+    (before,) = score(tokenizer, [prefix], eos=False)
+    (rest,) = score(tokenizer, [text], prefix=prefix, eos=True)
+    assert rest.log_prob == pytest.approx(whole.log_prob - before.log_prob, abs=1e-9)
+    assert rest.tokens == whole.tokens - before.tokens
+    assert (rest.text, rest.prefix, rest.characters) == (text, prefix, len(text) + 1)
+    assert score(tokenizer, [(prefix, text)], eos=True) == [rest]
 
 
 def test_the_end_is_counted_of_sentences_and_not_of_continuations(
     make_tokenizer: Any, score: Any
 ) -> None:
     tokenizer = make_tokenizer("char")
-    counted = [score(tokenizer, [text])[0].tokens for text in ("cat", ("the ", "cat"))]
-    assert counted == [4, 3]
-    assert score(tokenizer, ["cat"], eos=False)[0].tokens == 3
-    assert score(tokenizer, [("the ", "cat")], eos=True)[0].tokens == 4
+    for given, eos, tokens in (
+        ("cat", None, 4),
+        (("the ", "cat"), None, 3),
+        ("cat", False, 3),
+        (("the ", "cat"), True, 4),
+    ):
+        assert score(tokenizer, [given], eos=eos)[0].tokens == tokens
 
 
 def test_an_empty_prefix_is_a_prefix(make_tokenizer: Any, score: Any) -> None:
@@ -96,25 +304,13 @@ def test_a_token_across_the_end_of_the_prefix_is_scored_whole(
     assert [part.span for part in cut.parts] == [" dogs"]
 
 
-def test_of_a_character_that_takes_several_tokens_all_are_scored(
-    make_tokenizer: Any, score: Any
-) -> None:
-    tokenizer = make_tokenizer("subword")
-    for prefix, text in (("the cat", "żx"), ("ż", "ż"), ("the ż", " cat")):
-        (whole,) = score(tokenizer, [prefix + text])
-        (before,) = score(tokenizer, [prefix], eos=False)
-        (after,) = score(tokenizer, [(prefix, text)], eos=True)
-        assert after.log_prob == pytest.approx(whole.log_prob - before.log_prob, abs=1e-9)
-        assert after.tokens == whole.tokens - before.tokens
-
-
 def test_what_is_unknown_in_a_very_long_text_is_counted_and_not_named(
     make_tokenizer: Any, score: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.scoring.scorer._LONGEST_NAMED", 5)
+    monkeypatch.setattr(module, "_LONGEST_NAMED", 5)
     short, long = score(make_tokenizer("char"), ["ż", "the żółw"])
-    assert (short.unknown, short.unknown_surfaces) == (1, ("ż",))
-    assert (long.unknown, long.unknown_surfaces) == (3, ())
+    assert (short.unknown, short.unknown_texts) == (1, ("ż",))
+    assert (long.unknown, long.unknown_texts) == (3, ())
 
 
 def test_a_prefix_may_have_sentences_before(make_tokenizer: Any, score: Any) -> None:
@@ -125,32 +321,35 @@ def test_a_prefix_may_have_sentences_before(make_tokenizer: Any, score: Any) -> 
     assert after.log_prob == pytest.approx(expected, abs=1e-9)
 
 
-def test_what_is_unknown_may_be_an_error_that_says_where(make_tokenizer: Any, score: Any) -> None:
-    with pytest.raises(DataError, match=r"'żółw' \(line 2\)"):
-        score(make_tokenizer("word"), ["the cat", "the żółw"], on_unknown="error")
-
-
-def test_what_is_unknown_or_empty_may_be_left_out(make_tokenizer: Any, scorer: Any) -> None:
-    given = groups(["the cat", "the żółw", "", "the dogs"])
+def test_what_is_unknown_or_empty_may_be_left_out_or_an_error(
+    make_tokenizer: Any, scorer: Any
+) -> None:
+    texts = ["the cat", "the żółw", "", "the dogs"]
     skipping = scorer(make_tokenizer("word"), on_unknown="skip", skip_empty=True)
-    one, two, three, four = skipping.scores(given)
+    one, two, three, four = skipping.scores(groups(texts))
     assert (one.text, four.text, four.line) == ("the cat", "the dogs", 4)
     assert two == Skipped(Text(2, "the żółw"), ("żółw",))
     assert three == Skipped(Text(3, ""), ())
+    with pytest.raises(DataError, match=r"'żółw' \(line 2\)"):
+        list(scorer(make_tokenizer("word"), on_unknown="error").scores(groups(texts)))
 
 
 def test_what_is_left_out_is_no_context(make_tokenizer: Any, score: Any) -> None:
     tokenizer = make_tokenizer("word")
-    texts = ["the cat", "the dogs"]
-    without = score(tokenizer, texts, context="document")
-    options = {"context": "document", "on_unknown": "skip"}
-    scored = score(tokenizer, [texts[0], "żółw", texts[1]], **options)
+    without = score(tokenizer, ["the cat", "the dogs"], context="document")
+    texts = ["the cat", "żółw", "the dogs"]
+    scored = score(tokenizer, texts, context="document", on_unknown="skip")
     assert [each.log_prob for each in scored] == [each.log_prob for each in without]
 
 
-def test_an_empty_sentence_is_its_end_and_is_counted(make_tokenizer: Any, score: Any) -> None:
-    (empty,) = score(make_tokenizer("char"), [""])
+def test_an_empty_sentence_is_its_end_and_is_counted(
+    make_tokenizer: Any, score: Any, scorer: Any, distributions: Any
+) -> None:
+    tokenizer = make_tokenizer("char")
+    (empty,) = score(tokenizer, [""])
     assert (empty.tokens, empty.words, empty.characters) == (1, 1, 1)
+    (p,) = distributions(scorer(tokenizer)._reader._model, [])
+    assert empty.log_prob == pytest.approx(math.log(p[EOS]), abs=1e-12)
 
 
 def test_a_newline_in_a_sentence_is_refused(make_tokenizer: Any, score: Any) -> None:
@@ -171,12 +370,11 @@ def test_neither_order_nor_company_changes_a_score(make_tokenizer: Any, score: A
 def test_nothing_is_added_to_a_line_that_is_a_million_tokens_long(
     make_tokenizer: Any, make_model: Any
 ) -> None:
-    """Neither underflow nor a sum that loses its parts; what is kept is what was given."""
+    """Neither underflow nor a sum that loses its parts."""
     tokenizer = make_tokenizer("char")
     model = make_model(tokenizer.vocabulary_size, hidden=(2,), embedding=2)
     text = "the cat sat. " * 76924
     (scored,) = Scorer(model, tokenizer, ScoringConfig()).scores(groups([text]))
-    assert isinstance(scored.log_prob, float)
     assert scored.tokens == len(text) + 1 > 1_000_000
     part = text[: 13 * 1000]
     (beginning,) = Scorer(model, tokenizer, ScoringConfig(eos=False)).scores(groups([part]))
@@ -194,24 +392,21 @@ def test_what_is_unknown_may_have_the_probability_of_its_spelling(
     text = "the zebra were żółw"
     names = tokenizer.unknown_names(text)
     assert names
+    expected = tokenizer.spelling.log_probs(names).sum()
     for level in ("sentence", "word", "token", "character"):
-        (plain,) = score(tokenizer, [text, "the cat"][:1], level=level)
+        (plain,) = score(tokenizer, [text], level=level)
         spelt, known = score(tokenizer, [text, "the cat"], level=level, open_vocabulary=True)
-        expected = tokenizer.spelling.log_probs(names).sum()
         assert spelt.log_prob - plain.log_prob == pytest.approx(expected, abs=1e-9)
         assert spelt.unknown_log_prob - plain.unknown_log_prob == pytest.approx(expected, abs=1e-9)
         assert spelt.comparable
         assert not plain.comparable
         assert known.log_prob == score(tokenizer, ["the cat"])[0].log_prob
         if level != "sentence":
-            assert math.fsum(part.log_prob for part in spelt.parts) == pytest.approx(
-                spelt.log_prob, abs=1e-9
-            )
+            total = math.fsum(part.log_prob for part in spelt.parts)
+            assert total == pytest.approx(spelt.log_prob, abs=1e-9)
 
 
-def test_an_open_vocabulary_gives_all_strings_together_no_more_than_one(
-    make_model: Any, scorer: Any
-) -> None:
+def test_an_open_vocabulary_gives_all_strings_together_no_more_than_one(scorer: Any) -> None:
     """All sentences of up to three characters, of known words and of others: nothing is counted
     twice, and of what a first word may be nothing is lost but what is longer."""
     config = TokenizerConfig(level="word", split="whitespace", min_count=2)
@@ -221,9 +416,9 @@ def test_an_open_vocabulary_gives_all_strings_together_no_more_than_one(
     words = ["".join(each) for n in (1, 2, 3) for each in itertools.product("abc", repeat=n)]
     mass = math.fsum(math.exp(each.log_prob) for each in scoring.scores(groups(words)))
     (empty,) = scorer(tokenizer).scores(groups([""]))
-    spelling = tokenizer.spelling
+    assert tokenizer.spelling is not None
     short = [word for word in words if word not in ("a", "b")]
-    left = 1 - math.fsum(np.exp(spelling.log_probs(short)))
+    left = 1 - math.fsum(np.exp(tokenizer.spelling.log_probs(short)))
     p_unknown = math.exp(next(scorer(tokenizer, eos=False).scores(groups(["zzz"]))).log_prob)
     assert mass + math.exp(empty.log_prob) + p_unknown * left == pytest.approx(1, abs=1e-9)
     assert 0 < left < 1

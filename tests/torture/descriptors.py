@@ -11,7 +11,7 @@ _OPEN = Path("/proc/self/fd")
 
 
 def campaign(folder: Path, *, small: bool) -> dict[str, Any]:
-    steps = 40 if small else 1000
+    steps = 12 if small else 1000
     counts: list[int] = []
 
     def count(event: TrainingEvent) -> None:

@@ -90,14 +90,14 @@ class _Storm:
 
     def _step_of(self, seed: int) -> int | None:
         """How far ``last`` is, where it is this run's."""
-        folder = storage.whole(self.out / checkpoint.LAST)
+        folder = storage.find_complete(self.out / checkpoint.LAST)
         header = None if folder is None else checkpoint.load(folder).header
         return header.step if header is not None and header.training.seed == seed else None
 
     def _check(self, seed: int) -> None:
         """Whatever is there is whole, and no save that was told of is gone."""
         try:
-            folders = [storage.whole(self.out / name) for name in (checkpoint.BEST, "last")]
+            folders = [storage.find_complete(self.out / name) for name in (checkpoint.BEST, "last")]
             for folder in folders:
                 if folder is not None:
                     checkpoint.load(folder)
@@ -111,7 +111,7 @@ class _Storm:
 
 
 def campaign(folder: Path, *, small: bool) -> dict[str, Any]:
-    wanted, steps = (8, 12) if small else (320, 40)
+    wanted, steps = (4, 12) if small else (320, 40)
     corpus = corpus_in(folder)
     small_run(corpus, folder / "first", steps=2)  # so that no child has anything left to import
     storm = _Storm(corpus, folder / "run", random.Random(1), steps)

@@ -26,7 +26,6 @@ SMALL: dict[str, Any] = {
     "threads": 1,
 }
 _UNTIMED = ("event", "step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens_seen")
-_TIMED_STATE = ("seconds", "step_seconds", "metrics_bytes")
 
 
 def corpus_in(folder: Path) -> Path:
@@ -46,14 +45,14 @@ def remains(out: Path) -> dict[str, bytes]:
     for name in ("best", "validation"):
         if values[name] is not None:
             del values[name]["seconds"]
-    untimed = {name: value for name, value in values.items() if name not in _TIMED_STATE}
+    del values["metrics_bytes"], values["progress"]["seconds"], values["progress"]["step_seconds"]
     lines = (out / checkpoint.METRICS).read_text(encoding="utf-8").splitlines()
     log = [{n: v for n, v in json.loads(line).items() if n in _UNTIMED} for line in lines]
     return {
         "weights of last": (last / "model.safetensors").read_bytes(),
         "weights of best": (best / "model.safetensors").read_bytes(),
         "optimizer and carried state": (last / "state.safetensors").read_bytes(),
-        "positions and counts": json.dumps(untimed).encode(),
+        "positions and counts": json.dumps(values).encode(),
         "metrics.jsonl": json.dumps(log).encode(),
     }
 

@@ -20,8 +20,8 @@ from textgen.data.batching import Streams
 from textgen.errors import TextgenError
 from textgen.models import Dropout
 from textgen.storage import folders, manifest
-from textgen.training import trainer as learner
-from textgen.training.run_directory import Record
+from textgen.training import state
+from textgen.training.run_directory import RunDirectory
 
 Sabotage = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -78,7 +78,7 @@ def _kills(folder: Path, sabotage: Sabotage) -> str | None:
         _write(target, b"old")
         os.waitpid(forked(lambda target=target, call=call: _dying(target, call, sabotage)), 0)
         try:
-            whole = storage.whole(target)
+            whole = storage.find_complete(target)
             if whole is None:
                 return "a kill left no folder"
             storage.verified(whole)
@@ -202,7 +202,7 @@ def _without_keyed_noise() -> contextlib.AbstractContextManager[Any]:
 
     generators: dict[int, torch.Generator] = {}
     kept: list[torch.Generator] = []
-    return mock.patch.object(learner, "Dropout", noise)
+    return mock.patch.object(state, "Dropout", noise)
 
 
 _CHECKS: dict[Callable[[Path, Sabotage], str | None], dict[str, Sabotage]] = {
@@ -225,6 +225,6 @@ _CHECKS: dict[Callable[[Path, Sabotage], str | None], dict[str, Sabotage]] = {
         "noise keyed by the step": _without_keyed_noise,
         "the place in the text": _without(Streams, "restore"),
         "the optimizer's state": _without(torch.optim.AdamW, "load_state_dict"),
-        "cutting the log back": _without(Record, "_truncate"),
+        "cutting the log back": _without(RunDirectory, "_truncate"),
     },
 }

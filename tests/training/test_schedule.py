@@ -1,10 +1,13 @@
+"""When a run validates and saves, how its learning rate goes, and when it ends early."""
+
 import itertools
 
 import numpy as np
 import pytest
 
 from textgen.config import TrainingConfig
-from textgen.training.schedule import Schedule
+from textgen.results import Validation
+from textgen.training.schedule import Patience, SaveClock, Schedule
 
 
 def by_steps(total: int, **options: object) -> Schedule:
@@ -128,3 +131,81 @@ def test_the_places_of_the_validations_stay_when_one_takes_longer_than_thought()
             places.append(after)
             schedule.expect(9.0, 0.0)  # now five would be
     assert places == pytest.approx([0.1 * place for place in range(1, 11)])
+
+
+# Saves
+
+
+@pytest.mark.parametrize("took", [0.01, 1.0, 1.3, 6.0, 11.9])
+def test_saving_takes_under_a_fiftieth_of_the_time(took: float) -> None:
+    clock, now, saving = SaveClock(), 0.0, 0.0
+    while now < 50_000:
+        now += 0.5
+        if clock.is_due(now):
+            clock.saved(now, took)
+            now, saving = now + took, saving + took
+    assert 0 < saving < 0.02 * now
+
+
+def test_a_quick_save_is_made_every_minute_and_a_slow_one_every_ten() -> None:
+    clock = SaveClock()
+    clock.saved(0.0, 0.1)
+    assert not clock.is_due(60.0)
+    assert clock.is_due(60.2)
+    clock.saved(100.0, 3600.0)
+    assert not clock.is_due(3700.0 + 599)
+    assert clock.is_due(3700.0 + 600)
+
+
+@pytest.mark.parametrize("asked", [0.5, 3600.0])
+def test_an_interval_that_was_asked_for_is_heeded(asked: float) -> None:
+    clock = SaveClock(asked)
+    clock.saved(0.0, 5.0)
+    assert not clock.is_due(5.0 + 0.99 * asked)
+    assert clock.is_due(5.0 + asked)
+
+
+# Early stopping
+
+
+def verdict(losses: list[float], a_run_of: int = 10) -> str | None:
+    """What patience says of the last of these validations, one a step."""
+    patience, best, said = Patience(), None, None
+    for step, loss in enumerate(losses, start=1):
+        found = Validation(loss, 10, 10, step=step)
+        best = found if best is None or loss < best.loss else best
+        said = patience.exhausted(found, best, step / a_run_of)
+    return said
+
+
+def test_three_ever_worse_validations_end_a_run_and_the_reason_names_the_best() -> None:
+    assert verdict([2.0, 1.5, 1.6, 1.7]) is None
+    said = verdict([2.0, 1.5, 1.6, 1.7, 1.8])
+    assert said is not None
+    assert "step 2" in said and "1.5000" in said
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [2.0, 1.9, 1.8, 1.7, 1.6],
+        [1.5, 1.6, 1.8, 1.7],  # one was better than the one before
+        [1.5, 1.51, 1.52, 1.53],  # hardly worse
+        [1.5, 1.6, 1.7, 1.4, 1.6, 1.7],  # a new best between
+        [1.5, float("nan"), 1.6, 1.7],
+        [1.5, 1.6, float("inf"), 1.7],
+    ],
+)
+def test_a_run_that_may_still_gain_goes_on(losses: list[float]) -> None:
+    assert verdict(losses) is None
+
+
+def test_the_last_fifth_is_always_run() -> None:
+    assert verdict([1.5, 1.6, 1.7, 1.8], a_run_of=6) is not None
+    assert verdict([1.5, 1.6, 1.7, 1.8], a_run_of=5) is None
+
+
+def test_frequent_validations_do_not_make_it_hasty() -> None:
+    worse = [1.5 + step / 10 for step in range(30)]
+    assert verdict(worse[:10], a_run_of=100) is None
+    assert verdict([*worse, 9.0, 9.0], a_run_of=100) is not None

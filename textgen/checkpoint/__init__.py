@@ -16,11 +16,18 @@ from textgen.checkpoint.folder import (
     load_resumable,
     save,
 )
-from textgen.checkpoint.header import Header, read_validation, validation_json
+from textgen.checkpoint.header import (
+    CONFIG,
+    Header,
+    read_header,
+    read_validation,
+    validation_json,
+)
 from textgen.checkpoint.metrics import describe, loss_curves
 
 __all__ = [
     "BEST",
+    "CONFIG",
     "LAST",
     "METRICS",
     "WEIGHTS",
@@ -32,6 +39,7 @@ __all__ = [
     "load",
     "load_resumable",
     "loss_curves",
+    "read_header",
     "read_validation",
     "save",
     "validation_json",

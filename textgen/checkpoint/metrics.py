@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textgen import storage
 from textgen.checkpoint.folder import METRICS, checked_files, find
 from textgen.checkpoint.header import CONFIG, read_header, read_validation
 from textgen.errors import DataError
@@ -34,9 +33,9 @@ def loss_curves(path: Path) -> LossCurves:
 def _end(folder: Path) -> LossPoint:
     """How far a run is, for one so short that no line of its training was written."""
     header = read_header(folder / CONFIG)
-    a_pass = header.corpus.get("train", {}).get("tokens") or math.nan
     tokens = float(header.tokens_seen)
-    return LossPoint(header.step, tokens, tokens / a_pass, header.seconds, math.nan)
+    epochs = tokens / (header.corpus.train.tokens or math.nan)
+    return LossPoint(header.step, tokens, epochs, header.seconds, math.nan)
 
 
 def read_metrics(path: Path) -> tuple[tuple[Validation, ...], tuple[LossPoint, ...]]:
@@ -82,7 +81,7 @@ def describe(path: Path | str) -> CheckpointInfo:
     name, folder = find(Path(path))
     files = checked_files(folder)
     header = read_header(files[CONFIG])
-    raw = storage.read_json(files[CONFIG])
+    record = header.to_json()
     validations, training = read_metrics(folder.parent / METRICS)
     return CheckpointInfo(
         path=str(folder),
@@ -90,16 +89,16 @@ def describe(path: Path | str) -> CheckpointInfo:
         parameters=header.parameters,
         bytes=sum(file.stat().st_size for file in files.values()),
         config={
-            "model": header.model.to_json(),
+            "model": record["model"],
             "tokenizer": load_tokenizer(files).config.to_json(),
-            "training": header.training.to_json(),
-            "source": header.source,
-            "init_from": header.init_from,
-            "machine": header.machine,
-            "progress": raw["progress"],
+            "training": record["training"],
+            "source": record["source"],
+            "init_from": record["init_from"],
+            "machine": record["machine"],
+            "progress": record["progress"],
         },
-        versions=raw["versions"],
-        corpus=header.corpus,
+        versions=record["versions"],
+        corpus=record["corpus"],
         validation=header.validation,
         curve=validations,
         training_curve=tuple((point.step, point.loss) for point in training),

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from textgen import __version__
 from textgen.cli import failures
 from textgen.presentation import console
-from textgen.presentation.help import HelpPage, HelpRow, show_help
 
 MAIN = "Commands"
-FURTHER = "Around them"
+FURTHER = "Further commands"
 _COMPLETING = "_TEXTGEN_COMPLETE"
 
 
@@ -26,7 +31,7 @@ class Command:
         place: Its module and function, or its module alone for a group: the module then has
             ``HELP`` and ``COMMANDS``, pairs of a function and its examples.
         panel: Where the first help page lists it.
-        summary: What the first help page says about it: the first sentence of its help.
+        summary: The first sentence of its help, for the first help page.
     """
 
     place: str
@@ -51,17 +56,19 @@ COMMANDS = {
     "tokenize": Command(
         "textgen.cli.tokenize:tokenize",
         MAIN,
-        "Learn how text becomes tokens, and see what was learned.",
+        "Learn a tokenizer from text, and show its vocabulary.",
     ),
     "train": Command("textgen.cli.train:train", MAIN, "Train a recurrent language model on text."),
-    "sample": Command("textgen.cli.sample:sample", MAIN, "Let a trained model write text."),
-    "score": Command("textgen.cli.score:score", MAIN, "Say how probable sentences are."),
+    "sample": Command("textgen.cli.sample:sample", MAIN, "Generate text with a trained model."),
+    "score": Command("textgen.cli.score:score", MAIN, "Show how probable sentences are."),
     "predict": Command(
         "textgen.cli.predict:predict",
         FURTHER,
-        "Show what may come next, or what may stand in a ____, and how probable it is.",
+        "Show the most probable next tokens or words, or what fits into a blank (____).",
     ),
-    "info": Command("textgen.cli.info:info", FURTHER, "Show what a checkpoint is."),
+    "info": Command(
+        "textgen.cli.info:info", FURTHER, "Show what a checkpoint contains and how it was trained."
+    ),
     "compare": Command(
         "textgen.studies.compare.command:compare",
         FURTHER,
@@ -84,59 +91,102 @@ COMMANDS = {
         "Count the minimal pairs whose good sentence is the more probable one.",
     ),
 }
-"""The commands by name, in the order of the first help page. A new one is a line here."""
+"""The commands by name, in the order of the first help page."""
 
 
-def _examples(epilog: str | None) -> tuple[tuple[str, str], ...]:
-    """The examples of an epilog: lines that say what for, and commands in lines below them."""
-    examples, purpose = [], ""
-    for line in (epilog or "").strip().splitlines():
-        if "textgen " in line:
-            examples.append((purpose, line.strip()))
-            purpose = ""
-        else:
-            purpose = line.strip()
-    return tuple(examples)
+_WIDEST = 100
+_NARROW = 64
+_LEFT_SHARE = 0.42
+
+_HelpRow = tuple[Text, Text]  # a name with its value, and what it means
 
 
-def _help_page(command: Any, ctx: Any) -> HelpPage:
-    """A command's help page from what Typer knows of it."""
-    panels: dict[str, list[HelpRow]] = {}
+def show_help(command: Any, ctx: Any) -> None:
+    """Write the help page of a Typer command or group to stdout, at most 100 columns wide."""
+    width = min(console.out_console().width, _WIDEST)
+    panels = _panels(command, ctx)
+    longest = max(name.cell_len for rows in panels.values() for name, _ in rows)
+    left = min(longest, int(width * _LEFT_SHARE))
+    usage = f"{ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}"
+    parts: list[RenderableType] = [
+        Padding(Text.assemble(("Usage: ", "label"), (usage, "heading")), (1, 1, 1, 1)),
+        Padding(_prose(command.help or ""), (0, 1)),
+        Text(),
+    ]
+    for title, rows in panels.items():
+        body = _rows(rows, left, narrow=width < _NARROW)
+        parts.append(
+            Panel(body, box.ROUNDED, title=title, title_align="left", border_style="faint")
+        )
+    if command.epilog:
+        parts.append(Padding(_examples(command.epilog), (0, 1)))
+    console.show(Group(*parts), widest=_WIDEST)
+
+
+def _panels(command: Any, ctx: Any) -> dict[str, list[_HelpRow]]:
+    """The rows of each panel by its title: arguments, commands, then options."""
+    panels: dict[str, list[_HelpRow]] = {"Arguments": []}
     for name in getattr(command, "commands", {}):
         each = command.commands[name]
-        row = HelpRow(name, "", each.get_short_help_str(200))
+        row = Text(name, "accent"), Text(each.get_short_help_str(200))
         panels.setdefault(each.rich_help_panel or MAIN, []).append(row)
     for param in command.get_params(ctx):
-        if not getattr(param, "hidden", False):
-            argument = param.param_type_name == "argument"
-            panel = param.rich_help_panel or ("Arguments" if argument else "Options")
-            panels.setdefault(panel, []).append(_argument(param) if argument else _option(param))
-    arguments = panels.pop("Arguments", None)
-    ordered = {"Arguments": arguments, **panels} if arguments else panels
-    return HelpPage(
-        usage=f"{ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}",
-        text=command.help or "",
-        panels=tuple((title, tuple(rows)) for title, rows in ordered.items()),
-        examples=_examples(command.epilog),
-    )
+        if getattr(param, "hidden", False):
+            continue
+        if param.param_type_name == "argument":
+            panels["Arguments"].append((Text(param.metavar, "accent"), Text(param.help or "")))
+        else:
+            panels.setdefault(param.rich_help_panel or "Options", []).append(_option(param))
+    return {title: rows for title, rows in panels.items() if rows}
 
 
-def _argument(param: Any) -> HelpRow:
-    return HelpRow(param.metavar, "", param.help or "")
+def _option(param: Any) -> _HelpRow:
+    # --no-... is shown only for switches with a default that the help describes.
+    described = isinstance(param.show_default, str)
+    names = [*sorted(param.opts, key=len), *(param.secondary_opts if described else [])]
+    value = "" if param.is_flag else f" {param.metavar or ''}"
+    text = Text(param.help or "")
+    if described:
+        text.append(f" [{param.show_default}]", "faint")
+    return Text.assemble((", ".join(names), "accent"), (value, "label")), text
 
 
-def _option(param: Any) -> HelpRow:
-    # A switch that is off shows only how to turn it on; --no-... is for the undecided ones.
-    undecided = isinstance(param.show_default, str)
-    names = [*sorted(param.opts, key=len), *(param.secondary_opts if undecided else [])]
-    remark = param.show_default if isinstance(param.show_default, str) else ""
-    value = "" if param.is_flag else (param.metavar or "")
-    return HelpRow(", ".join(names), value, param.help or "", remark)
+def _prose(text: str) -> RenderableType:
+    """Paragraphs, filled to the width; an indented one is kept line by line."""
+    blocks: list[RenderableType] = []
+    for paragraph in text.strip().split("\n\n"):
+        if blocks:
+            blocks.append(Text())
+        kept = paragraph.startswith("  ")
+        blocks.append(Text(paragraph if kept else " ".join(paragraph.split())))
+    return Group(*blocks)
+
+
+def _rows(rows: list[_HelpRow], left: int, *, narrow: bool) -> RenderableType:
+    """Name and text side by side; one above the other where the terminal is narrow."""
+    if narrow:
+        return Group(*(part for name, text in rows for part in (name, Padding(text, (0, 0, 0, 4)))))
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.add_column(width=left)
+    table.add_column(ratio=1)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _examples(epilog: str) -> RenderableType:
+    """Purposes and commands, which alternate line by line."""
+    parts: list[RenderableType] = [Text("Examples", style="heading")]
+    for line in epilog.strip().splitlines():
+        is_command = "textgen " in line
+        text = Text(line.strip(), style="accent" if is_command else "label")
+        parts.append(Padding(text, (0, 0, 0, 4 if is_command else 2)))
+    return Group(*parts)
 
 
 class _PagedGroup(typer.core.TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        show_help(_help_page(self, ctx))
+        show_help(self, ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["COMMAND", "[OPTIONS]"]
@@ -151,7 +201,7 @@ class _Registry(_PagedGroup):
 
 class _PagedCommand(typer.core.TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        show_help(_help_page(self, ctx))
+        show_help(self, ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         params = self.get_params(ctx)
@@ -178,7 +228,7 @@ app = typer.Typer(
 )
 
 
-def _say_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     if wanted:
         console.emit(f"textgen {__version__}\n")
         raise typer.Exit
@@ -186,7 +236,7 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback(
     epilog="""
-    Train for ten minutes on your own text, then let it write:
+    Train for ten minutes on your own text, then generate:
     textgen train mytext.txt --out checkpoints/mine
     textgen sample checkpoints/mine --prompt "Once upon a time"
     """
@@ -195,24 +245,24 @@ def textgen(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_say_version, help="Say which it is."),
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
-    """Train a recurrent language model on your own text, on your own machine; then let it write,
-    and let it say how probable a sentence is.
+    """Train a recurrent language model on your own text, on your own machine; generate text with
+    it, and measure how probable sentences are.
     """
     _show_group_help(ctx)
 
 
 for _name, _command in COMMANDS.items():
-    # It stands for the command on the help page, which imports none of them.
+    # A placeholder: the first help page imports no command.
     app.command(_name, help=_command.summary, rich_help_panel=_command.panel)(lambda: None)
 
 
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
-    if _COMPLETING in os.environ:  # a shell asks what may come next
+    if _COMPLETING in os.environ:
         command.main(arguments, "textgen")
     try:
         with command.make_context("textgen", list(arguments)) as ctx:
@@ -223,10 +273,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The console script. Returns the exit code; whatever happens, there is no traceback."""
-    # torch's threads wait for each other by spinning. Where another program has one of the
-    # cores they spin in vain, and training can become many times slower. A short spin costs
-    # little on a quiet machine. It is read when torch is loaded.
+    """The console script. Returns the exit code; no error ends in a traceback without --debug."""
+    # torch's threads wait for each other by spinning. If another program occupies one of the
+    # cores, training can become many times slower. A short spin costs little on an idle
+    # machine. torch reads the variable when it is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

@@ -1,4 +1,4 @@
-"""How a command ends when something goes wrong: one line on stderr, an exit code, and signals."""
+"""How a command ends if something goes wrong: one line on stderr, an exit code, and signals."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ from textgen.presentation import console
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""What a shell reports of a program that SIGPIPE ended, as it ends ``cat | head``."""
+"""The exit code that a shell reports of a program ended by SIGPIPE, such as ``cat | head``."""
 
 FOREIGN_NAMES = {
     "--rnn-size": "--hidden-size",
@@ -45,7 +45,7 @@ FOREIGN_NAMES = {
     "--prefix": "--prompt",
     "--output": "--format",
 }
-"""What the field's other tools call our options, for who has those in their fingers."""
+"""The names of options in other tools, and ours."""
 
 _OUT_OF_MEMORY = (
     "allocate memory",  # PyTorch's allocator on Linux and macOS
@@ -55,14 +55,13 @@ _OUT_OF_MEMORY = (
     "bad_alloc",  # C++, as oneDNN passes it on
 )
 
-# Typer brings its own click and, until 0.25, used the installed one: its public names for
-# the exceptions lead to whichever it is.
+# Newer releases of Typer include click, older ones import it: these are its exceptions in both.
 _ClickUsageError: Any = typer.BadParameter.__base__
 _ClickError: Any = _ClickUsageError.__base__
 
 
 def report(error: BaseException, arguments: list[str]) -> int:
-    """Say in one line what went wrong; with ``--debug`` also where. The exit code."""
+    """Write one line on what went wrong; with ``--debug`` also the traceback. The exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -71,24 +70,20 @@ def report(error: BaseException, arguments: list[str]) -> int:
         return BROKEN_PIPE
     if isinstance(error, ElsewhereError):
         return error.code
-    if wants_debug(arguments):
+    # From the arguments themselves: the options may not have been parsed.
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--debug" in before_dashes:
         console.say_plain("".join(traceback.format_exception(error)).rstrip())
-    known = as_textgen_error(error, arguments)
-    # What is wrong with the command is the same in each of several processes: one says it.
-    from textgen.training.ranks import speaks
+    known = _as_textgen_error(error, arguments)
+    # An error of the command or the run is the same in all processes: one of them writes it.
+    from textgen.training.ranks import is_first_process
 
-    if speaks() or not isinstance(known, UsageError):
+    if is_first_process() or isinstance(known, ResourceError):
         console.say_error(str(known))
     return known.exit_code
 
 
-def wants_debug(arguments: list[str]) -> bool:
-    """Whether ``--debug`` was typed, told even where the options themselves are wrong."""
-    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return "--debug" in before_dashes
-
-
-def as_textgen_error(error: BaseException, arguments: list[str]) -> TextgenError:
+def _as_textgen_error(error: BaseException, arguments: list[str]) -> TextgenError:
     if isinstance(error, TextgenError):
         return error
     if isinstance(error, _ClickError):
@@ -103,12 +98,12 @@ def as_textgen_error(error: BaseException, arguments: list[str]) -> TextgenError
     return ResourceError(
         f"unexpected {type(error).__name__}",
         why=str(error) or None,
-        fix="this is a fault of textgen's: run it again with --debug and report what it shows",
+        fix="this is a bug in textgen: run it again with --debug and report the traceback",
     )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Told by name: to import torch only to know its exception would be slow, and may fail."""
+    """Recognized by its name: importing torch for its exception would be slow, and may fail."""
     if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__:
         return True
     text = str(error).lower()
@@ -116,9 +111,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _usage_error(error: Any, arguments: list[str]) -> UsageError:
-    """What Typer found wrong, in our words. Its own message stands where we have none better."""
+    """An error of Typer in the form of ours; Typer's own message if there is no better one."""
     ctx: Any = getattr(error, "ctx", None)
-    see = f"see {ctx.command_path if ctx is not None else _command(arguments)} --help"
+    typed_command = ["textgen", *(each for each in arguments[:1] if not each.startswith("-"))]
+    see = f"see {ctx.command_path if ctx is not None else ' '.join(typed_command)} --help"
     option = getattr(error, "option_name", None)
     kind = type(error).__name__
     if kind == "NoSuchOption":
@@ -141,16 +137,11 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
     return UsageError(message[:1].lower() + message[1:], fix=see)
 
 
-def _command(arguments: list[str]) -> str:
-    """The command that was typed, for an error that does not know where it happened."""
-    return " ".join(["textgen", *(each for each in arguments[:1] if not each.startswith("-"))])
-
-
 def _no_such_option(typed: str, ctx: Any, see: str) -> UsageError:
     params = ctx.command.get_params(ctx) if ctx is not None else []
     known = [name for each in params for name in (*each.opts, *each.secondary_opts)]
     known = [name for name in known if name.startswith("--")]
-    # char-rnn's and torch-rnn's users type -rnn_size.
+    # In char-rnn and torch-rnn options have one dash and underscores: -rnn_size.
     wanted = "--" + typed.lstrip("-").replace("_", "-")
     foreign = FOREIGN_NAMES.get(wanted)
     if foreign is not None and foreign.split()[0] in known:
@@ -159,7 +150,7 @@ def _no_such_option(typed: str, ctx: Any, see: str) -> UsageError:
 
 
 def _as_typed(option: str, arguments: list[str]) -> str:
-    """The whole word of which Typer names the first letter: ``-l`` for ``-length``."""
+    """The whole word if Typer names only its first letter: ``-l`` for ``-length``."""
     for each in arguments:
         word = each.partition("=")[0]
         if word == option or (not option.startswith("--") and word.startswith(option)):
@@ -173,7 +164,7 @@ def _meant(typed: str, known: list[str], otherwise: str) -> str:
 
 
 def exit_quietly() -> None:
-    """Write out what is buffered, or let it go; so that nothing fails as Python shuts down."""
+    """Write what is buffered, or discard it, so that nothing fails when Python shuts down."""
     try:
         if sys.stdout is not None:
             console.finish_output()
@@ -189,12 +180,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether somebody asked training to stop, and by which signal.
+    """Records the first SIGINT or SIGTERM, so that training can save and stop.
 
-    Until ``arm`` is called there is nothing to save, and the first signal ends the command.
-    on_request is told once, from inside the signal handler: it must do little. among: it is
-    one of several processes. Then a second signal is not impatience but torchrun, which hands on
-    what all were sent; and the first one, while they wait to find each other, must not wait too.
+    Until ``arm`` is called there is nothing to save, and the first signal ends the command. A
+    second signal ends it in any case, except in one of several processes: there the second one
+    comes from torchrun, which forwards the signal that all processes received.
+
+    Args:
+        on_request: Called once with the signal, inside the signal handler: it must not write.
+        among: Whether this is one of several processes. Until ``arm`` their signals have the
+            default handlers, since they may be waiting for each other.
     """
 
     def __init__(
@@ -224,13 +219,13 @@ class StopRequest:
 
 
 def exit_code(signum: int) -> int:
-    """What a shell reports of a program that this signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The exit code of a program ended by this signal: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + signum
 
 
 @contextlib.contextmanager
 def listening(request: StopRequest) -> Iterator[None]:
-    """Hand both signals to ``request``, and put back what was there before."""
+    """Handle both signals by ``request``, and restore the handlers afterwards."""
     previous: dict[signal.Signals, Any] = {}
     try:
         for signum in _SIGNALS:

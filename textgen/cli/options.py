@@ -1,95 +1,90 @@
-"""Command-line options: made from configuration fields, parsed, and shared by commands.
+"""Command-line options: made from the fields of configurations, parsed, shared by commands.
 
 Name, help, default and check of an option are stated once, in the field.
 """
 
-import dataclasses
 import functools
 import inspect
 import math
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from textgen.config import closest
+from textgen.config import (
+    PRESETS,
+    Config,
+    Device,
+    LogBase,
+    ScoringPrecision,
+    closest,
+    field_type,
+    flag,
+)
 from textgen.errors import UsageError
 
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
-from textgen.config import PRESETS, Config, Device, LogBase, field_type, flag
 
 _LONGEST_SHOWN = 40
 
 
-def whole_number(option: str, *, least: int | None = None) -> Callable[[Any], int]:
+Parser = Callable[[Any], Any]
+
+
+def whole_number(option: str, *, least: int | None = None) -> Parser:
     """A parser of integers, not below ``least``."""
 
     def parse(value: Any) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise _not(option, "a whole number", value) from None
+        number: int = _parser(option, "a whole number", int)(value)
         if least is not None and number < least:
-            raise _not(option, f"at least {least}", value)
+            raise _invalid(option, f"at least {least}", value)
         return number
 
     return parse
 
 
-def real_number(option: str) -> Callable[[Any], float]:
-    """A parser of numbers; whether nan or infinity will do is for the configuration to say."""
-
-    def parse(value: Any) -> float:
-        try:
-            return float(value)
-        except ValueError:
-            raise _not(option, "a number", value) from None
-
-    return parse
+def log_base(value: Any) -> float:
+    """The base of logarithms: ``e`` or a number above 1."""
+    base = math.e if value == "e" else float(value)
+    if not (math.isfinite(base) and base > 1):
+        raise ValueError(base)
+    return base
 
 
-def log_base(option: str) -> Callable[[Any], float]:
-    """A parser of the base of logarithms: ``e`` or a number above 1."""
-
-    def parse(value: Any) -> float:
-        try:
-            base = math.e if value == "e" else float(value)
-        except ValueError:
-            base = math.nan
-        if not (math.isfinite(base) and base > 1):
-            raise _not(option, "e or a number above 1", value)
-        return base
-
-    return parse
-
-
-def choice(option: str, choices: Sequence[str]) -> Callable[[Any], Any]:
-    """A parser of one word out of a few, which suggests the one that was meant."""
+def choice(option: str, choices: Sequence[str]) -> Parser:
+    """A parser of one of several words; its error suggests a similar one."""
 
     def parse(value: Any) -> str:
         if value in choices:
             return str(value)
-        raise _not(option, f"one of {', '.join(choices)}", value, closest(str(value), choices))
+        raise _invalid(option, f"one of {', '.join(choices)}", value, closest(str(value), choices))
 
     return parse
 
 
-def text(value: Any) -> str:
-    """What was typed, as it is: the configuration has its own way to read it."""
-    return str(value)
+def _parser(option: str, wanted: str, convert: Parser) -> Parser:
+    """A parser that reports a ValueError of ``convert`` as an error of the option."""
+
+    def parse(value: Any) -> Any:
+        try:
+            return convert(value)
+        except ValueError:
+            raise _invalid(option, wanted, value) from None
+
+    return parse
 
 
 def typed_text(option: str, value: str) -> str:
-    """Text for the model, read as UTF-8 whatever the locale took it for."""
+    """Text for the model, decoded as UTF-8 whatever the locale is."""
     try:
         return value.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:
         raise UsageError(f"{option} is not UTF-8: {value!r}") from None
 
 
-def _not(option: str, wanted: str, value: Any, meant: str | None = None) -> UsageError:
+def _invalid(option: str, wanted: str, value: Any, meant: str | None = None) -> UsageError:
     typed = str(value)
     if len(typed) > _LONGEST_SHOWN:
         typed = typed[: _LONGEST_SHOWN - 1] + "…"
@@ -97,10 +92,20 @@ def _not(option: str, wanted: str, value: Any, meant: str | None = None) -> Usag
     return UsageError(f"{option} must be {wanted}, got {typed!r}", fix=fix)
 
 
-GIVEN = "given"
-_SEVERAL = tuple[str, ...]  # the type of a field whose option may be given again and again
-
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+def value_option(
+    name: str,
+    metavar: str,
+    help: str,
+    *,
+    panel: str | None = None,
+    default: str | None = None,
+    parser: Parser | None = None,
+) -> Any:
+    """An option that takes a value. default: as the help shows it."""
+    shown = f"default: {default}" if default else False
+    return typer.Option(
+        name, metavar=metavar, help=help, parser=parser, show_default=shown, rich_help_panel=panel
+    )
 
 
 def choice_option(
@@ -108,7 +113,7 @@ def choice_option(
 ) -> Any:
     """An option that takes one word of a Literal type, or one key of a registry.
 
-    default: what the help says of it; without it, the first word.
+    default: as the help shows it; without it, the first word.
     """
     words = typing.get_args(choices) or tuple(choices)
     return typer.Option(
@@ -121,37 +126,48 @@ def choice_option(
     )
 
 
-def command_options(
-    *configs: type[Config], extra: Mapping[type[Config], tuple[str, ...]] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of these configurations, and ``--debug``.
+TYPED = "typed"
+_SEVERAL = tuple[str, ...]  # the type of a field whose option may be given several times
 
-    Where the command has a parameter ``given``, it receives there a dict of the options that
-    the person typed, and no others, by field name; so the defaults stay the library's, and a
-    resumed run can tell what was asked for. They have been checked, one by one and together.
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-    extra: further configurations of which only some fields are options.
+
+def command_options() -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of its configurations, and ``--debug``.
+
+    A parameter whose type is a configuration stands for the options of its fields, and receives
+    the configuration made from them: ``config: SamplingConfig``. ``Annotated[ScoringConfig,
+    "open_vocabulary"]`` has that option alone. A field that an earlier configuration has too is
+    one option. A parameter ``typed`` receives the names of the fields whose options were typed.
     """
-    extra = extra or {}
-    fields = {
-        spec.name: (config, spec)
-        for config in (*configs, *extra)
-        for spec in dataclasses.fields(config)  # type: ignore[arg-type]
-        if "help" in spec.metadata and (config in configs or spec.name in extra[config])
-    }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command).parameters
+        configs: dict[str, type[Config]] = {}
+        fields: dict[str, inspect.Parameter] = {}
+        parameters = [_parameter("ctx", typer.Context, inspect.Parameter.empty)]
+        for name, each in own.items():
+            config, *names = _annotated(each.annotation)
+            if isinstance(config, type) and issubclass(config, Config):
+                configs[name] = config
+                new = {n: p for n, p in _field_parameters(config, names) if n not in fields}
+                fields |= new
+                parameters += new.values()
+            elif name != TYPED:
+                parameters.append(_parameter(name, each.annotation, each.default))
+        parameters.append(_parameter("debug", DebugOption, False))
+
         @functools.wraps(command)
         def run(ctx: typer.Context, **values: Any) -> None:
-            del values["debug"]  # main() has seen it
-            if fields:
-                typed = {name: values.pop(name) for name in fields}
-                values[GIVEN] = {name: typed[name] for name in typed if _was_typed(ctx, name)}
-                for config in (*configs, *extra):
-                    config.from_options(values[GIVEN])
+            del values["debug"]  # main() reads it from the arguments
+            given = {name: values.pop(name) for name in fields}
+            typed = {name: value for name, value in given.items() if _was_typed(ctx, name)}
+            for name, config in configs.items():
+                values[name] = config.from_options(typed)
+            if TYPED in own:
+                values[TYPED] = frozenset(typed)
             command(**values)
 
-        parameters = _parameters(command, fields)
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         return run
@@ -159,18 +175,22 @@ def command_options(
     return decorate
 
 
-def _parameters(
-    command: Callable[..., None], fields: Mapping[str, tuple[type[Config], Any]]
-) -> list[inspect.Parameter]:
-    """The command's own parameters, with those of the configurations in the place of ``given``."""
-    parameters = [_parameter("ctx", typer.Context, inspect.Parameter.empty)]
-    for own in inspect.signature(command).parameters.values():
-        if own.name == GIVEN:
-            parameters += [_field_parameter(config, spec) for config, spec in fields.values()]
-        else:
-            parameters.append(_parameter(own.name, own.annotation, own.default))
-    parameters.append(_parameter("debug", DebugOption, False))
-    return parameters
+def typed_options(typed: frozenset[str], *configs: Config) -> dict[str, Any]:
+    """The values of the options that were typed, by field name.
+
+    The library fills in its defaults, and a resumed run those it was begun with.
+    """
+    return {
+        name: getattr(config, name)
+        for config in configs
+        for name in config.fields()
+        if name in typed
+    }
+
+
+def _annotated(annotation: Any) -> tuple[Any, ...]:
+    """The type, and what it is annotated with."""
+    return (getattr(annotation, "__origin__", annotation), *getattr(annotation, "__metadata__", ()))
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -178,36 +198,42 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, kind, annotation=annotation, default=default)
 
 
-def _field_parameter(config: type[Config], spec: Any) -> inspect.Parameter:
-    """The option of one field. Its default is None here: the configuration has the real one."""
-    hint = field_type(config, spec.name)
-    name = flag(spec.name)
-    metadata = spec.metadata
-    is_switch = hint is bool
-    info = typer.Option(
-        f"{name}/--no-{name.removeprefix('--')}" if is_switch else name,
-        parser=None if is_switch else _parser(name, hint, metadata["parse"]),
-        metavar=metadata["metavar"] or _metavar(name, hint),
-        help=metadata["help"],
-        show_default=_remark(hint, spec.default, metadata["shown"]) or False,
-        rich_help_panel=metadata["panel"],
-    )
-    kind: Any = bool if is_switch else list[str] if hint == _SEVERAL else str
-    return _parameter(spec.name, Annotated[kind | None, info], None)
+def _field_parameters(
+    config: type[Config], names: Sequence[str]
+) -> Iterable[tuple[str, inspect.Parameter]]:
+    """The options of the named fields, or of all that have a help text.
+
+    Their defaults are None here: the configuration has the real ones.
+    """
+    for field, spec in config.fields().items():
+        if "help" not in spec.metadata or (names and field not in names):
+            continue
+        hint, name, metadata = field_type(spec), flag(field), spec.metadata
+        is_switch = hint is bool
+        option = typer.Option(
+            f"{name}/--no-{name.removeprefix('--')}" if is_switch else name,
+            parser=None if is_switch else metadata["parse"] or _field_parser(name, hint),
+            metavar=metadata["metavar"] or _metavar(name, hint),
+            help=metadata["help"],
+            show_default=_remark(hint, spec.default, metadata["shown"]) or False,
+            rich_help_panel=metadata["panel"],
+        )
+        if hint == _SEVERAL:
+            option.parser = functools.partial(typed_text, name)
+        kind: Any = bool if is_switch else list[str] if hint == _SEVERAL else str
+        yield field, _parameter(field, Annotated[kind | None, option], None)
 
 
-def _parser(name: str, hint: Any, parse: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
-    if hint == _SEVERAL:
-        return functools.partial(typed_text, name)
-    if parse is not None or hint is str:
-        return text
+def _field_parser(name: str, hint: Any) -> Parser:
     if typing.get_origin(hint) is Literal:
         return choice(name, typing.get_args(hint))
-    return whole_number(name) if hint is int else real_number(name)
+    if hint is int:
+        return whole_number(name)
+    return _parser(name, "a number", float) if hint is float else str
 
 
 def _metavar(name: str, hint: Any = None) -> str:
-    """How the value of an option is called: ``--subword-model MODEL``, ``--steps N``."""
+    """The name of an option's value in the help: ``--subword-model MODEL``, ``--steps N``."""
     kinds: dict[Any, str] = {int: "N", float: "X", str: "TEXT", _SEVERAL: "TEXT"}
     return kinds.get(hint) or name.rpartition("-")[2].upper()
 
@@ -227,11 +253,7 @@ def _was_typed(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-ErrorHandling = Literal["strict", "replace"]
-ScorePrecision = Literal["float32", "float64", "bf16"]
-
-
-def _spelt(preset: str) -> str:
+def _expanded(preset: str) -> str:
     """A preset as the options that it stands for."""
     return f"{preset} is " + " ".join(
         f"{flag(name)} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
@@ -240,12 +262,14 @@ def _spelt(preset: str) -> str:
     )
 
 
+ErrorHandling = Literal["strict", "replace"]
+_MACHINE, _READING = "Machine", "Reading"
+
 Corpora = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[CORPUS]...",
-        help="Files or folders of text, gzip too, or - for stdin; without any, the bundled"
-        " stories.",
+        help="Text files (gzip too) or folders of them; - is stdin. Default: the bundled stories.",
         show_default=False,
     ),
 ]
@@ -253,27 +277,23 @@ Checkpoint = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help="The folder that train wrote.")
 ]
 DeviceOption = Annotated[
-    Device, choice_option("--device", Device, "Where to compute.", panel="Machine")
+    Device, choice_option("--device", Device, "The device to compute on.", panel=_MACHINE)
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option(
+    value_option(
         "--threads",
+        "N",
+        "Number of CPU threads.",
+        panel=_MACHINE,
+        default="all cores",
         parser=whole_number("--threads", least=1),
-        metavar="N",
-        help="Processor threads to use.",
-        show_default="default: all cores",
-        rich_help_panel="Machine",
     ),
 ]
 EncodingOption = Annotated[
     str,
-    typer.Option(
-        "--encoding",
-        metavar="NAME",
-        help="How the text files are encoded.",
-        show_default="default: utf-8",
-        rich_help_panel="Reading",
+    value_option(
+        "--encoding", "NAME", "Encoding of the text files.", panel=_READING, default="utf-8"
     ),
 ]
 ErrorsOption = Annotated[
@@ -281,68 +301,66 @@ ErrorsOption = Annotated[
     choice_option(
         "--errors",
         ErrorHandling,
-        "What to do with bytes that are not in the encoding; replace puts U+FFFD for them and"
-        " says how many.",
-        panel="Reading",
+        "What to do with bytes that are not valid in the encoding; replace puts U+FFFD for them"
+        " and reports how many.",
+        panel=_READING,
     ),
 ]
 ValidOption = Annotated[
     str | None,
-    typer.Option(
-        "--valid",
-        metavar="FILE",
-        help="Hold out this text instead of the corpus's end.",
-        show_default=False,
-        rich_help_panel="Reading",
+    value_option(
+        "--valid", "FILE", "Hold out this text instead of the end of the corpus.", panel=_READING
     ),
 ]
 PresetOption = Annotated[
     str | None,
-    typer.Option(
+    value_option(
         "--preset",
+        "NAME",
+        "A set of options: " + "; ".join(map(_expanded, PRESETS)) + ".",
+        panel="Model",
         parser=choice("--preset", tuple(PRESETS)),
-        metavar="NAME",
-        help="Options that belong together: " + "; ".join(map(_spelt, PRESETS)) + ".",
-        show_default=False,
-        rich_help_panel="Model",
     ),
 ]
 LogBaseOption = Annotated[
     LogBase,
-    typer.Option(
+    value_option(
         "--log-base",
-        parser=log_base("--log-base"),
-        metavar="BASE",
-        help="The base of the logarithms that are shown: e or a number above 1.",
-        show_default="default: e",
+        "BASE",
+        "Base of the logarithms that are shown: e or a number above 1.",
+        default="e",
+        parser=_parser("--log-base", "e or a number above 1", log_base),
     ),
 ]
 PrecisionOption = Annotated[
-    ScorePrecision,
+    ScoringPrecision,
     choice_option(
-        "--precision", ScorePrecision, "Arithmetic of scoring; bf16 is rough.", panel="Machine"
+        "--precision",
+        ScoringPrecision,
+        "Arithmetic of scoring; bf16 is less accurate.",
+        panel=_MACHINE,
     ),
 ]
 JobsOption = Annotated[
     int,
-    typer.Option(
+    value_option(
         "--jobs",
+        "N",
+        "Number of processes, each with its own copy of the model, and its own GPU if there are"
+        " several.",
+        panel=_MACHINE,
+        default="1",
         parser=whole_number("--jobs", least=1),
-        metavar="N",
-        help="Processes that share the work, each with a model; of GPUs each takes one.",
-        show_default="default: 1",
-        rich_help_panel="Machine",
     ),
 ]
 
 
-def optional(name: str, metavar: str, help: str, *, panel: str | None = None) -> Any:
-    """An option without a default."""
-    return typer.Option(name, metavar=metavar, help=help, show_default=False, rich_help_panel=panel)
-
-
 class TextFiles:
-    """The text files of a command that scores, and what there is to note about them."""
+    """The text files of a command that scores, and the notes on reading them.
+
+    Attributes:
+        read: Yields the sentences of a file.
+    """
 
     def __init__(self, encoding: str, errors: str) -> None:
         from textgen.data.text import Findings, sentences
@@ -361,11 +379,11 @@ class TextFiles:
 
 
 def refuse_pseudo(model: "LanguageModel", option: str) -> None:
-    """Refuse an option that takes true probabilities, where a model has none."""
+    """Raise UsageError if the model gives no true probabilities, which the option needs."""
     if not model.is_causal:
         raise UsageError(
             f"{option} needs probabilities",
             where=model.path,
-            why="what a model that reads both ways gives are pseudo-log-probabilities",
-            fix="use --format table, tsv or json, or --pairs",
+            why="a bidirectional model gives pseudo-log-probabilities",
+            fix="use --format table, tsv or json, or textgen pairs",
         )

@@ -1,10 +1,9 @@
-"""``textgen predict``: what comes next, or stands in a blank?"""
+"""``textgen predict``: the probabilities of the next token or word, or of what fills a blank."""
 
 from typing import Annotated, Literal
 
 import typer
 
-from textgen.cli import options as parsing
 from textgen.cli.options import (
     Checkpoint,
     DeviceOption,
@@ -12,16 +11,20 @@ from textgen.cli.options import (
     choice_option,
     command_options,
     typed_text,
+    value_option,
+    whole_number,
 )
+from textgen.presentation import console, records
+from textgen.presentation.samples import prediction_bars
 
 Format = Literal["bars", "json"]
 
 EXAMPLES = """
-    What may come after this, token by token?
+    What may come after this text, token by token?
     textgen predict checkpoints/mine "Once upon a"
-    And which words?
+    Which words may come?
     textgen predict checkpoints/mine "Once upon a " --words
-    What stands in the blank? A bidirectional model reads what is on both sides of it:
+    What fits into the blank? A bidirectional model reads the text on both sides of it:
     textgen predict checkpoints/both "The ____ sat on the mat"
     The whole distribution, for a script:
     textgen predict checkpoints/mine "Once upon a" --format json
@@ -35,39 +38,34 @@ def predict(
     prompt: Annotated[
         str,
         typer.Argument(
-            metavar="[TEXT]",
-            help="What has been written so far, or a sentence with a ____.",
-            show_default=False,
+            metavar="[TEXT]", help="The text so far, or a sentence with a ____.", show_default=False
         ),
     ] = "",
     words: Annotated[
-        bool, typer.Option("--words", help="Predict the next word, over as many tokens as it has.")
+        bool, typer.Option("--words", help="Predict words, of any number of tokens.")
     ] = False,
     top: Annotated[
         int,
-        typer.Option(
+        value_option(
             "--top",
-            parser=parsing.whole_number("--top", least=1),
-            metavar="N",
-            help="How many to show, the likeliest first.",
-            show_default="default: 10",
+            "N",
+            "How many to show, the most probable first.",
+            default="10",
+            parser=whole_number("--top", least=1),
         ),
     ] = 10,
     output: Annotated[Format, choice_option("--format", Format, "How to show it.")] = "bars",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Show what may come next, or what may stand in a ____, and how probable it is.
+    """Show the most probable next tokens or words, or what fits into a blank (____).
 
-    A bar for each of the likeliest tokens, or words, and the entropy of the distribution: how
-    many bits it takes, on average, to say what comes. With --format json it is one object with
-    every token; of words, of which there is no end, the likeliest.
+    A bar for each of the most probable tokens, or words, and the entropy of the distribution in
+    bits. --format json gives one object with every token, or with the most probable words.
 
-    A blank, three underscores or more, is one token: of a character model one character.
+    A blank, three underscores or more, stands for one token: for a character model, one character.
     """
     from textgen.language_model import LanguageModel
-    from textgen.presentation import console, records
-    from textgen.presentation.samples import prediction_bars
 
     prompt = typed_text("TEXT", prompt)
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
@@ -77,5 +75,4 @@ def predict(
     if output == "json":
         records.emit_record(records.prediction_record(predicted))
     else:
-        width = console.out_console().width
-        console.show(prediction_bars(predicted, top, width))
+        console.show(prediction_bars(predicted, top, console.out_console().width))

@@ -17,10 +17,15 @@ from textgen.cli.options import (
     ValidOption,
     choice_option,
     command_options,
+    typed_options,
+    value_option,
 )
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, flag, parse_duration
 from textgen.errors import ResourceError, UsageError
-from textgen.training.ranks import placed, speaks
+from textgen.presentation import console, records, tables
+from textgen.presentation.training import TensorBoardLog, training_progress
+from textgen.results import TrainingEvent, TrainingStart
+from textgen.training.ranks import is_first_process, placement
 
 Format = Literal["text", "json"]
 
@@ -31,32 +36,30 @@ EXAMPLES = """
     textgen train --out checkpoints/first --budget 60s
     Train on your own texts for two hours, with two layers:
     textgen train books/ --out checkpoints/b --budget 2h --hidden-size 512,512
-    Go on where it stopped, for three hours altogether:
+    Continue a stopped run, for three hours in all:
     textgen train --out checkpoints/b --resume --budget 3h
-    See first what would be trained, and why:
+    Show first what would be trained, and why:
     textgen train books/ --budget 2h --plan
     Train on words instead of characters:
     textgen train books/ --out checkpoints/words --level word --epochs 10
-    Begin with that model, and learn from a text of another kind:
+    Fine-tune that model on another kind of text:
     textgen train mine/ --out checkpoints/m --init-from checkpoints/words
 """
 
 
 OutOption = Annotated[
     str | None,
-    typer.Option(
-        "--out", metavar="DIR", help="The folder to keep the model in.", show_default="required"
-    ),
+    typer.Option("--out", metavar="DIR", help="The folder of the run.", show_default="required"),
 ]
 PlanOption = Annotated[
     bool,
     typer.Option(
-        "--plan", help="Tell what would be trained, how large, how fast and why, and stop there."
+        "--plan", help="Show what would be trained, its size and speed, and why; train nothing."
     ),
 ]
 ResumeOption = Annotated[
     bool,
-    typer.Option("--resume", help="Go on where the run in --out stopped; all else is remembered."),
+    typer.Option("--resume", help="Continue the stopped run in --out, with its own options."),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the run that is in --out.")
@@ -65,59 +68,54 @@ ChangedCorpusOption = Annotated[
     bool,
     typer.Option("--accept-changed-corpus", help="Resume although the text has changed since."),
 ]
-FormatOption = Annotated[
-    Format, choice_option("--format", Format, "How to show what the run reached.")
-]
+FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the result.")]
 TokenizerOption = Annotated[
     str | None,
-    typer.Option(
+    value_option(
         "--tokenizer",
-        metavar="DIR",
-        help="Use the tokenizer of this folder or checkpoint instead of learning one.",
-        show_default=False,
-        rich_help_panel="Tokens",
+        "DIR",
+        "Use the tokenizer of this folder or checkpoint instead of learning one.",
+        panel="Tokens",
     ),
 ]
 InitFromOption = Annotated[
     str | None,
-    typer.Option(
+    value_option(
         "--init-from",
-        metavar="CHECKPOINT",
-        help="Fine-tune: begin with the weights, shape and tokenizer of this checkpoint.",
-        show_default=False,
+        "CHECKPOINT",
+        "Fine-tune: start from the weights, shape and tokenizer of this checkpoint.",
     ),
 ]
 ExtendVocabularyOption = Annotated[
     bool,
     typer.Option(
         "--extend-vocabulary",
-        help="Add to --init-from's tokens those that are new in the text.",
+        help="Add tokens that are new in the text to those of --init-from.",
         rich_help_panel="Tokens",
     ),
 ]
 SampleEveryOption = Annotated[
     str | None,
-    typer.Option(
+    value_option(
         "--sample-every",
-        metavar="TIME",
-        help="Time between the samples shown while it learns, or none. They change no weight.",
-        show_default=f"default: {_SECONDS_BETWEEN_SAMPLES:.0f}s on a terminal, else none",
-        rich_help_panel="Watching and saving",
+        "TIME",
+        "Time between the samples shown during training, or none. They do not affect training.",
+        panel="Watching and saving",
+        default=f"{_SECONDS_BETWEEN_SAMPLES:.0f}s on a terminal, else none",
     ),
 ]
 LogDirOption = Annotated[
     str | None,
-    typer.Option(
+    value_option(
         "--log-dir",
-        metavar="DIR",
-        help="Write the run for TensorBoard too; needs the package tensorboard.",
-        show_default=False,
-        rich_help_panel="Watching and saving",
+        "DIR",
+        "Also log to TensorBoard; needs the package tensorboard.",
+        panel="Watching and saving",
     ),
 ]
 
 
-@command_options(TokenizerConfig, ModelConfig, TrainingConfig)
+@command_options()
 def train(
     *,
     corpus: Corpora = None,
@@ -134,7 +132,10 @@ def train(
     tokenizer: TokenizerOption = None,
     extend_vocabulary: ExtendVocabularyOption = False,
     preset: PresetOption = None,
-    given: dict[str, Any],
+    tokens: TokenizerConfig,
+    model: ModelConfig,
+    training: TrainingConfig,
+    typed: frozenset[str],
     sample_every: SampleEveryOption = None,
     log_dir: LogDirOption = None,
     device: DeviceOption = "auto",
@@ -142,12 +143,12 @@ def train(
 ) -> None:
     """Train a recurrent language model on text.
 
-    Learns a tokenizer and a model from the text, and shows how well it predicts the part that
-    was held out. How long it runs is said by one of --budget, --epochs and --steps; the
-    learning rate falls to zero exactly at the end.
+    Learns a tokenizer and a model from the text, and measures how well the model predicts the
+    held-out part. --budget, --epochs or --steps sets the length of the run; the learning rate
+    falls to zero at its end.
 
-    The folder --out then holds two checkpoints, best and last. Ctrl-C saves and stops; the
-    same command with --resume goes on as if it had never stopped.
+    The folder --out then holds two checkpoints, best and last. Ctrl-C saves and stops; the same
+    command with --resume continues as if the run had never stopped.
     """
     if resume and overwrite:
         raise UsageError(
@@ -155,6 +156,7 @@ def train(
             why="one keeps the run in --out, the other replaces it",
             fix="keep one",
         )
+    corpora = corpus or []
     arguments: dict[str, Any] = {
         "tokenizer": tokenizer,
         "init_from": init_from,
@@ -165,14 +167,20 @@ def train(
         "threads": threads,
         "encoding": encoding,
         "errors": errors,
-        **given,
+        **typed_options(typed, tokens, model, training),
     }
     if plan:
-        _refuse_with_plan(resume=resume, overwrite=overwrite)
-        _plan(corpus or [], arguments, output)
+        for name, value in (("resume", resume), ("overwrite", overwrite)):
+            if value:
+                raise UsageError(
+                    f"--plan and {flag(name)} cannot both be given",
+                    why="a plan is of a new run",
+                    fix="keep one",
+                )
+        _plan(corpora, arguments, output)
         return
     if out is None:
-        raise UsageError("--out is needed", fix="name the folder to keep the model in")
+        raise UsageError("--out is needed", fix="name the folder of the run")
     arguments |= {
         "out": out,
         "resume": resume,
@@ -180,41 +188,27 @@ def train(
         "accept_changed_corpus": accept_changed_corpus,
         "sample_every": _seconds_between_samples(sample_every),
     }
-    if speaks():
-        _run(corpus or [], arguments, output, log_dir)
+    if is_first_process():
+        _run(corpora, arguments, output, log_dir)
     else:
-        _follow(corpus or [], arguments)
-
-
-def _refuse_with_plan(**others: bool) -> None:
-    for name, value in others.items():
-        if value:
-            raise UsageError(
-                f"--plan and {flag(name)} cannot both be given",
-                why="a plan is of a run that begins",
-                fix="keep one",
-            )
+        _run_silently(corpora, arguments)
 
 
 def _plan(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
     from textgen import plan as library_plan
-    from textgen.presentation import console, records
-    from textgen.presentation import training as plans
 
     if not corpora:
         console.note("no corpus given: planning for the bundled stories")
     found = library_plan(*corpora, **arguments)
     if output == "json":
-        records.emit_record(plans.plan_record(found))
+        records.emit_record(records.plan_record(found))
     else:
-        console.show(plans.plan_tables(found))
+        console.show(tables.plan_tables(found))
 
 
 def _seconds_between_samples(typed: str | None) -> float | None:
-    from textgen.presentation.console import is_terminal
-
     if typed is None:
-        return _SECONDS_BETWEEN_SAMPLES if is_terminal(sys.stderr) else None
+        return _SECONDS_BETWEEN_SAMPLES if console.is_terminal(sys.stderr) else None
     if typed == "none":
         return None
     try:
@@ -226,16 +220,11 @@ def _seconds_between_samples(typed: str | None) -> float | None:
 def _run(
     corpora: list[str], arguments: dict[str, Any], output: Format, log_dir: str | None
 ) -> None:
-    from textgen.presentation import console, records, tables
-    from textgen.presentation.tensorboard import TensorBoardLog
-    from textgen.presentation.training import training_progress
-    from textgen.results import TrainingEvent, TrainingStart
-
     log = None if log_dir is None else TensorBoardLog(log_dir)
     if not corpora and not arguments["resume"]:
         console.note("no corpus given: training on the bundled stories")
     progress = training_progress()
-    request = StopRequest(progress.stopping, among=placed() is not None)
+    request = StopRequest(progress.stopping, among=placement() is not None)
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
@@ -256,12 +245,14 @@ def _run(
     if result.interrupted is not None:
         if output == "json":
             folder = tables.quoted(arguments["out"])
-            console.note(f"stopped, and saved; go on with: textgen train --out {folder} --resume")
+            console.note(
+                f"stopped, and saved; continue with: textgen train --out {folder} --resume"
+            )
         raise typer.Exit(exit_code(result.interrupted))
 
 
-def _follow(corpora: list[str], arguments: dict[str, Any]) -> None:
-    """Take part in a run of several processes, of which the first says everything."""
+def _run_silently(corpora: list[str], arguments: dict[str, Any]) -> None:
+    """Take part in a run of several processes, of which the first writes all output."""
     request = StopRequest(among=True)
 
     def stop() -> int | None:

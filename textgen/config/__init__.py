@@ -5,7 +5,21 @@ Each dataclass is frozen and checks its values when it is made.
 
 from typing import Literal
 
-from textgen.config.model import KINDS, LEARNED_BY_COUNTING, Activation, Kind, ModelConfig
+from textgen.config.model import (
+    KINDS,
+    LEARNED_BY_COUNTING,
+    UNRESOLVED,
+    Activation,
+    FeedForwardConfig,
+    HiddenMarkovConfig,
+    Kind,
+    LayersConfig,
+    MixtureConfig,
+    ModelConfig,
+    NgramConfig,
+    RecurrentConfig,
+    RNNConfig,
+)
 from textgen.config.options import (
     Config,
     check_options,
@@ -18,7 +32,13 @@ from textgen.config.options import (
     parse_sizes,
 )
 from textgen.config.sampling import NoveltyConfig, SamplingConfig
-from textgen.config.scoring import AdaptationConfig, Context, ScoreLevel, ScoringConfig
+from textgen.config.scoring import (
+    AdaptationConfig,
+    Context,
+    ScoreLevel,
+    ScoringConfig,
+    ScoringPrecision,
+)
 from textgen.config.tokenizer import (
     UNIT_TERMINATORS,
     Level,
@@ -34,21 +54,30 @@ __all__ = [
     "LEARNED_BY_COUNTING",
     "PRESETS",
     "UNIT_TERMINATORS",
+    "UNRESOLVED",
     "VALID_FRACTION",
     "Activation",
     "AdaptationConfig",
     "Config",
     "Context",
     "Device",
+    "FeedForwardConfig",
+    "HiddenMarkovConfig",
     "Kind",
+    "LayersConfig",
     "Level",
     "LogBase",
+    "MixtureConfig",
     "ModelConfig",
+    "NgramConfig",
     "NoveltyConfig",
     "Precision",
+    "RNNConfig",
+    "RecurrentConfig",
     "SamplingConfig",
     "ScoreLevel",
     "ScoringConfig",
+    "ScoringPrecision",
     "Split",
     "SubwordModel",
     "TokenizerConfig",

@@ -1,69 +1,75 @@
-"""The registry of model kinds, and the configuration of a model's shape; imports no torch.
+"""The registry of model kinds, and the configuration of each kind's shape; imports no torch.
 
-A new kind is a file in ``textgen.models`` and an entry here. How the defaults were tuned is in
-``docs/models.md``.
+A new kind is a file in ``textgen.models``, its configuration here if it has options of its own, and
+an entry of ``KINDS``. How the defaults were tuned is in ``docs/models.md``.
 """
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, cast
 
 from textgen.config.options import (
+    Bounds,
     Config,
     check_choice,
-    check_flag,
     check_whole,
     flag,
     option,
     parse_sizes,
+    setting,
 )
 from textgen.errors import UsageError
-
-_NETWORK = ("hidden_size", "embedding_size", "tie", "embeddings", "freeze_embeddings")
-_WINDOW = ("window", "hidden_size", "embedding_size")
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of model.
 
-    place: its module in ``textgen.models`` and its class, imported when one is built.
-    options: the fields of ModelConfig that it has. defaults: of these, and of TrainingConfig's
-    where its own would not do; a width that is not among them is chosen for the time there is.
-    counts: whether it is learned by counting, in one step, and has no options of learning.
+    Attributes:
+        place: Its module in ``textgen.models`` and its class, imported when one is built.
+        config: Gives the class of its configuration, which is defined further down.
+        defaults: Of its options, and of TrainingConfig's where its own would not do; a width that
+            is not among them is chosen for the time there is.
+        counts: Whether it is learned by counting, in one step, and has no options of learning.
     """
 
     place: str
-    options: tuple[str, ...]
+    config: "Callable[[], type[ModelConfig]]"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     counts: bool = False
 
+    @property
+    def options(self) -> frozenset[str]:
+        """The names of the options that such a model has."""
+        fields = self.config().fields().items()
+        return frozenset(name for name, spec in fields if "help" in spec.metadata) - {"model"}
+
 
 KINDS: Mapping[str, Kind] = {
-    "lstm": Kind("lstm:LSTMModel", _NETWORK),
-    "lstm+ngram": Kind("mixture:MixtureModel", (*_NETWORK, "order"), {"order": 8}),
-    "gru": Kind("gru:GRUModel", _NETWORK),
+    "lstm": Kind("lstm:LSTMModel", lambda: RecurrentConfig),
+    "lstm+ngram": Kind("mixture:MixtureModel", lambda: MixtureConfig, {"order": 8}),
+    "gru": Kind("gru:GRUModel", lambda: RecurrentConfig),
     "rnn": Kind(
         "rnn:RNNModel",
-        (*_NETWORK, "activation", "recurrence"),
+        lambda: RNNConfig,
         {"learning_rate": 4e-3, "activation": "tanh", "recurrence": "orthogonal"},
     ),
-    "ngram": Kind("ngram:NgramModel", ("order",), {"order": 7}, counts=True),
+    "ngram": Kind("ngram:NgramModel", lambda: NgramConfig, {"order": 7}, counts=True),
     "feedforward": Kind(
-        "feedforward:WindowModel",
-        _WINDOW,
+        "feedforward:FeedForwardModel",
+        lambda: FeedForwardConfig,
         {"window": 10, "hidden_size": (512,), "embedding_size": 64, "learning_rate": 4e-3},
     ),
     "bag-of-words": Kind(
-        "feedforward:BagModel",
-        _WINDOW,
+        "feedforward:BagOfWordsModel",
+        lambda: FeedForwardConfig,
         {"window": 3, "hidden_size": (512,), "embedding_size": 64, "learning_rate": 5e-3},
     ),
     "hmm": Kind(
         "hmm:HiddenMarkovModel",
-        ("states",),
+        lambda: HiddenMarkovConfig,
         {
             "states": 512,
             "batch_size": 32,
@@ -72,33 +78,33 @@ KINDS: Mapping[str, Kind] = {
             "dropout": 0.0,
         },
     ),
-    "bidirectional": Kind("bidirectional:BidirectionalModel", _NETWORK),
+    "bidirectional": Kind("bidirectional:BidirectionalModel", lambda: RecurrentConfig),
 }
 
 LEARNED_BY_COUNTING = {"steps": 1}
 """The length of a run of a model that counts."""
 
+UNRESOLVED: Any = None
+"""The value of a field that was not given, until ``ModelConfig.resolved`` replaces it."""
 
 Activation = Literal["tanh", "relu"]
 Recurrence = Literal["orthogonal", "identity"]
 
 _MODEL = "Model"
 _MOST_LAYERS = 64
-_LONGEST_ORDER = 100
 _MOST_CHARACTERS = 1000  # a larger vocabulary is of words, or pieces of them
 _ORDER_OF_WORDS = 4
-_LONGEST_WINDOW = 2**16
 _USUAL_HIDDEN_SIZE = (512,)
-_TOLD = {
-    "embedding_size": "embedding {}",
-    "window": "{} tokens",
-    "states": "{} states",
-    "order": "{} tokens",
+_SIZES: Mapping[str, Callable[[Any], str]] = {
+    "embedding_size": lambda width: f"embedding {width}" if width else "one-hot",
+    "window": "{} tokens".format,
+    "states": "{} states".format,
+    "order": "order {}".format,
 }
-"""How each size is told."""
+"""Options that say how large a model is, beside its layers, and how each is described."""
 
 
-def _usual(name: str) -> str:
+def _defaults(name: str) -> str:
     """What each kind of model takes by default: ``feedforward 10, bag-of-words 3``."""
     defaults = {model: kind.defaults.get(name) for model, kind in KINDS.items()}
     return ", ".join(f"{model} {value}" for model, value in defaults.items() if value is not None)
@@ -106,9 +112,10 @@ def _usual(name: str) -> str:
 
 @dataclass(frozen=True)
 class ModelConfig(Config):
-    """The shape of the network. What its kind does not have is None.
+    """What the configurations of all kinds share; each kind has a subclass with its own options.
 
-    counted: of a model that counts, how many entries its tables have.
+    A field that is ``UNRESOLVED`` gets its value from ``resolved``. A model is built of a
+    configuration in which nothing is unresolved.
     """
 
     model: str = option(
@@ -117,93 +124,104 @@ class ModelConfig(Config):
         panel=_MODEL,
         metavar="NAME",
     )
-    hidden_size: tuple[int, ...] | None = option(
-        None,
-        "Units a layer; one number a layer, such as 256,128.",
-        panel=_MODEL,
-        parse=parse_sizes,
-        metavar="N[,N...]",
-        shown="by the time there is",
-    )
-    embedding_size: int | None = option(
-        None,
-        "Width of a token's embedding; 0 gives the first layer one-hot vectors.",
-        panel=_MODEL,
-        shown="by vocabulary",
-    )
-    tie: bool | None = option(
-        None,
-        "Use one matrix for embedding and output.",
-        panel=_MODEL,
-        shown="where the vocabulary is over 1000",
-    )
-    order: int | None = option(
-        None,
-        "Tokens of the longest n-grams.",
-        panel=_MODEL,
-        shown=_usual("order") + f"; {_ORDER_OF_WORDS} words",
-    )
-    embeddings: str | None = option(
-        None,
-        "Begin with the word vectors of this file, in the text layout of word2vec or GloVe.",
-        panel=_MODEL,
-        parse=os.fspath,
-        metavar="FILE",
-    )
-    freeze_embeddings: bool | None = option(
-        None, "Leave the vectors of --embeddings as they are.", panel=_MODEL
-    )
-    activation: Activation | None = option(
-        None, "What a unit of a plain recurrent network does.", panel=_MODEL, shown="tanh"
-    )
-    recurrence: Recurrence | None = option(
-        None,
-        "How its recurrent weights begin; identity is for relu.",
-        panel=_MODEL,
-        shown="orthogonal",
-    )
-    window: int | None = option(
-        None, "Tokens that a model with a fixed window sees.", panel=_MODEL, shown=_usual("window")
-    )
-    states: int | None = option(None, "Hidden states.", panel=_MODEL, shown=_usual("states"))
-    vocabulary_size: int = 0
-    counted: tuple[int, ...] = ()
+    vocabulary_size: int = setting(0, Bounds(0))
 
     def __post_init__(self) -> None:
         check_choice("model", self.model, tuple(KINDS))
-        self._check_apt()
-        check_whole("embedding_size", self.embedding_size, 0)
-        check_whole("order", self.order, 1, _LONGEST_ORDER)
-        check_whole("window", self.window, 1, _LONGEST_WINDOW)
-        check_whole("states", self.states, 1)
-        check_whole("vocabulary_size", self.vocabulary_size, 0)
-        check_flag("tie", self.tie)
-        check_flag("freeze_embeddings", self.freeze_embeddings)
-        self._check_inputs()
-        self._check_layers()
-        for name, choices in (("activation", Activation), ("recurrence", Recurrence)):
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), get_args(choices))
-        object.__setattr__(self, "counted", tuple(self.counted))
-        for entries in self.counted:
-            check_whole("counted", entries, 0)
-        if self.counted and len(self.counted) != (self.order or 1) - 1:
-            raise UsageError(f"{len(self.counted)} tables are not those of --order {self.order}")
+        if type(self) is not self.kind.config():
+            raise TypeError(f"{type(self).__name__} is not the configuration of {self.model}")
+        super().__post_init__()
 
-    def _check_apt(self) -> None:
-        """Refuse an option that this kind of model does not have."""
-        for spec in dataclasses.fields(self):
-            apt = spec.name == "model" or spec.name in self.kind.options
-            if "help" in spec.metadata and not apt and getattr(self, spec.name) is not None:
-                having = [name for name, kind in KINDS.items() if spec.name in kind.options]
+    @classmethod
+    def fields(cls) -> dict[str, "dataclasses.Field[Any]"]:
+        """Its fields; of ModelConfig itself those of all kinds, in the order of the registry."""
+        if cls is not ModelConfig:
+            return super().fields()
+        configs = (kind.config() for kind in KINDS.values())
+        return {name: spec for config in configs for name, spec in config.fields().items()}
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """The configuration of the kind that the options name.
+
+        Raises UsageError for an option that this kind does not have.
+        """
+        if cls is not ModelConfig:
+            return super().from_options(options)
+        model = options.get("model")
+        if model is None:
+            model = "lstm"
+        check_choice("model", model, tuple(KINDS))
+        kind = KINDS[model]
+        for name in cls.fields():
+            having = [each for each, other in KINDS.items() if name in other.options]
+            if having and model not in having and options.get(name) is not None:
                 raise UsageError(
-                    f"{flag(spec.name)} is no option of --model {self.model}",
+                    f"{flag(name)} is no option of --model {model}",
                     fix=f"leave it out; {', '.join(having)} {'has' if len(having) == 1 else 'have'}"
                     " it",
                 )
+        return cast(Self, kind.config().from_options(options))
 
-    def _check_layers(self) -> None:
-        if self.hidden_size is None:
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.model]
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Units of each layer; none where there are no layers, or they are unresolved."""
+        return ()
+
+    @property
+    def sizes(self) -> list[str]:
+        """The options that say how large such a model is."""
+        return [name for name in ("hidden_size", *_SIZES) if name in self.kind.options]
+
+    @property
+    def description(self) -> str:
+        """In a few words: ``lstm 512, embedding 128 (tied)``, ``hmm, 256 states``."""
+        layers = ",".join(map(str, self.layer_sizes))
+        sizes = [_SIZES[name](getattr(self, name)) for name in self.sizes if name in _SIZES]
+        return ", ".join([" ".join([self.model, *self._units, layers]).rstrip(), *sizes])
+
+    @property
+    def _units(self) -> tuple[str, ...]:
+        """What kind of units it has, where this is an option."""
+        return ()
+
+    def resolved(self, vocabulary_size: int) -> Self:
+        """The shape for a vocabulary of this size, no field of which is unresolved."""
+        defaults = {
+            name: value
+            for name, value in self.kind.defaults.items()
+            if name in self.fields() and getattr(self, name) is UNRESOLVED
+        }
+        return dataclasses.replace(self, vocabulary_size=vocabulary_size, **defaults)
+
+
+@dataclass(frozen=True)
+class LayersConfig(ModelConfig):
+    """Tokens are embedded and read by layers of units."""
+
+    hidden_size: tuple[int, ...] = option(
+        UNRESOLVED,
+        "Units per layer, one number for each layer, such as 256,128.",
+        panel=_MODEL,
+        parse=parse_sizes,
+        metavar="N[,N...]",
+        shown="chosen for the length of the run",
+    )
+    embedding_size: int = option(
+        UNRESOLVED,
+        "Size of the embeddings; with 0 the input is one-hot vectors.",
+        panel=_MODEL,
+        shown="depends on the vocabulary",
+        bounds=Bounds(0),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_size is UNRESOLVED:
             return
         if not self.hidden_size:
             raise UsageError("--hidden-size must name at least one layer")
@@ -211,31 +229,41 @@ class ModelConfig(Config):
             raise UsageError(f"--hidden-size must name at most {_MOST_LAYERS} layers")
         for size in self.hidden_size:
             check_whole("hidden_size", size, 1)
-        if self.tie and self.embedding_size not in (None, self.hidden_size[-1]):
-            raise UsageError(
-                f"--tie needs --embedding-size {self.embedding_size} to equal the last"
-                f" --hidden-size {self.hidden_size[-1]}",
-                fix="leave --embedding-size out, or add --no-tie",
-            )
 
-    def _check_inputs(self) -> None:
-        """What tokens go in as: one-hot vectors, embeddings drawn, or those of a file."""
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        return self.hidden_size or ()
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(LayersConfig):
+    """Of LSTMs, GRUs and the like, whose input may be one-hot and whose output may be tied."""
+
+    tie: bool = option(
+        UNRESOLVED,
+        "Use the same matrix for embedding and output.",
+        panel=_MODEL,
+        shown="if the vocabulary is over 1000",
+    )
+    embeddings: str | None = option(
+        None,
+        "Initialize the embeddings from word vectors, in the text format of word2vec or GloVe.",
+        panel=_MODEL,
+        parse=os.fspath,
+        metavar="FILE",
+    )
+    freeze_embeddings: bool | None = option(
+        None, "Do not train the vectors of --embeddings.", panel=_MODEL
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tie and self.embedding_size == 0:
             raise UsageError(
                 "--tie and --embedding-size 0 cannot both be given",
                 why="one-hot input has no matrix to share with the output",
                 fix="keep one",
             )
-        if self.embedding_size == 0 and "embeddings" not in self.kind.options:
-            raise UsageError(
-                f"--embedding-size 0 is no option of --model {self.model}",
-                why="its input is no one-hot vectors",
-                fix="give at least 1",
-            )
-        if self.embeddings is not None and not (
-            isinstance(self.embeddings, str) and self.embeddings
-        ):
-            raise UsageError(f"--embeddings must name a file, got {self.embeddings!r}")
         if self.freeze_embeddings and self.embeddings is None:
             raise UsageError(
                 "--freeze-embeddings needs --embeddings",
@@ -248,49 +276,125 @@ class ModelConfig(Config):
                 why="the output's matrix would not learn either",
                 fix="keep one",
             )
-
-    @property
-    def kind(self) -> Kind:
-        return KINDS[self.model]
+        if UNRESOLVED in (self.hidden_size, self.embedding_size) or not self.tie:
+            return
+        if self.embedding_size != self.hidden_size[-1]:
+            raise UsageError(
+                f"--tie needs --embedding-size {self.embedding_size} to equal the last"
+                f" --hidden-size {self.hidden_size[-1]}",
+                fix="leave --embedding-size out, or add --no-tie",
+            )
 
     @property
     def description(self) -> str:
-        """In a few words: ``lstm 512, embedding 128 (tied)``, ``hmm, 256 states``."""
-        unit = "" if self.activation is None else f" {self.activation}"
-        layers = "" if self.hidden_size is None else " " + ",".join(map(str, self.hidden_size))
-        told = {name: getattr(self, name) for name in _TOLD}
-        rest = [_TOLD[name].format(value) for name, value in told.items() if value is not None]
-        if self.embedding_size == 0:
-            rest[0] = "one-hot"
         how = " (tied)" if self.tie else " (frozen)" if self.freeze_embeddings else ""
-        return ", ".join([f"{self.model}{unit}{layers}", *rest]) + how
+        return super().description + how
+
+    def resolved(self, vocabulary_size: int) -> Self:
+        config = super().resolved(vocabulary_size)
+        tie, embedding_size = self.tie, self.embedding_size
+        # One matrix for both, given its width, is as wide as a layer.
+        of_matrix = (embedding_size,) if tie and embedding_size is not UNRESOLVED else UNRESOLVED
+        hidden_size = self.hidden_size or of_matrix or _USUAL_HIDDEN_SIZE
+        if tie is UNRESOLVED:
+            large = vocabulary_size > _MOST_CHARACTERS and not self.freeze_embeddings
+            tie = large and embedding_size in (UNRESOLVED, hidden_size[-1])
+        if embedding_size is UNRESOLVED:
+            embedding_size = hidden_size[-1] if tie else min(128, hidden_size[0])
+        return dataclasses.replace(
+            config, hidden_size=hidden_size, embedding_size=embedding_size, tie=tie
+        )
+
+
+@dataclass(frozen=True)
+class RNNConfig(RecurrentConfig):
+    """Of plain recurrent networks."""
+
+    activation: Activation = option(
+        UNRESOLVED, "Activation function of --model rnn.", panel=_MODEL, shown="tanh"
+    )
+    recurrence: Recurrence = option(
+        UNRESOLVED,
+        "Initialization of the recurrent weights of --model rnn; identity is for relu.",
+        panel=_MODEL,
+        shown="orthogonal",
+    )
 
     @property
-    def sizes(self) -> list[str]:
-        """The options that say how large such a model is."""
-        return [name for name in ("hidden_size", *_TOLD) if name in self.kind.options]
+    def _units(self) -> tuple[str, ...]:
+        return (self.activation,)
 
-    def resolved(self, vocabulary_size: int) -> "ModelConfig":
-        """The shape with nothing left open, for a vocabulary of this size."""
-        own = {
-            name: self.kind.defaults[name]
-            for name in self.kind.options
-            if name in self.kind.defaults and getattr(self, name) is None
-        }
-        if "order" in own and vocabulary_size > _MOST_CHARACTERS:
-            own["order"] = min(own["order"], _ORDER_OF_WORDS)
-        config = dataclasses.replace(self, vocabulary_size=vocabulary_size, **own)
-        if "hidden_size" not in self.kind.options:
-            return config
-        tie, embedding_size = config.tie, config.embedding_size
-        # One matrix for both, given its width, is as wide as a layer.
-        of_matrix = (embedding_size,) if tie and embedding_size is not None else None
-        hidden = config.hidden_size or of_matrix or _USUAL_HIDDEN_SIZE
-        if tie is None and "tie" in self.kind.options:
-            large = vocabulary_size > _MOST_CHARACTERS and not self.freeze_embeddings
-            tie = large and embedding_size in (None, hidden[-1])
-        if embedding_size is None:
-            embedding_size = hidden[-1] if tie else min(128, hidden[0])
-        return dataclasses.replace(
-            config, hidden_size=hidden, embedding_size=embedding_size, tie=tie
-        )
+
+@dataclass(frozen=True)
+class NgramConfig(ModelConfig):
+    """Of models with n-grams.
+
+    Attributes:
+        entries: The number of n-grams of each order from 2; empty before a text was counted.
+    """
+
+    order: int = option(
+        UNRESOLVED,
+        "Order of the n-grams: the number of tokens in the longest.",
+        panel=_MODEL,
+        shown=_defaults("order") + f"; {_ORDER_OF_WORDS} where the vocabulary is over 1000",
+        bounds=Bounds(1, 100),
+    )
+    entries: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "entries", tuple(self.entries))
+        for size in self.entries:
+            check_whole("entries", size, 0)
+        if self.entries and len(self.entries) != (self.order or 1) - 1:
+            raise UsageError(f"{len(self.entries)} n-gram tables do not fit --order {self.order}")
+
+    def resolved(self, vocabulary_size: int) -> Self:
+        """As for every kind; another vocabulary requires counting the text again."""
+        config = super().resolved(vocabulary_size)
+        if self.order is UNRESOLVED and vocabulary_size > _MOST_CHARACTERS:
+            config = dataclasses.replace(config, order=min(config.order, _ORDER_OF_WORDS))
+        if vocabulary_size != self.vocabulary_size:
+            config = dataclasses.replace(config, entries=())
+        return config
+
+
+@dataclass(frozen=True)
+class MixtureConfig(NgramConfig, RecurrentConfig):
+    """Of an LSTM interpolated with n-grams."""
+
+
+@dataclass(frozen=True)
+class FeedForwardConfig(LayersConfig):
+    """Of models that see a fixed number of tokens."""
+
+    window: int = option(
+        UNRESOLVED,
+        "Number of tokens that a model with a fixed window reads.",
+        panel=_MODEL,
+        shown=_defaults("window"),
+        bounds=Bounds(1, 2**16),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embedding_size == 0:
+            raise UsageError(
+                f"--embedding-size 0 is no option of --model {self.model}",
+                why="its input is no one-hot vectors",
+                fix="give at least 1",
+            )
+
+
+@dataclass(frozen=True)
+class HiddenMarkovConfig(ModelConfig):
+    """Of hidden Markov models."""
+
+    states: int = option(
+        UNRESOLVED,
+        "Number of hidden states.",
+        panel=_MODEL,
+        shown=_defaults("states"),
+        bounds=Bounds(1),
+    )

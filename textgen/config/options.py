@@ -7,10 +7,28 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 from textgen.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The interval of a number.
+
+    Attributes:
+        high: excluded for real numbers unless ``closed_high``, included for whole ones; None: no
+            limit, but finite.
+    """
+
+    low: float
+    high: float | None = None
+    open_low: bool = False
+    closed_high: bool = False
+
+
+POSITIVE = Bounds(0, open_low=True)
 
 
 def option(
@@ -21,11 +39,14 @@ def option(
     parse: Callable[[Any], Any] | None = None,
     metavar: str | None = None,
     shown: str | None = None,
+    bounds: Bounds | None = None,
 ) -> Any:
     """A dataclass field that is also a command-line option.
 
-    parse: turns what a person types (or passes) into the field's type.
-    shown: the default as the help shows it, where the value itself would not tell.
+    Args:
+        parse: converts the text of the command line, or an argument in Python, to the field's type.
+        shown: the default as the help shows it, if the value itself would not explain it.
+        bounds: of a number; choices are those of a ``Literal`` type.
     """
     metadata = {
         "help": help,
@@ -33,8 +54,14 @@ def option(
         "parse": parse,
         "metavar": metavar,
         "shown": shown,
+        "bounds": bounds,
     }
     return field(default=default, metadata=metadata)
+
+
+def setting(default: Any, bounds: Bounds) -> Any:
+    """A dataclass field that is a number and not a command-line option."""
+    return field(default=default, metadata={"bounds": bounds})
 
 
 def parse_duration(value: str | float, option: str = "--budget") -> float:
@@ -76,8 +103,39 @@ def parse_sizes(value: str | int | tuple[int, ...] | list[int]) -> tuple[int, ..
         ) from None
 
 
+_LARGEST = 2**63 - 1
+
+
 class Config:
-    """What the configurations share: made from options, written to and read from JSON."""
+    """What the configurations share: made from options, written to and read from JSON.
+
+    A subclass is a frozen dataclass of ``option`` and ``setting``.
+    """
+
+    def __post_init__(self) -> None:
+        """Check each value against the type and bounds of its field. Raises UsageError."""
+        for spec in self.fields().values():
+            hint, value = field_type(spec), getattr(self, spec.name)
+            bounds = spec.metadata.get("bounds")
+            if value is None and spec.default is None:
+                continue
+            if typing.get_origin(hint) is Literal:
+                check_choice(spec.name, value, typing.get_args(hint))
+            elif hint is bool:
+                check_flag(spec.name, value)
+            elif hint is str and not (isinstance(value, str) and value):
+                raise UsageError(f"{flag(spec.name)} must be text, got {value!r}")
+            elif hint is int and bounds is not None:
+                check_whole(spec.name, value, bounds.low, bounds.high or _LARGEST)
+            elif hint is float and bounds is not None:
+                high = math.inf if bounds.high is None else bounds.high
+                closed = {"open_low": bounds.open_low, "closed_high": bounds.closed_high}
+                check_real(spec.name, value, bounds.low, high, **closed)
+
+    @classmethod
+    def fields(cls) -> "dict[str, dataclasses.Field[Any]]":
+        """Its fields by name; those with help are options of the command line."""
+        return {spec.name: spec for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
@@ -86,11 +144,11 @@ class Config:
         Keys of other configurations are ignored.
         """
         values = {}
-        for spec in dataclasses.fields(cls):  # type: ignore[arg-type]
-            value = options.get(spec.name)
+        for name, spec in cls.fields().items():
+            value = options.get(name)
             if value is not None:
                 parse = spec.metadata.get("parse")
-                values[spec.name] = parse(value) if parse else value
+                values[name] = parse(value) if parse else value
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,12 +160,12 @@ class Config:
 
 
 def option_names(cls: type[Config]) -> frozenset[str]:
-    return frozenset(spec.name for spec in dataclasses.fields(cls))  # type: ignore[arg-type]
+    return frozenset(cls.fields())
 
 
-def field_type(cls: type[Config], name: str) -> Any:
-    """The type of a field, without the None that leaves it open."""
-    hint = typing.get_type_hints(cls)[name]
+def field_type(spec: "dataclasses.Field[Any]") -> Any:
+    """The type of a field, without the None that stands for its default."""
+    hint: Any = spec.type
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
     return hint
@@ -143,7 +201,7 @@ def closest(typed: str, known: Sequence[str]) -> str | None:
     return next(iter(sorted(begins, key=len)[:1] + alike), None)
 
 
-def check_whole(name: str, value: int | None, low: int, high: int = 2**63 - 1) -> None:
+def check_whole(name: str, value: int | None, low: float, high: float = _LARGEST) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < low:

@@ -48,69 +48,79 @@ def parse_strings(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class SamplingConfig(Config):
-    """How text is written."""
+    """How text is generated."""
 
     temperature: tuple[float, ...] = option(
         (1.0,),
-        "Below 1 keeps to the likely, above 1 strays; 0 is greedy. Several are taken by turns, a"
-        " token each.",
+        "Below 1 favours likely tokens, above 1 unlikely ones; 0 is greedy. Several alternate from"
+        " token to token.",
         panel=_DECODING,
         parse=parse_temperatures,
         metavar="X[,X...]",
         shown="1",
     )
-    top_k: int | None = option(None, "Draw from the K likeliest tokens only.", panel=_DECODING)
+    top_k: int | None = option(None, "Draw only from the N most probable tokens.", panel=_DECODING)
     top_p: float | None = option(
-        None, "Draw from the likeliest tokens that make up this much probability.", panel=_DECODING
+        None,
+        "Draw only from the most probable tokens that together have this probability.",
+        panel=_DECODING,
     )
     min_p: float | None = option(
-        None, "Leave out tokens below this share of the likeliest one's.", panel=_DECODING
+        None,
+        "Exclude tokens less probable than this fraction of the most probable one.",
+        panel=_DECODING,
     )
     typical: float | None = option(
         None,
-        "Draw from the tokens of usual surprisal that make up this much probability.",
+        "Draw only from the tokens of most typical surprisal that together have this probability.",
         panel=_DECODING,
     )
     repetition_penalty: float | None = option(
         None, "Divide the logits of tokens that have occurred by this.", panel=_DECODING
     )
     frequency_penalty: float | None = option(
-        None, "Take this off a token's logit each time it is written.", panel=_DECODING
+        None,
+        "Subtract this from the logit of a token for each time it has occurred.",
+        panel=_DECODING,
     )
-    no_repeat_ngram: int | None = option(None, "Write no N tokens in a row twice.", panel=_DECODING)
+    no_repeat_ngram: int | None = option(
+        None, "Never repeat a sequence of N tokens.", panel=_DECODING
+    )
     ban: tuple[str, ...] = option(
-        (), "Never write this; may be given again.", panel=_DECODING, parse=parse_strings
+        (), "Never generate this text; may be repeated.", panel=_DECODING, parse=parse_strings
     )
     require: tuple[str, ...] = option(
         (),
-        "Write this somewhere, where it fits best; may be given again.",
+        "Generate this text once, where it is most probable; may be repeated.",
         panel=_DECODING,
         parse=parse_strings,
     )
-    allow_unk: bool = option(False, "Let the model write <UNK>.", panel=_DECODING)
+    allow_unk: bool = option(False, "Allow the model to generate <UNK>.", panel=_DECODING)
     beams: int | None = option(
-        None, "Search for the likeliest texts with this many beams; no chance.", panel=_DECODING
+        None,
+        "Beam search with this many beams for the most probable texts, instead of drawing.",
+        panel=_DECODING,
     )
     length_penalty: float = option(
         0.0,
-        "Of beams: divide a text's log-probability by its length to this power.",
+        "In beam search, divide the log-probability of a text by its length to this power.",
         panel=_DECODING,
     )
-    length: int = option(500, "Tokens to write, at most.", panel=_TEXT)
+    length: int = option(500, "Maximum number of tokens.", panel=_TEXT)
     sentences: int | None = option(None, "Stop after this many sentences.", panel=_TEXT)
     stop: tuple[str, ...] = option(
-        (), "Stop before this text; may be given again.", panel=_TEXT, parse=parse_strings
+        (), "Stop before this text; may be repeated.", panel=_TEXT, parse=parse_strings
     )
     on_unknown: OnUnknown = option(
         "unk",
-        "What a prompt's unknown characters or words become: <UNK>, an error, nothing.",
+        "What unknown characters or words of a prompt become: <UNK>, an error, or nothing.",
         panel=_TEXT,
     )
-    count: int = option(1, "How many samples to write, of each prompt.", panel=_TEXT)
-    seed: int = option(1, "Same seed, same text.", panel=_TEXT)
+    count: int = option(1, "Number of samples per prompt.", panel=_TEXT)
+    seed: int = option(1, "The same seed gives the same text.", panel=_TEXT)
     fast: bool = option(
         False,
-        "Write with weights of 8 bits: faster for large models, and all but as exact.",
+        "Use 8-bit weights: faster for large models, slightly less accurate.",
         panel=_TEXT,
     )
 
@@ -172,15 +182,19 @@ _NOVELTY = "Novelty"
 
 @dataclass(frozen=True)
 class NoveltyConfig(Config):
-    """How new a text must be."""
+    """How novel a text must be."""
 
     novelty: bool = option(
-        False, "Say how much of each sample is copied from the training text.", panel=_NOVELTY
+        False, "Report how much of each sample is copied from the training text.", panel=_NOVELTY
     )
     min_novelty: float | None = option(
-        None, "Draw a sample again until this share of it is not copied.", panel=_NOVELTY
+        None,
+        "Draw each sample again until at least this share of it is not copied.",
+        panel=_NOVELTY,
     )
-    copied_length: int = option(30, "Characters that make a copied stretch.", panel=_NOVELTY)
+    copied_length: int = option(
+        30, "Least number of characters that count as copied.", panel=_NOVELTY
+    )
 
     def __post_init__(self) -> None:
         check_flag("novelty", self.novelty)

@@ -10,6 +10,7 @@ from textgen.errors import UsageError
 
 ScoreLevel = Literal["sentence", "word", "token", "character"]
 Context = Literal["sentence", "document"]
+ScoringPrecision = Literal["float32", "float64", "bf16"]
 
 _TEXT = "Text"
 
@@ -20,36 +21,36 @@ class ScoringConfig(Config):
 
     level: ScoreLevel = option(
         "sentence",
-        "Score each sentence, or every part of each too.",
-        shown="what the format shows first",
+        "Score sentences, or also the words, tokens or characters of each.",
+        shown="depends on --format",
     )
     context: Context = option(
         "sentence",
-        "Score each sentence by itself, or carry the state to the next.",
+        "Score each sentence by itself, or carry the state of the model over to the next.",
         panel=_TEXT,
     )
     prefix: str | None = option(
         None,
-        "Score each text as what comes after this; nothing is put between them.",
+        "Score each text as the continuation of this; nothing is inserted between them.",
         panel=_TEXT,
     )
     eos: bool | None = option(
         None,
-        "Count the end of each text, <EOS>.",
+        "Include the end of each text, <EOS>.",
         panel=_TEXT,
-        shown="of sentences, not of what comes after a prefix",
+        shown="yes, but not after a prefix",
     )
     open_vocabulary: bool = option(
         False,
-        "Let what is unknown have the probability of its spelling, so that figures compare.",
+        "Give unknown words the probability of their spelling, so that models are comparable.",
         panel=_TEXT,
     )
     on_unknown: OnUnknown = option(
         "unk",
-        "A sentence with something unknown in it: score <UNK>, end with an error, leave it out.",
+        "What to do with unknown words or characters: score <UNK>, stop, or skip the sentence.",
         panel=_TEXT,
     )
-    skip_empty: bool = option(False, "Leave out empty sentences, too.", panel=_TEXT)
+    skip_empty: bool = option(False, "Skip empty sentences.", panel=_TEXT)
     alternatives: int = 0
 
     def __post_init__(self) -> None:
@@ -78,12 +79,10 @@ class AdaptationConfig(Config):
 
     adapt: bool = option(
         False,
-        "Let a copy of the model learn from what it has scored before it reads on.",
+        "Train a copy of the model on each part of the text after scoring it.",
         panel=_ADAPTATION,
     )
-    adapt_rate: float = option(
-        1.0, "How far an update of that copy goes; 0 learns nothing.", panel=_ADAPTATION
-    )
+    adapt_rate: float = option(1.0, "Scale of these updates; 0 disables them.", panel=_ADAPTATION)
 
     def __post_init__(self) -> None:
         check_flag("adapt", self.adapt)

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from textgen.config.options import Config, check_choice, check_whole, option
-from textgen.errors import UsageError
+from textgen.config.options import Bounds, Config, option
 
 Level = Literal["char", "word", "subword"]
 Unit = Literal["line", "paragraph", "document"]
@@ -22,43 +21,39 @@ _TOKENS = "Tokens"
 class TokenizerConfig(Config):
     """How text becomes tokens."""
 
-    level: Level = option("char", "What a token is.", panel=_TOKENS)
+    level: Level = option("char", "The kind of tokens.", panel=_TOKENS)
     vocab_size: int | None = option(
         None,
-        "Most tokens to know, <UNK> and <EOS> counted.",
+        "Maximum size of the vocabulary, <UNK> and <EOS> included.",
         panel=_TOKENS,
         shown="all (subword: 4000)",
+        bounds=Bounds(3, 2**31 - 1),
     )
     min_count: int | None = option(
         None,
-        "Learn only what is seen at least this often.",
+        "Exclude characters, words or subwords that occur less often.",
         panel=_TOKENS,
         shown="1 (word: 2)",
+        bounds=Bounds(1),
     )
-    unit: Unit = option("line", "What ends in <EOS>: a line, a paragraph, a file.", panel=_TOKENS)
+    unit: Unit = option(
+        "line",
+        "The unit of text that ends with <EOS>: a line, a paragraph or a file.",
+        panel=_TOKENS,
+    )
     split: Split = option(
         "punctuation",
-        "How words are cut: 'punctuation' gives back the spacing exactly.",
+        "Where to split words; 'punctuation' preserves spacing exactly.",
         panel=_TOKENS,
     )
     subword_model: SubwordModel = option(
-        "unigram", "The sentencepiece algorithm of --level subword.", panel=_TOKENS
+        "unigram", "The sentencepiece algorithm for --level subword.", panel=_TOKENS
     )
     unk_literal: str | None = option(
-        None, "How the corpus itself spells an unknown word, such as '<unk>'.", panel=_TOKENS
+        None,
+        "The text that stands for unknown words in the corpus, such as '<unk>'.",
+        panel=_TOKENS,
     )
-
-    def __post_init__(self) -> None:
-        check_choice("level", self.level, ("char", "word", "subword"))
-        check_choice("unit", self.unit, ("line", "paragraph", "document"))
-        check_choice("split", self.split, ("punctuation", "whitespace"))
-        check_choice("subword_model", self.subword_model, ("unigram", "bpe"))
-        check_whole("vocab_size", self.vocab_size, 3, 2**31 - 1)
-        check_whole("min_count", self.min_count, 1)
-        if self.unk_literal is not None and not (
-            isinstance(self.unk_literal, str) and self.unk_literal
-        ):
-            raise UsageError(f"--unk-literal must be text, got {self.unk_literal!r}")
 
     @property
     def least_count(self) -> int:

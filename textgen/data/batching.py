@@ -1,27 +1,27 @@
 """Ids to windows for training, and sentences to length-bucketed batches for scoring."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from textgen.process_memory import let_go
+from textgen.process_memory import release_pages
 from textgen.tokenizers.base import EOS, UNK
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 _MOST_EPOCHS = 2**63 - 1
-
-_TOKENS_HELD = 2**14  # after so many, the pages of a mapped corpus are let go
+_TOKENS_IN_MEMORY = 2**14  # after so many, the pages of a mapped corpus are released
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window of every stream.
+    """The next tokens of each stream.
 
-    inputs, targets: (time, batch) int64, the target of a time being the input of the next.
-    carried: (batch,) bool, false where a row starts a new run and so the start state.
+    Attributes:
+        inputs, targets: (time, batch); a target is the input of the next time.
+        carried: (batch,), false where a stream starts a new run and so takes the start state.
     """
 
     inputs: npt.NDArray[np.int64]
@@ -30,8 +30,12 @@ class Window:
 
 
 @dataclass
-class _Row:
-    """Where one stream reads: ``windows`` more from ``position``, in the order of ``epoch``."""
+class StreamPosition:
+    """One stream: it reads ``windows`` more from ``position``, in the order of ``epoch``.
+
+    Attributes:
+        fresh: Whether its next window begins from the start state.
+    """
 
     position: int = 0
     windows: int = 0
@@ -39,18 +43,57 @@ class _Row:
     fresh: bool = True
 
 
+@dataclass(frozen=True)
+class StreamsState:
+    """Where all streams of a run read.
+
+    Attributes:
+        assigned: Runs of ``epoch`` that were assigned.
+        rows: One position for each stream.
+        pending: The rest of the runs of streams that a resumed run no longer has.
+    """
+
+    epoch: int
+    assigned: int
+    rows: tuple[StreamPosition, ...]
+    pending: tuple[StreamPosition, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that ``from_json`` reads back to an equal state."""
+        rows, pending = (
+            [list(astuple(each)) for each in group] for group in (self.rows, self.pending)
+        )
+        return {"epoch": self.epoch, "assigned": self.assigned, "rows": rows, "pending": pending}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is anything else.
+        """
+        rows, pending = (
+            tuple(StreamPosition(*row) for row in value[name]) for name in ("rows", "pending")
+        )
+        if any(len(row) != len(fields(StreamPosition)) for row in value["rows"]):
+            raise ValueError("a stream lacks some of its state")
+        return cls(value["epoch"], value["assigned"], rows, pending)
+
+
 class Streams:
-    """An endless shuffled reading of a corpus in ``batch_size`` streams side by side.
+    """Endless windows of a shuffled corpus, in ``batch_size`` parallel streams.
 
-    An epoch cuts the corpus into runs of about ``run_windows`` windows, each starting at the
-    first sentence start after its nominal place (which moves from epoch to epoch), and deals
-    them in shuffled order to whichever row is free. A run starts, at a window's edge, from the
-    start state having read ``<EOS>``; its last window reads on into the text that follows, so
-    that no window is padded. Where nothing in the corpus is unknown, a small rate of tokens
-    reads as ``<UNK>``, chosen by (seed, epoch, position).
+    In each epoch the corpus is split into runs of about ``run_windows`` windows. A run starts at
+    the first start of a sentence after its nominal place, which differs between epochs. The runs
+    are assigned in shuffled order to the next stream that is free. A run starts with a new window,
+    from the start state, with ``<EOS>`` as first input; its last window continues into the text
+    that follows, so no window is padded.
 
-    ids: the corpus. own: the streams that ``next`` gives; the others are dealt their runs, but
-    not read.
+    Args:
+        ids: the corpus.
+        unknown_rate: the share of tokens that are replaced by ``<UNK>``, chosen by
+            (seed, epoch, position).
+        own: the streams that ``next`` returns; the others get their runs but are not read.
     """
 
     def __init__(
@@ -70,21 +113,22 @@ class Streams:
         self._run = sequence_length * max(1, min(run_windows, most))
         self._threshold = np.uint64(unknown_rate * 2**64)
         self._seed, self._own = seed, own
-        self._rows = [_Row() for _ in range(batch_size)]
+        self._rows = [StreamPosition() for _ in range(batch_size)]
+        self._pending: list[StreamPosition] = []
         self._read = 0
-        self._epoch, self._dealt = 0, 0
+        self._epoch, self._assigned = 0, 0
         self._shuffle()
 
     @property
     def epoch(self) -> float:
-        """Epochs dealt so far, as a fraction."""
-        return self._epoch + self._dealt / len(self._order)
+        """Epochs so far, as a fraction: by the runs that are assigned."""
+        return self._epoch + self._assigned / len(self._order)
 
     def next(self) -> Window:
-        """The next window of every stream that is read here."""
+        """The next window of the own streams."""
         for row in self._rows:
             if row.windows == 0:
-                self._deal(row)
+                self._assign_run(row)
         own = self._rows[self._own]
         carried = np.array([not row.fresh for row in own], np.bool_)
         starts = np.array([row.position for row in own])
@@ -102,32 +146,42 @@ class Streams:
             row.fresh = False
         ids = np.ascontiguousarray(ids.T)  # (1 + time, batch)
         self._read += ids.size
-        if self._read >= _TOKENS_HELD:
+        if self._read >= _TOKENS_IN_MEMORY:
             self._read = 0
-            let_go(self.ids)
+            release_pages(self.ids)
         return Window(ids[:-1], ids[1:], carried)
 
-    def state(self) -> dict[str, Any]:
-        """What ``restore`` needs to go on with the very next window."""
-        rows = [[row.position, row.windows, row.epoch, row.fresh] for row in self._rows]
-        return {"epoch": self._epoch, "dealt": self._dealt, "rows": rows}
+    def state(self) -> StreamsState:
+        """What ``restore`` needs to continue with the next window."""
+        rows, pending = (tuple(map(replace, each)) for each in (self._rows, self._pending))
+        return StreamsState(self._epoch, self._assigned, rows, pending)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Raises ValueError, KeyError or TypeError for what is no state of these streams."""
-        rows = [_Row(*row) for row in state["rows"]]
-        if len(rows) != len(self._rows):
-            raise ValueError(f"{len(rows)} streams, not {len(self._rows)}")
-        if any(len(row) != len(fields(_Row)) for row in state["rows"]):
-            raise ValueError("a stream lacks some of its state")
-        for row in rows:
+    def restore(self, state: StreamsState) -> None:
+        """Continue where other streams of the same corpus stopped.
+
+        If those were fewer, the streams without a position get the next runs. If they were more,
+        the rest of their runs is assigned before any other run. So the rest of the epoch is read
+        once, whatever the number of streams.
+
+        Raises:
+            ValueError: It is no state of streams of this corpus.
+        """
+        for row in state.pending:
+            _check_between("position", row.position, len(self.ids) - 1)
+        for row in (*state.rows, *state.pending):
             _check_between("position", row.position, len(self.ids) + self._length)
             _check_between("windows", row.windows, len(self.ids) // self._length + 2)
             _check_between("epoch", row.epoch, _MOST_EPOCHS)
-        _check_between("epoch", state["epoch"], _MOST_EPOCHS)
-        self._epoch = state["epoch"]
+        _check_between("epoch", state.epoch, _MOST_EPOCHS)
+        self._epoch = state.epoch
         self._shuffle()
-        _check_between("dealt", state["dealt"], len(self._order))
-        self._dealt, self._rows = state["dealt"], rows
+        _check_between("assigned", state.assigned, len(self._order))
+        self._assigned = state.assigned
+        kept, surplus = state.rows[: len(self._rows)], state.rows[len(self._rows) :]
+        missing = len(self._rows) - len(kept)
+        self._rows = [*map(replace, kept), *(StreamPosition() for _ in range(missing))]
+        unfinished = (*state.pending, *(row for row in surplus if row.windows))
+        self._pending = [replace(row, fresh=True) for row in unfinished]
 
     def _shuffle(self) -> None:
         random = np.random.default_rng([self._seed, self._epoch])
@@ -135,24 +189,29 @@ class Streams:
         runs = 1 + -(-(len(self.ids) - self._offset) // self._run)
         self._order = np.arange(runs, dtype=np.uint32)  # of 10 GB, five million
         random.shuffle(self._order)
-        self._dealt = 0
+        self._assigned = 0
 
-    def _deal(self, row: _Row) -> None:
-        """Give a row the next run that is not empty."""
+    def _assign_run(self, row: StreamPosition) -> None:
+        """Assign the next run that is not empty."""
+        if self._pending:
+            rest = self._pending.pop(0)
+            row.position, row.windows, row.epoch = rest.position, rest.windows, rest.epoch
+            row.fresh = True
+            return
         while True:
-            if self._dealt == len(self._order):
+            if self._assigned == len(self._order):
                 self._epoch += 1
                 self._shuffle()
-            run = int(self._order[self._dealt])
-            self._dealt += 1
-            start, end = self._border(run), self._border(run + 1)
+            run = int(self._order[self._assigned])
+            self._assigned += 1
+            start, end = self._start(run), self._start(run + 1)
             if start < end:
                 row.position, row.windows = start, -(-(end - start) // self._length)
                 row.epoch, row.fresh = self._epoch, True
                 return
 
-    def _border(self, run: int) -> int:
-        """The first sentence start at or after the run's nominal place, if it is near."""
+    def _start(self, run: int) -> int:
+        """The first start of a sentence from the run's nominal place on, within one run."""
         if run == 0:
             return 0
         nominal = self._offset + (run - 1) * self._run
@@ -185,22 +244,24 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def without(ids: IdArray, pieces: Sequence[slice]) -> tuple[IdArray, list[IdArray]]:
-    """A text without some pieces of it, which are in order; and the pieces."""
-    if not pieces:
+def separate(ids: IdArray, chunks: Sequence[slice]) -> tuple[IdArray, list[IdArray]]:
+    """The ids without some chunks, which are in order; and the chunks."""
+    if not chunks:
         return ids, []
-    ends = [0, *(piece.stop for piece in pieces)]
-    begins = [*(piece.start for piece in pieces), len(ids)]
-    rest = [ids[end:begin] for end, begin in zip(ends, begins, strict=True)]
-    return np.concatenate(rest), [ids[piece] for piece in pieces]
+    ends = [0, *(chunk.stop for chunk in chunks)]
+    starts = [*(chunk.start for chunk in chunks), len(ids)]
+    rest = [ids[end:start] for end, start in zip(ends, starts, strict=True)]
+    return np.concatenate(rest), [ids[chunk] for chunk in chunks]
 
 
 @dataclass(frozen=True)
 class SentenceBatch:
-    """Sentences of like length, padded to the longest.
+    """Sentences of similar length, padded to the longest.
 
-    inputs, targets: (time, batch) int64; the inputs start with ``<EOS>``.
-    lengths: (batch,) tokens of each. indices: (batch,) their places in the input.
+    Attributes:
+        inputs, targets: (time, batch); the inputs start with ``<EOS>``.
+        lengths: (batch,) in tokens.
+        indices: (batch,) of the sentences in the order in which they were given.
     """
 
     inputs: npt.NDArray[np.int64]
@@ -212,7 +273,7 @@ class SentenceBatch:
 def bucket_by_length(
     sentences: Iterable[IdArray], *, batch_tokens: int, batch_sentences: int = 256
 ) -> Iterator[SentenceBatch]:
-    """Batches of at most ``batch_tokens`` tokens, padding counted, shortest sentences first."""
+    """Batches of at most ``batch_tokens`` tokens with padding, shortest sentences first."""
     numbered = sorted(enumerate(sentences), key=lambda pair: len(pair[1]))
     begin = 0
     while begin < len(numbered):

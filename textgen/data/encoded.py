@@ -4,17 +4,17 @@ import contextlib
 import dataclasses
 import tempfile
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from textgen import storage
-from textgen.config import UNIT_TERMINATORS, VALID_FRACTION, TokenizerConfig, Unit
+from textgen.config import VALID_FRACTION, TokenizerConfig, Unit
 from textgen.data.corpus import Corpus
 from textgen.data.text import Piece
 from textgen.errors import CheckpointError, ResourceError, UsageError
@@ -22,41 +22,45 @@ from textgen.results import TokenizerSummary
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer, save_tokenizer
 
-FORMAT = 1
-_DTYPES = ("<u2", "<u4")
+TOKENS, HEADER = "tokens.bin", "corpus.json"
+IdType = Literal["<u2", "<u4"]
+_FORMAT = 2
+_LARGEST_COUNT = 2**48
+_BLOCK_IDS = 2**20
+_MOST_FREQUENT = 20
+_ELSEWHERE = "choose another --out"
 
-T = TypeVar("T")
+StoredIds = npt.NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
 class PartCounts:
-    """What one part of a corpus holds. sentences: ``<EOS>`` in it; unknown: ``<UNK>`` in it."""
+    """What one part of a corpus holds. sentences: number of ``<EOS>``; unknown: of ``<UNK>``."""
 
     tokens: int
     characters: int
     sentences: int
     unknown: int
 
-    def __add__(self, other: "PartCounts") -> "PartCounts":
-        return PartCounts(
-            self.tokens + other.tokens,
-            self.characters + other.characters,
-            self.sentences + other.sentences,
-            self.unknown + other.unknown,
-        )
+    def __post_init__(self) -> None:
+        for count in dataclasses.astuple(self):
+            if not 0 <= count < _LARGEST_COUNT:
+                raise ValueError(f"{count} is not a count")
 
 
 @dataclass(frozen=True)
 class CorpusHeader:
-    """What is in a file of ids: ``train`` first, then ``valid``, each id of type ``dtype``.
+    """What a file of ids holds: those of ``train`` first, then those of ``valid``.
 
-    boundary: where the validation part starts, in characters of the normalised text.
-    fingerprint: the corpus's; tokenizer_fingerprint: of the tokenizer that made the ids.
+    Attributes:
+        dtype: of each id, ``<u2`` or ``<u4``.
+        fingerprint: ``Corpus.fingerprint``, of both parts. The text is divided after
+            ``train.characters`` characters of it.
+        tokenizer_fingerprint: of the tokenizer that made the ids.
     """
 
     unit: Unit
-    dtype: str
-    boundary: int
+    dtype: IdType
     train: PartCounts
     valid: PartCounts
     fingerprint: str
@@ -64,57 +68,24 @@ class CorpusHeader:
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that ``from_json`` reads back to an equal header."""
+        lists = {"sources": list(self.sources), "notes": list(self.notes)}
+        return dataclasses.asdict(self) | lists
 
-def read_header(path: Path) -> CorpusHeader:
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what ``to_json`` wrote, as ``storage.from_json``."""
+        return storage.from_json(cls, value)
+
+
+def _read_header(path: Path) -> CorpusHeader:
     """The header in a file that may hold anything. Raises CheckpointError."""
-    value = storage.read_json(path)
-    if not isinstance(value, dict):
-        raise CheckpointError("damaged", where=path, why="not a corpus header")
-    storage.check_format(value.get("format"), FORMAT, path)
     try:
-        header = CorpusHeader(
-            unit=_choice(value["unit"], UNIT_TERMINATORS),
-            dtype=_choice(value["dtype"], _DTYPES),
-            boundary=_count(value["boundary"]),
-            train=_counts(value["train"]),
-            valid=_counts(value["valid"]),
-            fingerprint=_text(value["fingerprint"]),
-            tokenizer_fingerprint=_text(value["tokenizer_fingerprint"]),
-            sources=tuple(map(_text, value["sources"])),
-            notes=tuple(map(_text, value["notes"])),
-        )
+        return CorpusHeader.from_json(storage.read_object(path, "a corpus header", _FORMAT))
     except (KeyError, TypeError, ValueError) as error:
         why = f"its header is not as textgen writes it ({error})"
         raise CheckpointError("damaged", where=path, why=why) from error
-    return header
-
-
-def _counts(value: Any) -> PartCounts:
-    return PartCounts(**{name: _count(count) for name, count in value.items()})
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**48:
-        raise ValueError(f"{value!r} is not a count")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _choice(value: Any, choices: Collection[T]) -> T:
-    if value not in choices:
-        raise ValueError(f"{value!r} is not one of {', '.join(map(str, choices))}")
-    return cast(T, value)
-
-
-TOKENS, HEADER = "tokens.bin", "corpus.json"
-_BLOCK_IDS = 2**20
-
-StoredIds = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class EncodedCorpus:
@@ -124,7 +95,7 @@ class EncodedCorpus:
         self.header = header
         self._file = file
         tokens = header.train.tokens + header.valid.tokens
-        self._all: StoredIds = (
+        self._ids: StoredIds = (
             np.memmap(file, dtype=header.dtype, mode="r", shape=(tokens,))
             if tokens
             else np.empty(0, dtype=header.dtype)
@@ -133,22 +104,21 @@ class EncodedCorpus:
 
     @property
     def train(self) -> StoredIds:
-        return self._all[: self.header.train.tokens]
+        return self._ids[: self.header.train.tokens]
 
     @property
     def valid(self) -> StoredIds:
-        return self._all[self.header.train.tokens :]
+        return self._ids[self.header.train.tokens :]
 
-    def blocks(self, part: PartCounts) -> Iterator[StoredIds]:
-        """The ids of ``header.train`` or ``header.valid``, a million at a time.
+    def blocks(self, start: int, stop: int) -> Iterator[StoredIds]:
+        """The ids from ``start`` to ``stop`` of the file, a million at a time.
 
-        They are read, not mapped: what a pass over a mapping touches stays in memory.
+        They are read from the file: pages of a mapping stay in memory.
         """
         dtype = np.dtype(self.header.dtype)
-        start = self.header.train.tokens if part is self.header.valid else 0
-        for place in range(start, start + part.tokens, _BLOCK_IDS):
+        for place in range(start, stop, _BLOCK_IDS):
             self._file.seek(place * dtype.itemsize)
-            count = min(_BLOCK_IDS, start + part.tokens - place)
+            count = min(_BLOCK_IDS, stop - place)
             yield np.frombuffer(self._file.read(count * dtype.itemsize), dtype=dtype)
 
 
@@ -157,10 +127,14 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encode a corpus into a file and map it.
 
-    folder: where to write the tokenizer and the ids, whole or not at all, replacing what was
-    there; None: a temporary file that goes with the result. Raises ResourceError where it
-    cannot be written, DataError where the corpus changed,
-    UsageError where corpus and tokenizer are of different units.
+    Args:
+        folder: is replaced by one with the ids and the tokenizer; None: the ids are in a temporary
+            file, which is removed with the result.
+
+    Raises:
+        ResourceError: The file or folder cannot be written.
+        DataError: The corpus has changed.
+        UsageError: Corpus and tokenizer have different units.
     """
     if tokenizer.config.unit != corpus.unit:
         raise UsageError(
@@ -174,20 +148,20 @@ def encode_corpus(
         save_tokenizer(tokenizer, begun)
         with (begun / TOKENS).open("wb") as file:
             header = _write_ids(corpus, tokenizer, file)
-        storage.write_json(begun / HEADER, {"format": FORMAT, **dataclasses.asdict(header)})
+        storage.write_json(begun / HEADER, {"format": _FORMAT, **header.to_json()})
     return _mapped(folder / TOKENS, header)
 
 
 def _in_temporary_file(corpus: Corpus, tokenizer: Tokenizer) -> EncodedCorpus:
     try:
-        # Inside: where a write failed, closing the file writes again, and fails again.
+        # Inside: after a failed write, closing the file writes again, and fails again.
         with ExitStack() as undo:
             file = undo.enter_context(tempfile.TemporaryFile())
             header = _write_ids(corpus, tokenizer, file)
             file.flush()
             undo.pop_all()
     except OSError as error:
-        raise storage.unwritable(Path(tempfile.gettempdir()), error) from error
+        raise storage.write_error(Path(tempfile.gettempdir()), error) from error
     return EncodedCorpus(file, header)
 
 
@@ -199,15 +173,22 @@ def _mapped(path: Path, header: CorpusHeader) -> EncodedCorpus:
 
 
 def _write_ids(corpus: Corpus, tokenizer: Tokenizer, file: IO[bytes]) -> CorpusHeader:
-    dtype = "<u2" if tokenizer.vocabulary_size <= 2**16 else "<u4"
-    train = _write_part(tokenizer, corpus.train(), file, dtype, corpus.train_characters)
-    valid = _write_part(tokenizer, corpus.valid(), file, dtype, corpus.valid_characters)
+    dtype: IdType = "<u2" if tokenizer.vocabulary_size <= 2**16 else "<u4"
+
+    def write(pieces: Iterable[Piece], characters: int) -> PartCounts:
+        tokens = sentences = unknown = 0
+        for ids in tokenizer.encode_pieces(pieces):
+            file.write(ids.astype(dtype).data)
+            tokens += len(ids)
+            sentences += int(np.count_nonzero(ids == EOS))
+            unknown += int(np.count_nonzero(ids == UNK))
+        return PartCounts(tokens, characters, sentences, unknown)
+
     return CorpusHeader(
         unit=corpus.unit,
         dtype=dtype,
-        boundary=corpus.train_characters,
-        train=train,
-        valid=valid,
+        train=write(corpus.train(), corpus.train_characters),
+        valid=write(corpus.valid(), corpus.valid_characters),
         fingerprint=corpus.fingerprint,
         tokenizer_fingerprint=tokenizer.fingerprint,
         sources=corpus.sources,
@@ -215,95 +196,61 @@ def _write_ids(corpus: Corpus, tokenizer: Tokenizer, file: IO[bytes]) -> CorpusH
     )
 
 
-def _write_part(
-    tokenizer: Tokenizer,
-    pieces: Iterable[Piece],
-    file: IO[bytes],
-    dtype: str,
-    characters: int,
-) -> PartCounts:
-    tokens = sentences = unknown = 0
-    for ids in tokenizer.encode_pieces(pieces):
-        file.write(ids.astype(dtype).data)
-        tokens += len(ids)
-        sentences += int(np.count_nonzero(ids == EOS))
-        unknown += int(np.count_nonzero(ids == UNK))
-    return PartCounts(tokens, characters, sentences, unknown)
-
-
 def load_encoded(folder: Path) -> tuple[EncodedCorpus, Tokenizer]:
-    """The ids and the tokenizer that ``encode_corpus`` wrote, every byte of them checked.
+    """Read what ``encode_corpus`` wrote, after checking every byte.
 
-    Raises CheckpointError where something is damaged, ResourceError where it is not there.
+    Raises:
+        CheckpointError: Something is damaged.
+        ResourceError: There is no such folder, or it cannot be read.
     """
-    files = storage.verified(storage.whole(folder) or folder)
+    files = storage.verified(storage.find_complete(folder) or folder)
     tokenizer = load_tokenizer(files)
     for name in (HEADER, TOKENS):
         if name not in files:
             raise CheckpointError(
                 "not an encoded corpus", where=folder, why=f"there is no {name} in it"
             )
-    header = read_header(files[HEADER])
+    header, path = _read_header(files[HEADER]), files[TOKENS]
     if header.tokenizer_fingerprint != tokenizer.fingerprint:
         raise CheckpointError("damaged", where=folder, why="the ids are another tokenizer's")
     tokens = header.train.tokens + header.valid.tokens
-    if files[TOKENS].stat().st_size != tokens * np.dtype(header.dtype).itemsize:
-        raise CheckpointError("damaged", where=files[TOKENS], why=f"it is not {tokens} tokens")
-    encoded = _mapped(files[TOKENS], header)
-    for part in (header.train, header.valid):
-        if any(block.max() >= tokenizer.vocabulary_size for block in encoded.blocks(part)):
-            raise CheckpointError(
-                "damaged", where=files[TOKENS], why="an id is outside the vocabulary"
-            )
+    if path.stat().st_size != tokens * np.dtype(header.dtype).itemsize:
+        raise CheckpointError("damaged", where=path, why=f"it is not {tokens} tokens")
+    encoded = _mapped(path, header)
+    if any(block.max() >= tokenizer.vocabulary_size for block in encoded.blocks(0, tokens)):
+        raise CheckpointError("damaged", where=path, why="an id is outside the vocabulary")
     return encoded, tokenizer
 
 
 def is_encoded(path: Path) -> bool:
-    """Whether a path leads to what ``encode_corpus`` wrote, rather than to text."""
-    folder = storage.whole(path)
+    """Whether a path leads to a folder of ``encode_corpus``, rather than to text."""
+    folder = storage.find_complete(path)
     return folder is not None and (folder / HEADER).is_file() and (folder / TOKENS).is_file()
-
-
-__all__ = [
-    "HEADER",
-    "TOKENS",
-    "CorpusHeader",
-    "EncodedCorpus",
-    "PartCounts",
-    "encode_corpus",
-    "is_encoded",
-    "load_encoded",
-    "summarize",
-    "tokenize",
-]
-
-_MOST_FREQUENT = 20
-_ELSEWHERE = "choose another --out"
 
 
 def summarize(
     encoded: EncodedCorpus, tokenizer: Tokenizer, *, out: Path | None = None
 ) -> TokenizerSummary:
-    """What the tokenizer learned and how it does on the corpus."""
-    header = encoded.header
-    total = header.train + header.valid
-    judged = header.valid if header.valid.tokens else header.train
+    """What the tokenizer learned, and how well it covers the corpus."""
+    header, train, valid = encoded.header, encoded.header.train, encoded.header.valid
+    tokens, characters = train.tokens + valid.tokens, train.characters + valid.characters
+    unseen = valid if valid.tokens else train
     counts = np.zeros(tokenizer.vocabulary_size, dtype=np.int64)
-    for block in encoded.blocks(header.train):
+    for block in encoded.blocks(0, train.tokens):
         counts += np.bincount(block, minlength=len(counts))
     order = np.argsort(-counts, kind="stable")[:_MOST_FREQUENT]
     return TokenizerSummary(
         level=tokenizer.level,
         unit=header.unit,
         vocabulary_size=tokenizer.vocabulary_size,
-        tokens=total.tokens,
-        train_tokens=header.train.tokens,
-        valid_tokens=header.valid.tokens,
-        sentences=total.sentences,
-        characters=total.characters,
-        train_characters=header.train.characters,
-        unknown_rate=judged.unknown / judged.tokens if judged.tokens else 0.0,
-        characters_per_token=total.characters / total.tokens if total.tokens else 0.0,
+        tokens=tokens,
+        train_tokens=train.tokens,
+        valid_tokens=valid.tokens,
+        sentences=train.sentences + valid.sentences,
+        characters=characters,
+        train_characters=train.characters,
+        unknown_rate=unseen.unknown / unseen.tokens if unseen.tokens else 0.0,
+        characters_per_token=characters / tokens if tokens else 0.0,
         most_frequent=tuple(
             (tokenizer.token(id), int(counts[id])) for id in order.tolist() if counts[id]
         ),
@@ -326,11 +273,15 @@ def tokenize(
 ) -> TokenizerSummary:
     """Learn a tokenizer from the training part of a corpus, and encode all of it.
 
-    out: the folder to write both into; None: nothing is kept. overwrite: replace what textgen
-    wrote there before. Raises UsageError where ``out`` holds something that may not be replaced.
+    Args:
+        out: the folder to write both into; None: nothing is stored.
+        overwrite: replace an encoded corpus in ``out``.
+
+    Raises:
+        UsageError: ``out`` has something that may not be replaced.
     """
-    with ExitStack() as held:
-        target = None if out is None else held.enter_context(_reserved(out, overwrite))
+    with ExitStack() as stack:
+        target = None if out is None else stack.enter_context(_reserved(out, overwrite))
         corpus = Corpus.open(
             paths,
             unit=config.unit,
@@ -345,7 +296,7 @@ def tokenize(
 
 @contextlib.contextmanager
 def _reserved(out: str | Path, overwrite: bool) -> Iterator[Path]:
-    """The folder to write, held against other runs and free to be replaced."""
+    """The folder to write: locked, and free or to be replaced."""
     target = Path(out).absolute()
     _check_free(target, overwrite)
     lock = target.with_name(target.name + ".lock")  # beside, because the folder is replaced
@@ -359,10 +310,10 @@ def _reserved(out: str | Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _check_free(target: Path, overwrite: bool) -> None:
-    """Refuse to replace anything but what textgen wrote, and that only if asked."""
+    """Refuse to replace anything but an encoded corpus, and that without ``--overwrite``."""
     if target.exists() and not target.is_dir():
         raise UsageError("not a folder", where=target, fix=_ELSEWHERE)
-    written = storage.whole(target)
+    written = storage.find_complete(target)
     if written is None or all(_is_leftover(path) for path in written.iterdir()):
         return
     if not is_encoded(target):

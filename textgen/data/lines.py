@@ -1,21 +1,25 @@
-"""Lines read ahead in a thread, and texts with the prefix that each continues."""
+"""Texts to be scored, with the prefix that each continues; reading ahead in a thread."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
 from textgen.errors import DataError
 
-_PATIENCE = 0.1  # seconds after which what does not come is not waited for
-_MOST, _MOST_CHARACTERS = 8192, 2**19
+_PAUSE_SECONDS = 0.1
+_MOST_TEXTS, _MOST_CHARACTERS = 8192, 2**19
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text to be scored. line: its number, from 1. prefix: what it goes on from, if it is not a
-    whole sentence."""
+    """A text to be scored.
+
+    Attributes:
+        line: its number, from 1.
+        prefix: the text that it continues; None if it is a whole sentence.
+    """
 
     line: int
     text: str
@@ -23,94 +27,87 @@ class Text:
 
 
 Item = str | tuple[str, str] | Text
-"""A sentence; or what a text goes on from, and it; or either with the number of its line."""
+"""A sentence, a (prefix, continuation) pair, or either with the number of its line."""
 
 
 T = TypeVar("T")
 
 
 class ReadAhead(Generic[T]):
-    """What an iterable gives, taken in a thread, some ahead.
+    """An iterable of which a thread takes some items ahead.
 
-    What taking it raises is raised in its place. most: how many wait at a time.
+    An exception of the iterable is raised after the items before it.
+
+    Args:
+        most: how many items wait at a time.
+        characters: how many characters of memory an item takes; the items that wait take
+            half a million at most, unless there is only one.
     """
 
-    def __init__(self, items: Iterable[T], *, most: int) -> None:
-        self._items, self._most = items, most
-        self._come: deque[T] = deque()
+    def __init__(
+        self, items: Iterable[T], *, most: int, characters: Callable[[T], int] = lambda _: 0
+    ) -> None:
+        self._items, self._most, self._characters_of = items, most, characters
+        self._waiting: deque[T] = deque()
         self._characters = 0
         self._changed = Condition()
-        self._ended = self._left = False
+        self._ended = self._abandoned = False
         self._error: BaseException | None = None
 
     def __iter__(self) -> Generator[T]:
         # A daemon, because it may wait for a line that never comes.
         Thread(target=self._read, daemon=True).start()
         try:
-            while self._has_next():
-                yield self._next()
+            while True:
+                with self._changed:
+                    self._changed.wait_for(self._has_next_or_ended)
+                    if not self._waiting:
+                        break
+                    item = self._waiting.popleft()
+                    self._characters -= self._characters_of(item)
+                    self._changed.notify_all()
+                yield item
         finally:
             with self._changed:
-                self._left = True
+                self._abandoned = True
                 self._changed.notify_all()
         if self._error is not None:
             raise self._error
 
     def pauses(self) -> bool:
-        """Whether nothing more comes for a moment."""
+        """Whether no item arrives for a tenth of a second."""
         with self._changed:
-            return not self._changed.wait_for(self._is_settled, _PATIENCE)
-
-    def _size(self, item: T) -> int:
-        """How many characters are held with it."""
-        return 0
-
-    def _has_next(self) -> bool:
-        with self._changed:
-            self._changed.wait_for(self._is_settled)
-            return bool(self._come)
-
-    def _next(self) -> T:
-        with self._changed:
-            item = self._come.popleft()
-            self._characters -= self._size(item)
-            self._changed.notify_all()
-            return item
+            return not self._changed.wait_for(self._has_next_or_ended, _PAUSE_SECONDS)
 
     def _read(self) -> None:
         try:
             for item in self._items:
                 with self._changed:
                     self._changed.wait_for(self._has_room)
-                    if self._left:
+                    if self._abandoned:
                         return
-                    self._come.append(item)
-                    self._characters += self._size(item)
+                    self._waiting.append(item)
+                    self._characters += self._characters_of(item)
                     self._changed.notify_all()
-        except BaseException as error:  # raised again where the items are wanted
+        except BaseException as error:  # raised again in the thread that takes the items
             self._error = error
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _is_settled(self) -> bool:
-        return bool(self._come) or self._ended
+    def _has_next_or_ended(self) -> bool:
+        return bool(self._waiting) or self._ended
 
     def _has_room(self) -> bool:
-        held = len(self._come)
-        few = held < self._most and self._characters < _MOST_CHARACTERS
-        return self._left or not held or few
+        waiting = len(self._waiting)
+        few = waiting < self._most and self._characters < _MOST_CHARACTERS
+        return self._abandoned or not waiting or few
 
 
-class Arriving(ReadAhead[Item]):
-    """Texts that come slowly, or without end: lines of a pipe, of a person."""
-
-    def __init__(self, texts: Iterable[Item]) -> None:
-        super().__init__(texts, most=_MOST)
-
-    def _size(self, item: Item) -> int:
-        return characters_of(item)
+def arriving(texts: Iterable[Item]) -> ReadAhead[Item]:
+    """Texts that arrive slowly, or without end: lines of a pipe, or typed."""
+    return ReadAhead(texts, most=_MOST_TEXTS, characters=characters_of)
 
 
 def characters_of(item: Item) -> int:
@@ -123,10 +120,16 @@ _COLUMNS = ("prefix", "continuation")
 
 
 def continuations(lines: Iterable[str], name: str) -> Iterator[Text]:
-    """The prefix and the continuation of each line of a TSV, as they come.
+    """The prefix and the continuation of each line of a TSV file, as the lines arrive.
 
-    The first line may be a header, which says which columns these are; without one they are the
-    only two. name: of the file. Raises DataError where a line has other columns.
+    The first line may be a header with the columns ``prefix`` and ``continuation``; without one,
+    they are the only two columns.
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
+        DataError: A line has another number of columns.
     """
     places, count = (0, 1), 2
     for number, line in enumerate(lines, start=1):

@@ -15,18 +15,18 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from textgen.models.base import NOTHING, IdArray, Model, State
+from textgen.models.base import LARGEST_LOGITS, NOTHING, HiddenStates, IdArray, Model, State
 
 
 class TokenStatistic(ABC):
-    """Some numbers of each place. columns: how many."""
+    """Some numbers for each token. columns: how many."""
 
     columns: int = 1
 
     @abstractmethod
     def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """ln p of everything (places, vocabulary), what came before and what came (places,)
-        -> (places, columns)."""
+        """ln p of all tokens (tokens, vocabulary), token before and target (tokens,) ->
+        (tokens, columns)."""
 
 
 class Entropy(TokenStatistic):
@@ -38,15 +38,15 @@ class Entropy(TokenStatistic):
 
 
 class Rank(TokenStatistic):
-    """1, and one for everything that is likelier than what came."""
+    """1 plus the number of tokens that are more probable than the target."""
 
     def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        came = log_probs.gather(-1, targets.unsqueeze(-1))
-        return 1 + (log_probs > came).sum(-1, keepdim=True)
+        target = log_probs.gather(-1, targets.unsqueeze(-1))
+        return 1 + (log_probs > target).sum(-1, keepdim=True)
 
 
 class Alternatives(TokenStatistic):
-    """The likeliest: their ids, then the ln p of each."""
+    """The most probable tokens: their ids, then ln p of each."""
 
     def __init__(self, count: int) -> None:
         self._count, self.columns = count, 2 * count
@@ -57,27 +57,27 @@ class Alternatives(TokenStatistic):
 
 
 class LogMass(TokenStatistic):
-    """ln of the probability that one of some ids comes.
+    """ln of the probability that the next token is one of a set of ids.
 
-    among: (ways, vocabulary) bool, which ones; way: (vocabulary,) which row it is after each id.
+    among: (sets, vocabulary) bool. way: (vocabulary,), the set that applies after each id.
     """
 
     def __init__(self, among: Tensor, way: Tensor) -> None:
-        self._without = torch.zeros(among.shape).masked_fill_(~among, -torch.inf)
+        self._logit_masks = torch.zeros(among.shape).masked_fill_(~among, -torch.inf)
         self._way = way
 
     def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        without = self._without.to(log_probs)[self._way.to(inputs.device)[inputs]]
-        return (log_probs + without).logsumexp(-1, keepdim=True)
+        masks = self._logit_masks.to(log_probs)[self._way.to(inputs.device)[inputs]]
+        return (log_probs + masks).logsumexp(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Ids in an order in which those that begin alike are neighbours.
+    """Ids sorted so that those with a common prefix are adjacent.
 
-    order: (vocabulary,) ids. begin, end: (vocabulary, columns), for each id and each number of
-    characters, from one on, where in the order the ids are that begin with as many of its own;
-    both are 0 beyond its length.
+    order: (vocabulary,) ids. begin, end: (vocabulary, columns), for each id and each length of a
+    prefix, from one character on, the range in ``order`` of the ids with this prefix of it; both
+    are 0 beyond its length.
     """
 
     order: Tensor
@@ -86,11 +86,10 @@ class Prefixes:
 
 
 class PrefixMasses(TokenStatistic):
-    """The probability that what comes begins like what came: with its first character, its
-    first two, and so on; NaN beyond its length, so that this is told, too.
+    """The probabilities of all tokens with the target's first character, its first two, and so
+    on; NaN beyond its length.
 
-    tables: for each way in which ids can be spelt; way: (vocabulary,) which one it is after
-    each id.
+    tables: one for each way to spell ids. way: (vocabulary,), the one that applies after each id.
     """
 
     def __init__(self, tables: tuple[Prefixes, ...], way: Tensor) -> None:
@@ -99,7 +98,7 @@ class PrefixMasses(TokenStatistic):
 
     def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         ways = self._way.to(inputs.device)[inputs]
-        # As exact as can be, because a mass is the difference of two sums.
+        # In the highest precision, because a mass is the difference of two sums.
         dtype = torch.float32 if log_probs.device.type == "mps" else torch.float64
         masses = log_probs.new_full((len(targets), self.columns), torch.nan, dtype=dtype)
         for index, table in enumerate(self._tables):
@@ -116,86 +115,83 @@ class PrefixMasses(TokenStatistic):
 
 LogProbs = npt.NDArray[np.float64]
 TokenStatistics = npt.NDArray[np.float64]
-"""(places, columns): ln p of what came, then what each statistic says."""
+"""(tokens, columns): ln p of the target, then the columns of each statistic."""
 
 _WINDOW = 64
-LARGEST_LOGITS = 2**22  # of those that are read at once
-_MOST_LOGITS = 2**25  # 128 MB of float32; their gradient is as large
-_SEGMENTS_ON_CPU, _SEGMENTS = (
-    16,
-    128,
-)  # on a CPU more cost more second token_statistics than they save
+_MAX_TRAINING_LOGITS = 2**25  # 128 MB of float32; their gradient is as large
+_SEGMENTS_ON_CPU, _SEGMENTS = 16, 128  # more on a CPU cost more second readings than they save
 _BLOCK_TOKENS = 2**18
 _TOLERANCES = {torch.bfloat16: 2e-2, torch.float32: 1e-6, torch.float64: 1e-14}
 
 
-def target_log_probs(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
+def target_log_probs(model: Model, hidden: HiddenStates, targets: Tensor) -> Tensor:
     """ln p of each target: hidden (time, batch, units), targets (time, batch) -> (time, batch).
 
-    The logits of a few rows at a time, so that a large vocabulary fits in memory.
+    Logits are computed for some tokens at a time, so that a large vocabulary fits in memory.
     """
     return token_statistics(model, hidden, targets, targets).squeeze(-1)
 
 
 def token_statistics(
     model: Model,
-    hidden: Tensor,
+    hidden: HiddenStates,
     inputs: Tensor,
     targets: Tensor,
     statistics: Sequence[TokenStatistic] = (),
 ) -> Tensor:
-    """As ``target_log_probs``, with what the statistics say: (time, batch, columns).
+    """As ``target_log_probs``, with the statistics: (time, batch, columns).
 
-    inputs: (time, batch), what came before each target.
+    inputs: (time, batch), the token before each target.
     """
     rows = max(1, LARGEST_LOGITS // model.config.vocabulary_size)
     pieces = []
-    parts = (torch.split(each.flatten(0, 1), rows) for each in (hidden, inputs, targets))
-    for some, before, came in zip(*parts, strict=True):
+    flat = hidden.flatten(0, 1).split(rows)
+    ids = (torch.split(each.flatten(), rows) for each in (inputs, targets))
+    for some, before, target in zip(flat, *ids, strict=True):
         if not statistics:
-            pieces.append(model.log_probs(some, came).unsqueeze(-1))
+            pieces.append(model.log_probs(some, target).unsqueeze(-1))
             continue
         logits = model.logits(some)
         if logits.dtype != torch.float64:
             logits = logits.float()
         log_probs = logits.log_softmax(-1)
-        columns = [log_probs.gather(-1, came.unsqueeze(-1))]
-        columns += [statistic.read(log_probs, before, came) for statistic in statistics]
+        columns = [log_probs.gather(-1, target.unsqueeze(-1))]
+        columns += [statistic.read(log_probs, before, target) for statistic in statistics]
         pieces.append(torch.cat(columns, -1))
     return torch.cat(pieces).view(*targets.shape, -1)
 
 
-def mean_cross_entropy(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
-    """The loss to learn from, in nats a token.
+def mean_cross_entropy(model: Model, hidden: HiddenStates, targets: Tensor) -> Tensor:
+    """The training loss, in nats per token.
 
-    hidden: (time, batch, units), targets: (time, batch). Where the logits of a whole window
-    would be too large, those of some rows at a time are made, and made again for the gradient
-    (checkpointing; Chen et al. 2016), so that no more than ``_MOST_LOGITS`` are ever held: a
-    third more work in the output layer for bounded memory.
+    hidden: (time, batch, units), targets: (time, batch). If the logits of a whole window would be
+    too large, those of some tokens at a time are computed, and again for the gradient
+    (checkpointing; Chen et al. 2016), so that no more than ``_MAX_TRAINING_LOGITS`` are in memory:
+    a third more work in the output layer for bounded memory.
     """
     flat, ids = hidden.flatten(0, 1), targets.flatten()
-    rows = max(1, _MOST_LOGITS // model.config.vocabulary_size)
+    rows = max(1, _MAX_TRAINING_LOGITS // model.config.vocabulary_size)
 
-    def loss_sum(some: Tensor, of: Tensor) -> Tensor:
+    def loss_sum(some: HiddenStates, of: Tensor) -> Tensor:
         return model.losses(some, of).sum()
 
     if len(ids) <= rows:
         return loss_sum(flat, ids) / len(ids)
     losses = [
         checkpoint(loss_sum, some, of, use_reentrant=False, preserve_rng_state=False)
-        for some, of in zip(torch.split(flat, rows), torch.split(ids, rows), strict=True)
+        for some, of in zip(flat.split(rows), torch.split(ids, rows), strict=True)
     ]
     return torch.stack(losses).sum() / len(ids)
 
 
 class Document:
-    """A text read from its start in parts, the state carried from the first token to the last.
+    """A text whose parts are read one after another, with the state carried over.
 
-    A recurrent network cannot skip ahead, yet it forgets: so each part is cut into segments
-    read side by side, all but the first from a guessed state, and then read again from the
-    state in which the segment before truly ended, until the two token_statistics meet (their states
-    differ by no more than rounding). Where they do not meet, the reading goes on to the
-    segment's end and the next segment is read again: always exact, mostly one pass.
+    A recurrent network cannot skip ahead, yet it forgets. So a part is cut into segments that are
+    read side by side, all but the first from a guessed state, and then read again from the final
+    state of the segment before, until the states of both readings differ by no more than rounding.
+    If they do not converge, the reading continues to the end of the segment, and the next segment
+    is read again: always exact, mostly in one pass.
     """
 
     def __init__(
@@ -206,9 +202,9 @@ class Document:
         segments: int | None = None,
         statistics: Sequence[TokenStatistic] = (),
     ) -> None:
-        """The text starts from the start state, having read the token ``first``.
+        """first: the token before the text.
 
-        segments: how many are read side by side; None leaves it to the device.
+        segments: how many are read side by side; None for the default of the device.
         """
         self.model, self._previous, self.statistics = model, first, statistics
         by_device = _SEGMENTS_ON_CPU if model.device.type == "cpu" else _SEGMENTS
@@ -217,12 +213,12 @@ class Document:
         self.state = model.start(1)
 
     def read(self, ids: IdArray) -> LogProbs:
-        """ln p of each of the next tokens, given all before it."""
+        """ln p of each of the next tokens, given all tokens before it."""
         return self.token_statistics(ids)[:, 0]
 
     @torch.inference_mode()
     def token_statistics(self, ids: IdArray) -> TokenStatistics:
-        """As ``read``, with what the statistics say."""
+        """As ``read``, with the statistics."""
         pieces = []
         for begin in range(0, len(ids), _BLOCK_TOKENS):
             known = ids[begin : begin + _BLOCK_TOKENS + _WINDOW]
@@ -239,12 +235,13 @@ class Document:
 class _Reading:
     """One block of a text, read in segments side by side.
 
-    around: its targets, and what comes after them, of which each window is told some.
+    around: its targets and the tokens after them, some of which each window has in context.
     """
 
     def __init__(self, document: Document, inputs: Tensor, targets: Tensor, around: Tensor) -> None:
         model, self._state = document.model, document.state
-        self._model, self._tolerance, self._gauges = model, document.tolerance, document.statistics
+        self._model, self._tolerance = model, document.tolerance
+        self._statistics = document.statistics
         count = max(1, min(document.segments, len(targets) // (4 * _WINDOW)))
         length = len(targets) // count
         whole = count * length
@@ -255,26 +252,26 @@ class _Reading:
         self._around = ended.unfold(0, length + _WINDOW, length)[:count].T  # (time, segment)
         self._around_rest = ended[whole:].unsqueeze(1)
         dtype = torch.promote_types(model.dtype, torch.float32)
-        shape = (*self._targets.shape, 1 + _columns(self._gauges))
-        self._readings = torch.empty(shape, dtype=dtype, device=targets.device)
+        shape = (*self._targets.shape, 1 + _columns(self._statistics))
+        self._results = torch.empty(shape, dtype=dtype, device=targets.device)
         self._edges: list[State] = []  # the state after each window, rows being segments
 
     def token_statistics(self) -> tuple[Tensor, State]:
-        """What is read off each place of the block (tokens, columns); the state after the last."""
+        """The result for each token of the block (tokens, columns), and the final state."""
         segments = self._targets.shape[1]
         every = torch.arange(segments, device=self._targets.device)
         guess = self._model.start(segments).replace(every[:1], self._state)
         self._read(every, guess)
-        doubtful = every[1:]
-        while len(doubtful):
-            changed = self._read_again(doubtful)
-            doubtful = changed[changed < segments - 1] + 1
+        unconverged = every[1:]
+        while len(unconverged):
+            changed = self._read_again(unconverged)
+            unconverged = changed[changed < segments - 1] + 1
         last = self._edges[-1].select(every[-1:])
-        flat = self._readings.transpose(0, 1).flatten(0, 1)
+        flat = self._results.transpose(0, 1).flatten(0, 1)
         inputs, targets = self._rest
         if len(inputs):
             hidden, last = self._model.hidden_states_in_context(inputs, self._around_rest, last)
-            rest = token_statistics(self._model, hidden, inputs, targets, self._gauges)
+            rest = token_statistics(self._model, hidden, inputs, targets, self._statistics)
             flat = torch.cat([flat, rest.flatten(0, 1).to(flat.dtype)])
         return flat, last
 
@@ -288,18 +285,19 @@ class _Reading:
         targets = self._targets[window : window + _WINDOW, rows]
         around = self._around[window : window + 2 * _WINDOW, rows]
         hidden, state = self._model.hidden_states_in_context(inputs, around, state)
-        read = token_statistics(self._model, hidden, inputs, targets, self._gauges)
-        self._readings[window : window + _WINDOW, rows] = read.to(self._readings.dtype)
+        read = token_statistics(self._model, hidden, inputs, targets, self._statistics)
+        self._results[window : window + _WINDOW, rows] = read.to(self._results.dtype)
         return state
 
     def _read_again(self, rows: Tensor) -> Tensor:
-        """Read segments from where the ones before ended; returns those that never met."""
+        """Read segments from the final states before them; returns those that never converged."""
         state = self._edges[-1].select(rows - 1)
         for edge, window in enumerate(range(0, len(self._targets), _WINDOW)):
             state = self._read_window(window, rows, state)
-            met = state.close_to(self._edges[edge].select(rows), self._tolerance)
+            converged = state.close_to(self._edges[edge].select(rows), self._tolerance)
             self._edges[edge] = self._edges[edge].replace(rows, state)
-            rows, state = rows[~met], state.select((~met).nonzero().flatten())
+            rows = rows[~converged]
+            state = state.select((~converged).nonzero().flatten())
             if not len(rows):
                 break
         return rows
@@ -313,9 +311,9 @@ def batch_token_statistics(
     statistics: Sequence[TokenStatistic] = (),
 ) -> TokenStatistics:
     """inputs, targets (time, batch), read from the start state -> (time, batch, columns)."""
-    before, came = (torch.as_tensor(ids, device=model.device) for ids in (inputs, targets))
-    hidden, _ = model.hidden_states_in_context(before, came, model.start(before.shape[1]))
-    return token_statistics(model, hidden, before, came, statistics).cpu().double().numpy()
+    before, target = (torch.as_tensor(ids, device=model.device) for ids in (inputs, targets))
+    hidden, _ = model.hidden_states_in_context(before, target, model.start(before.shape[1]))
+    return token_statistics(model, hidden, before, target, statistics).cpu().double().numpy()
 
 
 def _columns(statistics: Sequence[TokenStatistic]) -> int:

@@ -1,445 +1,191 @@
-"""Steppers: read one token per row at a time, with the weights prepared once.
+"""The stepper of each model: logits one token per row at a time, with weights prepared once.
 
-``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` prepare their weights at every call, which for a single token
-is most of the time. An LSTM, alone or mixed with n-grams, is read by compiled code where there is
-a compiler, by PyTorch operators otherwise, and on a GPU as one CUDA graph.
+One step of one text on a CPU against the alternative (``benchmarks/steps.py``, ``cells.py``):
+
+| stepper                 | model                         | alternative       | times as fast |
+|-------------------------|-------------------------------|-------------------|---------------|
+| TorchStepper            | LSTM, 512 units               | nn.LSTM           | 7.1           |
+| CompiledStepper         | LSTM, 512 units               | TorchStepper      | 3.3           |
+| CompiledStepper, 8 bits | LSTM, 1150 + 1150 + 400 units | CompiledStepper   | 3.4           |
+| CellStepper             | GRU and RNN, 512 units        | nn.GRU and nn.RNN | 1.6 and 2.2   |
+| NgramStepper            | 7-grams                       | the model         | 15            |
+| MixtureStepper          | LSTM, 512 units, and 8-grams  | the model         | 18            |
+| HiddenMarkovStepper     | 512 states                    | the model         | 170           |
+
+Other models have the PlainStepper.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from textgen.inference import native
-from textgen.inference.native import (
-    LayerMemory,
-    Library,
-    Network,
-    Ngrams,
-    PackedLayer,
-    PackedMatrix,
-)
-from textgen.inference.step_weights import LayerWeights, Matrix, StepWeights
-from textgen.models.base import State, Stepper
-from textgen.models.ngram import stepping
-from textgen.models.state import HiddenState, RecurrentState, TensorState
+from textgen.config import Activation
+from textgen.inference.lstm_stepper import LARGEST_TABLE, LSTMStepper
+from textgen.inference.native import Network, Ngrams
+from textgen.inference.ngram_stepper import NgramStepper, ngram_step
+from textgen.inference.stepper import PlainStepper, Stepper
+from textgen.models.base import Model, State
+from textgen.models.gru import GRUModel
+from textgen.models.hmm import Emissions, HiddenMarkovModel, forward_beliefs
+from textgen.models.lstm import LSTMModel, LSTMState
+from textgen.models.mixture import MixtureModel
+from textgen.models.ngram import NgramModel
+from textgen.models.recurrent import RecurrentModel, RecurrentState
+from textgen.models.rnn import RNNModel
+from textgen.models.scan import ACTIVATIONS, gru_gates
+from textgen.models.state import TensorState
 
-if TYPE_CHECKING:
-    from textgen.models.lstm import LSTMModel
-    from textgen.models.mixture import MixtureModel
-    from textgen.models.recurrent import StackedModel
+_PROMPT_TOKENS_AT_ONCE = 4096
 
 
-class TorchStepper(Stepper):
-    """Reads with prepared weights."""
+def make_stepper(model: Model, *, fast: bool = False) -> Stepper:
+    """The fastest stepper for this model, with its present weights.
 
-    def __init__(self, weights: StepWeights, state: HiddenState) -> None:
-        self._embedding, self._bias = weights.embedding, weights.bias
-        self._last = _Product(weights.last)
-        self._layers = [_Layer(each) for each in weights.layers]
-        self._rows = 0
-        self.state = state
-
-    @property
-    def state(self) -> RecurrentState:
-        return RecurrentState.of(
-            (layer.hidden.clone(), layer.cell.clone()) for layer in self._layers
-        )
-
-    @state.setter
-    def state(self, state: State) -> None:
-        pairs = cast(RecurrentState, state).layers
-        rows = len(pairs[0][0])
-        if rows != self._rows:
-            for layer in self._layers:
-                layer.set_aside(rows)
-            self._logits = self._bias.new_empty(rows, len(self._bias))
-            self._rows = rows
-        for layer, (hidden, cell) in zip(self._layers, pairs, strict=True):
-            layer.hidden.copy_(hidden)
-            layer.cell.copy_(cell)
-
-    def step(self, ids: Tensor) -> Tensor:
-        below = None if self._embedding is None else self._embedding[ids]
-        for layer in self._layers:
-            below = layer.step(ids, below)
-        assert below is not None
-        return self._last.of(below, self._bias, self._logits)
-
-
-class _Product:
-    """A matrix (outputs, inputs) that many batches are multiplied by."""
-
-    def __init__(self, matrix: Matrix) -> None:
-        self._given = matrix
-        self._packed: Tensor | None = None
-
-    @cached_property
-    def _matrix(self) -> Tensor:
-        return self._given.whole().contiguous()
-
-    def of(self, inputs: Tensor, plus: Tensor, out: Tensor) -> Tensor:
-        """The product with inputs (batch, inputs), and ``plus``, (outputs,) or (batch, outputs).
-
-        It is in ``out`` (batch, outputs), or elsewhere.
-        """
-        if len(inputs) == 1 or not _packs(self._matrix):  # one row reads it faster as it is
-            return torch.addmm(plus, inputs, self._matrix.T, out=out)
-        if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self._matrix)
-        linear: Any = torch.ops.mkldnn._linear_pointwise
-        if plus.ndim == 1:
-            return cast(Tensor, linear(inputs, self._packed, plus, "none", [], ""))
-        return cast(Tensor, linear.binary(inputs, plus, self._packed, None, "add"))
-
-
-def _packs(matrix: Tensor) -> bool:
-    """Whether oneDNN multiplies by this matrix, in an order of its own that it is packed in once.
-
-    PyTorch's own products pack it at every call. The operators are those of its compiler.
+    fast: it may be slightly less exact where that is faster.
     """
-    if matrix.device.type != "cpu" or matrix.dtype != torch.float32:
-        return False
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    make = _STEPPERS.get(type(model))
+    return PlainStepper(model) if make is None else make(model, fast)
 
 
-class _Layer:
-    """One layer and its state."""
+def read_prompt(model: Model, ids: Sequence[int]) -> tuple[Tensor, State]:
+    """Logits (1, vocabulary) and state after these ids, at least one, from the start of a text.
 
-    hidden: Tensor
-    cell: Tensor
-
-    def __init__(self, weights: LayerWeights) -> None:
-        self._weights, self._product = weights, _Product(weights.matrix)
-
-    def set_aside(self, rows: int) -> None:
-        """Memory for so many rows."""
-        given, units = self._weights.given, self._weights.units
-        self._inputs = given.new_empty(rows, self._weights.matrix.numbers.shape[1])
-        self._below, self.hidden = self._inputs[:, :-units], self._inputs[:, -units:]
-        self.cell = given.new_empty(rows, units)
-        self._gates = given.new_empty(rows, 4 * units)
-
-    def step(self, ids: Tensor, below: Tensor | None) -> Tensor:
-        """ids (batch,), or the output below (batch, units below) -> this one's (batch, units)."""
-        given, units = self._weights.given, self._weights.units
-        if given.ndim == 2:
-            given = given.index_select(0, ids)
-        else:
-            assert below is not None
-            self._below.copy_(below)
-        gates = self._product.of(self._inputs, given, self._gates)
-        gates[:, : 3 * units].sigmoid_()
-        admit, forget, expose, candidate = gates.chunk(4, 1)
-        self.cell.mul_(forget).addcmul_(admit, candidate.tanh_())
-        torch.tanh(self.cell, out=self.hidden).mul_(expose)
-        return self.hidden
-
-
-_LARGEST_TABLE = 2**24  # numbers: 64 MB of float32
+    However many there are, memory is bounded: they are read in parts.
+    """
+    state = model.start(1)
+    for begin in range(0, len(ids), _PROMPT_TOKENS_AT_ONCE):
+        part = torch.tensor(ids[begin : begin + _PROMPT_TOKENS_AT_ONCE], device=model.device)
+        hidden, state = model.hidden_states(part.unsqueeze(1), state)
+    return model.logits(hidden[-1]), state
 
 
 @dataclass(frozen=True)
 class CellWeights:
-    """A layer's, of which each unit has ``gates`` columns.
+    """The weights of a layer, transposed; a unit has a column for each gate.
 
-    given: what it gets beside its products, (columns,); or (vocabulary, columns) by each token,
-    and then from_below is None. from_below: (units below, columns). from_before: (units,
-    columns), with its bias (columns,).
+    bias_ih: (columns,), or with the first layer's products for each token (vocabulary, columns);
+    then weight_ih is None. weight_ih: (inputs, columns). weight_hh: (units, columns).
+    bias_hh: (columns,).
     """
 
-    given: Tensor
-    from_below: Tensor | None
-    from_before: Tensor
-    bias: Tensor
+    bias_ih: Tensor
+    weight_ih: Tensor | None
+    weight_hh: Tensor
+    bias_hh: Tensor
 
 
-Step = Callable[[CellWeights, Tensor, Tensor], Tensor]
-"""(weights, given (batch, columns), state before (batch, units)) -> state after."""
+Cell = Callable[[CellWeights, Tensor, Tensor], Tensor]
+"""(weights, gate inputs (batch, columns), state (batch, units)) -> next state (batch, units)."""
+
+
+def _gru_cell(weights: CellWeights, gate_inputs: Tensor, before: Tensor) -> Tensor:
+    product = torch.addmm(weights.bias_hh, before, weights.weight_hh)
+    candidate, update = gru_gates(gate_inputs, product, torch.empty_like(product))
+    return torch.lerp(candidate, before, update)
+
+
+def _rnn_cell(activation: Activation) -> Cell:
+    activate = ACTIVATIONS[activation]
+
+    def cell(weights: CellWeights, gate_inputs: Tensor, before: Tensor) -> Tensor:
+        return activate(torch.addmm(gate_inputs + weights.bias_hh, before, weights.weight_hh))
+
+    return cell
 
 
 class CellStepper(Stepper):
-    """Reads with prepared weights, a view of the model's where that will do."""
+    """Steps of a GRU or a plain recurrent network, on views of the model's weights."""
 
     @torch.no_grad()
-    def __init__(self, model: "StackedModel", step: Step) -> None:
-        self._step, self._logits = step, model.logits
+    def __init__(self, model: RecurrentModel, cell: Cell) -> None:
+        self._cell, self._logits = cell, model.logits
         self._embedding, self._state_type = model.embedding, model.state_type
-        self._layers = [_prepared(layer) for layer in model.layers]
+        self._layers = [_cell_weights(layer) for layer in model.layers]
         first, vocabulary = self._layers[0], model.config.vocabulary_size
         embedding = model.embedding.weight
-        if embedding is None or vocabulary * len(first.given) <= _LARGEST_TABLE:
-            # Of few tokens, what each gives the first layer is known beforehand.
-            assert first.from_below is not None
-            by_token = first.from_below if embedding is None else embedding @ first.from_below
-            table = by_token + first.given
-            self._layers[0] = CellWeights(table, None, first.from_before, first.bias)
+        if embedding is None or vocabulary * len(first.bias_ih) <= LARGEST_TABLE:
+            # Few tokens: their products with the first layer's weights are computed once.
+            assert first.weight_ih is not None
+            products = first.weight_ih if embedding is None else embedding @ first.weight_ih
+            table = products + first.bias_ih
+            self._layers[0] = CellWeights(table, None, first.weight_hh, first.bias_hh)
         self.state = model.start(1)
 
     @property
-    def state(self) -> HiddenState:
+    def state(self) -> RecurrentState:
         return self._state_type.of((hidden,) for hidden in self._hidden)
 
     @state.setter
     def state(self, state: State) -> None:
-        self._hidden = [hidden for (hidden,) in cast(HiddenState, state).layers]
+        self._hidden = [hidden for (hidden,) in cast(RecurrentState, state).layers]
 
     @torch.no_grad()
     def step(self, ids: Tensor) -> Tensor:
-        below = ids
-        for place, weights in enumerate(self._layers):
-            if weights.from_below is None:
-                given = weights.given[ids]
+        output = ids
+        for index, weights in enumerate(self._layers):
+            if weights.weight_ih is None:
+                gate_inputs = weights.bias_ih[ids]
             else:
-                inputs = below if place else self._embedding(ids)
-                given = torch.addmm(weights.given, inputs, weights.from_below)
-            below = self._hidden[place] = self._step(weights, given, self._hidden[place])
-        return self._logits(below)
+                inputs = output if index else self._embedding(ids)
+                gate_inputs = torch.addmm(weights.bias_ih, inputs, weights.weight_ih)
+            output = self._hidden[index] = self._cell(weights, gate_inputs, self._hidden[index])
+        return self._logits(output)
 
 
-def _prepared(layer: nn.Module) -> CellWeights:
-    from_below, from_before, bias, second_bias = (each.detach() for each in layer.parameters())
-    return CellWeights(bias, from_below.T, from_before.T, second_bias)
+def _cell_weights(layer: nn.Module) -> CellWeights:
+    weight_ih, weight_hh, bias_ih, bias_hh = (each.detach() for each in layer.parameters())
+    return CellWeights(bias_ih, weight_ih.T, weight_hh.T, bias_hh)
 
 
-Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+class HiddenMarkovStepper(Stepper):
+    """Computes the distributions of the weights once."""
 
-_STEPS_BEFORE = 32
-"""Capturing takes about as long as so many steps: it pays where the rows stay as many."""
+    @torch.no_grad()
+    def __init__(self, model: HiddenMarkovModel) -> None:
+        self._model = model
+        self._normalizers = model.log_normalizers()
+        self._emission = model.emission.weight - self._normalizers
+        self._transition = model.transition.softmax(-1)
+        self._emissions = Emissions(model.emission.weight.detach(), model.emission.bias.detach())
+        self.state = model.start(1)
 
-
-def capture(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record what a function launches, which has run before; what is returned runs it."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = work()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return out
-
-    return replay
-
-
-class GraphedStepper(Stepper):
-    """Reads as another stepper does, whose state must stay in the same memory for as many rows."""
-
-    def __init__(self, stepper: Stepper, capture: Capture = capture) -> None:
-        self._stepper, self._capture = stepper, capture
-        self._begin(_rows(stepper.state))
-
-    def _begin(self, rows: int) -> None:
-        self._rows, self._steps = rows, 0
-        self._replay: Callable[[], Tensor] | None = None
-
-    @property
-    def state(self) -> State:
-        return self._stepper.state
-
-    @state.setter
-    def state(self, state: State) -> None:
-        self._stepper.state = state
-        if _rows(state) != self._rows:
-            self._begin(_rows(state))
-
+    @torch.no_grad()
     def step(self, ids: Tensor) -> Tensor:
-        self._steps += 1
-        if self._steps <= _STEPS_BEFORE:
-            return self._stepper.step(ids)
-        if self._replay is None:
-            self._ids = ids.clone()
-            self._replay = self._capture(lambda: self._stepper.step(self._ids))
-        self._ids.copy_(ids)
-        return self._replay()
-
-
-def _rows(state: State) -> int:
-    return len(next(iter(state.tensors().values())))
-
-
-_ROWS_OF_BYTES = 4
-"""Of more rows, what has to be done to bytes before they are multiplied takes longer than reading
-four times as many."""
-
-_BYTES_A_THREAD = 2**21
-"""Another thread for fewer weights gains little alone, and loses much beside another program."""
-
-
-class CompiledStepper(Stepper):
-    """Reads with weights packed in blocks of four vectors, as ``native/step.h`` says."""
-
-    def __init__(self, library: Library, weights: StepWeights, state: State) -> None:
-        self._library, self._lanes = library, library.textgen_lanes()
-        self._bytes = weights if weights.last.scales is not None else None
-        self._packed: dict[bool, tuple[list[PackedLayer], PackedMatrix]] = {}
-        if self._bytes is None:
-            self._packed[True] = self._pack(weights, whole=True)
-        self._last_bias = self._in_blocks(weights.bias, of_gates=False)
-        self._embedding = None if weights.embedding is None else weights.embedding.contiguous()
-        self._rows = 0
-        self.state = state
-
-    @property
-    def state(self) -> RecurrentState:
-        return RecurrentState.of((hidden.clone(), cell.clone()) for hidden, cell in self._state)
-
-    @state.setter
-    def state(self, state: State) -> None:
-        pairs = cast(RecurrentState, state).layers
-        if len(pairs[0][0]) != self._rows:
-            self._set_aside(len(pairs[0][0]))
-        for (hidden, cell), (new_hidden, new_cell) in zip(self._state, pairs, strict=True):
-            hidden.copy_(new_hidden)
-            cell.copy_(new_cell)
-
-    def step(self, ids: Tensor) -> Tensor:
-        self._network.read(ids.unsqueeze(0))
-        return self._network.logits
-
-    @property
-    def network(self) -> Network:
-        return self._network
-
-    def _set_aside(self, rows: int) -> None:
-        """Memory for so many rows."""
-        layers, last = self._packed_for(rows)
-        memories = [self._memory(layer, rows) for layer in layers]
-        self._state = [
-            (memory.inputs[:, -layer.units :], memory.cell[:, : layer.units])
-            for layer, memory in zip(layers, memories, strict=True)
-        ]
-        size = sum(matrix.numbers.nbytes for matrix in (last, *(each.matrix for each in layers)))
-        self._network = Network(
-            self._library,
-            list(zip(layers, memories, strict=True)),
-            last,
-            self._last_bias,
-            self._embedding,
-            self._last_bias.new_empty(rows, last.outputs),
-            max(1, min(rows * size // _BYTES_A_THREAD, torch.get_num_threads())),
-        )
-        self._rows = rows
-
-    def _memory(self, layer: PackedLayer, rows: int) -> LayerMemory:
-        blocks, inputs, _ = layer.matrix.numbers.shape
-        zeros = self._last_bias.new_zeros
-        width = blocks * self._lanes
-        return LayerMemory(zeros(rows, inputs), zeros(rows, width), zeros(rows, width))
-
-    def _packed_for(self, rows: int) -> tuple[list[PackedLayer], PackedMatrix]:
-        """The layers and the last matrix, whole where there are many rows to multiply by them."""
-        if self._bytes is None:
-            return self._packed[True]
-        whole = rows > _ROWS_OF_BYTES
-        if whole not in self._packed:
-            self._packed[whole] = self._pack(self._bytes, whole=whole)
-        return self._packed[whole]
-
-    def _pack(self, weights: StepWeights, *, whole: bool) -> tuple[list[PackedLayer], PackedMatrix]:
-        layers = [self._packed_layer(layer, whole=whole) for layer in weights.layers]
-        return layers, self._packed_matrix(weights.last, of_gates=False, whole=whole)
-
-    def _packed_layer(self, layer: LayerWeights, *, whole: bool) -> PackedLayer:
-        given = self._in_blocks(layer.given.movedim(-1, 0), of_gates=True)
-        if layer.given.ndim == 2:
-            given = given.movedim(-1, 0).contiguous()
-        matrix = self._packed_matrix(layer.matrix, of_gates=True, whole=whole)
-        return PackedLayer(layer.units, matrix, given)
-
-    def _packed_matrix(self, matrix: Matrix, *, of_gates: bool, whole: bool) -> PackedMatrix:
-        matrix = Matrix(matrix.whole()) if whole else matrix
-        numbers, scales = self._in_blocks(matrix.numbers, of_gates=of_gates), matrix.scales
-        if scales is not None:
-            scales = self._in_blocks(scales, of_gates=of_gates)
-        return PackedMatrix(len(matrix.numbers), numbers.transpose(1, 2).contiguous(), scales)
-
-    def _in_blocks(self, outputs: Tensor, *, of_gates: bool) -> Tensor:
-        """(outputs, ...) -> (blocks, 4 lanes, ...), zeros where the last block goes further.
-
-        A block is of outputs one after another; or of some units, a vector for each gate.
-        """
-        rest = outputs.shape[1:]
-        parts = outputs.view(4, -1, *rest) if of_gates else outputs.unsqueeze(0)
-        lanes = self._lanes if of_gates else 4 * self._lanes
-        lacking = -parts.shape[1] % lanes
-        parts = functional.pad(parts, (0, 0) * len(rest) + (0, lacking))
-        parts = parts.reshape(len(parts), -1, lanes, *rest).transpose(0, 1)
-        return parts.reshape(-1, 4 * self._lanes, *rest).contiguous()
-
-
-class RecurrentStepper(Stepper):
-    """Holds prepared copies of the weights: a model that learns on needs a new one.
-
-    fast: the weights are rounded to 8 bits. What it reads is the same in any way but for rounding.
-    """
-
-    def __init__(self, model: "LSTMModel", *, fast: bool = False) -> None:
-        self._weights: StepWeights | None = StepWeights.of(model, fast=fast)
-        self._device, self._dtype = model.device, model.dtype
-        self._way: Stepper = TorchStepper(self._weights, model.start(1))
-        if model.device.type == "cuda":
-            self._way = GraphedStepper(self._way)
-        self._compile()
-
-    @property
-    def state(self) -> State:
-        return self._way.state
-
-    @state.setter
-    def state(self, state: State) -> None:
-        self._way.state = state
-
-    @property
-    def network(self) -> Network | None:
-        return self._way.network
-
-    def step(self, ids: Tensor) -> Tensor:
-        self._compile()
-        return self._way.step(ids)
-
-    def _compile(self) -> None:
-        """Go over to compiled code once there is some, after which the weights are not needed."""
-        if self._weights is None:
-            return
-        if (library := native.library(self._device, self._dtype)) is not None:
-            self._way = CompiledStepper(library, self._weights, self._way.state)
-            self._weights = None
+        emission = self._emission[ids].unsqueeze(0)
+        (belief,) = forward_beliefs(self._model.belief(self.state), self._transition, emission)
+        self.state = TensorState({"belief": belief})
+        return self._emissions.log_probs(belief - self._normalizers)
 
 
 class MixtureStepper(Stepper):
-    """Has the network read by its own stepper."""
+    """Steps of the LSTM's own stepper, and of the n-grams; compiled code does both at once."""
 
-    def __init__(self, model: "MixtureModel", *, fast: bool = False) -> None:
-        self._model, self._inner = model, model.network.stepper(fast=fast)
-        self._step = stepping(model.tables)
+    def __init__(self, model: MixtureModel, *, fast: bool = False) -> None:
+        self._model, self._lstm = model, LSTMStepper(model.network, fast=fast)
+        self._ngram_step = ngram_step(model.ngrams.tables)
         self.state = model.start(1)
 
     @property
     def state(self) -> State:
-        of_network = cast(TensorState, self._inner.state).named
-        return self._model.restore({**of_network, "ngrams": self._numbers.clone()})
+        lstm_state = cast(TensorState, self._lstm.state).named
+        return self._model.restore({**lstm_state, "ngram_ids": self._ngram_ids.clone()})
 
     @state.setter
     def state(self, state: State) -> None:
         named = dict(cast(TensorState, state).named)
-        self._numbers = named.pop("ngrams").clone()
-        self._inner.state = RecurrentState(named)
+        self._ngram_ids = named.pop("ngram_ids").clone()
+        self._lstm.state = LSTMState(named)
         self._mixing: Network | None = None
 
     @property
     def network(self) -> Network | None:
-        network = self._inner.network
+        network = self._lstm.network
         if network is not None and network is not self._mixing:
-            model = self._model
-            weight, bias = model.gate.weight.contiguous(), float(model.gate.bias)
-            levels, first = model.tables.compiled()
-            ngrams = Ngrams(levels, first, weight, bias, self._numbers, network.threads)
-            network.mix(ngrams)
+            tables, gate = self._model.ngrams.tables, self._model.gate
+            network.mix(Ngrams(tables, gate, self._ngram_ids, network.threads))
             self._mixing = network
         return network
 
@@ -448,6 +194,18 @@ class MixtureStepper(Stepper):
         if network is not None:
             network.read(ids.unsqueeze(0))
             return network.logits
-        logits = self._inner.step(ids)
-        by_ngrams, self._numbers = self._step(ids, self._numbers)
-        return self._model.mixed(logits, by_ngrams, self._numbers)
+        logits = self._lstm.step(ids)
+        probabilities, self._ngram_ids = self._ngram_step(ids, self._ngram_ids)
+        ngrams = self._model.ngrams.log(probabilities)
+        return self._model.mixed(logits, ngrams, self._ngram_ids)
+
+
+_STEPPERS: dict[type[Model], Callable[[Any, bool], Stepper]] = {
+    LSTMModel: lambda model, fast: LSTMStepper(model, fast=fast),
+    MixtureModel: lambda model, fast: MixtureStepper(model, fast=fast),
+    GRUModel: lambda model, fast: CellStepper(model, _gru_cell),
+    RNNModel: lambda model, fast: CellStepper(model, _rnn_cell(model.config.activation)),
+    NgramModel: lambda model, fast: NgramStepper(model),
+    HiddenMarkovModel: lambda model, fast: HiddenMarkovStepper(model),
+}
+"""By the exact class of a model, because a subclass may compute something else."""

@@ -1,19 +1,23 @@
 """The models, which ``textgen.config.KINDS`` names."""
 
+import functools
 import importlib
 import math
 
-from textgen.config import ModelConfig
-from textgen.models.base import Dropout, Model, State, Stepper
+import torch
+
+from textgen.config import ModelConfig, flag
+from textgen.errors import UsageError
+from textgen.models.base import Dropout, Model, State
 
 __all__ = [
     "Dropout",
     "Model",
     "State",
-    "Stepper",
     "build",
     "count_parameters",
     "model_class",
+    "on_meta",
     "weight_shapes",
 ]
 
@@ -29,11 +33,32 @@ def build(config: ModelConfig) -> Model:
     return model_class(config)(config)
 
 
+@functools.lru_cache(maxsize=64)
+def on_meta(config: ModelConfig) -> Model:
+    """A model of this shape on the meta device: its weights have shapes and take no memory.
+
+    Raises UsageError where a weight would be larger than any tensor.
+    """
+    try:
+        with torch.device("meta"):
+            return build(config)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise UsageError(
+            f"{config.description} is too large",
+            why="its weights are more than a tensor can hold",
+            fix=f"lower {' or '.join(map(flag, config.sizes))}",
+        ) from error
+
+
 def count_parameters(config: ModelConfig) -> int:
-    """How many weights a model of this shape has, without making it; exact at any size."""
+    """How many weights a model of this shape has, without making them."""
     return sum(map(math.prod, weight_shapes(config).values()))
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight of such a model by its name, without making it."""
-    return model_class(config).shapes(config)
+    """The shape of each weight by its name, without making it; a shared weight has one name."""
+    names: dict[int, str] = {}
+    weights = on_meta(config).state_dict(keep_vars=True)
+    for name, weight in weights.items():
+        names.setdefault(id(weight), name)
+    return {name: tuple(weights[name].shape) for name in names.values()}

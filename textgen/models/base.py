@@ -1,11 +1,10 @@
 """The interface of models: ids and a state to hidden states, logits and the next state."""
 
 import itertools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen.config import ModelConfig
-from textgen.inference.native import Network
-from textgen.process_memory import let_go
+from textgen.process_memory import release_pages
 
 IdArray = npt.NDArray[np.integer[Any]]
 
 NOTHING = -1
 """The id of no token, where nothing is known to come."""
 
-_READ_AT_ONCE = 4096
+LARGEST_LOGITS = 2**22
+"""Logits that are computed at once where each is only read."""
 
 
 class State(Protocol):
@@ -45,6 +44,19 @@ class State(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as named tensors, batch first, from which ``Model.restore`` makes it again."""
+
+
+class HiddenStates(Protocol):
+    """What ``Model.logits`` reads, (time, batch, ...) or (tokens, ...).
+
+    A tensor, or a value of the model's own that is indexed, flattened and split like one.
+    """
+
+    def __getitem__(self, index: Any, /) -> Self: ...
+
+    def flatten(self, start: int, end: int, /) -> Self: ...
+
+    def split(self, size: int, /) -> Sequence[Self]: ...
 
 
 @dataclass(frozen=True)
@@ -71,94 +83,60 @@ class Model(nn.Module, ABC):
     """A language model over ids.
 
     ``logits, state = model(ids, state)`` with ids (time, batch) gives logits
-    (time, batch, vocabulary) for the token after each.
+    (time, batch, vocabulary) for the token after each. What only some kinds can do is in
+    ``CountsNgrams`` and ``FitsMixture``.
     """
 
     is_causal: ClassVar[bool] = True
-    """Whether it tells what comes next; else what stands between what is before and after."""
+    """Whether it predicts a token from those before it alone; else from both sides."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
 
-    @classmethod
-    @abstractmethod
-    def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight by its name; one that is shared stands under one name."""
-
-    @classmethod
-    def matmul_parameters(cls, config: ModelConfig) -> int:
-        """How many weights a token is multiplied by; of the embedding it takes one row."""
-        shapes = cls.shapes(config)
-        looked_up = 0 if config.tie else math.prod(shapes.get("embedding.weight", (0,)))
-        return sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2) - looked_up
-
-    @classmethod
-    def activations_per_token(cls, config: ModelConfig) -> int:
-        """Roughly how many numbers an update holds for a token: gates and states, and logits."""
-        layers = sum(8 * units for units in config.hidden_size or ())
-        return (config.embedding_size or 0) + layers + 3 * config.vocabulary_size
-
-    @abstractmethod
-    def start(self, batch: int) -> State:
-        """The state before anything has been read."""
-
-    @abstractmethod
-    def restore(self, tensors: dict[str, Tensor]) -> State:
-        """The state whose ``tensors`` these are."""
-
     @abstractmethod
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the weights before training."""
 
-    def read(self, ids: IdArray) -> None:
-        """Shown the text that it is to learn from, before the first update."""
+    def initialize_from_text(self, ids: IdArray) -> None:
+        """Called with the training text before the first update, after ``initialize``."""
 
-    def remarks(self) -> tuple[str, ...]:
-        """What a person should hear of what it has read."""
-        return ()
+    @abstractmethod
+    def start(self, batch: int) -> State:
+        """The state at the start of a text."""
 
-    def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
-        """Pieces of the text, in order, that it is not to learn from, but to settle on.
-
-        Raises DataError where the text is too short to learn from at all.
-        """
-        return ()
-
-    def settle(self, pieces: Sequence[IdArray]) -> None:
-        """Settle what follows from the weights, on the pieces that were kept back.
-
-        It comes before each validation, and depends on nothing that an earlier one has settled.
-        """
+    @abstractmethod
+    def restore(self, tensors: dict[str, Tensor]) -> State:
+        """The state with these ``tensors``."""
 
     @abstractmethod
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[Tensor, State]:
-        """ids (time, batch) -> hidden (time, batch, units) that ``logits`` reads, next state."""
+    ) -> tuple[HiddenStates, State]:
+        """ids (time, batch) -> hidden states (time, batch, units) for ``logits``, next state."""
 
     def hidden_states_in_context(
         self, ids: Tensor, targets: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[Tensor, State]:
-        """As ``hidden``, where the tokens (time or more, batch) that do come are known.
+    ) -> tuple[HiddenStates, State]:
+        """As ``hidden_states``; a bidirectional model also uses the tokens after each target.
 
-        A model that reads both ways reads them too, each but for its own place, and those after
-        them where there are more; what is ``NOTHING`` is past the end of the text.
+        targets: (time or more, batch), the tokens after each id and, if there are more, those
+        after them; ``NOTHING`` after the end of the text.
         """
         return self.hidden_states(ids, state, dropout)
 
     @abstractmethod
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: HiddenStates) -> Tensor:
         """hidden (..., units) -> logits (..., vocabulary)."""
 
-    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """ln p of each target (places,), given its hidden (places, units); float32 or wider."""
+    def log_probs(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
+        """ln p of each target (tokens,), given its hidden state; float32 or wider."""
         logits = self.logits(hidden)
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return -functional.cross_entropy(wide, targets, reduction="none")
 
-    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """What an update makes smaller, of each target, as ``log_probs`` has them: nats."""
+    def losses(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
+        """What training minimizes, for each target (tokens,), in nats."""
         return -self.log_probs(hidden, targets)
 
     def forward(
@@ -167,36 +145,22 @@ class Model(nn.Module, ABC):
         hidden, state = self.hidden_states(ids, state, dropout)
         return self.logits(hidden), state
 
-    def stepper(self, *, fast: bool = False) -> "Stepper":
-        """What reads on a token a row at a time; it does not learn with the model.
-
-        fast: it may be slightly less exact where that is faster.
-        """
-        return PlainStepper(self)
-
-    def after(self, ids: Sequence[int]) -> tuple[Tensor, State]:
-        """Logits (1, vocabulary) and state once these ids, one at least, are read from the start.
-
-        However many there are, they are read some at a time.
-        """
-        state = self.start(1)
-        for begin in range(0, len(ids), _READ_AT_ONCE):
-            some = torch.tensor(ids[begin : begin + _READ_AT_ONCE], device=self.device)
-            hidden, state = self.hidden_states(some.unsqueeze(1), state)
-        return self.logits(hidden[-1]), state
-
     def token_vectors(self) -> Tensor | None:
-        """The embedding of each token (vocabulary, width); None where there is none."""
-        for module in self.modules():
-            if (
-                isinstance(module, nn.Embedding)
-                and module.num_embeddings == self.config.vocabulary_size
-            ):
-                return module.weight
-        return None
+        """The embedding of each token, (vocabulary, width); None if there is none."""
+        return next((each.weight for each in self._embeddings()), None)
 
-    def check(self) -> None:
-        """Called once weights are loaded. Raises ValueError for those that cannot be."""
+    def matmul_parameters(self) -> int:
+        """The number of weights that a token is multiplied by; an embedding is only looked up."""
+        weights = sum(weight.numel() for weight in self.parameters() if weight.ndim == 2)
+        return weights - sum(each.weight.numel() for each in self._embeddings())
+
+    def activations_per_token(self) -> int:
+        """Roughly how many numbers an update holds per token: gates and states, and logits."""
+        widths = sum(each.embedding_dim for each in self._embeddings())
+        return widths + 8 * sum(self.config.layer_sizes) + 3 * self.config.vocabulary_size
+
+    def _embeddings(self) -> list[nn.Embedding]:
+        return [module for module in self.modules() if isinstance(module, nn.Embedding)]
 
     @property
     def device(self) -> torch.device:
@@ -211,54 +175,49 @@ class Model(nn.Module, ABC):
         return next(weight for weight in weights if weight.is_floating_point())
 
 
-class Stepper(ABC):
-    """Reads a token a row, again and again.
+@runtime_checkable
+class CountsNgrams(Protocol):
+    """A model with tables of n-grams, which ``initialize_from_text`` counts."""
 
-    state: what has been read. It is given for as many rows as are to be read on.
-    """
+    def check_text(self, ids: IdArray) -> None:
+        """Raises DataError where the training text has no n-gram of the highest order."""
 
-    state: State
+    def remarks(self) -> tuple[str, ...]:
+        """Notes on the counts, to be shown."""
 
-    @abstractmethod
-    def step(self, ids: Tensor) -> Tensor:
-        """ids (batch,) -> logits (batch, vocabulary), which the next step may overwrite."""
-
-    @property
-    def network(self) -> Network | None:
-        """What compiled code reads on with, sharing this state, where there is some."""
-        return None
+    def check(self) -> None:
+        """Raises ValueError where loaded tables are inconsistent."""
 
 
-class PlainStepper(Stepper):
-    """Reads with the model as it is."""
+@runtime_checkable
+class FitsMixture(Protocol):
+    """A model with a part that is fitted to text on which the others are not trained."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.state = model.start(1)
+    def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
+        """Chunks of the training text, in order, to be held out; none if it is too short."""
 
-    def step(self, ids: Tensor) -> Tensor:
-        hidden, self.state = self._model.hidden_states(ids.unsqueeze(0), self.state)
-        return self._model.logits(hidden[0])
+    def fit_mixture(self, chunks: Sequence[IdArray]) -> None:
+        """Fit to the held-out chunks. The result does not depend on earlier calls."""
 
 
-_SAMPLES, _COUNTED = 64, 2**15
+_SAMPLES, _SAMPLE_TOKENS = 64, 2**15
 
 
 def frequencies(ids: IdArray, vocabulary_size: int) -> npt.NDArray[np.int64]:
-    """How often each id stands in the text (vocabulary,), by a sample from all over it."""
-    places = np.linspace(0, max(0, len(ids) - _COUNTED), _SAMPLES).astype(np.int64)
-    parts = [ids[place : place + _COUNTED] for place in np.unique(places)]
+    """The count of each id (vocabulary,) in a sample from all over the text."""
+    places = np.linspace(0, max(0, len(ids) - _SAMPLE_TOKENS), _SAMPLES).astype(np.int64)
+    parts = [ids[place : place + _SAMPLE_TOKENS] for place in np.unique(places)]
     counts = np.bincount(np.concatenate(parts), minlength=vocabulary_size)
-    let_go(ids)
+    release_pages(ids)
     return counts
 
 
 @torch.no_grad()
 def init_output_bias(bias: Tensor, ids: IdArray) -> None:
-    """Begin with the frequencies of the tokens, which Adam else takes long to arrive at.
+    """Set the bias (vocabulary,) of an output layer to the unigram distribution, if it is zero.
 
-    A bias (vocabulary,) of the output moves by no more than the rate in an update, and that of
-    a rare token has to fall by ten. What has been learned already is left as it is.
+    Adam would take long to get there: an update moves a bias by no more than the learning rate,
+    and that of a rare token has to fall by ten. A bias that was trained stays as it is.
     """
     if not bias.any():
         smoothed = torch.from_numpy(frequencies(ids, len(bias))).to(bias) + 0.5

@@ -1,4 +1,4 @@
-"""Where a model computes, and in which arithmetic."""
+"""Device, threads and precision."""
 
 import os
 from collections.abc import Callable
@@ -15,30 +15,30 @@ _SMALLEST_FOR_BF16 = 96
 
 
 def choose_device(requested: Device) -> torch.device:
-    """The device asked for; ``auto`` is the first there is of CUDA, MPS and the CPU.
+    """The requested device; ``auto`` is the first available of CUDA, MPS and the CPU.
 
-    Raises ResourceError where the one asked for is not there.
+    Raises ResourceError where the requested device is not available.
     """
-    there: dict[str, Callable[[], bool]] = {
+    available: dict[str, Callable[[], bool]] = {
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
         "cpu": lambda: True,
     }
-    # TensorFloat-32 keeps ten bits: scores would differ from those of a CPU, and of a sample.
+    # TensorFloat-32 has a mantissa of ten bits: scores would differ from those of a CPU.
     torch.backends.cudnn.allow_tf32 = False
     if requested == "auto":
-        return torch.device(next(name for name, is_there in there.items() if is_there()))
-    if requested not in there:
+        return torch.device(next(name for name, check in available.items() if check()))
+    if requested not in available:
         raise UsageError(f"--device must be one of auto, cpu, cuda, mps, got {requested!r}")
-    if not there[requested]():
+    if not available[requested]():
         raise ResourceError(
             f"no {requested} device", where="--device", fix="use --device auto or cpu"
         )
     return torch.device(requested)
 
 
-def beside(device: torch.device, number: int) -> torch.device:
-    """The device for one of several processes, whose numbers run from 0: GPUs go round."""
+def device_of_process(device: torch.device, number: int) -> torch.device:
+    """The device of one of several processes, numbered from 0, which are dealt out to the GPUs."""
     torch.backends.cudnn.allow_tf32 = False
     if device.type != "cuda":
         return device
@@ -46,7 +46,7 @@ def beside(device: torch.device, number: int) -> torch.device:
 
 
 def use_threads(threads: int | None) -> int:
-    """Set how many threads one operation may use, where asked; returns how many it is."""
+    """Set the number of threads of an operation, unless None; returns the number in use."""
     if threads is not None:
         most = max(64, 4 * (os.cpu_count() or 1))
         if not 1 <= threads <= most:
@@ -58,8 +58,8 @@ def use_threads(threads: int | None) -> int:
 def choose_precision(requested: Precision, device: torch.device, config: ModelConfig) -> Precision:
     """The precision to train in; ``auto`` is bf16 where the hardware multiplies it faster.
 
-    The choice follows from the hardware and the sizes, not from a timing, so that a run
-    repeats. Below 96 units the conversions cost more than the products save.
+    The choice depends on hardware and sizes, not on a timing, so that runs are reproducible. Below
+    96 units the conversions cost more than the products save.
     """
     if requested == "fp16" and device.type != "cuda":
         raise UsageError("--precision fp16 needs a CUDA device", fix="use bf16, float32 or auto")
@@ -71,7 +71,7 @@ def choose_precision(requested: Precision, device: torch.device, config: ModelCo
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if (
         device.type == "cpu"
-        and max(config.hidden_size or (0,)) >= _SMALLEST_FOR_BF16
+        and max(config.layer_sizes, default=0) >= _SMALLEST_FOR_BF16
         and _cpu_has_bf16()
     ):
         return "bf16"
@@ -85,7 +85,7 @@ def _cpu_has_bf16() -> bool:
 
 @cache
 def cpu_learns_in_bf16() -> bool:
-    """Whether an LSTM can be trained in bf16 here at all; oneDNN has it from AVX-512 on."""
+    """Whether an LSTM can be trained in bf16 on this CPU; oneDNN needs AVX-512."""
     layer = torch.nn.LSTM(2, 2)
     try:
         with autocast(torch.device("cpu"), "bf16"):

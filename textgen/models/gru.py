@@ -4,38 +4,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgen.inference.steppers import CellStepper, CellWeights
-from textgen.models.recurrent import LayerWeights, StackedModel
-from textgen.models.scan import GRUScan, gru_gates, pays
-from textgen.models.state import LayerState
+from textgen.models.recurrent import LayerState, LayerWeights, RecurrentModel
+from textgen.models.scan import GRUScan, scan_is_faster
 
 
-class GRUModel(StackedModel):
+class GRUModel(RecurrentModel):
     """Stacked GRU layers."""
 
     gates = 3
 
-    def layer(self, below: int, units: int) -> nn.GRU:
-        return nn.GRU(below, units)
+    def make_layer(self, inputs: int, units: int) -> nn.GRU:
+        return nn.GRU(inputs, units)
 
-    def through(
-        self, weights: LayerWeights, outputs: Tensor, before: LayerState
+    def run_layer(
+        self, weights: LayerWeights, inputs: Tensor, state: LayerState
     ) -> tuple[Tensor, LayerState]:
-        (hidden,) = before
-        if pays(outputs):
-            from_below, from_before, bias, second_bias = weights
-            given = functional.linear(outputs, from_below, bias)
-            read: Tensor = GRUScan.apply(given, hidden, from_before, second_bias)  # type: ignore[no-untyped-call]
-            return read, (read[-1],)
-        outputs, last = torch.gru(
-            outputs, hidden.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False
+        (before,) = state
+        if scan_is_faster(inputs):
+            weight_ih, weight_hh, bias_ih, bias_hh = weights
+            gate_inputs = functional.linear(inputs, weight_ih, bias_ih)
+            hidden: Tensor = GRUScan.apply(gate_inputs, before, weight_hh, bias_hh)  # type: ignore[no-untyped-call]
+            return hidden, (hidden[-1],)
+        hidden, last = torch.gru(
+            inputs, before.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False
         )
-        return outputs, (last[0],)
-
-    def stepper(self, *, fast: bool = False) -> CellStepper:
-        return CellStepper(self, _step)
-
-
-def _step(weights: CellWeights, given: Tensor, before: Tensor) -> Tensor:
-    product = torch.addmm(weights.bias, before, weights.from_before)
-    return torch.lerp(*gru_gates(given, before, product, torch.empty_like(product)))
+        return hidden, (last[0],)

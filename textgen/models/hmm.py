@@ -10,119 +10,112 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgen.config import ModelConfig
-from textgen.models.base import Dropout, IdArray, Model, State, Stepper, init_output_bias
+from textgen.config import HiddenMarkovConfig
+from textgen.models.base import (
+    Dropout,
+    HiddenStates,
+    IdArray,
+    Model,
+    State,
+    init_output_bias,
+)
 from textgen.models.state import TensorState
 
-_LEAST = 1e-30
+_MIN_PROBABILITY = 1e-30
 
 
-def next_beliefs(begin: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
-    """ln p(hidden state at the next token | all tokens up to this one), for each token.
+def forward_beliefs(belief: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
+    """The forward algorithm: ln p(hidden state at the next token | all tokens up to this one).
 
-    begin: (batch, states), the same of the first token. transition: (states, states),
-    probabilities, each row summing to one. emission: (time, batch, states), ln p(token | hidden
-    state) of the tokens read, but for a constant of each token's. -> (time, batch, states).
+    Beliefs are logarithms; emissions are added to them, and a softmax, which subtracts the
+    maximum, makes posteriors of the sums. So neither long texts nor tiny emissions underflow.
+    Posteriors are multiplied by the transitions as probabilities: one matrix product per token,
+    and as exact as log-sum-exp, since nothing is subtracted. Beliefs have a lower bound
+    (``_MIN_PROBABILITY``), so that no state is excluded for good.
 
-    Beliefs go from token to token as logarithms; there they meet the emissions, and there the
-    likeliest state is taken out before anything is raised, so that no text is too long and no
-    emission too small. In between they are multiplied as probabilities that sum to one, which
-    is as exact as sums of exponentials in log space, since nothing is subtracted: and it is one
-    product of matrices a token. A belief that would vanish stays at ``_LEAST``, so that no
-    state is lost for ever.
+    Args:
+        belief: (batch, states), the belief about the state at the first token.
+        transition: (states, states), probabilities; each row sums to one.
+        emission: (time, batch, states), ln p(token | state), up to a constant for each token.
+
+    Returns:
+        (time, batch, states), the belief after each token.
     """
-    function: Any = _NextBeliefs
-    return cast(Tensor, function.apply(begin, transition, emission))
+    function: Any = _ForwardBeliefs
+    return cast(Tensor, function.apply(belief, transition, emission))
 
 
-class _NextBeliefs(torch.autograd.Function):
-    """Two thirds of the time that autograd takes, which records each of these small steps."""
+class _ForwardBeliefs(torch.autograd.Function):
+    """Takes two thirds of the time of autograd, which records each of the small steps."""
 
     @staticmethod
-    def forward(ctx: Any, begin: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
+    def forward(ctx: Any, belief: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
         posteriors, beliefs = torch.empty_like(emission), torch.empty_like(emission)
-        belief = begin
-        for place, of_token in enumerate(emission):
-            torch.softmax(belief + of_token, -1, out=posteriors[place])
-            belief = torch.mm(posteriors[place], transition, out=beliefs[place])
-            belief.clamp_(min=_LEAST).log_()
+        for t, log_emission in enumerate(emission):
+            torch.softmax(belief + log_emission, -1, out=posteriors[t])
+            belief = torch.mm(posteriors[t], transition, out=beliefs[t])
+            belief.clamp_(min=_MIN_PROBABILITY).log_()
         ctx.save_for_backward(posteriors, beliefs, transition)
         return beliefs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The backward recursion, which carries what each belief means to all that follows."""
+        """The backward recursion: the gradient of a belief includes that of all later ones."""
         posteriors, beliefs, transition = ctx.saved_tensors
-        to_products = beliefs.neg().exp_()  # d ln b / d b, so far; at most 1 / _LEAST
-        to_emission = torch.empty_like(posteriors)
-        back = transition.T.contiguous()
+        products = beliefs.neg().exp_()  # d ln b / d b, at most 1 / _MIN_PROBABILITY
+        emission = torch.empty_like(posteriors)
+        transposed = transition.T.contiguous()
         later = torch.zeros_like(posteriors[0])
-        for place in range(len(posteriors) - 1, -1, -1):
-            posterior = posteriors[place]
-            to_products[place].mul_(gradients[0][place] + later)
-            later = torch.mm(to_products[place], back)
+        for t in range(len(posteriors) - 1, -1, -1):
+            posterior = posteriors[t]
+            products[t].mul_(gradients[0][t] + later)
+            later = torch.mm(products[t], transposed)
             later = (later - (later * posterior).sum(-1, keepdim=True)) * posterior
-            to_emission[place] = later
-        to_transition = posteriors.flatten(0, 1).T @ to_products.flatten(0, 1)
-        return later, to_transition, to_emission
+            emission[t] = later
+        return later, posteriors.flatten(0, 1).T @ products.flatten(0, 1), emission
 
 
-_SPREAD = 1.0  # of the first weights: states that begin alike stay alike for long
-_SILENT = -1e4
+_INITIAL_DEVIATION = 1.0  # states with similar initial weights stay similar for long
+_MASKED = -1e4
 
 
 class HiddenMarkovModel(Model):
-    """Distributions as weights, softmaxed: where to begin, where to go, what to emit.
+    """Initial, transition and emission distributions, as softmaxes of weights.
 
-    It learns by the gradient of the likelihood that the forward algorithm gives, on the same
-    streams as every model. Its state is the belief (batch, states): ln p(hidden state at the
-    token to be read | all before it). A row of zeros, which is no distribution, stands for the
-    initial one, so that this is learned wherever a text begins.
+    Trained by the gradient of the likelihood that the forward algorithm computes, on the same
+    streams as other models. The state is the belief (batch, states): ln p(hidden state at the
+    next token | all tokens before it). A row of zeros, which is not a distribution, stands for
+    the initial distribution, so that this is trained wherever a text begins.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    config: HiddenMarkovConfig
+
+    def __init__(self, config: HiddenMarkovConfig) -> None:
         super().__init__(config)
-        assert config.states is not None
         states = config.states
         self.initial = nn.Parameter(torch.empty(states))
-        self.transition = nn.Parameter(torch.empty(states, states))  # from, to
+        self.transition = nn.Parameter(torch.empty(states, states))  # (from, to)
         self.emission = nn.Linear(states, config.vocabulary_size)
 
-    @classmethod
-    def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
-        assert config.states is not None
-        return {
-            "initial": (config.states,),
-            "transition": (config.states, config.states),
-            "emission.weight": (config.vocabulary_size, config.states),
-            "emission.bias": (config.vocabulary_size,),
-        }
+    def matmul_parameters(self) -> int:
+        """The transitions; only one row of the emissions is used per token."""
+        return self.config.states**2
 
-    @classmethod
-    def matmul_parameters(cls, config: ModelConfig) -> int:
-        """The transitions; of the emissions a token takes one row."""
-        assert config.states is not None
-        return config.states**2
-
-    @classmethod
-    def activations_per_token(cls, config: ModelConfig) -> int:
-        assert config.states is not None
-        return 8 * config.states
+    def activations_per_token(self) -> int:
+        return 8 * self.config.states
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         self.initial.zero_()
-        self.transition.normal_(0, _SPREAD, generator=generator)
-        self.emission.weight.normal_(0, _SPREAD, generator=generator)
+        self.transition.normal_(0, _INITIAL_DEVIATION, generator=generator)
+        self.emission.weight.normal_(0, _INITIAL_DEVIATION, generator=generator)
         self.emission.bias.zero_()
 
-    def read(self, ids: IdArray) -> None:
+    def initialize_from_text(self, ids: IdArray) -> None:
         init_output_bias(self.emission.bias, ids)
 
     def start(self, batch: int) -> TensorState:
-        assert self.config.states is not None
-        belief = torch.zeros(batch, self.config.states, dtype=self.dtype, device=self.device)
-        return TensorState({"belief": belief})
+        return TensorState({"belief": self.initial.new_zeros(batch, len(self.initial))})
 
     def restore(self, tensors: dict[str, Tensor]) -> TensorState:
         return TensorState({"belief": tensors["belief"]})
@@ -130,87 +123,60 @@ class HiddenMarkovModel(Model):
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, TensorState]:
-        """Beliefs about the state at the next token, less what the emissions of each sum to.
+        """Beliefs about the state at the next token, minus the log-normalizers of the emissions.
 
-        With the sums taken off here, a target takes its own row of the emissions and no other.
-        Dropout silences hidden states, and leaves the others to explain the window (Chiu and
-        Rush 2020).
+        With these subtracted here, the score of a target needs one row of the emissions only.
+        Dropout masks hidden states for a whole window (Chiu and Rush 2020).
         """
-        # A belief is a sum of many small shares, of which half precision would lose most.
+        # A belief is a sum of many small numbers: too inexact in half precision.
         with torch.autocast(self.device.type, enabled=False):
-            sums = self.emission_sums()
-            emission = functional.embedding(ids, self.emission.weight) - sums
-            silent = (
-                None if dropout is None or not dropout.rate else self._silent(dropout, ids.shape[1])
-            )
-            if silent is not None:
-                emission = emission.masked_fill(silent, _SILENT)
-            beliefs = next_beliefs(self.begun(state), self.transition.softmax(-1), emission)
+            normalizers = self.log_normalizers()
+            emission = functional.embedding(ids, self.emission.weight) - normalizers
+            masked = None
+            if dropout is not None and dropout.rate:
+                masked = dropout(self.initial.new_ones(1, ids.shape[1], len(self.initial))) == 0
+                emission = emission.masked_fill(masked, _MASKED)
+            beliefs = forward_beliefs(self.belief(state), self.transition.softmax(-1), emission)
             state = TensorState({"belief": beliefs[-1]})
-            if silent is not None:
-                beliefs = beliefs.masked_fill(silent, _SILENT).log_softmax(-1)
-            return beliefs - sums, state
+            if masked is not None:
+                beliefs = beliefs.masked_fill(masked, _MASKED).log_softmax(-1)
+            return beliefs - normalizers, state
 
-    def begun(self, state: State) -> Tensor:
-        """The belief (batch, states), with the initial distribution where nothing was read."""
+    def belief(self, state: State) -> Tensor:
+        """The belief (batch, states), which is the initial distribution at the start of a text."""
         belief = cast(TensorState, state).named["belief"]
-        fresh = (belief == 0).all(-1, keepdim=True)
-        return torch.where(fresh, self.initial.log_softmax(-1), belief)
+        at_start = (belief == 0).all(-1, keepdim=True)
+        return torch.where(at_start, self.initial.log_softmax(-1), belief)
 
-    def emission_sums(self) -> Tensor:
-        """ln of what the emissions of each state (states,) sum to before they are softmaxed."""
+    def log_normalizers(self) -> Tensor:
+        """ln of the denominator of each state's emission softmax, (states,)."""
         emission = self.emission.weight + self.emission.bias.unsqueeze(1)
-        peaks = emission.detach().amax(0)  # the gradient of logsumexp itself takes ten times this
+        peaks = emission.detach().amax(0)  # the gradient of logsumexp takes ten times as long
         return (emission - peaks).exp().sum(0).log() + peaks
 
-    def _silent(self, dropout: Dropout, batch: int) -> Tensor:
-        shape = (1, batch, len(self.initial))
-        return dropout(torch.ones(shape, dtype=self.dtype, device=self.device)) == 0
-
-    def logits(self, outputs: Tensor) -> Tensor:
+    def logits(self, hidden: HiddenStates) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):
-            return _Mixture(self.emission.weight, self.emission.bias).logits(outputs)
+            return Emissions(self.emission.weight, self.emission.bias).log_probs(
+                cast(Tensor, hidden)
+            )
 
-    def log_probs(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def log_probs(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):
             emission = functional.embedding(targets, self.emission.weight)
-            return (outputs + emission).logsumexp(-1) + self.emission.bias[targets]
-
-    def stepper(self, *, fast: bool = False) -> Stepper:
-        return HiddenMarkovStepper(self)
+            return (cast(Tensor, hidden) + emission).logsumexp(-1) + self.emission.bias[targets]
 
 
-class _Mixture:
-    """The emissions, ready to be mixed for all tokens at once."""
+class Emissions:
+    """Emission weights, exponentiated once, to be summed over states for all tokens."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        # The largest of each row, and of each mixture, are taken out before they are raised.
+        # The maximum of each row, and of each hidden state's vector, is subtracted before exp.
         peaks = weight.detach().amax(1)
-        self._shares = (weight - peaks.unsqueeze(1)).exp().T  # (states, vocabulary)
+        self._exponentials = (weight - peaks.unsqueeze(1)).exp().T  # (states, vocabulary)
         self._bias = bias + peaks
 
-    def logits(self, outputs: Tensor) -> Tensor:
-        """outputs (..., states) -> ln p (..., vocabulary)."""
-        peaks = outputs.detach().amax(-1, keepdim=True)
-        mixed = (outputs - peaks).exp() @ self._shares
-        return mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log() + peaks + self._bias
-
-
-class HiddenMarkovStepper(Stepper):
-    """Reads with the distributions made of the weights once."""
-
-    @torch.no_grad()
-    def __init__(self, model: HiddenMarkovModel) -> None:
-        self._model = model
-        self._sums = model.emission_sums()
-        self._emission = model.emission.weight - self._sums
-        self._transition = model.transition.softmax(-1)
-        self._mixture = _Mixture(model.emission.weight.detach(), model.emission.bias.detach())
-        self.state = model.start(1)
-
-    @torch.no_grad()
-    def step(self, ids: Tensor) -> Tensor:
-        emission = self._emission[ids].unsqueeze(0)
-        (belief,) = next_beliefs(self._model.begun(self.state), self._transition, emission)
-        self.state = TensorState({"belief": belief})
-        return self._mixture.logits(belief - self._sums)
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """hidden (..., states), as from the model -> ln p (..., vocabulary)."""
+        peaks = hidden.detach().amax(-1, keepdim=True)
+        sums = (hidden - peaks).exp() @ self._exponentials
+        return sums.clamp(min=torch.finfo(sums.dtype).tiny).log() + peaks + self._bias

@@ -3,30 +3,30 @@
 import torch
 from torch import Tensor, nn
 
-from textgen.inference.steppers import RecurrentStepper
-from textgen.models.base import Stepper
-from textgen.models.recurrent import LayerWeights, StackedModel
-from textgen.models.state import LayerState, RecurrentState
+from textgen.models.recurrent import LayerState, LayerWeights, RecurrentModel, RecurrentState
 
 
-class LSTMModel(StackedModel):
+class LSTMState(RecurrentState):
+    """Hidden state and cell of each layer."""
+
+    parts = ("hidden", "cell")
+
+
+class LSTMModel(RecurrentModel):
     """Stacked LSTM layers."""
 
     gates = 4
-    state_type = RecurrentState
+    state_type = LSTMState
 
-    def layer(self, below: int, units: int) -> nn.LSTM:
-        return nn.LSTM(below, units)
+    def make_layer(self, inputs: int, units: int) -> nn.LSTM:
+        return nn.LSTM(inputs, units)
 
-    def through(
-        self, weights: LayerWeights, outputs: Tensor, before: LayerState
+    def run_layer(
+        self, weights: LayerWeights, inputs: Tensor, state: LayerState
     ) -> tuple[Tensor, LayerState]:
-        start = [part.unsqueeze(0) for part in before]
-        # It takes oneDNN's path on a CPU only unpacked and without projections.
+        before = [part.unsqueeze(0) for part in state]
+        # oneDNN is used on a CPU only for unpacked inputs and without projections.
         outputs, hidden, cell = torch.lstm(
-            outputs, start, weights, True, 1, 0.0, self.training, False, False
+            inputs, before, weights, True, 1, 0.0, self.training, False, False
         )
         return outputs, (hidden[0], cell[0])
-
-    def stepper(self, *, fast: bool = False) -> Stepper:
-        return RecurrentStepper(self, fast=fast)

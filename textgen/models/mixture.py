@@ -1,244 +1,234 @@
-"""A mixture of an LSTM and an n-gram model, in probability (Mikolov et al. 2011).
+"""An LSTM and an n-gram model, interpolated in probability (Mikolov et al. 2011).
 
-The weight is a gate: a function of the context, fitted on held-out chunks from which neither model
-learned. n-grams are better on what was seen verbatim, the network on what was not.
+The interpolation weight is a gate: a function of the context, fitted on held-out chunks of the
+text that neither model was trained on. N-grams are better on what was seen verbatim, the LSTM on
+what was not.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgen.config import ModelConfig
-from textgen.inference.likelihood import LARGEST_LOGITS
-from textgen.inference.steppers import MixtureStepper
-from textgen.models.base import Dropout, IdArray, Model, State, Stepper
+from textgen.config import MixtureConfig
+from textgen.models.base import LARGEST_LOGITS, Dropout, HiddenStates, IdArray, Model, State
 from textgen.models.lstm import LSTMModel
-from textgen.models.ngram import NgramState, check_order
-from textgen.models.ngram_tables import CLUES, UNSEEN, NgramTables
+from textgen.models.ngram import NgramModel, NgramState
+from textgen.models.ngram_tables import GATE_INPUTS_PER_ORDER, UNSEEN
 from textgen.tokenizers.base import EOS
 
-_DECAY = 1e-4
-_ITERATIONS = 50
-_LEAST_DEVIATION = 0.1
+_WEIGHT_DECAY = 1e-4
+_MAX_ITERATIONS = 50
+_MIN_DEVIATION = 0.1
 
 
 class Gate(nn.Module):
-    """The share of the first model, a logistic function of clues.
+    """The log-odds of the interpolation weight of the LSTM, linear in the gate inputs.
 
-    It is fitted on a text that neither model has learned from, by itself and at once: so its
-    numbers are buffers, which no optimizer of theirs moves. Until then both weigh alike.
+    Its weights are buffers, which no optimizer updates: ``fit`` determines them. Before, both
+    models have weight 1/2.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, clues: int) -> None:
+    def __init__(self, inputs: int) -> None:
         super().__init__()
-        for name, shape in self.shapes(clues).items():
-            self.register_buffer(name, torch.zeros(shape))
+        self.register_buffer("weight", torch.zeros(inputs))
+        self.register_buffer("bias", torch.zeros(()))
 
-    @staticmethod
-    def shapes(clues: int) -> dict[str, tuple[int, ...]]:
-        return {"weight": (clues,), "bias": ()}
-
-    def forward(self, clues: Tensor) -> Tensor:
-        """clues (places, clues) -> the log-odds of the first model (places,)."""
-        return clues @ self.weight.to(clues) + self.bias.to(clues)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs (tokens, inputs) -> ln of the weights of LSTM and n-gram model (tokens, 2)."""
+        return log_weights(inputs @ self.weight.to(inputs) + self.bias.to(inputs))
 
     @torch.enable_grad()
-    def fit(self, clues: Tensor, log_probs: Tensor) -> None:
-        """Make what came most probable: clues (places, clues), of it ln p (places, 2).
+    def fit(self, inputs: Tensor, log_probs: Tensor) -> None:
+        """Maximize the probability of tokens by L-BFGS, whatever the weights were before.
 
-        From the same text it comes to the same numbers, whatever it was before.
+        inputs: (tokens, inputs). log_probs: (tokens, 2), ln p of each token by either model.
         """
-        # On the CPU: it is little, and every device then comes to the same numbers, in float64.
-        clues, log_probs = (each.detach().cpu().double() for each in (clues, log_probs))
-        # Alike in size, they are found in fewer steps; but of what hardly differs, not by rounding.
-        mean, scale = clues.mean(0), 1 / clues.std(0).clamp(min=_LEAST_DEVIATION)
-        scaled = (clues - mean) * scale
-        weight, bias = (
-            torch.zeros_like(mean, requires_grad=True),
-            mean.new_zeros((), requires_grad=True),
-        )
+        # A small problem; on the CPU in float64 it has the same solution for all devices.
+        inputs, log_probs = (each.detach().cpu().double() for each in (inputs, log_probs))
+        # Standardized inputs need fewer iterations. One that hardly varies is not scaled up.
+        mean, scale = inputs.mean(0), 1 / inputs.std(0).clamp(min=_MIN_DEVIATION)
+        standardized = (inputs - mean) * scale
+        weight = torch.zeros_like(mean, requires_grad=True)
+        bias = mean.new_zeros((), requires_grad=True)
         optimizer = torch.optim.LBFGS(
-            [weight, bias], max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+            [weight, bias], max_iter=_MAX_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
         )
 
-        def loss() -> Tensor:
+        def closure() -> Tensor:
             optimizer.zero_grad()
-            log_weights = log_shares(scaled @ weight + bias)
-            mixed = (log_weights + log_probs).logsumexp(-1)
-            found = _DECAY * (weight**2).sum() - mixed.mean()
-            found.backward()  # type: ignore[no-untyped-call]
-            return found
+            mixed = (log_weights(standardized @ weight + bias) + log_probs).logsumexp(-1)
+            loss = _WEIGHT_DECAY * (weight**2).sum() - mixed.mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
 
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.weight.copy_(weight * scale)
             self.bias.copy_(bias - (weight * scale) @ mean)
 
 
-def log_shares(log_odds: Tensor) -> Tensor:
-    """ln of the share of each of two (places, 2), from the log-odds of the first (places,)."""
+def log_weights(log_odds: Tensor) -> Tensor:
+    """ln of two weights that sum to one (tokens, 2), given the log-odds of the first (tokens,)."""
     return torch.stack([functional.logsigmoid(log_odds), functional.logsigmoid(-log_odds)], -1)
 
 
-_PIECES, _LARGEST_PIECE, _SHARE = 32, 1024, 32
+@dataclass(frozen=True)
+class MixtureFeatures:
+    """hidden: (..., units), of the LSTM. ngram_ids: (..., order - 1), the n-gram contexts."""
+
+    hidden: Tensor
+    ngram_ids: Tensor
+
+    def __getitem__(self, index: Any) -> Self:
+        return type(self)(self.hidden[index], self.ngram_ids[index])
+
+    def flatten(self, start: int, end: int) -> Self:
+        return type(self)(self.hidden.flatten(start, end), self.ngram_ids.flatten(start, end))
+
+    def split(self, size: int) -> list[Self]:
+        parts = (torch.split(each, size) for each in (self.hidden, self.ngram_ids))
+        return [type(self)(*part) for part in zip(*parts, strict=True)]
+
+
+_CHUNKS, _MAX_CHUNK, _HELD_OUT_SHARE = 32, 1024, 32
 
 
 class MixtureModel(Model):
-    """p = w p(LSTM) + (1 - w) p(n-grams), w by a gate.
+    """p = w p(LSTM) + (1 - w) p(n-gram), where w is computed by the gate.
 
-    Its hidden are the network's, and after them the numbers of the n-grams that end there, bit
-    for bit in the place of floating-point numbers of the same size.
+    Its hidden states are ``MixtureFeatures``.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    config: MixtureConfig
+
+    def __init__(self, config: MixtureConfig) -> None:
         super().__init__(config)
-        assert config.order is not None
         self.network = LSTMModel(config)
-        self.tables = NgramTables(config.order, config.vocabulary_size, config.counted)
-        self.gate = Gate(_clue_count(config.order))
+        self.ngrams = NgramModel(config)
+        self.gate = Gate(2 + GATE_INPUTS_PER_ORDER * (config.order - 1))
 
-    @classmethod
-    def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
-        assert config.order is not None
-        parts = {
-            "network": LSTMModel.shapes(config),
-            "tables": NgramTables.shapes(config.order, config.vocabulary_size, config.counted),
-            "gate": Gate.shapes(_clue_count(config.order)),
-        }
-        return {f"{part}.{name}": s for part, shapes in parts.items() for name, s in shapes.items()}
-
-    @classmethod
-    def matmul_parameters(cls, config: ModelConfig) -> int:
-        return LSTMModel.matmul_parameters(config)
+    def matmul_parameters(self) -> int:
+        return self.network.matmul_parameters()
 
     def initialize(self, generator: torch.Generator) -> None:
         self.network.initialize(generator)
 
-    def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
-        """Small pieces from all over it, each of which begins with a sentence where one is near.
+    def check_text(self, ids: IdArray) -> None:
+        self.ngrams.check_text(ids)
 
-        A text is like what is near: without its end, all that follows it would be harder to tell.
+    def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
+        """Small chunks from all over the text, each from the start of a sentence if one is near.
+
+        Adjacent text is similar: without its end in training, the end would be harder to predict.
         """
-        check_order(self.config, len(ids))
-        size = min(_LARGEST_PIECE, len(ids) // (_SHARE * _PIECES))
+        size = min(_MAX_CHUNK, len(ids) // (_HELD_OUT_SHARE * _CHUNKS))
         if size == 0:
             return ()
-        pieces = []
-        for nominal in np.linspace(0, len(ids), _PIECES + 1)[:-1].astype(np.int64):
+        chunks = []
+        for nominal in np.linspace(0, len(ids), _CHUNKS + 1)[:-1].astype(np.int64):
             ends = np.flatnonzero(ids[nominal : nominal + 8 * size] == EOS)
             begin = int(nominal) + (int(ends[0]) + 1 if len(ends) else 0)
-            pieces.append(slice(begin, begin + size))
-        return tuple(pieces)
+            chunks.append(slice(begin, begin + size))
+        return tuple(chunks)
 
-    def read(self, ids: IdArray) -> None:
-        self.network.read(ids)
-        counted = self.tables.read(ids)
-        self.config = dataclasses.replace(self.config, counted=counted)
+    def initialize_from_text(self, ids: IdArray) -> None:
+        self.network.initialize_from_text(ids)
+        self.ngrams.initialize_from_text(ids)
+        self.config = dataclasses.replace(self.config, entries=self.ngrams.config.entries)
 
     def remarks(self) -> tuple[str, ...]:
-        return self.tables.remarks()
-
-    @torch.no_grad()
-    def settle(self, pieces: Sequence[IdArray]) -> None:
-        targets = torch.from_numpy(np.stack(pieces, 1).astype(np.int64)).to(self.device)
-        inputs = torch.cat([torch.full_like(targets[:1], EOS), targets[:-1]])
-        hidden, _ = self.hidden_states(inputs, self.start(len(pieces)))
-        rows = max(1, LARGEST_LOGITS // self.config.vocabulary_size)
-        parts = (torch.split(each.flatten(0, 1), rows) for each in (hidden, targets))
-        asked = [self._asked(*some) for some in zip(*parts, strict=True)]
-        clues, log_probs = zip(*asked, strict=True)
-        self.gate.fit(torch.cat(clues), torch.cat(log_probs))
+        return self.ngrams.remarks()
 
     def check(self) -> None:
-        self.tables.check()
+        self.ngrams.check()
+
+    @torch.no_grad()
+    def fit_mixture(self, chunks: Sequence[IdArray]) -> None:
+        """Fit the gate to chunks of equal length."""
+        targets = torch.from_numpy(np.stack(chunks, 1).astype(np.int64)).to(self.device)
+        inputs = torch.cat([torch.full_like(targets[:1], EOS), targets[:-1]])
+        features, _ = self.hidden_states(inputs, self.start(len(chunks)))
+        rows = max(1, LARGEST_LOGITS // self.config.vocabulary_size)
+        parts = features.flatten(0, 1).split(rows), torch.split(targets.flatten(), rows)
+        found = [self._components(*some) for some in zip(*parts, strict=True)]
+        gate_inputs, log_probs = map(torch.cat, zip(*found, strict=True))
+        self.gate.fit(gate_inputs, log_probs)
 
     def start(self, batch: int) -> NgramState:
-        ngrams = torch.full((batch, self.tables.order - 1), UNSEEN, device=self.device)
-        return NgramState({**self.network.start(batch).named, "ngrams": ngrams})
+        return NgramState({**self.network.start(batch).named, **self.ngrams.start(batch).named})
 
     def restore(self, tensors: dict[str, Tensor]) -> NgramState:
-        return NgramState({**self.network.restore(tensors).named, "ngrams": tensors["ngrams"]})
+        network, ngrams = self.network.restore(tensors), self.ngrams.restore(tensors)
+        return NgramState({**network.named, **ngrams.named})
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[Tensor, NgramState]:
-        named = cast(NgramState, state).named
-        hidden, after = self.network.hidden_states(ids, self.network.restore(dict(named)), dropout)
+    ) -> tuple[MixtureFeatures, NgramState]:
+        named = dict(cast(NgramState, state).named)
+        hidden, after = self.network.hidden_states(ids, self.network.restore(named), dropout)
         if dropout is None:
-            numbers = self.tables.follow(ids, named["ngrams"])
-        else:  # it learns: the n-grams are not asked
-            numbers = torch.full((*ids.shape, self.tables.order - 1), UNSEEN, device=ids.device)
-        together = torch.cat([hidden, _as_floats(numbers, hidden.dtype)], -1)
-        return together, NgramState({**after.named, "ngrams": numbers[-1]})
+            ngram_ids, _ = self.ngrams.hidden_states(ids, state)
+        else:  # ``losses``, which alone is computed with dropout, does not need them
+            ngram_ids = torch.full((*ids.shape, self.config.order - 1), UNSEEN, device=ids.device)
+        state = NgramState({**after.named, "ngram_ids": ngram_ids[-1]})
+        return MixtureFeatures(hidden, ngram_ids), state
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        flat, contexts = self._apart(hidden.flatten(0, -2))
-        by_ngrams = self.tables.distributions(contexts)
-        mixed = self.mixed(self.network.logits(flat), by_ngrams, contexts)
-        return mixed.view(*hidden.shape[:-1], -1)
+    def logits(self, hidden: HiddenStates) -> Tensor:
+        features = cast(MixtureFeatures, hidden)
+        flat = features.flatten(0, -2)
+        logits, ngrams = self.network.logits(flat.hidden), self.ngrams.logits(flat.ngram_ids)
+        return self.mixed(logits, ngrams, flat.ngram_ids).view(*features.hidden.shape[:-1], -1)
 
-    def mixed(self, logits: Tensor, by_ngrams: Tensor, contexts: Tensor) -> Tensor:
-        """ln p of everything (places, vocabulary), by the network's logits and p of the n-grams."""
+    def mixed(self, logits: Tensor, ngrams: Tensor, contexts: Tensor) -> Tensor:
+        """Interpolate the predictions of both models.
+
+        Args:
+            logits: (tokens, vocabulary), of the LSTM.
+            ngrams: (tokens, vocabulary), ln p by the n-grams.
+            contexts: (tokens, order - 1), of the n-grams.
+
+        Returns:
+            ln p of each token (tokens, vocabulary).
+        """
         log_probs = _log_softmax(logits)
-        weights = log_shares(self.gate(self._clues(log_probs, contexts)))
-        both = torch.stack([log_probs, by_ngrams.log().to(log_probs)], 1)
+        weights: Tensor = self.gate(self._gate_inputs(log_probs, contexts))  # (tokens, 2)
+        both = torch.stack([log_probs, ngrams.to(log_probs)], 1)
         return (weights.unsqueeze(-1) + both).logsumexp(1)
 
-    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        clues, log_probs = self._asked(hidden, targets)
-        log_odds: Tensor = self.gate(clues)
-        return (log_shares(log_odds) + log_probs).logsumexp(-1)
+    def log_probs(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
+        gate_inputs, log_probs = self._components(cast(MixtureFeatures, hidden), targets)
+        weights: Tensor = self.gate(gate_inputs)
+        return (weights + log_probs).logsumexp(-1)
 
-    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """The network's own: it learns the text, and not what the n-grams leave."""
-        return self.network.losses(self._apart(hidden)[0], targets)
+    def losses(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
+        """Those of the LSTM, which learns the text, not only what the n-grams do not predict."""
+        return self.network.losses(cast(MixtureFeatures, hidden).hidden, targets)
 
-    def _asked(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What the gate goes by (places, clues), and ln p of each target by both (places, 2)."""
-        flat, contexts = self._apart(hidden)
-        log_probs = _log_softmax(self.network.logits(flat))
-        by_network = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        by_ngrams = self.tables.shares(contexts, targets).log().to(by_network)
-        return self._clues(log_probs, contexts), torch.stack([by_network, by_ngrams], -1)
+    def _components(self, features: MixtureFeatures, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate inputs (tokens, inputs), and ln p of each target by either model (tokens, 2)."""
+        log_probs = _log_softmax(self.network.logits(features.hidden))
+        network = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        ngrams = self.ngrams.log_probs(features.ngram_ids, targets).to(network)
+        gate_inputs = self._gate_inputs(log_probs, features.ngram_ids)
+        return gate_inputs, torch.stack([network, ngrams], -1)
 
-    def _clues(self, log_probs: Tensor, contexts: Tensor) -> Tensor:
-        """How sure the network is, and how much was seen after each context (places, clues)."""
+    def _gate_inputs(self, log_probs: Tensor, contexts: Tensor) -> Tensor:
+        """Entropy and largest ln p of the LSTM; those of the n-grams: (tokens, inputs)."""
         entropy = torch.special.entr(log_probs.exp()).sum(-1, keepdim=True)
-        surest = log_probs.amax(-1, keepdim=True)
-        return torch.cat([entropy, surest, self.tables.clues(contexts).to(log_probs)], -1)
-
-    def stepper(self, *, fast: bool = False) -> Stepper:
-        return MixtureStepper(self, fast=fast)
-
-    def _apart(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's hidden (places, units), the numbers of n-grams (places, order - 1)."""
-        units = hidden.shape[-1] - (self.tables.order - 1)
-        return hidden[:, :units].to(self.dtype), _as_numbers(hidden[:, units:])
+        largest = log_probs.amax(-1, keepdim=True)
+        return torch.cat(
+            [entropy, largest, self.ngrams.tables.gate_inputs(contexts).to(log_probs)], -1
+        )
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-
-
-def _clue_count(order: int) -> int:
-    return 2 + CLUES * (order - 1)
-
-
-def _as_floats(numbers: Tensor, dtype: torch.dtype) -> Tensor:
-    """Numbers, int64, in the bits of floating-point ones of this type, or of float32."""
-    if dtype == torch.float64:
-        return numbers.view(torch.float64)
-    return numbers.int().view(torch.float32)
-
-
-def _as_numbers(floats: Tensor) -> Tensor:
-    whole = torch.int64 if floats.dtype == torch.float64 else torch.int32
-    return floats.contiguous().view(whole).long()

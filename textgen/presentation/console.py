@@ -41,13 +41,15 @@ _NAMED = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr able to print any text, whatever the locale says.
+    """Make stdout and stderr print any text, whatever the locale is.
 
-    What UTF-8 cannot hold (half a surrogate pair, from a file name in another encoding) is
-    written as an escape, which inside a JSON string is also JSON's own. Raises ResourceError
-    where there is no stdout.
+    What UTF-8 cannot encode (half a surrogate pair, from a file name in another encoding) is
+    written as an escape, which is also valid inside a JSON string.
+
+    Raises:
+        ResourceError: stdout is closed.
     """
-    if sys.stderr is None:  # closed by who called us: "2>&-"
+    if sys.stderr is None:  # closed by the shell: "2>&-"
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
     if sys.stdout is None:
         raise ResourceError("cannot write", where="standard output", why="it is closed")
@@ -57,12 +59,12 @@ def prepare_streams() -> None:
 
 
 def out_console() -> Console:
-    """How results look on stdout as it is now. It lays out; ``emit`` writes."""
+    """Lays out results for stdout as it is now; ``emit`` writes them."""
     return _console(sys.stdout)
 
 
 def err_console() -> Console:
-    """How everything else looks on stderr as it is now. It lays out; ``say`` writes."""
+    """Lays out everything else for stderr as it is now; ``say`` writes it."""
     return _console(sys.stderr)
 
 
@@ -73,10 +75,9 @@ def live_console() -> Console:
 
 @contextlib.contextmanager
 def in_one_piece(console: Console) -> Iterator[None]:
-    """What is drawn inside appears at once, so that no half of a frame is ever seen.
+    """What is drawn inside appears at once, so that no partial frame is visible.
 
-    These are the marks of "synchronized output"; a terminal that does not know them shows nothing
-    of them.
+    By the escape codes of "synchronized output", which other terminals ignore.
     """
     if console.legacy_windows:
         yield
@@ -90,7 +91,7 @@ def in_one_piece(console: Console) -> Iterator[None]:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person watches this stream, on a terminal that can move its cursor."""
+    """Whether this stream is a terminal that can move its cursor."""
     try:
         watched = stream.isatty()
     except ValueError:  # closed
@@ -99,9 +100,11 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def emit(text: str) -> None:
-    """Write a result to stdout, at once where a person watches.
+    """Write a result to stdout; on a terminal without delay.
 
-    Raises ResourceError where it cannot be written; BrokenPipeError where nobody reads on.
+    Raises:
+        ResourceError: It cannot be written.
+        BrokenPipeError: The reader of the pipe has ended.
     """
     try:
         sys.stdout.write(text)
@@ -112,9 +115,9 @@ def emit(text: str) -> None:
 
 
 def finish_output() -> None:
-    """Write out what is still buffered; raises as ``emit`` does.
+    """Write what is still buffered; raises as ``emit`` does.
 
-    A full disk is otherwise noticed only as Python exits, too late for an exit code.
+    Otherwise a full disk is noticed only when Python exits, too late for an exit code.
     """
     try:
         sys.stdout.flush()
@@ -123,7 +126,7 @@ def finish_output() -> None:
 
 
 def abandon_output() -> None:
-    """Let what stdout still holds go nowhere, so that Python's own exit does not fail on it."""
+    """Discard what stdout still buffers, so that the exit of Python does not fail on it."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -141,7 +144,7 @@ def show(*renderables: RenderableType, widest: int | None = None) -> None:
 
 
 def say(*renderables: RenderableType) -> None:
-    """Write to stderr. That nobody can read it is no reason to fail."""
+    """Write to stderr; that it cannot be written is no error."""
     console = err_console()
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(laid_out(console, *renderables))
@@ -149,13 +152,13 @@ def say(*renderables: RenderableType) -> None:
 
 
 def note(message: str) -> None:
-    """Say something worth knowing that is neither result nor error."""
+    """Write a note to stderr: neither result nor error."""
     in_lines = not is_terminal(sys.stderr)
     say(Text.assemble(("note: ", "accent"), (shown(message), "label"), no_wrap=in_lines))
 
 
 def say_error(line: str) -> None:
-    """The one line by which a command that failed says so."""
+    """Write the one line of a command that failed."""
     say(Text.assemble("textgen: ", ("error", "error"), f": {shown(line)}", no_wrap=True))
 
 
@@ -195,13 +198,12 @@ def _escape(character: str, keep: str) -> str:
 
 
 def _console(stream: TextIO, file: TextIO | None = None) -> Console:
-    """A console as wide and as colourful as a stream; without ``file`` it cannot write to it.
+    """A console with the width and colours of a stream. Without ``file`` it only lays out.
 
-    rich flushes the stream it has whenever it has laid something out, and has its own way with
-    an error of that.
+    rich flushes its stream after every layout, and handles the errors of that in its own way.
     """
     watched = stream.isatty()
-    # Off a terminal rich would take 80 columns; so do we, but COLUMNS is heard everywhere.
+    # Without a terminal rich takes 80 columns; here COLUMNS counts everywhere.
     width = None if watched else shutil.get_terminal_size((80, 24)).columns
     return Console(
         file=file or io.StringIO(),
@@ -221,5 +223,5 @@ def _unwritten(error: OSError) -> Exception:
 
 
 def is_broken_pipe(error: OSError) -> bool:
-    """Whether the reader of our output has left. Windows says EINVAL for it."""
+    """Whether the reader of the output has ended; on Windows the error is EINVAL."""
     return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == 22)

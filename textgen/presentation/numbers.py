@@ -1,4 +1,4 @@
-"""Numbers for people, with significant digits and a unit; and what figures are called."""
+"""Numbers for people, with significant digits and a unit; and the names of figures."""
 
 import math
 from collections.abc import Mapping
@@ -105,27 +105,31 @@ def _decimals(value: float, digits: int) -> int:
     return max(0, min(digits + 2, digits - 1 - math.floor(math.log10(abs(value)))))
 
 
+BITS_PER_CHARACTER = "bits/char"
+"""The name of the figure where there is little room."""
+
 PSEUDO = "pseudo_"
 _FIGURES = frozenset(
     {
-        *("log_prob", "surprisal", "entropy", "loss", "loss_deviation", "perplexity"),
+        *("log_prob", "log_prob_good", "log_prob_bad"),
+        *("surprisal", "entropy", "loss", "loss_deviation", "perplexity"),
         *("perplexity_without_unknown", "bits_per_character", "validation", "curve"),
     }
 )
 
 
 def labelled(record: Mapping[str, Any], *, pseudo: bool) -> dict[str, Any]:
-    """A JSON record with ``pseudo_`` before the names of figures that are no probabilities.
+    """A JSON record with ``pseudo_`` before the names of its figures.
 
-    A model that is not causal predicts each token from those on both sides: its sums are
-    pseudo-log-likelihoods (Besag 1975; Salazar et al. 2020), which compare only with others such.
+    A bidirectional model predicts each token from those on both sides: its sums are
+    pseudo-log-likelihoods (Besag 1975; Salazar et al. 2020), which compare only with one another.
     """
     names = {name: PSEUDO + name for name in _FIGURES} if pseudo else {}
     return {names.get(name, name): value for name, value in record.items()}
 
 
 def label(name: str, *, pseudo: bool) -> str:
-    """A figure's name for people.
+    """The name of a figure for people.
 
     >>> label("perplexity", pseudo=True), label("ln p", pseudo=True), label("loss", pseudo=False)
     ('pseudo-perplexity', 'pseudo ln p', 'loss')

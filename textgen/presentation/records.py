@@ -12,6 +12,7 @@ from textgen.presentation.numbers import labelled
 from textgen.results import (
     CheckpointInfo,
     PartScore,
+    Plan,
     Prediction,
     Sample,
     ScoreSum,
@@ -52,6 +53,12 @@ def training_record(result: TrainingResult) -> dict[str, Any]:
         "ngram_order": result.ngram and result.ngram.order,
     }
     return record | _where_known(result, ("ended_early", "interrupted"))
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON: the options as an object of {value, reason}."""
+    options = {each.name: {"value": each.value, "reason": each.reason} for each in plan.options}
+    return dataclasses.asdict(plan) | {"options": options}
 
 
 def validation_record(validation: Validation) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Samples, on a terminal piece by piece and elsewhere each when it is whole; and predictions."""
+"""Samples for people, on a terminal piece by piece; and predictions."""
 
 import sys
 
@@ -13,7 +13,7 @@ from textgen.presentation.tables import token_text, visible
 from textgen.results import Prediction, Sample
 
 _SEPARATOR = "---------------\n"
-"""Between samples off a terminal; nanoGPT's."""
+"""Between samples in a file or a pipe, as in nanoGPT."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LONGEST_BAR = 40
 
@@ -22,8 +22,8 @@ class SampleWriter:
     """Writes one sample after another to stdout, each after its prompt.
 
     On a terminal the prompt is bold and control characters are escaped; in a file or a pipe the
-    text is exactly what the model wrote, with a newline at its end. Samples come in the order of
-    their numbers, whichever is finished first.
+    text is exactly what the model generated, with a newline at its end. Samples are written in
+    the order of their numbers, whichever is finished first.
     """
 
     def __init__(self, samples: int) -> None:
@@ -37,7 +37,7 @@ class SampleWriter:
 
     @property
     def streams(self) -> bool:
-        """Whether pieces are worth having before a sample is whole."""
+        """Whether pieces are written before a sample is finished."""
         return self._terminal
 
     def piece(self, index: int, prompt: str, text: str) -> None:
@@ -49,7 +49,7 @@ class SampleWriter:
             self._last = text
 
     def sample(self, sample: Sample) -> None:
-        """Write a whole sample, and those that waited for it; its pieces are not written again."""
+        """Write a finished sample and those that wait for it; not again what came in pieces."""
         self._waiting[sample.index] = sample
         while (ready := self._waiting.pop(self._ended, None)) is not None:
             if ready.index != self._begun:
@@ -58,7 +58,7 @@ class SampleWriter:
             self._ended += 1
 
     def _write(self, sample: Sample) -> None:
-        """A whole text; on a terminal, copied stretches are marked."""
+        """Write a finished text; on a terminal, copied stretches are marked."""
         if sample.novelty is None or not self._terminal:
             self.piece(sample.index, sample.prompt, sample.text)
         else:
@@ -121,7 +121,7 @@ def prediction_bars(prediction: Prediction, most: int, width: int) -> Renderable
 
 
 def numbered_choices(prediction: Prediction) -> str:
-    """The choices by number, a line each."""
+    """The choices by number, one per line."""
     return "".join(
         f"{number:>4}  {visible(choice.text, choice.id)}  {share(choice.probability)}\n"
         for number, choice in enumerate(prediction.choices, start=1)

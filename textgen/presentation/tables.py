@@ -1,4 +1,4 @@
-"""Results for people: facts under headings, unambiguous tokens, notes on what is unknown.
+"""Results for people: facts under headings, unambiguous tokens, plots of losses.
 
 A space is written ``␣``, a newline ``\\n``, a tab ``\\t``, other control characters ``\\x1b``; a
 backslash is ``\\\\``, a ``␣`` of the text itself ``\\␣`` and a literal ``<EOS>`` of the text
@@ -10,31 +10,25 @@ import re
 import shlex
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from textgen.config import Config, ModelConfig, TokenizerConfig, TrainingConfig, flag
 from textgen.metrics import LOG_2
-from textgen.presentation.console import note, shown
+from textgen.presentation.console import shown
 from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded, share, size
-from textgen.results import (
-    ScoreSum,
-    SentenceScore,
-    TokenizerSummary,
-    TrainingResult,
-    Validation,
-)
+from textgen.presentation.terminal_plot import Curve, plot
+from textgen.results import CheckpointInfo, Plan, TokenizerSummary, TrainingResult, Validation
 
 Fact = tuple[str, str | Text]
 
 _SPACE = "␣"
 _SPECIAL_NAMES = ("<UNK>", "<EOS>")  # of the ids 0 and 1 in every vocabulary
-_MOST_NAMED, _MOST_COUNTED = 5, 10_000
-_LONGEST_SPELLED = 4  # characters whose code points are shown
 
 
 def visible(token: str, id: int | None = None) -> str:
@@ -72,12 +66,38 @@ def section(title: str, body: RenderableType) -> RenderableType:
     return Group(Text(title, style="heading"), Padding(body, (0, 0, 1, 2)))
 
 
+def setting(value: Any) -> str:
+    """The value of an option for people; empty for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value))
+    return str(value)
+
+
+def quoted(path: str) -> str:
+    """A path quoted for the shell; one that begins with a dash is not an option."""
+    if path.startswith("-"):
+        path = f"./{path}"
+    if sys.platform == "win32":
+        return subprocess.list2cmdline([path])
+    if path.isprintable():
+        return shlex.quote(path)
+    return "$'" + shown(path.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+
+
 def tokenizer_summary(summary: TokenizerSummary, width: int) -> RenderableType:
     """What a tokenizer learned, and its most frequent tokens."""
-    parts = f"{count(summary.train_tokens)} to learn from, {count(summary.valid_tokens)} held out"
+    parts = f"{count(summary.train_tokens)} for training, {count(summary.valid_tokens)} held out"
     held_out = "held-out " if summary.valid_tokens else ""
     pairs: list[Fact] = [
-        ("level", f"{summary.level}, a {summary.unit} ends in <EOS>"),
+        ("level", f"{summary.level}, <EOS> at the end of each {summary.unit}"),
         ("vocabulary", f"{count(summary.vocabulary_size)} with <UNK> and <EOS>"),
         ("tokens", count(summary.tokens)),
         ("", Text(parts if summary.valid_tokens else "", style="label")),
@@ -114,8 +134,37 @@ def _most_frequent(summary: TokenizerSummary, width: int) -> Table:
     return table
 
 
+def plan_tables(plan: Plan) -> RenderableType:
+    """What would be trained, and the options with the reason for each value."""
+    state, window = (count(round(each / 1e6)) for each in (plan.state_bytes, plan.window_bytes))
+    memory = f"{state} MB of weights, gradients and moments, about {window} MB per update"
+    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    pairs: list[Fact] = [
+        ("parameters", rounded(plan.parameters)),
+        ("vocabulary", count(plan.vocabulary_size)),
+        ("training text", f"{rounded(plan.train_tokens)} tokens"),
+        ("memory", memory),
+        ("speed", f"{rounded(plan.tokens_per_second)} tokens per second, measured just now"),
+        ("machine", f"{plan.device}, {plan.precision}, {threads}"),
+        ("length", f"{rounded(round(plan.tokens))} tokens, {duration(plan.seconds)}"),
+        ("epochs", figure(plan.epochs, 3)),
+    ]
+    columns = (Column(no_wrap=True), Column(no_wrap=True), Column(style="label", overflow="fold"))
+    options = Table.grid(*columns, padding=(0, 2, 0, 0))
+    for option in plan.options:
+        options.add_row(flag(option.name), Text(shown(_typed(option.value))), option.reason)
+    return Group(section("Plan", facts(pairs)), section("Options", options))
+
+
+def _typed(value: Any) -> str:
+    """The value of an option as it is typed on the command line."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return setting(value) if isinstance(value, bool | float) else str(value)
+
+
 def validation_facts(validation: Validation) -> list[Fact]:
-    """The figures of a validation; of one that is no probability, none per character."""
+    """The figures of a validation; pseudo-figures have none per character."""
     pseudo = validation.pseudo
     given = ", given all others of its sentence" if pseudo else ""
     loss = (fixed(validation.loss, 4), (f"  nats per token{given}", "label"))
@@ -133,8 +182,38 @@ def validation_facts(validation: Validation) -> list[Fact]:
     return pairs
 
 
+def training_summary(result: TrainingResult, out: str) -> RenderableType:
+    """What a run reached, where it is, and the next commands."""
+    best, memory = result.validation, result.peak_memory_bytes
+    pairs: list[Fact] = [
+        *([*validation_facts(best), *_baselines(result)] if best is not None else []),
+        (
+            "trained",
+            f"{rounded(result.tokens_seen)} tokens in {count(result.steps)} steps,"
+            f" {duration(result.seconds)}",
+        ),
+        ("ended early", result.ended_early or ""),
+        ("speed", f"{count(round(result.tokens_per_second))} tokens per second"),
+        ("memory", f"{size(memory)} at most" if memory else ""),
+        ("parameters", rounded(result.parameters)),
+        ("saved", result.checkpoint),
+    ]
+    folder = quoted(out)
+    pseudo = best is not None and best.pseudo
+    sample, predict = f"sample {folder}", f'predict {folder} "A text with a ____ in it"'
+    next_ = [
+        *([f"train --out {folder} --resume"] if result.interrupted is not None else []),
+        predict if pseudo else sample,
+        f'score {folder} --text "How likely is this?"',
+        f"info {folder}",
+    ]
+    commands = Text("\n".join(f"textgen {each}" for each in next_), style="accent")
+    title = "Trained" if result.interrupted is None else "Stopped, and saved"
+    return Group(section(title, facts(pairs)), section("Next", commands))
+
+
 def _baselines(result: TrainingResult) -> list[Fact]:
-    """The bits per character of models that learned nothing, or only counted."""
+    """The bits per character of two baselines: uniform, and n-grams."""
     validation = result.validation
     if validation is None or not validation.characters or validation.pseudo:
         return []
@@ -148,107 +227,87 @@ def _baselines(result: TrainingResult) -> list[Fact]:
     return pairs
 
 
-def training_summary(result: TrainingResult, out: str) -> RenderableType:
-    """What a run reached, where it is, and the next commands."""
-    seen = f"{rounded(result.tokens_seen)} tokens in {count(result.steps)} steps"
-    best, memory = result.validation, result.peak_memory_bytes
-    pairs: list[Fact] = [
-        *([*validation_facts(best), *_baselines(result)] if best is not None else []),
-        ("trained", f"{seen}, {duration(result.seconds)}"),
-        ("ended early", result.ended_early or ""),
-        ("speed", f"{count(round(result.tokens_per_second))} tokens per second"),
-        ("memory", f"{size(memory)} at most" if memory else ""),
-        ("parameters", rounded(result.parameters)),
-        ("saved", result.checkpoint),
+_WIDEST_PLOT, _PLOT_ROWS = 90, 8
+_ONLY_AT_LEVEL = {"split": "word", "subword_model": "subword"}
+_PROGRESS: Mapping[str, Callable[[float], str]] = {
+    "step": lambda value: f"{rounded(value)} steps",
+    "tokens_seen": lambda value: f"{rounded(value)} tokens",
+    "seconds": duration,
+    "tokens_per_second": lambda value: f"{rounded(value)} tokens per second",
+}
+
+
+def checkpoint_info(info: CheckpointInfo, width: int) -> RenderableType:
+    """A checkpoint: model, text, training with its loss curve, validation, versions."""
+    tokenizer = info.config.get("tokenizer", {})
+    level = tokenizer.get("level")
+    relevant = {
+        name: value for name, value in tokenizer.items() if _ONLY_AT_LEVEL.get(name, level) == level
+    }
+    parts = [
+        section(shown(info.path), facts(_model_facts(info))),
+        section("Tokens", facts(_options(TokenizerConfig, relevant))),
+        section("Text", facts(_text_facts(info.corpus))),
+        section("Training", facts(_training_facts(info.config))),
     ]
-    title = "Trained" if result.interrupted is None else "Stopped, and saved"
-    return Group(section(title, facts(pairs)), section("Next", _next(result, out)))
+    if info.validation is not None:
+        title = f"Validation at step {count(info.validation.step)}"
+        parts.append(section(title, facts(validation_facts(info.validation))))
+    learned = [(float(step), loss) for step, loss in info.training_curve]
+    held_out = [(float(each.step), each.loss) for each in info.curve]
+    if len(learned) + len(held_out) >= 3:
+        curves = [Curve("training", learned, "faint"), Curve("validation", held_out, "accent")]
+        curve = plot(curves, min(width, _WIDEST_PLOT) - 2, _PLOT_ROWS)
+        if curve:
+            parts.append(section("Loss", curve))
+    versions = " · ".join(f"{name} {version}" for name, version in info.versions.items())
+    parts.append(section("Made with", Text(shown(versions), style="label")))
+    return Group(*parts)
 
 
-def _next(result: TrainingResult, out: str) -> Text:
-    folder = quoted(out)
-    pseudo = result.validation is not None and result.validation.pseudo
-    lines = [
-        f'textgen predict {folder} "A text with a ____ in it"'
-        if pseudo
-        else f"textgen sample {folder}",
-        f'textgen score {folder} --text "How likely is this?"',
-        f"textgen info {folder}",
+def _model_facts(info: CheckpointInfo) -> list[Fact]:
+    model, origin = info.config.get("model", {}), info.config.get("init_from") or {}
+    weights = str(origin.get("weights_sha256", ""))[:16]
+    described = f"{origin.get('path')}, step {origin.get('step')}, weights {weights}"
+    return [
+        ("parameters", f"{count(info.parameters)}, {size(info.bytes)} on disk"),
+        ("vocabulary", setting(model.get("vocabulary_size"))),
+        *_options(ModelConfig, model),
+        ("fine-tuned from", described if origin else ""),
     ]
-    if result.interrupted is not None:
-        lines.insert(0, f"textgen train --out {folder} --resume")
-    return Text("\n".join(lines), style="accent")
 
 
-def quoted(path: str) -> str:
-    """A path quoted for the shell; one that begins with a dash is not an option."""
-    if path.startswith("-"):
-        path = f"./{path}"
-    if sys.platform == "win32":
-        return subprocess.list2cmdline([path])
-    if path.isprintable():
-        return shlex.quote(path)
-    return "$'" + shown(path.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+def _text_facts(corpus: Mapping[str, Any]) -> list[Fact]:
+    """The files, and the size of the training and the held-out part."""
+    pairs: list[Fact] = [("from", setting(corpus.get("sources", "")))]
+    for name, part in (("training", corpus.get("train")), ("held out", corpus.get("valid"))):
+        if isinstance(part, dict):
+            counts = [f"{count(part[key])} {key}" for key in part if isinstance(part[key], int)]
+            pairs.append((name, ", ".join(counts)))
+    pairs.append(("fingerprint", str(corpus.get("fingerprint", ""))[:16]))
+    return pairs
 
 
-class UnknownReport:
-    """Counts what is unknown as scores come, in bounded memory, and reports it at the end.
+def _training_facts(config: Mapping[str, Any]) -> list[Fact]:
+    progress = config.get("progress", {})
+    done = [
+        describe(progress[name])
+        for name, describe in _PROGRESS.items()
+        if isinstance(progress.get(name), int | float) and math.isfinite(progress[name])
+    ]
+    machine = [
+        f"{name} {setting(value)}"
+        for name, value in config.get("machine", {}).items()
+        if isinstance(value, str | int | float)
+    ]
+    return [
+        ("so far", ", ".join(done)),
+        ("machine", ", ".join(machine)),
+        *_options(TrainingConfig, config.get("training", {})),
+    ]
 
-    Args:
-        in_lines: Whether the number of a sentence is that of its line.
-    """
 
-    def __init__(self, *, in_lines: bool = True) -> None:
-        self._in_lines = in_lines
-        self._counts: Counter[str] = Counter()
-        self._first: dict[str, int] = {}
-        self._total = ScoreSum()
-        self._skipped = self._empty = self._left_out = 0
-
-    def counted(self, scores: Iterable[SentenceScore]) -> Iterator[SentenceScore]:
-        """The same scores, as they come."""
-        for score in scores:
-            self._total += score
-            self._count(score.line, score.unknown_surfaces)
-            yield score
-
-    def skipped(self, line: int, unknown: tuple[str, ...]) -> None:
-        """A sentence that was left out, because of this or because it is empty."""
-        self._skipped += bool(unknown)
-        self._empty += not unknown
-        self._left_out += len(unknown)
-        self._count(line, unknown)
-
-    def say(self) -> None:
-        """Write notes to stderr, if anything was unknown or left out."""
-        if self._empty:
-            note(f"empty sentences left out: {count(self._empty)}")
-        if self._skipped:
-            note(f"sentences left out for something unknown: {count(self._skipped)}")
-        number = self._total.unknown + self._left_out
-        if not number:
-            return
-        message = f"unknown to the model: {count(number)}"
-        if self._total.unknown:
-            message += f" ({self._total.unknown / self._total.tokens:.2%} of the tokens)"
-        if self._counts:
-            many = "" if len(self._counts) < _MOST_COUNTED else "more than "
-            named = ", ".join(map(self._described, self._counts.most_common(_MOST_NAMED)))
-            message += f", {many}{count(len(self._counts))} different: {named}"
-        note(message)
-        if not self._total.comparable:
-            note("the figures leave out how that is spelt; --open-vocabulary puts it in")
-
-    def _described(self, counted: tuple[str, int]) -> str:
-        """Short names with their code points, which distinguish look-alikes."""
-        name, times = counted
-        codes = " ".join(f"U+{ord(character):04X}" for character in name)
-        spelled = f" ({codes})" if len(name) <= _LONGEST_SPELLED else ""
-        where = f", first in line {self._first[name]}" if self._in_lines else ""
-        return f"{name!r}{spelled} {times} time{'s' * (times != 1)}{where}"
-
-    def _count(self, line: int, unknown: tuple[str, ...]) -> None:
-        for name in unknown:
-            if name in self._first or len(self._first) < _MOST_COUNTED:
-                self._counts[name] += 1
-                self._first.setdefault(name, line)
+def _options(config: type[Config], values: Mapping[str, Any]) -> list[Fact]:
+    """The settings that are options, by their names on the command line."""
+    names = [name for name, spec in config.fields().items() if "help" in spec.metadata]
+    return [(name.replace("_", "-"), setting(values.get(name))) for name in names]

@@ -1,28 +1,39 @@
-"""Training for people: a display that changes in place or plain lines; and ``train --plan``."""
+"""Training for people: a display that changes in place, plain lines, or TensorBoard."""
 
 import contextlib
-import dataclasses
+import importlib
 import math
 import sys
+import textwrap
 import time
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
-from textgen.config import flag
+from textgen.errors import ResourceError, UsageError
 from textgen.presentation.console import in_one_piece, is_terminal, live_console, note, say, shown
-from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded, size
-from textgen.presentation.tables import Fact, facts, section
+from textgen.presentation.numbers import (
+    BITS_PER_CHARACTER,
+    count,
+    duration,
+    figure,
+    fixed,
+    label,
+    labelled,
+    rounded,
+    size,
+)
+from textgen.presentation.tables import Fact, facts
 from textgen.presentation.terminal_plot import Curve, Point, plot
 from textgen.results import (
     CheckpointSaved,
-    Plan,
     TrainingEvent,
     TrainingSample,
     TrainingStart,
@@ -36,7 +47,6 @@ _NARROW = 64
 _LEAST_PLOT, _MOST_PLOT = 3, 8  # rows of dots; two more are a gap and the labels
 _LEAST_SAMPLE, _MOST_SAMPLE = 4, 8  # rows of text; two more are a gap and the title
 _MOST_POINTS = 512
-_BITS = "bits/character"
 _WRAPPER = Console(width=_WIDEST)  # Text.wrap asks for one, for its tab size alone
 
 
@@ -72,11 +82,11 @@ class TrainingState:
 
 
 def training_view(state: TrainingState, width: int, height: int) -> RenderableType:
-    """One frame: what is trained, how far, the figures, the curve, what the model writes."""
+    """One frame: the model, the progress, the figures, the loss curves, a sample."""
     width = min(width, _WIDEST) - 2
     figures = _figures(state, narrow=width < _NARROW)
     head: list[RenderableType] = [*_title(state, width), *_bars(state, width)]
-    spare = height - len(head) - figures.row_count - 1  # one line to say that it is stopping
+    spare = height - len(head) - figures.row_count - 1  # one line for the note that it stops
     gap = [Text()] if spare >= 3 else []  # above all, before the figures, below all
     plot_rows, sample_rows = _rows(spare - 3)
     parts = [*gap, *head, *gap, figures]
@@ -89,16 +99,16 @@ def training_view(state: TrainingState, width: int, height: int) -> RenderableTy
     if sample_rows and state.sample is not None:
         parts += [Text(), *_sample(state.sample, width, sample_rows, steady=not state.over)]
     if state.stopping:
-        stopping = "Stopping: this step is finished and saved. Ctrl-C again leaves at once."
+        stopping = "Stopping after this step, and saving. Ctrl-C again stops at once."
         short = "Stopping, and saving."
         parts.append(Text(stopping if len(stopping) <= width else short, style="warning"))
     return Padding(Group(*parts), (0, 1, len(gap), 1))
 
 
 def _rows(spare: int) -> tuple[int, int]:
-    """How many of the rows left go to curve and sample; 0 where one does not fit.
+    """How many of the free rows the curve and the sample take; 0 for one that does not fit.
 
-    The sample has its least first, then the curve all it can use, then the sample more.
+    First the sample gets its minimum, then the curve its maximum, then the sample the rest.
     """
     sample = _LEAST_SAMPLE if spare >= _LEAST_SAMPLE + 2 else 0
     spare -= sample + 2 if sample else 0
@@ -118,7 +128,7 @@ def _title(state: TrainingState, width: int) -> list[Text]:
 
 
 def _bars(state: TrainingState, width: int) -> list[Text]:
-    """How far the run is, and how far the epoch."""
+    """The progress of the run and of the epoch."""
     step, number, epoch, left, progress, part = state.step, 0, 1, "–", 0.0, 0.0
     if step is not None:
         number, epoch = step.step, max(1, math.ceil(step.epoch))
@@ -139,11 +149,11 @@ def _bars(state: TrainingState, width: int) -> list[Text]:
 
 
 def _figures(state: TrainingState, *, narrow: bool) -> Table:
-    """Names and numbers: what was learned on the left, how it runs on the right."""
-    left, right = _learned(state), _running(state)
+    """Names and numbers: losses on the left, speed and the like on the right."""
+    left, right = _loss_facts(state), _run_facts(state)
     if narrow:
         by_character = state.start is not None and state.start.level == "char"
-        hidden = "perplexity" if by_character else _BITS
+        hidden = "perplexity" if by_character else BITS_PER_CHARACTER
         return facts(pair for pair in (*left, *right[:3]) if pair[0] != hidden)
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(2):
@@ -154,11 +164,11 @@ def _figures(state: TrainingState, *, narrow: bool) -> Table:
     return table
 
 
-def _learned(state: TrainingState) -> list[Fact]:
+def _loss_facts(state: TrainingState) -> list[Fact]:
     validation = state.validation
     training: Fact = ("training loss", fixed(state.step.loss, 4) if state.step else "–")
     if validation is None:
-        return [training, ("validation loss", "–"), ("perplexity", "–"), (_BITS, "–")]
+        return [training, ("validation loss", "–"), ("perplexity", "–"), (BITS_PER_CHARACTER, "–")]
     best = "  best" if validation.loss <= state.best_loss else ""
     loss = Text.assemble(fixed(validation.loss, 4), (best, "good"))
     perplexity = figure(validation.perplexity)
@@ -166,10 +176,15 @@ def _learned(state: TrainingState) -> list[Fact]:
         names = [label(name, pseudo=True) for name in ("loss", "perplexity")]
         return [training, (names[0], loss), (names[1], perplexity), ("", "")]
     bits = figure(validation.bits_per_character)
-    return [training, ("validation loss", loss), ("perplexity", perplexity), (_BITS, bits)]
+    return [
+        training,
+        ("validation loss", loss),
+        ("perplexity", perplexity),
+        (BITS_PER_CHARACTER, bits),
+    ]
 
 
-def _running(state: TrainingState) -> list[Fact]:
+def _run_facts(state: TrainingState) -> list[Fact]:
     step, saved = state.step, state.saved
     return [
         ("speed", f"{count(round(step.tokens_per_second))} tokens/s" if step else "–"),
@@ -180,7 +195,11 @@ def _running(state: TrainingState) -> list[Fact]:
 
 
 def _sample(sample: TrainingSample, width: int, rows: int, *, steady: bool) -> list[Text]:
-    """The newest sample; steady: in a constant number of rows, so that nothing below it jumps."""
+    """The newest sample.
+
+    Args:
+        steady: Whether it takes a constant number of rows, so that nothing below it jumps.
+    """
     title = Text(f"At step {count(sample.step)} the model writes", style="label")
     text = Text(shown(sample.text.strip("\n"), keep="\n").expandtabs(4))
     lines: list[Text] = []
@@ -191,7 +210,7 @@ def _sample(sample: TrainingSample, width: int, rows: int, *, steady: bool) -> l
 
 
 def _thinned(points: list[Point]) -> list[Point]:
-    """The same curve by means of two points each, once there are more than can be seen."""
+    """The means of pairs of points, once there are more than a plot can show."""
     if len(points) < _MOST_POINTS:
         return points
     pairs = zip(points[::2], points[1::2], strict=False)
@@ -216,24 +235,25 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return
 
 
-def training_progress(passing: str | None = None) -> Progress:
+def training_progress(heading: str | None = None) -> Progress:
     """The display for stderr as it is now.
 
-    passing: a heading above a display that changes in place, and disappears with it because the
-    run is one of several.
+    Args:
+        heading: Of a run that is one of several. A display that changes in place shows it above,
+            and disappears at the end of the run.
     """
-    return LiveProgress(passing) if is_terminal(sys.stderr) else LineProgress()
+    return LiveProgress(heading) if is_terminal(sys.stderr) else LineProgress()
 
 
 class LiveProgress(Progress):
-    """One frame, drawn anew in place.
+    """One frame, redrawn in place.
 
     It is drawn only at events, by the thread that trains: no other thread competes with training
     for the interpreter, and nothing flickers.
     """
 
-    def __init__(self, passing: str | None = None) -> None:
-        self._passing = passing
+    def __init__(self, heading: str | None = None) -> None:
+        self._heading = heading
         self._state = TrainingState()
         self._console = live_console()
         self._live = Live(
@@ -242,7 +262,7 @@ class LiveProgress(Progress):
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
-            transient=passing is not None,
+            transient=heading is not None,
         )
         self._drawn_at = 0.0
         self._drawn_for = self._console.size
@@ -278,15 +298,15 @@ class LiveProgress(Progress):
     def _draw(self) -> None:
         seen = self._console.size
         with in_one_piece(self._console):
-            if seen != self._drawn_for:  # the terminal has laid the last frame out anew
+            if seen != self._drawn_for:  # the terminal has wrapped the last frame
                 self._console.clear()
                 self._drawn_for = seen
             self._live.update(self._frame(seen.width, seen.height), refresh=True)
 
     def _frame(self, width: int, height: int) -> RenderableType:
-        if self._passing is None:
+        if self._heading is None:
             return training_view(self._state, width, height)
-        above = Text(f" {self._passing}", style="label", no_wrap=True, overflow="ellipsis")
+        above = Text(f" {self._heading}", style="label", no_wrap=True, overflow="ellipsis")
         return Group(above, training_view(self._state, width, height - 1))
 
 
@@ -308,7 +328,7 @@ class LineProgress(Progress):
                 f"step {count(event.step)}",
                 f"validation {label('loss', pseudo=pseudo)} {fixed(event.loss, 4)}",
                 f"{label('perplexity', pseudo=pseudo)} {figure(event.perplexity)}",
-                *([] if pseudo else [f"{figure(event.bits_per_character)} bits/char"]),
+                *([] if pseudo else [f"{figure(event.bits_per_character)} {BITS_PER_CHARACTER}"]),
             )
         elif isinstance(event, TrainingSample):
             _say_line(f"step {count(event.step)}", "the model writes:")
@@ -349,35 +369,58 @@ def _say_line(*parts: str) -> None:
     say(Text("  ".join(parts), no_wrap=True))
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON: the options as an object of {value, reason}."""
-    options = {each.name: {"value": each.value, "reason": each.reason} for each in plan.options}
-    return dataclasses.asdict(plan) | {"options": options}
+_SCALARS = {
+    "loss/training": "loss",
+    "learning_rate": "learning_rate",
+    "gradient_norm": "gradient_norm",
+    "tokens_per_second": "tokens_per_second",
+}
 
 
-def plan_tables(plan: Plan) -> RenderableType:
-    state, window = (count(round(each / 1e6)) for each in (plan.state_bytes, plan.window_bytes))
-    memory = f"{state} MB of weights, gradients and moments, about {window} MB per update"
-    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    size: list[Fact] = [
-        ("parameters", rounded(plan.parameters)),
-        ("vocabulary", count(plan.vocabulary_size)),
-        ("text to learn from", f"{rounded(plan.train_tokens)} tokens"),
-        ("memory", memory),
-        ("speed", f"{rounded(plan.tokens_per_second)} tokens per second, measured just now"),
-        ("computes on", f"{plan.device}, {plan.precision}, {threads}"),
-        ("learns from", f"{rounded(round(plan.tokens))} tokens, {duration(plan.seconds)}"),
-        ("epochs", figure(plan.epochs, 3)),
-    ]
-    columns = (Column(no_wrap=True), Column(no_wrap=True), Column(style="label", overflow="fold"))
-    options = Table.grid(*columns, padding=(0, 2, 0, 0))
-    for option in plan.options:
-        value = option.value
-        if isinstance(value, bool):
-            value = "yes" if value else "no"
-        elif isinstance(value, tuple | list):
-            value = ",".join(map(str, value))
-        elif isinstance(value, float):
-            value = f"{value:g}"
-        options.add_row(flag(option.name), Text(shown(str(value))), option.reason)
-    return Group(section("Plan", facts(size)), section("Options", options))
+class TensorBoardLog(contextlib.AbstractContextManager["TensorBoardLog"]):
+    """Logs the events of training to TensorBoard under a folder; a context manager.
+
+    Nothing is written before the run starts. A resumed run uses the same folder: what was logged
+    after the step from which it is resumed is no longer shown.
+
+    Raises:
+        ResourceError: The optional package is missing, or the folder is a file.
+    """
+
+    def __init__(self, folder: str) -> None:
+        if not folder:
+            raise UsageError("--log-dir needs a folder")
+        try:
+            importlib.import_module("tensorboard")
+        except ImportError as error:
+            raise ResourceError(
+                "--log-dir needs the package tensorboard",
+                why="it is not installed",
+                fix="pip install 'textgen[tensorboard]'",
+            ) from error
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise ResourceError("--log-dir is not a folder", where=folder)
+        self._folder = folder
+        self._writer: Any = None
+
+    def __call__(self, event: TrainingEvent) -> None:
+        if isinstance(event, TrainingStart):
+            # torch is loaded here and not before: an error in the text is reported at once.
+            module = importlib.import_module("torch.utils.tensorboard")
+            # The first step that the run repeats.
+            again = event.resumed_step + 1 if event.resumed_step else None
+            self._writer = module.SummaryWriter(self._folder, purge_step=again)
+        elif isinstance(event, TrainingStep):
+            for name, attribute in _SCALARS.items():
+                self._writer.add_scalar(name, getattr(event, attribute), event.step)
+        elif isinstance(event, Validation):
+            (name,) = labelled({"loss": event.loss}, pseudo=event.pseudo)
+            self._writer.add_scalar(f"{name}/validation", event.loss, event.step)
+            self._writer.flush()
+        elif isinstance(event, TrainingSample):
+            # TensorBoard takes text for Markdown, in which indented text stays as it is.
+            self._writer.add_text("sample", textwrap.indent(event.text, "    "), event.step)
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer is not None:
+            self._writer.close()

@@ -1,1 +1,1 @@
-"""How a model writes: logits to a distribution, a distribution to an id, ids to a stream."""
+"""Sampling: logits to a distribution, a distribution to ids, ids to text."""

@@ -1,188 +1,204 @@
-"""Strings that a sample must hold, put where they fit best in one that lacks them."""
+"""Constraints on the text of a sample: banned strings, stop strings, whole characters."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+import copy
+from collections import deque
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from textgen.config import SamplingConfig
-from textgen.errors import UsageError, named
-from textgen.models import Model, State, Stepper
-from textgen.results import Sample
-from textgen.sampling import decoding
-from textgen.sampling.generator import Uniforms
-from textgen.sampling.text import Writing
-from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.results import FinishReason
+from textgen.sampling.sequence import AllowedIds
+from textgen.tokenizers.base import UNK, Decoder, Mask
 
 
-@dataclass
-class Draft:
-    """What of a sample is written, token by token.
+class Automaton:
+    """Finds strings in a sequence of symbols, characters or bytes (Aho and Corasick 1975).
 
-    fixed: how many tokens there are up to the end of the last string that was put in.
+    A state stands for the longest end of the sequence that begins one of the strings; state 0 for
+    the empty end.
+
+    Attributes:
+        depth: The length of that end, by state.
+        found: The length of the longest string that ends in a state; 0 if none does.
     """
 
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    fixed: int = 0
+    def __init__(self, strings: Iterable[Sequence[Any]]) -> None:
+        self._next: list[dict[Any, int]] = [{}]
+        self.depth = [0]
+        self.found = [0]
+        for string in strings:
+            state = 0
+            for symbol in string:
+                if symbol not in self._next[state]:
+                    self._next[state][symbol] = len(self._next)
+                    self._next.append({})
+                    self.depth.append(self.depth[state] + 1)
+                    self.found.append(0)
+                state = self._next[state][symbol]
+            self.found[state] = len(string)
+        self._shorter = [0] * len(self._next)  # the state of the next longest end
+        states = deque(self._next[0].values())
+        while states:
+            state = states.popleft()
+            for symbol, deeper in self._next[state].items():
+                self._shorter[deeper] = self.step(self._shorter[state], symbol)
+                self.found[deeper] = self.found[deeper] or self.found[self._shorter[deeper]]
+                states.append(deeper)
+
+    def step(self, state: int, symbol: Any) -> int:
+        """The state after one more symbol."""
+        while state and symbol not in self._next[state]:
+            state = self._shorter[state]
+        return self._next[state].get(symbol, 0)
+
+    def read(self, state: int, symbols: Iterable[Any]) -> int:
+        """The state after some more symbols."""
+        for symbol in symbols:
+            state = self.step(state, symbol)
+        return state
+
+    def completes(self, state: int, symbols: Iterable[Any]) -> bool:
+        """Whether one of the strings ends within these symbols, read from a state."""
+        for symbol in symbols:
+            state = self.step(state, symbol)
+            if self.found[state]:
+                return True
+        return False
 
 
-class Required:
-    """The strings that every sample must hold."""
+class BannedStrings(Automaton):
+    """Finds banned strings in UTF-8; caches for all samples which ids would complete one."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, config: SamplingConfig) -> None:
-        self._model = model
-        # A token is left to be written after each, that a sample may end as any other does.
-        self._length = config.length - 1
-        self._forms = {each: forms(tokenizer, each, self._length) for each in config.require}
+    def __init__(self, strings: Iterable[str]) -> None:
+        super().__init__([string.encode() for string in strings])
+        self._completing: dict[tuple[int, bool], Mask] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._forms)
+    def completing(self, state: int, joined: bool, next_bytes: Sequence[bytes]) -> Mask:
+        """The ids that would complete a banned string, (vocabulary,).
 
-    def lacking(self, text: str) -> list[str]:
-        """Those that are not in a text."""
-        return [each for each in self._forms if each not in text]
-
-    def put_in(
-        self,
-        sample: Sample,
-        draft: Draft,
-        prompt: Sequence[int],
-        uniforms: Uniforms,
-        writing: Callable[[], Writing],
-    ) -> tuple[Draft, Writing]:
-        """Put the first string that a sample lacks where it fits, to be written on from there.
-
-        Not where it would complete a banned string or a stop string with what is before it, nor
-        before the end of one that was put in already. writing: begins the sample's text.
-        Raises UsageError where there is no place.
+        Args:
+            joined: As of the decoder that gave ``next_bytes``.
         """
-        string, *others = self.lacking(sample.text)
-        room = self._length - sum(min(map(len, self._forms[other])) for other in others)
-        last = sample.tokens - (sample.finish_reason == "eos")
-        if last >= draft.fixed:
-            where = Places(
-                self._model,
-                prompt,
-                draft.ids,
-                self._forms[string],
-                places=range(draft.fixed, last + 1),
-                length=room,
-            )
-            while (put := where.draw(uniforms.next())) is not None:
-                kept = [*draft.ids[: put.position], *put.ids]
-                log_probs = [*draft.log_probs[: put.position], *put.log_probs]
-                begun = writing()
-                if begun.replay(kept, log_probs):
-                    return Draft(kept, log_probs, len(kept)), begun
-                where.refuse(put.position)
-        raise UsageError(
-            f"--require {string!r} fits nowhere in sample {sample.index}",
-            fix="raise --length, or require or ban less",
-        )
+        key = (state, joined)
+        if key not in self._completing:
+            completes = (self.completes(state, each) for each in next_bytes)
+            self._completing[key] = np.fromiter(completes, np.bool_, len(next_bytes))
+        return self._completing[key]
 
 
-@dataclass(frozen=True)
-class Placement:
-    """A string put into a text after so many of its tokens: as which tokens, with ln p of each."""
+class TextRules:
+    """The text rules of a configuration, shared by all its samples."""
 
-    position: int
-    ids: tuple[int, ...]
-    log_probs: tuple[float, ...]
+    def __init__(self, config: SamplingConfig, vocabulary_size: int) -> None:
+        self.banned = BannedStrings(config.ban) if config.ban else None
+        self.stops = Automaton(config.stop) if config.stop else None
+        self._known: Mask = np.ones(vocabulary_size, np.bool_)
+        self._known[UNK] = config.allow_unk
+        self._allowed: dict[tuple[int, Hashable], AllowedIds] = {}
+        self._by_mask: dict[bytes, AllowedIds] = {}
 
-
-def forms(tokenizer: Tokenizer, string: str, length: int) -> list[tuple[int, ...]]:
-    """The ways to write a string: as it is, and after a space.
-
-    Raises UsageError where the model cannot write it within ``length`` tokens, one less than may
-    be written.
-    """
-    found = []
-    for written in (string, " " + string):
-        ids = tuple(tokenizer.encode(written).tolist())
-        decoder = tokenizer.decoder()
-        text = "".join(map(decoder.feed, ids)) + decoder.finish()
-        if UNK not in ids and EOS not in ids and string in text and ids not in found:
-            found.append(ids)
-    if not found:
-        unknown = tokenizer.unknown_in(string)
-        raise UsageError(
-            f"--require {string!r} cannot be written",
-            why=f"the model does not know {named(unknown)}" if unknown else "it ends a sentence",
-        )
-    short = [ids for ids in found if len(ids) <= length]
-    if not short:
-        raise UsageError(
-            f"--require {string!r} does not fit into --length {length + 1}",
-            why=f"it has {min(map(len, found))} tokens",
-        )
-    return short
+    def allowed(self, banned_state: int, decoder: Decoder) -> AllowedIds:
+        """The ids that can come next in the text and complete no banned string."""
+        context = (banned_state, decoder.context)
+        if context not in self._allowed:
+            mask, valid = self._known, decoder.next_mask()
+            if valid is not None and (valid & mask).any():  # otherwise nothing could come
+                mask = mask & valid
+            if self.banned is not None:
+                next_bytes = decoder.next_bytes()
+                mask = mask & ~self.banned.completing(banned_state, decoder.joined, next_bytes)
+            # The number of the mask is its key: tokens are drawn ahead while the mask is equal.
+            numbered = AllowedIds(len(self._by_mask), mask)
+            self._allowed[context] = self._by_mask.setdefault(mask.tobytes(), numbered)
+        return self._allowed[context]
 
 
-class Places:
-    """How well the forms of a string fit at each place of a text, by the model's probabilities.
+class ConstrainedText:
+    """The text of one sample while its tokens come; a ``Constraint``.
 
-    read: the prompt. written: the text's tokens. places: after how many of them the string may
-    stand. length: how many tokens there may be in all.
+    A piece of text is complete when no character in it is half written and no stop string can
+    begin in it; so what was given out is never taken back.
+
+    Attributes:
+        tokens: The number of tokens, those of a stop string and of the last ``<EOS>`` included.
+        log_prob: Their natural log-probability.
+        stop: The stop string that ended the text.
     """
 
-    @torch.inference_mode()
-    def __init__(
-        self,
-        model: Model,
-        read: Sequence[int],
-        written: Sequence[int],
-        forms: Sequence[tuple[int, ...]],
-        *,
-        places: range,
-        length: int,
-    ) -> None:
-        self._places, self._forms = places, forms
-        stepper = model.stepper()
-        stepper.state, logits = _at_each(model, stepper, read, written, places)
-        rows = stepper.state
-        self._log_probs: list[Tensor] = []  # of each form, (places, tokens)
-        for form in forms:
-            stepper.state = rows
-            steps = [_log_probs(logits)[:, form[0]]]
-            for id, following in pairwise(form):
-                ids = torch.full((len(places),), id, device=model.device)
-                steps.append(_log_probs(stepper.step(ids))[:, following])
-            self._log_probs.append(torch.stack(steps, 1))
-        fits = [[at + len(form) <= length for at in places] for form in forms]
-        scores = torch.stack([log_probs.sum(1) for log_probs in self._log_probs])
-        self._scores = scores.masked_fill(~torch.tensor(fits, device=scores.device), -torch.inf)
+    def __init__(self, rules: TextRules, decoder: Decoder, prompt: str) -> None:
+        self._rules, self._decoder = rules, decoder.copy()
+        before = prompt.encode("utf-8", "replace")
+        self._banned_state = rules.banned.read(0, before) if rules.banned else 0
+        self._stop_state = 0
+        self._pending = ""  # not yet complete
+        # Tokens, their ln p, and pending characters when last no character was half written.
+        self._whole_tokens, self._whole_log_prob, self._whole_characters = 0, 0.0, 0
+        self.tokens = 0
+        self.log_prob = 0.0
+        self.stop: str | None = None
 
-    def refuse(self, position: int) -> None:
-        """Nothing may be put there."""
-        row = torch.tensor([self._places.index(position)], device=self._scores.device)
-        self._scores = self._scores.index_fill(1, row, -torch.inf)
+    def copy(self) -> "ConstrainedText":
+        other = copy.copy(self)
+        other._decoder = self._decoder.copy()
+        return other
 
-    def draw(self, uniform: float) -> Placement | None:
-        """A place and a form, by the string's probability there; None: there is no place."""
-        if not bool(self._scores.isfinite().any()):
-            return None
-        at = torch.tensor([uniform], dtype=torch.float64, device=self._scores.device)
-        shares = decoding.distribution(self._scores.view(1, -1))
-        which, row = divmod(int(decoding.draw(shares, at)), len(self._places))
-        log_probs = tuple(self._log_probs[which][row].tolist())
-        return Placement(self._places[row], self._forms[which], log_probs)
+    def allowed(self) -> AllowedIds:
+        return self._rules.allowed(self._banned_state, self._decoder)
 
+    def append(
+        self, id: int, log_prob: float, ending: FinishReason | None
+    ) -> tuple[str, FinishReason | None]:
+        if ending not in ("eos", "blocked") and self._decode(id):
+            ending = "stop"
+        if ending != "blocked":
+            self.tokens += 1
+            self.log_prob += log_prob
+        if not self._decoder.mid_character:
+            self._whole_tokens, self._whole_log_prob = self.tokens, self.log_prob
+            self._whole_characters = len(self._pending)
+        elif ending == "length":  # the tokens of half a character are dropped
+            self.tokens, self.log_prob = self._whole_tokens, self._whole_log_prob
+            self._pending = self._pending[: self._whole_characters]
+        complete = self._whole_characters
+        if ending is not None:
+            complete = len(self._pending)
+        elif self._rules.stops is not None:
+            may_stop = self._rules.stops.depth[self._stop_state]
+            complete = min(complete, len(self._pending) - may_stop)
+        text, self._pending = self._pending[:complete], self._pending[complete:]
+        self._whole_characters -= len(text)
+        return text, ending
 
-def _at_each(
-    model: Model, stepper: Stepper, read: Sequence[int], written: Sequence[int], places: range
-) -> tuple[State, Tensor]:
-    """The state, and logits (places, vocabulary), at each place in the text."""
-    first, stepper.state = model.after([EOS, *read, *written[: places.start]])
-    logits, states = [first], [stepper.state.tensors()]
-    for id in written[places.start : places.stop - 1]:
-        logits.append(stepper.step(torch.tensor([id], device=model.device)).clone())
-        states.append(stepper.state.tensors())
-    rows = {name: torch.cat([each[name] for each in states]) for name in states[0]}
-    return model.restore(rows), torch.cat(logits)
+    def replay(self, ids: Sequence[int], log_probs: Sequence[float]) -> str | None:
+        """Append tokens that were drawn before.
 
+        Returns:
+            The text that is complete; None if a token is not allowed here, or ends the text.
+        """
+        pieces = []
+        for id, log_prob in zip(ids, log_probs, strict=True):
+            if not self.allowed().mask[id]:
+                return None
+            piece, ending = self.append(id, log_prob, None)
+            if ending is not None:
+                return None
+            pieces.append(piece)
+        return "".join(pieces)
 
-def _log_probs(logits: Tensor) -> Tensor:
-    return decoding.in_float64(logits).log_softmax(-1)
+    def _decode(self, id: int) -> bool:
+        """Decode a token; whether a stop string ends in it. The text is then cut before that."""
+        if self._rules.banned is not None:
+            spelling = self._decoder.next_bytes()[id]
+            self._banned_state = self._rules.banned.read(self._banned_state, spelling)
+        piece, stops = self._decoder.feed(id), self._rules.stops
+        if stops is not None:
+            for end, character in enumerate(piece, start=1):
+                self._stop_state = stops.step(self._stop_state, character)
+                if (length := stops.found[self._stop_state]) > 0:
+                    text = self._pending + piece[:end]
+                    self._pending, self.stop = text[:-length], text[-length:]
+                    return True
+        self._pending += piece
+        return False

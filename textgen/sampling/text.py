@@ -1,211 +1,219 @@
-"""The text of a sample while it is generated: banned strings, stop strings, decoding."""
+"""Prompts in, samples out: the tokenizer, the generator of ids, and the constraints on text."""
 
-import copy
+import itertools
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
-
-import numpy as np
+from itertools import islice
 
 from textgen.config import SamplingConfig
-from textgen.results import FinishReason
-from textgen.tokenizers.base import UNK, Decoder, Mask
+from textgen.errors import UsageError, quoted
+from textgen.models import Model
+from textgen.results import FinishReason, Sample
+from textgen.sampling.beam_search import search
+from textgen.sampling.constraints import ConstrainedText, TextRules
+from textgen.sampling.generator import Request, Uniforms, generate
+from textgen.sampling.required import RequiredStrings, TokenDraft
+from textgen.sampling.sequence import TokenSequence
+from textgen.tokenizers.base import UNK, Decoder, Tokenizer
+
+OnText = Callable[[int, str, str], None]
+"""Called with the index of a sample, its prompt, and the next piece of its text."""
+
+Accept = Callable[[Sample], bool]
+"""Whether a sample will do; otherwise it is drawn again."""
+
+_TOGETHER = 64
 
 
-class Automaton:
-    """Finds any of some strings in a sequence that comes symbol by symbol.
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt as the model reads it. unknown: what in its text the model does not know."""
 
-    The automaton of Aho and Corasick (1975). A state is the longest end of what was read that
-    begins one of the strings; state 0 is the empty one. The symbols are characters or bytes.
+    text: str
+    ids: tuple[int, ...]
+    decoder: Decoder
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass
+class _Draft:
+    """An unfinished sample.
+
+    Attributes:
+        written: Its text so far.
+        tokens: Its tokens so far, recorded if strings are required.
+        attempt: How often it has been rejected.
+        part: How often a required string has been inserted.
     """
 
-    def __init__(self, strings: Iterable[Sequence[Any]]) -> None:
-        self._next: list[dict[Any, int]] = [{}]
-        self._shorter = [0]  # the state of the next longest end that begins a string
-        self.depth = [0]  # how many symbols a state stands for
-        self.found = [0]  # the length of the longest string that ends in a state; 0: none does
-        for string in strings:
-            self._add(string)
-        self._link()
-
-    def step(self, state: int, symbol: Any) -> int:
-        """The state after one more symbol."""
-        while state and symbol not in self._next[state]:
-            state = self._shorter[state]
-        return self._next[state].get(symbol, 0)
-
-    def read(self, state: int, symbols: Iterable[Any]) -> int:
-        """The state after some more symbols."""
-        for symbol in symbols:
-            state = self.step(state, symbol)
-        return state
-
-    def completes(self, state: int, symbols: Iterable[Any]) -> bool:
-        """Whether one of the strings ends within these symbols, read from a state."""
-        for symbol in symbols:
-            state = self.step(state, symbol)
-            if self.found[state]:
-                return True
-        return False
-
-    def _add(self, string: Sequence[Any]) -> None:
-        state = 0
-        for symbol in string:
-            if symbol not in self._next[state]:
-                self._next[state][symbol] = len(self._next)
-                self._next.append({})
-                self._shorter.append(0)
-                self.depth.append(self.depth[state] + 1)
-                self.found.append(0)
-            state = self._next[state][symbol]
-        self.found[state] = len(string)
-
-    def _link(self) -> None:
-        states = deque(self._next[0].values())
-        while states:
-            state = states.popleft()
-            for symbol, deeper in self._next[state].items():
-                self._shorter[deeper] = self.step(self._shorter[state], symbol)
-                self.found[deeper] = self.found[deeper] or self.found[self._shorter[deeper]]
-                states.append(deeper)
+    index: int
+    prompt: _Prompt
+    text: ConstrainedText
+    attempt: int = 0
+    part: int = 0
+    written: StringIO = field(default_factory=StringIO)
+    tokens: TokenDraft = field(default_factory=TokenDraft)
 
 
-class Ban:
-    """Which ids would complete a banned string; shared by all samples, as it remembers."""
+def check_is_causal(model: Model) -> None:
+    """Raise UsageError for a model that does not predict the next token."""
+    if not model.is_causal:
+        raise UsageError(
+            f"a {model.config.model} model cannot generate text",
+            why="it predicts each token from those on both sides",
+            fix='fill blanks with it: textgen predict CHECKPOINT "The ____ sat on the mat"',
+        )
 
-    def __init__(self, strings: Iterable[str]) -> None:
-        self._automaton = Automaton([string.encode() for string in strings])
-        self._completing: dict[tuple[int, bool], Mask] = {}
 
-    def state(self, text: str) -> int:
-        """Where a text before the first token leads."""
-        return self._automaton.read(0, text.encode("utf-8", "replace"))
+class TextGenerator:
+    """Generates samples as a configuration says. Raises UsageError for a model that cannot."""
 
-    def after(self, state: int, spelling: bytes) -> int:
-        return self._automaton.read(state, spelling)
+    def __init__(self, model: Model, tokenizer: Tokenizer, config: SamplingConfig) -> None:
+        check_is_causal(model)
+        self._model, self._tokenizer, self._config = model, tokenizer, config
+        self._rules = TextRules(config, tokenizer.vocabulary_size)
+        self._required = RequiredStrings(model, tokenizer, config)
 
-    def completing(self, state: int, joined: bool, next_bytes: Sequence[bytes]) -> Mask:
-        """A mask (vocabulary,) of the ids that would complete a banned string.
+    def generate(
+        self,
+        prompts: Iterable[str],
+        on_text: OnText | None = None,
+        accept: Accept | None = None,
+    ) -> Iterator[Sample]:
+        """The samples of each prompt, each as soon as it is finished.
+
+        Many samples are generated side by side; one after another with ``on_text``.
 
         Args:
-            joined, next_bytes: those of the decoder.
+            on_text: Never called if strings are required, because the text may then change until
+                it is finished.
+            accept: Samples that it rejects are drawn again.
         """
-        key = (state, joined)
-        if key not in self._completing:
-            completes = (self._automaton.completes(state, each) for each in next_bytes)
-            self._completing[key] = np.fromiter(completes, np.bool_, len(next_bytes))
-        return self._completing[key]
+        if self._config.beams is not None:
+            if accept is not None:
+                raise UsageError(
+                    "what beam search finds cannot be drawn again", fix="leave out --beams"
+                )
+            return self._search(prompts)
+        return self._draw(prompts, None if self._required else on_text, accept)
 
+    def _draw(
+        self, prompts: Iterable[str], on_text: OnText | None, accept: Accept | None
+    ) -> Iterator[Sample]:
+        new = self._drafts(prompts)
+        again: deque[_Draft] = deque()  # rejected, or to be continued after an inserted string
+        drafts: dict[int, _Draft] = {}
 
-class Rules:
-    """What all samples of a configuration share: what may not be written, and what ends them."""
+        def next_requests(count: int) -> list[Request]:
+            some = [again.popleft() for _ in range(min(count, len(again)))]
+            some += islice(new, count - len(some))
+            drafts.update((draft.index, draft) for draft in some)
+            return [self._request(draft) for draft in some]
 
-    def __init__(self, config: SamplingConfig, vocabulary_size: int) -> None:
-        self.open: Mask = np.ones(vocabulary_size, np.bool_)
-        self.open[UNK] = config.allow_unk
-        self.ban = Ban(config.ban) if config.ban else None
-        self.stops = Automaton(config.stop) if config.stop else None
-        self._allowed: dict[tuple[int, Hashable], Mask] = {}
+        together = _TOGETHER if on_text is None else 1
+        for drawn in generate(self._model, self._config, next_requests, together=together):
+            draft = drafts[drawn.index]
+            draft.written.write(drawn.text)
+            if self._required:
+                draft.tokens.ids.append(drawn.id)
+                draft.tokens.log_probs.append(drawn.log_prob)
+            if on_text is not None and drawn.text:
+                on_text(draft.index, draft.prompt.text, drawn.text)
+            if drawn.finished is None:
+                continue
+            del drafts[drawn.index]
+            written = draft.written.getvalue()
+            sample = self._sample(draft.index, draft.prompt, draft.text, written, drawn.finished)
+            if self._required.missing(written):
+                again.append(self._with_string(draft, sample))
+            elif accept is None or accept(sample):
+                yield sample
+            else:
+                again.append(self._draft(draft.index, draft.prompt, draft.attempt + 1))
 
-    def allowed(self, ban_state: int, decoder: Decoder) -> Mask:
-        """The ids that are open, can come next and complete nothing banned (vocabulary,)."""
-        key = (ban_state, decoder.context)
-        if key not in self._allowed:
-            allowed, valid = self.open, decoder.next_mask()
-            if valid is not None and (valid & allowed).any():  # otherwise nothing could come
-                allowed = allowed & valid
-            if self.ban is not None:
-                next_bytes = decoder.next_bytes()
-                allowed = allowed & ~self.ban.completing(ban_state, decoder.joined, next_bytes)
-            self._allowed[key] = allowed
-        return self._allowed[key]
+    def _drafts(self, prompts: Iterable[str]) -> Iterator[_Draft]:
+        indices = itertools.count()
+        for text in prompts:
+            prompt = self._read(text)
+            for _ in range(self._config.count):
+                yield self._draft(next(indices), prompt)
 
+    def _draft(self, index: int, prompt: _Prompt, attempt: int = 0, part: int = 0) -> _Draft:
+        text = ConstrainedText(self._rules, prompt.decoder, prompt.text)
+        return _Draft(index, prompt, text, attempt, part)
 
-class Writing:
-    """The text of one sample; a guide of the generator.
+    def _request(self, draft: _Draft) -> Request:
+        ids, kept = draft.prompt.ids, tuple(draft.tokens.ids)
+        size = self._tokenizer.vocabulary_size
+        sequence = TokenSequence.after(ids, self._config, draft.text, size, kept)
+        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part)
+        return Request(draft.index, ids + kept, sequence, uniforms)
 
-    A piece of it is settled when it can no longer turn out to begin a stop string, and when no
-    character is half written: what is settled is never taken back.
+    def _with_string(self, draft: _Draft, sample: Sample) -> _Draft:
+        """The beginning of a sample up to a required string that is inserted now."""
+        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part, placing=True)
+        ids = draft.prompt.ids
+        for tokens in self._required.insertions(sample, draft.tokens, ids, uniforms):
+            new = self._draft(draft.index, draft.prompt, draft.attempt, draft.part + 1)
+            written = new.text.replay(tokens.ids, tokens.log_probs)
+            if written is not None:
+                new.written.write(written)
+                new.tokens = tokens
+                return new
+        raise AssertionError("insertions end with an error")
 
-    tokens, log_prob: of all of it, the stop string or the last ``<EOS>`` too; natural.
-    """
+    def _search(self, prompts: Iterable[str]) -> Iterator[Sample]:
+        count = self._config.count
+        for number, text in enumerate(prompts):
+            prompt = self._read(text)
+            start = ConstrainedText(self._rules, prompt.decoder, prompt.text)
+            best = search(self._model, self._config, prompt.ids, start)[:count]
+            for rank, found in enumerate(best):
+                constraint = found.sequence.constraint
+                assert isinstance(constraint, ConstrainedText) and found.finished is not None
+                index = number * count + rank
+                yield self._sample(index, prompt, constraint, found.text, found.finished)
 
-    def __init__(self, rules: Rules, decoder: Decoder, prompt: str) -> None:
-        self._rules, self._decoder = rules, decoder.copy()
-        self._ban_state = rules.ban.state(prompt) if rules.ban else 0
-        self._stop_state = 0
-        self._text = StringIO()
-        self._held = ""  # not yet settled
-        # As it was when last no character was half written; the characters are those held.
-        self._whole_tokens, self._whole_log_prob, self._whole_characters = 0, 0.0, 0
-        self.tokens = 0
-        self.log_prob = 0.0
-        self.stop: str | None = None
+    def _read(self, text: str) -> _Prompt:
+        """Encode a prompt; what is unknown in it is handled as the configuration says."""
+        start = self._tokenizer.continuation(text)
+        ids = tuple(start.ids.tolist())
+        if UNK not in ids:
+            return _Prompt(text, ids, start.decoder)
+        unknown = self._tokenizer.unknown_in(text)
+        if self._config.on_unknown == "error":
+            raise UsageError(
+                f"the model does not know {quoted(unknown)}",
+                where="in the prompt",
+                fix="change it, or use --on-unknown unk or skip",
+            )
+        if self._config.on_unknown == "skip":
+            ids = tuple(id for id in ids if id != UNK)
+            if not ids:
+                raise UsageError(
+                    f"all of the prompt is unknown to the model: {text[:40]!r}",
+                    fix="change it, or use --on-unknown unk",
+                )
+        return _Prompt(text, ids, start.decoder, unknown)
 
-    def copy(self) -> "Writing":
-        other = copy.copy(self)
-        other._decoder = self._decoder.copy()
-        other._text = StringIO()
-        other._text.write(self.text)
-        return other
-
-    @property
-    def text(self) -> str:
-        """All that is settled."""
-        return self._text.getvalue()
-
-    def allowed(self) -> Mask:
-        return self._rules.allowed(self._ban_state, self._decoder)
-
-    def take(self, id: int) -> FinishReason | None:
-        if self._rules.ban is not None:
-            spelling = self._decoder.next_bytes()[id]
-            self._ban_state = self._rules.ban.after(self._ban_state, spelling)
-        piece = self._decoder.feed(id)
-        if self._rules.stops is not None and self._stops_in(piece):
-            return "stop"
-        self._held += piece
-        return None
-
-    def settle(self, log_prob: float, finished: FinishReason | None) -> str:
-        """The piece of text that a token has settled; to be called after each, with its ln p."""
-        if finished != "blocked":
-            self.tokens += 1
-            self.log_prob += log_prob
-        if not self._decoder.mid_character:
-            self._whole_tokens, self._whole_log_prob = self.tokens, self.log_prob
-            self._whole_characters = len(self._held)
-        elif finished == "length":  # the tokens of half a character are as if never written
-            self.tokens, self.log_prob = self._whole_tokens, self._whole_log_prob
-            self._held = self._held[: self._whole_characters]
-        settled = self._whole_characters
-        if finished is not None:
-            settled = len(self._held)
-        elif self._rules.stops is not None:
-            settled = min(settled, len(self._held) - self._rules.stops.depth[self._stop_state])
-        piece, self._held = self._held[:settled], self._held[settled:]
-        self._whole_characters -= len(piece)
-        self._text.write(piece)
-        return piece
-
-    def replay(self, ids: Sequence[int], log_probs: Sequence[float]) -> bool:
-        """Write tokens that were drawn already; whether they may stand so, and end nothing."""
-        for id, log_prob in zip(ids, log_probs, strict=True):
-            if not self.allowed()[id] or self.take(id) is not None:
-                return False
-            self.settle(log_prob, None)
-        return True
-
-    def _stops_in(self, piece: str) -> bool:
-        """Whether a stop string ends in this piece; the text is then cut off before it."""
-        stops = self._rules.stops
-        assert stops is not None
-        for end, character in enumerate(piece, start=1):
-            self._stop_state = stops.step(self._stop_state, character)
-            if (length := stops.found[self._stop_state]) > 0:
-                text = self._held + piece[:end]
-                self.stop = text[-length:]
-                self._held = text[:-length]
-                return True
-        return False
+    def _sample(
+        self,
+        index: int,
+        prompt: _Prompt,
+        text: ConstrainedText,
+        written: str,
+        finished: FinishReason,
+    ) -> Sample:
+        return Sample(
+            index=index,
+            text=written,
+            prompt=prompt.text,
+            log_prob=text.log_prob,
+            tokens=text.tokens,
+            finish_reason=finished,
+            seed=self._config.seed,
+            stop=text.stop,
+            prompt_unknown=prompt.unknown,
+        )

@@ -1,1 +1,1 @@
-"""How probable a text is: ids to log-probabilities, token by token and summed."""
+"""Scoring: texts to the log-probabilities of sentences and of their parts."""

@@ -1,10 +1,8 @@
 """Dynamic evaluation (Krause et al. 2018): the model learns from the text that it has scored.
 
 Its figures are not those of the trained weights: repeated text and recurring names become more
-probable as the text goes on.
+probable in the course of the text.
 """
-
-from __future__ import annotations
 
 import copy
 from collections import deque
@@ -28,26 +26,28 @@ from textgen.scoring.scorer import Reader
 from textgen.tokenizers.base import EOS
 
 BLOCK, LEARNED = 1024, 512
-"""Tokens that are scored before an update, and how many, the latest, it is made of.
+"""Tokens that are scored before an update, and how many of them, the last, it learns from.
 
-Learning from all of them gains half as much again and costs more than four times a static reading:
-to read one text token after token takes twice as long as segments side by side, and a gradient
-three times as long as a reading.
+To learn from all of them gains half as much again, but costs more than four times a static pass:
+one text token by token takes twice as long as segments side by side, and a gradient three times as
+long as a forward pass.
 """
 
 WINDOW, CONTEXT = 64, 8
-"""How far back a gradient goes; tokens at the start of a window that only give it context."""
+"""Tokens of back-propagation, and tokens at the start of a window without a loss of their own."""
 
 _CLIP = 1.0
+_DEFAULT = AdaptationConfig(adapt=True)
 
 
 class AdaptingReader(Reader):
-    """Reads sentences one after another with a copy of a model that learns from each block of them.
+    """Reads sentences one after another with a copy of a model that learns from each block.
 
-    What is said of a token depends on the tokens before it alone. Sentences are settled when all
-    their blocks are; no more than a block of tokens waits. rate: of gradient descent; 0 learns
-    nothing. Raises UsageError for a model that has no weights, or none that
-    are long enough to learn in.
+    The statistics of a token depend only on the tokens before it. A sentence is complete when all
+    its blocks are; at most a block of tokens waits.
+
+    Raises:
+        UsageError: The model has no weights, or their precision is too low to learn.
     """
 
     def __init__(
@@ -55,9 +55,8 @@ class AdaptingReader(Reader):
         model: Model,
         statistics: Sequence[TokenStatistic] = (),
         *,
-        rate: float = AdaptationConfig.adapt_rate,
+        config: AdaptationConfig = _DEFAULT,
     ) -> None:
-        AdaptationConfig(adapt=True, adapt_rate=rate)  # checks it
         if model.dtype not in (torch.float32, torch.float64):
             raise UsageError(
                 "a model cannot adapt in this precision",
@@ -69,17 +68,17 @@ class AdaptingReader(Reader):
             raise UsageError(
                 f"--model {model.config.model} cannot adapt",
                 where="--adapt",
-                why="it learns by counting, and has no weights to move",
+                why="it learns by counting, and has no weights to update",
                 fix="leave --adapt out",
             )
-        self._model, self._gauges = copy.deepcopy(model).requires_grad_(), statistics
-        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=rate)
+        self._model, self._statistics = copy.deepcopy(model).requires_grad_(), statistics
+        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=config.adapt_rate)
         self._state = model.start(1)
         self._previous = EOS
         self._to_learn: tuple[Tensor, Tensor] | None = None
-        self._lengths: deque[int] = deque()  # of the sentences that are not settled
+        self._lengths: deque[int] = deque()  # of the sentences that are not complete
         self._waiting: list[IdArray] = []  # less than a block
-        self._read: list[TokenStatistics] = []  # of sentences that are not settled
+        self._read: list[TokenStatistics] = []  # of sentences that are not complete
 
     def read(self, sentences: Sequence[IdArray]) -> list[TokenStatistics]:
         self._lengths.extend(map(len, sentences))
@@ -91,15 +90,15 @@ class AdaptingReader(Reader):
         whole = count - count % BLOCK
         self._read += map(self._read_block, np.split(text[:whole], whole // BLOCK))
         self._waiting = [text[whole:]]
-        return self._settled()
+        return self._complete()
 
     def finish(self) -> list[TokenStatistics]:
         if any(map(len, self._waiting)):
             self._read.append(self._read_block(np.concatenate(self._waiting)))
         self._waiting = []
-        return self._settled()
+        return self._complete()
 
-    def _settled(self) -> list[TokenStatistics]:
+    def _complete(self) -> list[TokenStatistics]:
         if not self._read:
             return []
         read, results, begin = np.concatenate(self._read), [], 0
@@ -112,30 +111,29 @@ class AdaptingReader(Reader):
 
     @torch.no_grad()
     def _read_block(self, block: IdArray) -> TokenStatistics:
-        """What is read off the next tokens, once what was read before is learned."""
+        """The statistics of the next tokens, after the block before is learned."""
         if self._to_learn is not None:
             self._learn(*self._to_learn)
         targets = torch.as_tensor(np.asarray(block, np.int64), device=self._model.device)
         inputs = torch.cat([targets.new_tensor([self._previous]), targets[:-1]])
-        # One call for the block, because nn.LSTM packs its weights anew at every call.
+        # One call per block, because nn.LSTM packs its weights in every call.
         hidden, self._state = self._model.hidden_states_in_context(
             inputs.unsqueeze(1), targets.unsqueeze(1), self._state
         )
         read = token_statistics(
-            self._model, hidden, inputs.unsqueeze(1), targets.unsqueeze(1), self._gauges
+            self._model, hidden, inputs.unsqueeze(1), targets.unsqueeze(1), self._statistics
         )
         self._previous = int(block[-1])
-        # A shorter block is the last.
-        latest = inputs[-LEARNED:], targets[-LEARNED:]
-        self._to_learn = latest if len(block) == BLOCK else None
+        last = inputs[-LEARNED:], targets[-LEARNED:]
+        self._to_learn = last if len(block) == BLOCK else None  # a shorter block is the last
         return read[:, 0].cpu().double().numpy()
 
     @torch.enable_grad()
     def _learn(self, inputs: Tensor, targets: Tensor) -> None:
-        """One update of the latest tokens, in windows side by side.
+        """One update on the last tokens, in windows side by side.
 
-        Each begins in the start state, and its first tokens are context alone: what the model
-        makes of a text that begins in the middle of a word is not what it should unlearn.
+        Each window begins in the start state. Its first tokens have no loss: the model should not
+        learn from predictions that lack context.
         """
         inputs, targets = inputs.view(-1, WINDOW).T, targets.view(-1, WINDOW).T
         start = self._model.start(inputs.shape[1])

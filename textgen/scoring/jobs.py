@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 from textgen.config import ScoringConfig
-from textgen.data.lines import Arriving, Item, ReadAhead, Text, characters_of
+from textgen.data.lines import Item, ReadAhead, Text, characters_of
 from textgen.errors import ResourceError, UsageError
 from textgen.models import Model
 from textgen.results import SentenceScore
@@ -23,12 +23,14 @@ _MOST_TEXTS, _MOST_CHARACTERS = 4096, 2**18
 
 
 def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Text]]:
-    """The texts in their order, some thousand at a time, taken as they are asked for.
+    """Group texts, some thousand at a time, in order and lazily.
 
-    Of texts that are ``Arriving`` a group is what has come, so that what a person types is
-    scored at once. prefix: of those that have none of their own.
+    A group of ``arriving`` texts ends where they pause, so that typed text is scored at once.
+
+    Args:
+        prefix: For the texts without a prefix of their own.
     """
-    arriving = texts if isinstance(texts, Arriving) else None
+    arriving = texts if isinstance(texts, ReadAhead) else None
     group: list[Text] = []
     characters = 0
     try:
@@ -44,7 +46,7 @@ def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Te
                 yield group
                 group, characters = [], 0
     except Exception:
-        if group:  # what came before the error is whole
+        if group:  # the texts before the error are whole
             yield group
         raise
     if group:
@@ -52,32 +54,32 @@ def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Te
 
 
 Load = Callable[[int], tuple[Model, Tokenizer]]
-"""Gives a process its model; the number is that of the process, from 0. It can be pickled."""
+"""Loads the model of a process, given the number of the process, from 0. It can be pickled."""
 
 _AHEAD = 2  # groups that wait, for each process
 _Scores = list[SentenceScore | Skipped]
 
-# Of this process, where it is one of several: what scores, or why it could not be had.
+# In a process of --jobs: its scorer, or why it could not be made.
 _scorer: Scorer | Exception | None = None
 
 
 def scores_of_jobs(
     load: Load, config: ScoringConfig, groups: Iterable[list[Text]], jobs: int
 ) -> Iterator[SentenceScore | Skipped]:
-    """As ``Scorer.scores``, the groups shared by ``jobs`` processes.
+    """As ``Scorer.scores``, in ``jobs`` processes.
 
-    The groups are taken in a thread, some ahead. What taking them raises is raised in its place.
+    The groups are read ahead in a thread. An error of the iterable is raised after the scores of
+    the groups before it.
     """
     if config.context == "document":
         raise UsageError(
             "--jobs and --context document cannot both be given",
-            why="each sentence goes on from the one before",
+            why="each sentence continues the one before",
             fix="leave one out",
         )
     context = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
-    numbers = context.Value("i", 0)
-    arguments = (load, config, numbers)
-    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=arguments)
+    arguments = (load, config, context.Value("i", 0))
+    pool = ProcessPoolExecutor(jobs, context, initializer=_initialize, initargs=arguments)
     submitted = iter(ReadAhead(_submitted(pool, groups), most=_AHEAD * jobs))
     try:
         for scores in submitted:
@@ -94,34 +96,35 @@ def scores_of_jobs(
 def _submitted(
     pool: ProcessPoolExecutor, groups: Iterable[list[Text]]
 ) -> Iterator[Future[_Scores]]:
-    """What will be the scores of each group; in a thread of its own."""
-    # The processes begin here and inherit this: Ctrl-C is for the first one, which ends them.
-    # It is raised in the main thread, so that it does not break off what begins them.
+    """Submit each group; runs in a thread of its own."""
+    # The processes start here and inherit this: Ctrl-C is for the main process, which ends them.
+    # It is raised in the main thread, so that it does not interrupt their start.
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for group in groups:
         yield pool.submit(_scores, group)
 
 
-def _begin(load: Load, config: ScoringConfig, numbers: Any) -> None:
+def _initialize(load: Load, config: ScoringConfig, processes: Any) -> None:
+    """Make the scorer of this process. processes: a shared counter of the processes."""
     global _scorer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_the_first, daemon=True).start()
-    with numbers.get_lock():
-        number = numbers.value
-        numbers.value += 1
+    Thread(target=_exit_with_parent, daemon=True).start()
+    with processes.get_lock():
+        number = processes.value
+        processes.value += 1
     try:
         model, tokenizer = load(number)
         _scorer = Scorer(model, tokenizer, config)
-    except Exception as error:  # raised where the first process can hear of it
+    except Exception as error:  # raised in the main process with the first scores
         _scorer = error
 
 
-def _end_with_the_first() -> None:
-    """However the first process ends; of a kill it can tell nobody."""
-    first = multiprocessing.parent_process()
-    assert first is not None
-    connection.wait([first.sentinel])
+def _exit_with_parent() -> None:
+    """End this process with the main process, even if that is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
     os._exit(1)
 
 

@@ -7,7 +7,8 @@ With b(t) the probability that token t starts a word or ends the sentence,
 
     ln p(word) = sum of its tokens' ln p - ln b(its start) + ln b(the start of the next word)
 
-The first and the last scored word have no such neighbour and are not corrected on that side.
+The first and the last scored word have no such neighbour and are not corrected on that side. So the
+text after a prefix begins with a word from which nothing is subtracted for the space before it.
 
 A token can be spelled in several ways: after an opening bracket a word has no space before it. The
 spelling depends on the previous id.
@@ -25,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from textgen.config import ScoringConfig
+from textgen.config import ScoreLevel, ScoringConfig
 from textgen.data.batching import IdArray
 from textgen.inference.likelihood import (
     Alternatives,
@@ -41,11 +42,13 @@ from textgen.metrics import LOG_2
 from textgen.results import Choice, PartScore
 from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Tokenizer
 
-_AFTER = b"\xff"  # in no UTF-8, and so after all that begins alike
+_AFTER = b"\xff"  # no byte of UTF-8: greater than every continuation of a prefix
+
+Floats = npt.NDArray[np.float64]
 
 
 class Spellings:
-    """The spellings of a vocabulary. way: (vocabulary,) which of them holds after each id."""
+    """The spellings of a vocabulary. way: (vocabulary,), which spelling is used after each id."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         decoder = tokenizer.decoder()
@@ -61,59 +64,55 @@ class Spellings:
         self.way: Tensor = torch.tensor(way_after)
 
     def starts_word(self) -> npt.NDArray[np.bool_]:
-        """(ways, vocabulary): what starts with white space, and ``<EOS>``."""
-        rows = [[_text(written)[:1].isspace() for written in way] for way in self._ways]
+        """(ways, vocabulary): ids that start with white space, and ``<EOS>``."""
+        rows = [[_text(spelling)[:1].isspace() for spelling in way] for way in self._ways]
         starts = np.array(rows)
         starts[:, EOS] = True
         return starts
 
     def prefixes(self) -> tuple[Prefixes, ...]:
-        """For each way, which ids begin alike."""
+        """The ids with equal prefixes, for each way."""
         return tuple(map(_prefixes, self._ways))
 
 
 def _prefixes(way: Sequence[bytes]) -> Prefixes:
-    # What has no spelling of its own is after all that has.
+    # The ids without a spelling of their own come last.
     order = sorted(range(len(way)), key=lambda id: (id in (UNK, EOS), way[id]))
-    spelt = [way[id] for id in order[:-2]]
-    widest = max(len(_text(written)) for written in way)
+    spellings = [way[id] for id in order[:-2]]
+    widest = max(len(_text(spelling)) for spelling in way)
     begin = np.zeros((len(way), max(1, widest)), np.int64)
     end = np.zeros_like(begin)
 
     @cache
     def stretch(prefix: bytes) -> tuple[int, int]:
-        return bisect_left(spelt, prefix), bisect_left(spelt, prefix + _AFTER)
+        return bisect_left(spellings, prefix), bisect_left(spellings, prefix + _AFTER)
 
-    for id, written in zip(order, spelt, strict=False):
-        for column, stop in enumerate(_character_ends(written)):
-            begin[id, column], end[id, column] = stretch(written[:stop])
+    for id, spelling in zip(order, spellings, strict=False):
+        ends = accumulate(len(character.encode()) for character in _text(spelling))
+        for column, stop in enumerate(ends):
+            begin[id, column], end[id, column] = stretch(spelling[:stop])
     return Prefixes(*map(torch.as_tensor, (order, begin, end)))
 
 
-def _character_ends(written: bytes) -> Iterator[int]:
-    """Where the characters of a token end, in bytes, if it is whole characters."""
-    return accumulate(len(character.encode()) for character in _text(written))
-
-
-def _text(written: bytes) -> str:
-    """The text of whole characters; nothing of what is not."""
+def _text(spelling: bytes) -> str:
+    """The text of a spelling; nothing if it is not whole characters."""
     try:
-        return written.decode()
+        return spelling.decode()
     except UnicodeDecodeError:
         return ""
 
 
-Floats = npt.NDArray[np.float64]
-
-
 @dataclass(frozen=True)
-class Measures:
-    """What was read off each token (tokens,), as far as it was asked.
+class NamedStatistics:
+    """The statistics of some tokens (tokens,), those that a level needs.
 
-    log_probs: natural. entropies: of the distribution, in nats. ranks: 1 is the likeliest.
-    boundaries: ln of the probability that a word begins there, or the sentence ends.
-    prefixes: (tokens, characters) the probability of its first character, its first two, ...
-    alternatives: (tokens, 2 count) ids of the likeliest, then the ln p of each.
+    Attributes:
+        log_probs: Natural.
+        entropies: Of the distribution at the token, in nats.
+        ranks: 1 for the most probable token.
+        boundaries: ln of the probability that a word begins there, or the sentence ends.
+        prefixes: (tokens, characters), the probability of the first character, the first two, ...
+        alternatives: (tokens, 2 count), the most probable ids, then the ln p of each.
     """
 
     log_probs: Floats
@@ -124,8 +123,8 @@ class Measures:
     alternatives: Floats | None = None
 
 
-def statistics_for(tokenizer: Tokenizer, config: ScoringConfig) -> Mapping[str, TokenStatistic]:
-    """The statistics that give the measures of these names."""
+def statistics_for(tokenizer: Tokenizer, config: ScoringConfig) -> dict[str, TokenStatistic]:
+    """The statistics that a configuration needs, by their names in ``NamedStatistics``."""
     statistics: dict[str, TokenStatistic] = {}
     if config.level in ("token", "word"):
         statistics |= {"entropies": Entropy(), "ranks": Rank()}
@@ -141,139 +140,78 @@ def statistics_for(tokenizer: Tokenizer, config: ScoringConfig) -> Mapping[str, 
     return statistics
 
 
-def measures(
-    statistics: Mapping[str, TokenStatistic], token_statistics: TokenStatistics
-) -> Measures:
-    """The token_statistics of some tokens (tokens, columns) by the names of the statistics."""
+def named(statistics: Mapping[str, TokenStatistic], values: TokenStatistics) -> NamedStatistics:
+    """The values (tokens, columns) of these statistics by their names."""
     ends = np.cumsum([1, *(statistic.columns for statistic in statistics.values())])
-    log_probs, *columns = np.split(token_statistics, ends[:-1], axis=1)
-    named = {
+    log_probs, *columns = np.split(values, ends[:-1], axis=1)
+    by_name = {
         name: part[:, 0] if statistic.columns == 1 and name != "prefixes" else part
         for (name, statistic), part in zip(statistics.items(), columns, strict=True)
     }
-    return Measures(log_probs[:, 0], **named)
-
-
-_EOS_NAME = SPECIAL_TOKENS[EOS]
+    return NamedStatistics(log_probs[:, 0], **by_name)
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The tokens of a sentence that are scored. token_texts: what each stands for in it."""
+class ScoredTokens:
+    """The tokens of a sentence that are scored. texts: what each stands for in the sentence."""
 
     tokenizer: Tokenizer
     ids: IdArray
-    token_texts: tuple[str, ...]
-    measures: Measures
+    texts: tuple[str, ...]
+    statistics: NamedStatistics
 
 
-def token_parts(scored: Scored) -> Iterator[PartScore]:
-    """A part a token."""
-    before: float | None = None
-    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.token_texts, strict=True)):
-        entropy = _entropy(scored.measures, place)
+def parts(scored: ScoredTokens, level: ScoreLevel) -> tuple[PartScore, ...]:
+    """The parts of a sentence: its tokens, words or characters, and ``<EOS>``."""
+    if level == "character":
+        return tuple(_characters(scored))
+    starts = _word_starts(scored) if level == "word" else range(len(scored.ids))
+    return tuple(_spans(scored, [*starts, len(scored.ids)]))
+
+
+def _spans(scored: ScoredTokens, edges: Sequence[int]) -> Iterator[PartScore]:
+    """The parts between edges: words if there are boundaries, otherwise tokens."""
+    ids, statistics, boundaries = (
+        scored.ids.tolist(),
+        scored.statistics,
+        scored.statistics.boundaries,
+    )
+    assert statistics.entropies is not None and statistics.ranks is not None
+    before = None
+    for begin, end in pairwise(edges):
+        is_token, ends = end == begin + 1, ids[end - 1] == EOS
+        span = scored.texts[begin] if is_token else "".join(scored.texts[begin:end])
+        if boundaries is None:
+            text = scored.tokenizer.token(ids[begin])
+            log_prob = float(statistics.log_probs[begin])
+        else:
+            text = span.strip() or (SPECIAL_TOKENS[EOS] if ends else span)
+            log_prob = float(statistics.log_probs[begin:end].sum())
+            if begin:
+                log_prob -= float(boundaries[begin])
+            if end < len(ids):
+                log_prob += float(boundaries[end])
+        entropy = float(statistics.entropies[begin]) / LOG_2
         yield PartScore(
-            scored.tokenizer.token(id),
-            span,
-            float(scored.measures.log_probs[place]),
-            id == UNK,
-            ends=id == EOS,
-            id=id,
-            rank=_rank(scored.measures, place),
-            entropy=entropy,
-            entropy_reduction=_reduction(entropy, before),
-            alternatives=_alternatives(scored, place),
-        )
-        before = entropy
-
-
-def word_parts(scored: Scored) -> Iterator[PartScore]:
-    """A part a word, and ``<EOS>``, with what white space is before it.
-
-    The first and the last that are scored have no neighbour. So what goes on from a prefix begins
-    with a word whose ln p is the sum of its tokens', nothing taken off for the space before it.
-    """
-    measures = scored.measures
-    before: float | None = None
-    assert measures.boundaries is not None
-    for begin, end in pairwise([*_word_starts(scored), len(scored.ids)]):
-        log_prob = float(measures.log_probs[begin:end].sum())
-        if begin:
-            log_prob -= float(measures.boundaries[begin])
-        if end < len(scored.ids):
-            log_prob += float(measures.boundaries[end])
-        ids, span = scored.ids[begin:end], "".join(scored.token_texts[begin:end])
-        is_token, ends = end == begin + 1, bool(ids[-1] == EOS)
-        entropy = _entropy(measures, begin)
-        yield PartScore(
-            span.strip() or (_EOS_NAME if ends else span),
+            text,
             span,
             log_prob,
-            bool((ids == UNK).any()),
+            UNK in ids[begin:end],
             tokens=end - begin,
             ends=ends,
-            id=EOS if ends else int(ids[0]),
-            rank=_rank(measures, begin) if is_token else None,
+            id=EOS if ends else ids[begin],
+            rank=int(statistics.ranks[begin]) if is_token else None,
             entropy=entropy,
-            entropy_reduction=_reduction(entropy, before),
+            entropy_reduction=0.0 if before is None else max(0.0, before - entropy),
             alternatives=_alternatives(scored, begin),
         )
         before = entropy
 
 
-def character_parts(scored: Scored) -> Iterator[PartScore]:
-    """A part a character, and ``<EOS>``; what is unknown stays whole.
-
-    A character inside a token has the probability that a token comes which begins so, given
-    that one comes which begins as the token does before it; the last has the rest. The first
-    also has what comes before it without a place in the text.
-    """
-    waiting, held = 0.0, 0  # of tokens that have no character of their own, such as single bytes
-    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.token_texts, strict=True)):
-        if id in (EOS, UNK):
-            log_prob = waiting + float(scored.measures.log_probs[place])
-            name, ends = _EOS_NAME if id == EOS else span, id == EOS
-            yield PartScore(name, span, log_prob, id == UNK, tokens=1 + held, ends=ends, id=id)
-        elif not span:
-            waiting, held = waiting + float(scored.measures.log_probs[place]), held + 1
-            continue
-        else:
-            steps = np.diff(_log_masses(scored.measures, place, span), prepend=0.0)
-            steps[0] += waiting
-            for character, step in zip(span, steps.tolist(), strict=True):
-                yield PartScore(character, character, step, id=id if len(span) == 1 else None)
-        waiting, held = 0.0, 0
-    assert not held, "a character's last byte is where its span is"
-
-
-def _log_masses(measures: Measures, place: int, span: str) -> npt.NDArray[np.float64]:
-    """ln p that a token comes which begins as this one, up to each character of its span.
-
-    The two may differ in the white space around them. Where only the spelling has a space, the
-    first character has that of both. Of more white space than is spelt, the first character has
-    all that it costs: the rest is no news to the model.
-    """
-    log_prob = measures.log_probs[place]
-    if measures.prefixes is None or len(span) == 1:
-        return np.full(len(span), log_prob)
-    spelt = measures.prefixes[place][~np.isnan(measures.prefixes[place])]
-    with np.errstate(divide="ignore"):
-        # Sums of many small numbers: a prefix is never less likely than what goes on from it.
-        masses = np.minimum.accumulate(np.clip(np.log(spelt), log_prob, 0.0))
-    masses[-1] = log_prob
-    # Their common tail is aligned; what comes before the spelling has its first space, or nothing.
-    length = len(spelt)
-    tail = span if len(span) == length else span.rstrip() or span
-    least = 0 if length > len(span.strip()) else -1
-    columns = np.arange(len(span)) + length - len(tail)
-    aligned: npt.NDArray[np.float64] = np.append(masses, 0.0)[np.clip(columns, least, length - 1)]
-    return aligned
-
-
-def _word_starts(scored: Scored) -> Iterator[int]:
-    """The places at which words begin: where white space does after a word; ``<EOS>``."""
+def _word_starts(scored: ScoredTokens) -> Iterator[int]:
+    """The places where words start: at white space after a word, and at ``<EOS>``."""
     blank = True
-    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.token_texts, strict=True)):
+    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.texts, strict=True)):
         starts = id == EOS or span[:1].isspace()
         if place == 0 or (starts and not blank):
             yield place
@@ -281,27 +219,62 @@ def _word_starts(scored: Scored) -> Iterator[int]:
         blank = blank and not span.strip()
 
 
-def _entropy(measures: Measures, place: int) -> float | None:
-    return None if measures.entropies is None else float(measures.entropies[place]) / LOG_2
-
-
-def _reduction(entropy: float | None, before: float | None) -> float | None:
-    """0 at the first part, which has none before it."""
-    if entropy is None:
-        return None
-    return 0.0 if before is None else max(0.0, before - entropy)
-
-
-def _rank(measures: Measures, place: int) -> int | None:
-    return None if measures.ranks is None else int(measures.ranks[place])
-
-
-def _alternatives(scored: Scored, place: int) -> tuple[Choice, ...]:
-    if scored.measures.alternatives is None:
+def _alternatives(scored: ScoredTokens, place: int) -> tuple[Choice, ...]:
+    if scored.statistics.alternatives is None:
         return ()
-    ids, log_probs = np.split(scored.measures.alternatives[place], 2)
+    ids, log_probs = np.split(scored.statistics.alternatives[place], 2)
     return tuple(
         Choice(scored.tokenizer.token(int(id)), float(log_prob), int(id))
         for id, log_prob in zip(ids, log_probs, strict=True)
         if math.isfinite(log_prob)
     )
+
+
+def _characters(scored: ScoredTokens) -> Iterator[PartScore]:
+    """The characters, and ``<EOS>``; ``<UNK>`` is one part.
+
+    A character inside a token has the probability that a token with this prefix comes, given that
+    one with the prefix before it comes; the last has the rest. The first also has the tokens
+    before it that have no text.
+    """
+    log_probs = scored.statistics.log_probs.tolist()
+    waiting, count = 0.0, 0  # of tokens without a character of their own, such as single bytes
+    for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.texts, strict=True)):
+        if id in (EOS, UNK):
+            log_prob, ends = waiting + log_probs[place], id == EOS
+            name = SPECIAL_TOKENS[EOS] if ends else span
+            yield PartScore(name, span, log_prob, id == UNK, tokens=1 + count, ends=ends, id=id)
+        elif not span:
+            waiting, count = waiting + log_probs[place], count + 1
+            continue
+        else:
+            steps = np.diff(_prefix_log_probs(scored.statistics, place, span), prepend=0.0)
+            steps[0] += waiting
+            for character, step in zip(span, steps.tolist(), strict=True):
+                yield PartScore(character, character, step, id=id if len(span) == 1 else None)
+        waiting, count = 0.0, 0
+    assert not count, "a character's text is at its last byte"
+
+
+def _prefix_log_probs(statistics: NamedStatistics, place: int, span: str) -> Floats:
+    """ln p that a token with the same prefix comes, for each prefix of a span (characters,).
+
+    The span and the spelling of the token may differ in the white space around them. Where only
+    the spelling has a space, the first character has the probability of both. Where the span has
+    more white space, its first character has the cost of all of it.
+    """
+    log_prob = statistics.log_probs[place]
+    if statistics.prefixes is None or len(span) == 1:
+        return np.full(len(span), log_prob)
+    known = statistics.prefixes[place][~np.isnan(statistics.prefixes[place])]
+    with np.errstate(divide="ignore"):
+        # Rounded sums: a prefix must not be less probable than a longer one.
+        masses = np.minimum.accumulate(np.clip(np.log(known), log_prob, 0.0))
+    masses[-1] = log_prob
+    # The common end is aligned; before the spelling come its first space, or nothing.
+    length = len(known)
+    tail = span if len(span) == length else span.rstrip() or span
+    least = 0 if length > len(span.strip()) else -1
+    columns = np.arange(len(span)) + length - len(tail)
+    aligned: Floats = np.append(masses, 0.0)[np.clip(columns, least, length - 1)]
+    return aligned

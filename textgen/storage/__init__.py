@@ -1,12 +1,15 @@
-"""What is on disk: folders whole or not at all, checked to the last byte before they are read."""
+"""Folders and files that are complete or absent, and checked to the last byte before use."""
 
 from textgen.storage.files import (
     check_format,
     flush_folder,
+    foreign_kind,
+    from_json,
     json_text,
     read_json,
+    read_object,
+    require,
     sha256_of,
-    what_it_is,
     write_json,
 )
 from textgen.storage.folders import (
@@ -14,10 +17,10 @@ from textgen.storage.folders import (
     NewFile,
     clear_leftovers,
     discard,
+    find_complete,
     locked,
     new_folder,
-    unwritable,
-    whole,
+    write_error,
 )
 from textgen.storage.manifest import MANIFEST, verified
 
@@ -28,15 +31,18 @@ __all__ = [
     "check_format",
     "clear_leftovers",
     "discard",
+    "find_complete",
     "flush_folder",
+    "foreign_kind",
+    "from_json",
     "json_text",
     "locked",
     "new_folder",
     "read_json",
+    "read_object",
+    "require",
     "sha256_of",
-    "unwritable",
     "verified",
-    "what_it_is",
-    "whole",
+    "write_error",
     "write_json",
 ]

@@ -1,8 +1,7 @@
-"""Folders and files written completely or not at all, and read only after every byte is checked.
+"""Folders and files that are written completely or not at all; one writer per folder.
 
-A folder is filled beside its place, flushed, and put there by renames, so that a kill at any
-instant leaves the old folder or the new one. Its ``manifest.json`` holds the SHA-256 of every
-other file and of itself. A lock allows one writer per folder.
+A folder is filled under another name, flushed, and renamed, so that a kill at any instant leaves
+the old folder or the new one. Its ``manifest.json`` has the SHA-256 of every file.
 """
 
 import contextlib
@@ -11,7 +10,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from filelock import FileLock, Timeout
@@ -23,10 +21,10 @@ from textgen.storage.manifest import write_manifest
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """An empty folder to fill; when the block ends it has become ``target``, whole.
+    """An empty folder to fill, which becomes ``target`` when the block ends.
 
-    Where the block or the writing fails, what was begun is removed and ``target`` stays as
-    it was; an OSError becomes a ResourceError.
+    If the block or the writing fails, the new folder is removed and ``target`` stays as it was;
+    an OSError becomes a ResourceError.
     """
     begun, previous = _beside(target, ".new"), _beside(target, ".old")
     try:
@@ -38,37 +36,31 @@ def new_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             _remove(previous)
             target.rename(previous)
-        _put_in_place(begun, target, previous)
+        try:
+            begun.rename(target)
+        except OSError:
+            if previous.exists() and not target.exists():
+                previous.rename(target)
+            raise
         flush_folder(target.parent)
         _remove(previous)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             _remove(begun)
-        raise unwritable(target, error) from error
-    except BaseException:
-        with contextlib.suppress(OSError):
-            _remove(begun)
+        if isinstance(error, OSError):
+            raise write_error(target, error) from error
         raise
 
 
-def _put_in_place(begun: Path, target: Path, previous: Path) -> None:
-    try:
-        begun.rename(target)
-    except OSError:
-        if previous.exists() and not target.exists():
-            previous.rename(target)
-        raise
-
-
-def unwritable(path: Path, error: OSError) -> ResourceError:
-    """The ResourceError for a write to ``path`` that the system refused."""
+def write_error(path: Path, error: OSError) -> ResourceError:
+    """The ResourceError for a write to ``path`` that failed."""
     full = error.errno in (None, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
     fix = "free space, or choose another folder" if full else "choose another folder"
     return ResourceError("cannot write", where=path, why=error.strerror or str(error), fix=fix)
 
 
-def whole(target: Path) -> Path | None:
-    """Where the newest whole version of ``target`` is, or None.
+def find_complete(target: Path) -> Path | None:
+    """The folder with the newest complete version of ``target``, or None.
 
     A kill between the two renames of ``new_folder`` leaves only ``target.old``.
     """
@@ -79,7 +71,7 @@ def whole(target: Path) -> Path | None:
 
 
 def clear_leftovers(target: Path) -> None:
-    """Remove what a killed writer of ``target`` left, and nothing that a reader may need."""
+    """Remove what a killed writer of ``target`` left, but nothing that a reader may need."""
     with contextlib.suppress(OSError):
         _remove(_beside(target, ".new"))
         if target.is_dir():
@@ -87,7 +79,7 @@ def clear_leftovers(target: Path) -> None:
 
 
 def discard(target: Path) -> None:
-    """Remove a folder and its older version so that no reader ever meets the half of one."""
+    """Remove a folder and its older version, so that no reader finds a part of one."""
     begun = _beside(target, ".new")
     for folder in (_beside(target, ".old"), target):
         with contextlib.suppress(OSError):
@@ -113,10 +105,7 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for one writer. The lock is the system's: it dies with the process.
-
-    Raises LockedError where another run holds it.
-    """
+    """Lock ``folder`` for one writer, until the process ends at most. Raises LockedError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, timeout=0)
@@ -128,11 +117,11 @@ def locked(folder: Path) -> Iterator[None]:
             fix="wait for it to end, or choose another --out",
         ) from error
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise write_error(folder, error) from error
     try:
         yield
     finally:
-        # Removed while held, so that it is nobody else's; Windows removes no file that is held.
+        # Removed before it is released, so that it is no other run's; Windows removes no open file.
         if os.name == "posix":
             _remove_if_only_lock(folder)
         lock.release()
@@ -141,7 +130,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_if_only_lock(folder: Path) -> None:
-    """A folder that was made for the lock alone goes with it."""
+    """Remove a folder that was made for the lock alone."""
     with contextlib.suppress(OSError):
         if [path.name for path in folder.iterdir()] == [LOCK]:
             (folder / LOCK).unlink()
@@ -149,16 +138,15 @@ def _remove_if_only_lock(folder: Path) -> None:
 
 
 class NewFile:
-    """A file filled beside its place and put there by ``finish``; a context manager.
+    """A context manager: a file that ``finish`` renames to ``target``.
 
-    Until then, and for good where the block ends without it, what was at ``target`` stays as it
-    was. A link is followed. Raises ResourceError where the system refuses; that comes with
-    entering the block, before any work, where the place cannot be written at all.
+    Until then, and if the block ends without it, ``target`` stays as it was. A link is followed.
+    An OSError becomes a ResourceError; if ``target`` cannot be written, on entering the block.
     """
 
     def __init__(self, target: Path) -> None:
         self._named, self._target = target, Path(os.path.realpath(target))
-        # Two that write the same file at once must not write into each other.
+        # Two processes that write the same file must not write into the same temporary one.
         self._begun = self._target.with_name(f"{self._target.name}.{os.getpid()}.new")
         self._stream: BinaryIO | None = None
 
@@ -167,7 +155,7 @@ class NewFile:
             if self._target.exists() and not self._target.is_file():
                 why = "it is a folder" if self._target.is_dir() else "it is no ordinary file"
                 raise ResourceError("cannot write", where=self._named, why=why, fix="name a file")
-            # Writing beside and renaming would get round the protection of the file itself.
+            # A rename would ignore the write protection of the file itself.
             if self._target.exists() and not os.access(self._target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             self._stream = self._begun.open("wb")
@@ -182,14 +170,14 @@ class NewFile:
         return self._open.tell()
 
     def overwrite(self, position: int, data: bytes) -> None:
-        """Write over bytes written before, and go on at the end."""
+        """Write over bytes written before; the position stays at the end."""
         with self._refusals():
             self._open.seek(position)
             self._open.write(data)
             self._open.seek(0, os.SEEK_END)
 
     def finish(self) -> None:
-        """Put the file in its place, whole and on disk."""
+        """Flush the file to disk and rename it."""
         with self._refusals():
             self._open.flush()
             os.fsync(self._open.fileno())
@@ -198,12 +186,7 @@ class NewFile:
             self._stream = None
             flush_folder(self._target.parent)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._stream is not None:
             with contextlib.suppress(OSError):
                 self._stream.close()
@@ -220,4 +203,4 @@ class NewFile:
         try:
             yield
         except OSError as error:
-            raise unwritable(self._named, error) from error
+            raise write_error(self._named, error) from error

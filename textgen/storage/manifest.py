@@ -12,10 +12,10 @@ from textgen.storage.files import (
     check_format,
     check_regular,
     flush_folder,
+    foreign_kind,
     json_text,
     read_json,
     sha256_of,
-    what_it_is,
 )
 
 MANIFEST = "manifest.json"
@@ -25,9 +25,9 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 def verified(folder: Path) -> dict[str, Path]:
-    """The files of a folder by name, every byte of them checked against its manifest.
+    """The files of a folder by name, after checking every byte against its manifest.
 
-    Raises CheckpointError naming the file, ResourceError where something cannot be read.
+    Raises CheckpointError if something is damaged, ResourceError if it cannot be read.
     """
     try:
         files = _listed_files(folder / MANIFEST)
@@ -82,7 +82,7 @@ def _listed_files(where: Path) -> dict[str, tuple[str, int]]:
 
 
 def _is_as_written(path: Path, value: Any) -> bool:
-    """Whether a file is what ``write_json`` makes of its value, to the last byte."""
+    """Whether a file is exactly what ``write_json`` writes for its value."""
     try:
         return path.read_bytes() == json_text(value).encode()
     except (ValueError, RecursionError):
@@ -95,7 +95,7 @@ def _check_file(path: Path, sha256: str, size: int) -> None:
     if found == size and sha256_of(path) == sha256:
         return
     with path.open("rb") as stream:
-        foreign = what_it_is(stream.read(512))
+        foreign = foreign_kind(stream.read(512))
     why = f"{found} bytes where {size} were written" if found != size else "its checksum differs"
     raise CheckpointError(
         "damaged", where=path, why=foreign or why, fix="copy the whole folder again"

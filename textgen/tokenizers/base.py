@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from textgen.config import UNIT_TERMINATORS, TokenizerConfig
+from textgen.config import UNIT_TERMINATORS, Level, TokenizerConfig
 from textgen.errors import UsageError
 from textgen.tokenizers.spelling import Spelling
 
@@ -64,15 +64,14 @@ class Decoder(ABC):
         """An independent decoder in the same state; the vocabulary is shared."""
         return copy.copy(self)
 
-    def __deepcopy__(self, memo: object) -> Self:
-        return self.copy()
-
 
 @dataclass(frozen=True)
 class Continuation:
     """A prompt prepared for generation.
 
-    ids: the input of the model. decoder: turns the ids generated into the text after the prompt.
+    Attributes:
+        ids: the input of the model.
+        decoder: turns the generated ids into the text after the prompt.
     """
 
     ids: Ids
@@ -87,13 +86,16 @@ class Tokenizer(ABC):
     ``"\\n"`` for lines, ``"\\n\\n"`` (leftmost pairs) for paragraphs; the end of a document has
     no text.
 
-    notes: messages for the user about how the tokenizer was learned.
+    Attributes:
+        terminator: the text of ``<EOS>``.
+        notes: messages for the user about how the tokenizer was learned.
     """
 
-    level: ClassVar[str]
+    level: ClassVar[Level]
     notes: tuple[str, ...] = ()
 
     def __init__(self, config: TokenizerConfig) -> None:
+        """Raises UsageError if ``--unk-literal`` is not a word."""
         self.config = config
         self.terminator = UNIT_TERMINATORS[config.unit]
         literal = config.unk_literal
@@ -103,7 +105,7 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "Tokenizer":
-        """Learn from a text in pieces, as a ``Corpus`` cuts them."""
+        """Learn from a text in pieces, as a ``Corpus`` splits it."""
 
     @classmethod
     @abstractmethod
@@ -124,7 +126,7 @@ class Tokenizer(ABC):
         """The ids of a text; each terminator in it becomes ``<EOS>``, nothing is appended."""
 
     def encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Ids]:
-        """The ids of a text in pieces, the same wherever a ``Corpus`` cuts it.
+        """The ids of a text in pieces, which do not depend on where a ``Corpus`` splits it.
 
         Args:
             pieces: (text, whether it ends a document and so with ``<EOS>``).
@@ -253,21 +255,3 @@ def is_text(value: object) -> bool:
 def with_eos(ids: Ids) -> Ids:
     """The ids followed by ``<EOS>``."""
     return np.append(ids, np.uint32(EOS))
-
-
-def pairs_to_eos(ids: Ids, newline: int, eos: int = EOS) -> Ids:
-    """Replace each leftmost pair of ``newline`` by one ``<EOS>``.
-
-    >>> pairs_to_eos(np.array([5, 9, 9, 9, 6], dtype=np.uint32), newline=9).tolist()
-    [5, 1, 9, 6]
-    """
-    places = np.flatnonzero(ids == newline)
-    if len(places) < 2:
-        return ids
-    adjacent = np.diff(places) == 1
-    index = np.arange(len(places))
-    run_start = np.maximum.accumulate(np.where(np.append(True, ~adjacent), index, 0))
-    is_first = ((index - run_start) % 2 == 0)[:-1] & adjacent
-    paired = ids.copy()
-    paired[places[:-1][is_first]] = eos
-    return np.delete(paired, places[1:][is_first])

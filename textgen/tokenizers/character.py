@@ -4,21 +4,21 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from textgen.config import TokenizerConfig
+from textgen.config import Level, TokenizerConfig
 from textgen.errors import CheckpointError
-from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Decoder, Ids, pairs_to_eos
+from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Decoder, Ids
 from textgen.tokenizers.spelling import CharacterSpelling
 from textgen.tokenizers.vocabulary import FILE, SymbolTokenizer, load_symbols, most_frequent
 
 _CODE_POINTS = 0x110000
-_SURROGATES = slice(0xD800, 0xE000)
-_NEWLINE = 0x0A
-# A lone surrogate is never learned and occurs in no text read, so it encodes to <UNK>.
-_UNKNOWN_CHARACTER = "\udfff"
+_SURROGATES = range(0xD800, 0xE000)
+# Lone surrogates, which occur in no text read: one is <UNK>, the other the end of a paragraph.
+_UNKNOWN, _PARAGRAPH_END = "\udfff", "\udffe"
 
 
 class CharacterTokenizer(SymbolTokenizer):
@@ -29,33 +29,34 @@ class CharacterTokenizer(SymbolTokenizer):
     [3, 2, 1, 0]
     """
 
-    level = "char"
+    level: ClassVar[Level] = "char"
 
     def __init__(self, config: TokenizerConfig, symbols: Sequence[str]) -> None:
         super().__init__(config, symbols)
         self._texts = [SPECIAL_TOKENS[UNK], self.terminator, *symbols]
         self._table = np.zeros(_CODE_POINTS, dtype=np.uint32)  # code point -> id
         self._table[[ord(symbol) for symbol in symbols]] = np.arange(2, len(symbols) + 2)
-        if self.terminator == "\n":
-            self._table[_NEWLINE] = EOS
+        if config.unit != "document":
+            self._table[ord("\n" if config.unit == "line" else _PARAGRAPH_END)] = EOS
         # bytes.translate is the fastest look-up where code points and ids fit into a byte.
         latin = self._table[:256]
         self._bytes = bytes(latin.tolist()) if latin.max() < 256 else None
 
     @classmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "CharacterTokenizer":
-        counts = np.zeros(_CODE_POINTS, dtype=np.int64)
+        counts = np.zeros(0, dtype=np.int64)  # by code point
         for text in texts:
             if config.unk_literal is not None:
-                text = text.replace(config.unk_literal, _UNKNOWN_CHARACTER)
+                text = text.replace(config.unk_literal, _UNKNOWN)
             if config.unit == "paragraph":
                 text = text.replace("\n\n", "")
-            of_text = np.bincount(_codes(text))
-            counts[: len(of_text)] += of_text
-        counts[_SURROGATES] = 0
+            of_text = np.bincount(_codes(text), minlength=len(counts))
+            of_text[: len(counts)] += counts
+            counts = of_text
+        codes = (code for code in np.flatnonzero(counts).tolist() if code not in _SURROGATES)
+        found = {chr(code): int(counts[code]) for code in codes}
         if config.unit == "line":
-            counts[_NEWLINE] = 0
-        found = {chr(code): int(counts[code]) for code in np.flatnonzero(counts).tolist()}
+            found.pop("\n", None)
         return cls(config, most_frequent(found, config))
 
     @classmethod
@@ -67,19 +68,14 @@ class CharacterTokenizer(SymbolTokenizer):
 
     def encode(self, text: str) -> Ids:
         if self.config.unk_literal is not None:
-            text = text.replace(self.config.unk_literal, _UNKNOWN_CHARACTER)
+            text = text.replace(self.config.unk_literal, _UNKNOWN)
+        if self.config.unit == "paragraph":
+            text = text.replace(_PARAGRAPH_END, _UNKNOWN).replace("\n\n", _PARAGRAPH_END)
         codes = _codes(text)
         if codes.dtype == np.uint8 and self._bytes is not None:
             translated = codes.tobytes().translate(self._bytes)
-            ids = np.frombuffer(translated, dtype=np.uint8).astype(np.uint32)
-        else:
-            ids = self._table[codes]
-        if self.config.unit == "paragraph":
-            # The newline itself may be unknown, so pairs are searched with an id of their own.
-            marked = np.where(codes == _NEWLINE, np.uint32(_CODE_POINTS), ids)
-            paired = pairs_to_eos(marked, newline=_CODE_POINTS)
-            ids = np.where(paired == _CODE_POINTS, self._table[_NEWLINE], paired)
-        return ids
+            return np.frombuffer(translated, dtype=np.uint8).astype(np.uint32)
+        return self._table[codes]
 
     def token_texts(self, text: str) -> list[str]:
         return self._pattern.findall(text)
@@ -92,6 +88,9 @@ class CharacterTokenizer(SymbolTokenizer):
 
     def _spelling(self) -> CharacterSpelling:
         return CharacterSpelling([*self.symbols, *(["\n"] if self.terminator == "\n" else [])])
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        return "".join([self._texts[id] for id in np.asarray(ids, dtype=np.int64).tolist()])
 
     def decoder(self) -> Decoder:
         return _CharacterDecoder(self._texts, self._texts_in_utf8)

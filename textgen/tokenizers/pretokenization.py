@@ -1,6 +1,6 @@
 """Text to chunks to words: pre-tokenization by white space, or losslessly with joiner marks.
 
-Chunks are what stands between single spaces; each newline is a chunk of its own. An empty line
+Chunks are separated by single spaces; each newline is a chunk of its own. An empty line
 has no chunk, a line of one space has two empty ones. With ``--unit paragraph`` the pair of
 newlines that ends a paragraph is one chunk.
 
@@ -18,7 +18,7 @@ OpenNMT's tokenizer):
 - A space without a word (two spaces, or one at the end of a line) is the empty token ``％0020``:
   ``a  b`` -> ``a ％0020 b``.
 - A literal ``￭`` is the symbol ``％FFED``. No other token of several characters starts with ``％``.
-- A chunk of more than 1024 characters is cut every 1024, and the parts are joined by the token
+- A chunk of more than 1024 characters is split every 1024, and the parts are joined by the token
   ``￭``; so are two words without a symbol between them (possible only with ``--unk-literal``).
 - The newline (with units other than line) is a token without spaces around it.
 """
@@ -137,7 +137,7 @@ def _combining_marks() -> str:
 
 
 def chunks(config: TokenizerConfig, texts: Iterable[str]) -> Iterator[list[str]]:
-    """The chunks of a text in pieces, in lists; the same wherever the text was cut."""
+    """The chunks of a text in pieces, in lists; they do not depend on how."""
     stream = ChunkStream(config)
     for text in texts:
         yield from stream.feed(text)
@@ -148,7 +148,7 @@ class ChunkStream:
     """Splits a text that arrives in pieces into chunks.
 
     The pending text begins with the space before it if ``_in_line``; otherwise it begins a line
-    or continues a chunk that was too long to be kept.
+    or continues a chunk that was too long to be pending.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -169,7 +169,7 @@ class ChunkStream:
             yield from self._lists(text[:end])
         self._pending, self._in_line = text[end:], in_line
         if len(self._pending) > _LONGEST_PENDING:
-            # Cut where the splitter would cut the whole chunk, which continues.
+            # Split as the complete chunk will be, which continues.
             start = int(self._in_line)
             end = start + (len(self._pending) - start - 1) // LONGEST_CHUNK * LONGEST_CHUNK
             yield from self._lists(self._pending[:end])

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from textgen import storage
-from textgen.config import TokenizerConfig
+from textgen.config import Level, TokenizerConfig
 from textgen.errors import CheckpointError, ResourceError, UsageError
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.character import CharacterTokenizer
 from textgen.tokenizers.subword import SubwordTokenizer
 from textgen.tokenizers.word import WordTokenizer
 
-TOKENIZERS: Mapping[str, type[Tokenizer]] = {
+TOKENIZERS: Mapping[Level, type[Tokenizer]] = {
     tokenizer.level: tokenizer
     for tokenizer in (CharacterTokenizer, WordTokenizer, SubwordTokenizer)
 }
@@ -41,14 +41,8 @@ def load_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
     Raises:
         CheckpointError: Its files are missing, damaged or not of one tokenizer.
     """
-    if FILE not in files:
-        folder = next((path.parent for path in files.values()), None)
-        raise CheckpointError("incomplete", why=f"there is no {FILE}", where=folder)
-    where = files[FILE]
-    header = storage.read_json(where)
-    if not isinstance(header, dict):
-        raise CheckpointError("damaged", where=where, why="not a tokenizer")
-    storage.check_format(header.get("format"), _FORMAT, where)
+    where = storage.require(files, FILE)
+    header = storage.read_object(where, "a tokenizer", _FORMAT)
     options = header.get("config")
     if not isinstance(options, dict):
         raise CheckpointError("damaged", where=where, why="no config")
@@ -70,7 +64,7 @@ def load_tokenizer_from(path: Path | str) -> Tokenizer:
     """
     folder = Path(path)
     for candidate in (folder / "best", folder / "last", folder):
-        found = storage.whole(candidate)
+        found = storage.find_complete(candidate)
         if found is not None:
             return load_tokenizer(storage.verified(found))
     if folder.exists():

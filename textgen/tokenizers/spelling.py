@@ -1,7 +1,7 @@
 """Spelling models: p(symbol | ``<UNK>``), so that figures compare across vocabularies.
 
-A model gives ``<UNK>`` the probability that some unknown symbol comes. Times p(symbol | ``<UNK>``)
-it is the probability of the symbol that came (Mielke and Eisner 2019).
+A model gives ``<UNK>`` the probability that any unknown symbol is next. Times p(symbol | ``<UNK>``)
+it is the probability of the symbol itself (Mielke and Eisner 2019).
 
 Unknown words have an interpolated Kneser-Ney n-gram model of characters (1995), with one absolute
 discount per order in closed form. The lowest order interpolates with the uniform distribution over

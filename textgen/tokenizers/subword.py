@@ -6,7 +6,7 @@ the text before. No piece extends into a run of spaces from before it, so BPE, w
 slow, encodes each such chunk once and caches its ids; unigram is faster than the cache.
 
 Characters that sentencepiece would confuse or drop (a literal ``▁``, control characters) are
-never in a piece and become bytes. Nothing is normalised, so ``decode(encode(text)) == text`` for
+never in a piece and become bytes. Nothing is normalized, so ``decode(encode(text)) == text`` for
 every text without lone surrogates.
 """
 
@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from textgen import storage
-from textgen.config import TokenizerConfig
+from textgen.config import Level, TokenizerConfig
 from textgen.errors import CheckpointError, UsageError
 from textgen.tokenizers.base import (
     EOS,
@@ -65,14 +65,13 @@ class SubwordTokenizer(Tokenizer):
     ['low', 'e', 'r', '<EOS>', '<0xC3>', '<0xA9>']
     """
 
-    level = "subword"
+    level: ClassVar[Level] = "subword"
 
     def __init__(self, config: TokenizerConfig, model: bytes) -> None:
         """model: a serialized sentencepiece model. Raises ValueError if textgen did not make it."""
         super().__init__(config)
         self._model = model
-        self._processor = _load_processor(model)
-        pieces = _piece_names(self._processor)
+        self._processor, pieces = _load_processor(model)
         self._tokens = [*SPECIAL_TOKENS, *pieces]
         self._texts = [
             SPECIAL_TOKENS[UNK].encode(),
@@ -127,16 +126,14 @@ class SubwordTokenizer(Tokenizer):
 
     @classmethod
     def load(cls, config: TokenizerConfig, files: dict[str, Path]) -> "SubwordTokenizer":
-        if FILE not in files:
-            raise CheckpointError("incomplete", why=f"there is no {FILE}")
-        path = files[FILE]
+        path = storage.require(files, FILE)
         if path.stat().st_size > _LARGEST_MODEL:
             raise CheckpointError("not read", where=path, why="no model of textgen's is this large")
         model = path.read_bytes()
         try:
             return cls(config, model)
         except ValueError as error:
-            why = storage.what_it_is(model) or str(error)
+            why = storage.foreign_kind(model) or str(error)
             raise CheckpointError("damaged", where=path, why=why) from error
 
     def save(self, folder: Path) -> None:
@@ -160,7 +157,7 @@ class SubwordTokenizer(Tokenizer):
         return np.frombuffer(ids, dtype=np.uint32)
 
     def _chunks(self, text: str) -> Iterator[list[str]]:
-        """Lines and their ends alternately; for BPE, lines are also cut before words."""
+        """Lines and their ends alternately; for BPE, lines are also split before words."""
         mark = next(mark for mark in _SEPARATORS if mark not in text)
         if self.config.subword_model == "bpe":
             text = text.replace(" ", mark + " ").replace(" " + mark, " ")
@@ -205,6 +202,10 @@ class SubwordTokenizer(Tokenizer):
         literal = (self.config.unk_literal or "").encode()
         ids = self.encode(text).tolist()
         return [characters.decode(literal if id == UNK else self._texts[id]) for id in ids]
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        texts = [self._texts[id] for id in np.asarray(ids, dtype=np.int64).tolist()]
+        return b"".join(texts).decode("utf-8", "replace")
 
     def decoder(self) -> "_SubwordDecoder":
         return _SubwordDecoder(self._pieces)
@@ -323,46 +324,28 @@ def _byte_ids(text: str) -> list[int]:
     return [len(SPECIAL_TOKENS) + byte for byte in text.encode()]
 
 
-# sentencepiece
+def _load_processor(model: bytes) -> tuple[Any, list[str]]:
+    """The sentencepiece processor of a model, and its pieces by id, from the first byte on.
 
-
-def _load_processor(model: bytes) -> Any:
-    """The sentencepiece processor of a model. Raises ValueError if textgen did not make it."""
+    Raises ValueError if textgen did not make the model.
+    """
     import sentencepiece
 
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        size = processor.get_piece_size()
-        specials = (
-            processor.unk_id(),
-            processor.eos_id(),
-            processor.bos_id(),
-            processor.pad_id(),
-        )
-        has_bytes = size >= _FEWEST_PIECES and all(
-            processor.is_byte(id) == (id >= len(SPECIAL_TOKENS))
-            and (id < len(SPECIAL_TOKENS) or processor.id_to_piece(id) == f"<0x{id - 2:02X}>")
-            for id in range(_FEWEST_PIECES)
-        )
+        ids = range(len(SPECIAL_TOKENS), processor.get_piece_size())
+        pieces = [processor.id_to_piece(id) for id in ids]
+        specials = [getattr(processor, f"{name}_id")() for name in ("unk", "eos", "bos", "pad")]
+        are_bytes = [processor.is_byte(id) for id in range(min(_FEWEST_PIECES, ids.stop))]
     except (RuntimeError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(f"sentencepiece does not read it ({error})") from error
-    if specials != (UNK, EOS, -1, -1) or not has_bytes:
+    names = [f"<0x{byte:02X}>" for byte in range(_BYTES)]
+    bytes_come_first = are_bytes == [False] * len(SPECIAL_TOKENS) + [True] * _BYTES
+    if specials != [UNK, EOS, -1, -1] or pieces[:_BYTES] != names or not bytes_come_first:
         raise ValueError("it is a sentencepiece model, but not one of textgen's")
-    return processor
-
-
-def _piece_names(processor: Any) -> list[str]:
-    """The pieces by id, from the first byte on. Raises ValueError."""
-    try:
-        pieces = [
-            processor.id_to_piece(id)
-            for id in range(len(SPECIAL_TOKENS), processor.get_piece_size())
-        ]
-    except UnicodeDecodeError as error:
-        raise ValueError("a piece is not UTF-8") from error
     if len(set(pieces)) != len(pieces) or not all(pieces) or _SPACE not in pieces:
         raise ValueError("its pieces are not as textgen learns them")
-    return pieces
+    return processor, pieces
 
 
 def _sampled_lines(texts: Iterable[str]) -> tuple[list[str], int]:
@@ -375,7 +358,7 @@ def _sampled_lines(texts: Iterable[str]) -> tuple[list[str], int]:
         line_number += len(lines)
         sample += chosen
         characters += sum(map(len, chosen))
-        while characters > _SAMPLE_CHARACTERS:
+        while characters > _SAMPLE_CHARACTERS and len(sample) > 1:
             sample, step = sample[::2], step * 2
             characters = sum(map(len, sample))
     return sample, step

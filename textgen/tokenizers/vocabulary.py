@@ -110,14 +110,8 @@ def load_symbols(files: Mapping[str, Path], name: str, key: str) -> list[str]:
     Raises:
         CheckpointError: The file is missing, or damaged, or a symbol is empty or occurs twice.
     """
-    if name not in files:
-        raise CheckpointError("incomplete", why=f"there is no {name}")
-    path = files[name]
-    value = storage.read_json(path)
-    if not isinstance(value, dict):
-        raise CheckpointError("damaged", where=path, why="not a vocabulary")
-    storage.check_format(value.get("format"), _FORMAT, path)
-    symbols = value.get(key)
+    path = storage.require(files, name)
+    symbols = storage.read_object(path, "a vocabulary", _FORMAT).get(key)
     if not isinstance(symbols, list) or not all(map(is_text, symbols)) or not all(symbols):
         raise CheckpointError("damaged", where=path, why="a symbol is not text, or empty")
     if len(set(symbols)) != len(symbols):

@@ -5,11 +5,11 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
-from textgen.config import UNIT_TERMINATORS, TokenizerConfig
+from textgen.config import UNIT_TERMINATORS, Level, TokenizerConfig
 from textgen.errors import CheckpointError
 from textgen.tokenizers.base import (
     EOS,
@@ -62,7 +62,7 @@ class WordTokenizer(SymbolTokenizer):
     ['no', '￭,', 'No', '<UNK>', '<EOS>']
     """
 
-    level = "word"
+    level: ClassVar[Level] = "word"
 
     def __init__(
         self, config: TokenizerConfig, symbols: Sequence[str], rare: Sequence[str] = ()
@@ -211,12 +211,9 @@ class _Texts:
         self.has_space = np.array([not form.joins_left for form in forms])
 
     @cached_property
-    def joined_in_utf8(self) -> list[bytes]:
-        return [text.encode() for text in self.joined]
-
-    @cached_property
-    def spaced_in_utf8(self) -> list[bytes]:
-        return [text.encode() for text in self.spaced]
+    def in_utf8(self) -> tuple[list[bytes], list[bytes]]:
+        """Of ``spaced`` and of ``joined``."""
+        return [text.encode() for text in self.spaced], [text.encode() for text in self.joined]
 
 
 class _WordDecoder(Decoder):
@@ -239,7 +236,7 @@ class _WordDecoder(Decoder):
         return self._joined, self._space_given
 
     def next_bytes(self) -> Sequence[bytes]:
-        return self._texts.joined_in_utf8 if self._joined else self._texts.spaced_in_utf8
+        return self._texts.in_utf8[self._joined]
 
     def next_mask(self) -> Mask | None:
         return self._texts.has_space if self._space_given else None

@@ -16,15 +16,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from textgen.config import ModelConfig, TrainingConfig, flag, option_names
+from textgen.config import (
+    LayersConfig,
+    ModelConfig,
+    RecurrentConfig,
+    TrainingConfig,
+    flag,
+    option_names,
+)
 from textgen.data.batching import Streams
 from textgen.errors import UsageError
-from textgen.models import build, count_parameters, model_class
+from textgen.models import build, count_parameters, on_meta
 from textgen.models.device import choose_device, choose_precision, use_threads
 from textgen.results import Plan, PlannedOption
-from textgen.training.run import Settings
-from textgen.training.tokens import Tokens
-from textgen.training.trainer import Learner
+from textgen.training.corpus import TrainingCorpus
+from textgen.training.run import TrainingRun
+from textgen.training.state import GradientState
 
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
 _TOKENS_OF_512 = 4e6
@@ -45,11 +52,13 @@ _USUAL = {
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class TaskSize:
     """What a choice follows from.
 
-    compute: the floating-point operations that a budget buys; None where steps or epochs say
-    how long the run is. processes: how many learn together, each with a batch of its own.
+    Attributes:
+        compute: Floating-point operations in the budget; None where steps or epochs say how long
+            the run is.
+        processes: How many learn together, each with a batch of its own.
     """
 
     vocabulary_size: int
@@ -60,10 +69,11 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Choice:
-    """A run with nothing left open.
+    """A model and its training with nothing left open.
 
-    tokens: how many will be learned from, as far as can be told. reasons: why each option is
-    what it is, by its name.
+    Attributes:
+        tokens: Estimate of how many will be learned from.
+        reasons: Why each option has its value, by name.
     """
 
     model: ModelConfig
@@ -72,26 +82,28 @@ class Choice:
     reasons: dict[str, str]
 
 
-def choose(
-    model: ModelConfig, training: TrainingConfig, given: Set[str], of: Circumstances
-) -> Choice:
-    """Settle what was not given, for a run of the length that ``training`` says."""
+def choose(model: ModelConfig, training: TrainingConfig, given: Set[str], size: TaskSize) -> Choice:
+    """Choose the options that were not given, for a run of the length that ``training`` says."""
     reasons = dict(_USUAL) | dict.fromkeys(model.kind.defaults, "the best of those tried")
-    if model.tie and model.embedding_size is not None:
+    if isinstance(model, RecurrentConfig) and model.tie and model.embedding_size:
         reasons["hidden_size"] = "that of the tied embedding"
-    elif _is_open(model) and "hidden_size" not in given and of.compute is not None:
-        model, reasons["hidden_size"] = _widened(model, of)
-    model = model.resolved(of.vocabulary_size)
-    tokens = _tokens(model, training, of)
+    elif (
+        isinstance(model, LayersConfig)
+        and "hidden_size" not in given | model.kind.defaults.keys()
+        and size.compute is not None
+    ):
+        model, reasons["hidden_size"] = _widened(model, size)
+    model = model.resolved(size.vocabulary_size)
+    tokens = _tokens(model, training, size)
     own = model.kind.defaults.keys()
     if "learning_rate" not in given | own:
         rate = _BOLD_RATE * (_TOKENS_OF_BOLD_RATE / max(tokens, 1.0)) ** _RATE_EXPONENT
         rate = round(min(max(rate, _LEAST_RATE), _BOLD_RATE), 4)
         training = dataclasses.replace(training, learning_rate=rate)
         reasons["learning_rate"] = "the shorter the run, the bolder"
-    epochs = tokens / of.train_tokens
+    epochs = tokens / size.train_tokens
     if "dropout" not in given | own:
-        weights = model_class(model).matmul_parameters(model) / of.train_tokens
+        weights = on_meta(model).matmul_parameters() / size.train_tokens
         overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
         rate = round(min(max(_DROPOUT_AN_OCTAVE * math.log2(overfit), 0.0), _MOST_DROPOUT), 2)
         training = dataclasses.replace(training, dropout=rate)
@@ -103,42 +115,36 @@ def choose(
 
 def flop_per_token(model: ModelConfig) -> float:
     """What learning from one token takes: a product forward, two backward, for each weight."""
-    return 6.0 * model_class(model).matmul_parameters(model)
+    return 6.0 * on_meta(model).matmul_parameters()
 
 
 def _layer_weights(model: ModelConfig) -> int:
     """Those that are neither of the tokens read nor of those written."""
-    assert model.hidden_size is not None
-    written = model.hidden_size[-1] * model.vocabulary_size
-    return model_class(model).matmul_parameters(model) - written
+    written = model.layer_sizes[-1] * model.vocabulary_size
+    return on_meta(model).matmul_parameters() - written
 
 
-def _is_open(model: ModelConfig) -> bool:
-    kind = model.kind
-    return "hidden_size" in kind.options and "hidden_size" not in kind.defaults
-
-
-def _tokens(model: ModelConfig, training: TrainingConfig, of: Circumstances) -> float:
+def _tokens(model: ModelConfig, training: TrainingConfig, size: TaskSize) -> float:
     if training.epochs is not None:
-        return float(training.epochs * of.train_tokens)
+        return float(training.epochs * size.train_tokens)
     if training.steps is not None:
-        a_step = of.processes * training.batch_size * training.sequence_length
+        a_step = size.processes * training.batch_size * training.sequence_length
         return float(training.steps * a_step)
-    assert of.compute is not None
-    return of.compute / flop_per_token(model)
+    assert size.compute is not None
+    return size.compute / flop_per_token(model)
 
 
-def _widened(model: ModelConfig, of: Circumstances) -> tuple[ModelConfig, str]:
+def _widened(model: LayersConfig, size: TaskSize) -> tuple[ModelConfig, str]:
     """As wide as leaves time for a token a weight of the layers; and wider with the text."""
-    assert of.compute is not None
-    by_text = 512 * max(1.0, of.train_tokens / _TOKENS_OF_512) ** 0.5
+    assert size.compute is not None
+    by_text = 512 * max(1.0, size.train_tokens / _TOKENS_OF_512) ** 0.5
     chosen = dataclasses.replace(model, hidden_size=(_WIDTHS[0],))
     for width in _WIDTHS[1:]:
         wider = dataclasses.replace(model, hidden_size=(width,))
-        shape = wider.resolved(of.vocabulary_size)
+        shape = wider.resolved(size.vocabulary_size)
         if width > by_text:
             return chosen, "about what this much text can teach"
-        if of.compute / flop_per_token(shape) < _layer_weights(shape):
+        if size.compute / flop_per_token(shape) < _layer_weights(shape):
             return chosen, "about what this time can train"
         chosen = wider
     return chosen, "the widest that is chosen unasked"
@@ -153,53 +159,61 @@ _FLOAT_BYTES = 4
 _WEIGHT_COPIES = 4  # the weight, its gradient and the optimizer's two moments
 
 
-def settle_open(settings: Settings, tokens: Tokens, processes: int = 1) -> tuple[Settings, Choice]:
-    """The settings, with what nobody gave chosen for this text, this length and this machine.
+def choose_options(run: TrainingRun, corpus: TrainingCorpus, processes: int = 1) -> TrainingRun:
+    """The run with the options that were not given chosen for its text, length and machine.
 
-    Under a budget, a few updates of a model that is thrown away tell how fast the machine is.
-    Raises UsageError where memory could not hold the model.
+    Under a budget, a few updates of a scratch model measure how fast the machine is.
+
+    Raises:
+        UsageError: Memory could not hold the model.
     """
-    use_threads(settings.threads)
-    if settings.model.kind.counts:
-        return settings, Choice(settings.model, settings.training, 0.0, {})
-    model, training = settings.model.resolved(tokens.tokenizer.vocabulary_size), settings.training
+    choice = _choose_for(run, corpus, processes)
+    return dataclasses.replace(run, model=choice.model, training=choice.training)
+
+
+def _choose_for(run: TrainingRun, corpus: TrainingCorpus, processes: int) -> Choice:
+    use_threads(run.threads)
+    if run.model.kind.counts:
+        return Choice(run.model, run.training, 0.0, {})
+    model, training = run.model.resolved(corpus.tokenizer.vocabulary_size), run.training
     check_memory(model)
-    given = settings.given
-    if settings.origin is not None:  # its shape is that of the weights it begins with
+    given = run.given
+    if run.fine_tuning is not None:  # its shape is that of the weights it begins with
         given |= option_names(ModelConfig)
-    of = Circumstances(model.vocabulary_size, len(tokens.encoded.train), processes=processes)
+    size = TaskSize(model.vocabulary_size, len(corpus.encoded.train), processes=processes)
     if training.budget is not None:
-        of = _with_speed(of, settings, model)
-    choice = choose(settings.model, training, given, of)
-    if training.budget is not None and choice.model != model:  # whose speed is another
-        of = _with_speed(of, settings, choice.model)
-        again = choose(choice.model, training, given | {"hidden_size"}, of)
-        why = {"hidden_size": choice.reasons["hidden_size"]}
-        choice = dataclasses.replace(again, reasons=again.reasons | why)
-    return dataclasses.replace(settings, model=choice.model, training=choice.training), choice
+        size = _with_compute(size, run, model)
+    choice = choose(run.model, training, given, size)
+    if training.budget is not None and choice.model != model:  # which has another speed
+        size = _with_compute(size, run, choice.model)
+        again = choose(choice.model, training, given | {"hidden_size"}, size)
+        reason = {"hidden_size": choice.reasons["hidden_size"]}
+        choice = dataclasses.replace(again, reasons=again.reasons | reason)
+    return choice
 
 
-def _with_speed(of: Circumstances, settings: Settings, model: ModelConfig) -> Circumstances:
-    budget, speed = settings.training.budget, of.processes * tokens_per_second(settings, model)
+def _with_compute(size: TaskSize, run: TrainingRun, model: ModelConfig) -> TaskSize:
+    budget, speed = run.training.budget, size.processes * tokens_per_second(run, model)
     assert budget is not None
-    return dataclasses.replace(of, compute=budget * speed * flop_per_token(model))
+    return dataclasses.replace(size, compute=budget * speed * flop_per_token(model))
 
 
-def plan(settings: Settings, tokens: Tokens) -> Plan:
-    """What ``--plan`` tells; nothing is learned and nothing is written."""
-    if settings.model.kind.counts:
+def plan(run: TrainingRun, corpus: TrainingCorpus) -> Plan:
+    """What ``--plan`` shows; nothing is learned and nothing is written."""
+    if run.model.kind.counts:
         raise UsageError(
-            f"there is nothing to plan of --model {settings.model.model}",
-            why="it learns all there is in one reading",
-            fix="train it",
+            f"--plan does not apply to --model {run.model.model}",
+            why="it is estimated from counts, in one pass",
+            fix="leave it out",
         )
-    settings, choice = settle_open(settings, tokens)
+    choice = _choose_for(run, corpus, processes=1)
     model, training = choice.model, choice.training
-    device = choose_device(settings.device)
+    device = choose_device(run.device)
     precision = choose_precision(training.precision, device, model)
     training = dataclasses.replace(training, precision=precision)
+    run = dataclasses.replace(run, model=model, training=training)
     seconds = training.budget
-    speed = choice.tokens / seconds if seconds else tokens_per_second(settings, model)
+    speed = choice.tokens / seconds if seconds else tokens_per_second(run, model)
     return Plan(
         options=tuple(
             PlannedOption(spec.name, getattr(config, spec.name), choice.reasons[spec.name])
@@ -213,9 +227,9 @@ def plan(settings: Settings, tokens: Tokens) -> Plan:
         tokens_per_second=speed,
         tokens=choice.tokens,
         seconds=choice.tokens / speed,
-        epochs=choice.tokens / len(tokens.encoded.train),
+        epochs=choice.tokens / len(corpus.encoded.train),
         vocabulary_size=model.vocabulary_size,
-        train_tokens=len(tokens.encoded.train),
+        train_tokens=len(corpus.encoded.train),
         device=device.type,
         precision=precision,
         threads=torch.get_num_threads(),
@@ -229,7 +243,7 @@ def state_bytes(model: ModelConfig) -> int:
 
 def window_bytes(model: ModelConfig, training: TrainingConfig) -> int:
     """Roughly what one update holds besides."""
-    a_token = model_class(model).activations_per_token(model)
+    a_token = on_meta(model).activations_per_token()
     return training.batch_size * training.sequence_length * _FLOAT_BYTES * a_token
 
 
@@ -253,9 +267,9 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def tokens_per_second(settings: Settings, model: ModelConfig) -> float:
-    """How fast such a model learns here, by a second of updates on ids that mean nothing."""
-    training, device = settings.training, choose_device(settings.device)
+def tokens_per_second(run: TrainingRun, model: ModelConfig) -> float:
+    """How fast such a model learns here, measured by a second of updates on random ids."""
+    training, device = run.training, choose_device(run.device)
     size = training.batch_size * training.sequence_length
     scratch = build(model)
     scratch.initialize(torch.Generator().manual_seed(0))
@@ -268,12 +282,12 @@ def tokens_per_second(settings: Settings, model: ModelConfig) -> float:
         seed=0,
     )
     precision = choose_precision(training.precision, device, model)
-    learner = Learner(scratch.to(device), streams, training, precision)
-    learner.update(1e-3)  # the first also allocates
+    state = GradientState(scratch.to(device), streams, training, precision)
+    state.update(1e-3)  # the first also allocates
     seconds: list[float] = []
     while len(seconds) < _LEAST_UPDATES or sum(seconds) < _TIMED_SECONDS:
         begun = time.perf_counter()
-        learner.update(1e-3)
-        learner.is_finite  # noqa: B018  # which waits for the device
+        state.update(1e-3)
+        state.is_finite  # noqa: B018  # which waits for the device
         seconds.append(time.perf_counter() - begun)
     return size / statistics.median(seconds)

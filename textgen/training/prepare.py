@@ -1,208 +1,255 @@
-"""From the settings of a run to its model and trainer; larger vocabularies for fine-tuning."""
+"""From the value that decides a run to its model, its state and the trainer of each process."""
 
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from textgen import checkpoint
-from textgen.config import Device, ModelConfig, Precision
-from textgen.data.encoded import EncodedCorpus
+from textgen.checkpoint.header import Header, InitialCheckpoint, Machine
+from textgen.config import Device, ModelConfig, Precision, TrainingConfig
+from textgen.data.batching import IdArray, StreamPosition, Streams, StreamsState, separate
 from textgen.errors import CheckpointError, UsageError
-from textgen.models import Model, build, count_parameters, weight_shapes
+from textgen.models import Model, build, count_parameters
+from textgen.models.base import CountsNgrams, FitsMixture
 from textgen.models.device import choose_device, choose_precision, use_threads
-from textgen.models.recurrent import begin_with_vectors
-from textgen.results import Validation
-from textgen.tokenizers.base import UNK
-from textgen.training import run_directory as record
-from textgen.training.autotune import settle_open
-from textgen.training.distributed import Briefing, make_learner
-from textgen.training.ranks import Ranks, launch
-from textgen.training.run import Settings
-from textgen.training.run_directory import Record
-from textgen.training.tokens import Tokens
-from textgen.training.trainer import Learner
-
-
-@torch.no_grad()
-def extended(model: Model, vocabulary_size: int) -> Model:
-    """The model with new ids after its own, each of which starts as another ``<UNK>``.
-
-    ``<UNK>`` is what the model has learned of tokens that it does not know, so the new rows of
-    embedding and output are copies of its row, or of its column where input is one-hot. They part
-    by themselves: each id has gradients of its own, from where it is read and where it is the
-    target; so nothing random is added, and a text that has none of them meets the same model.
-    Together the k new ids get the probability of one more ``<UNK>``, their biases being lower by
-    ln(k): at the full bias, ten thousand new words would take nearly all of the probability from
-    the old ones. Old rows stay as they are.
-    """
-    config = dataclasses.replace(model.config, vocabulary_size=vocabulary_size, counted=())
-    new = vocabulary_size - model.config.vocabulary_size
-    assert new >= 0
-    if not new:
-        return model
-    weights = dict(model.named_parameters())
-    bigger = build(config)
-    shapes, old_shapes = weight_shapes(config), weight_shapes(model.config)
-    grown = {
-        name: weights[name] if shape == old_shapes[name] else _grown(weights[name], shape)
-        for name, shape in shapes.items()
-        if name in weights  # what is counted is counted anew
-    }
-    bigger.load_state_dict(grown, strict=False)  # a tied weight stands under one name
-    return bigger
-
-
-def _grown(weight: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A weight with more ids: a bias (id,), a row an id (id, units), or a column (units, id)."""
-    by_id = next(place for place, size in enumerate(shape) if size != weight.shape[place])
-    old = weight.movedim(by_id, 0)
-    new = shape[by_id] - len(old)
-    rows = old[UNK].expand(new, *old.shape[1:])
-    if weight.ndim == 1:
-        rows = rows - math.log(new)
-    return torch.cat([old, rows]).movedim(0, by_id)
+from textgen.models.recurrent import set_word_vectors
+from textgen.tokenizers.base import Tokenizer
+from textgen.training.autotune import choose_options
+from textgen.training.corpus import TrainingCorpus
+from textgen.training.fine_tuning import extended
+from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id
+from textgen.training.run import TrainingRun
+from textgen.training.run_directory import (
+    RunDirectory,
+    RunState,
+    check_space,
+    load_run_state,
+    unfit,
+)
+from textgen.training.schedule import Patience, Schedule
+from textgen.training.state import CountingState, GradientState, TrainerState
+from textgen.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run about to go. validation: the newest of a resumed run."""
+class SharedStart:
+    """What rank 0 decides and every rank begins with.
 
-    settings: Settings
-    tokens: Tokens
-    learner: Learner
-    record: Record
-    validation: Validation | None
+    Attributes:
+        header: Of the checkpoints, at the beginning of the run.
+        saved: The state of the run that is resumed.
+        reads_again: Whether that run goes on in another text.
+        processes_before: How many that run had.
+    """
+
+    out: Path
+    header: Header
+    tokenizer: Tokenizer
+    saved: RunState | None
+    reads_again: bool
+    processes_before: int | None
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What was chosen for this machine; a resumed run computes as it was begun."""
+class LocalStart:
+    """What one rank begins with: weights and ids on rank 0, which broadcasts them."""
 
-    device: torch.device
-    precision: Precision
-    threads: int
-    processes: int
-
-    def to_json(self) -> dict[str, Any]:
-        several = {"processes": self.processes} if self.processes > 1 else {}
-        started = {} if launch() is None else {"launch": launch()}
-        single = {"device": self.device.type, "precision": self.precision, "threads": self.threads}
-        return single | several | started
+    shared: SharedStart
+    model: Model
+    train_ids: IdArray
+    valid_ids: IdArray
 
 
-def prepare(
-    settings: Settings, tokens: Tokens, ranks: Ranks, closing: contextlib.ExitStack
-) -> Prepared:
-    """Make or load the model, and open the run's record.
-
-    closing: takes what must be closed when the run is over.
-    """
-    if settings.resumed is None:
-        settings, _ = settle_open(settings, tokens, ranks.size)
-    threads = use_threads(settings.threads)
-    device = ranks.device(choose_device(settings.device))
-    encoded, tokenizer = tokens.encoded, tokens.tokenizer
-    model = _model(settings, tokens)
-    machine = Machine(device, _precision(settings, device, model.config), threads, ranks.size)
-    briefing = _briefing(settings, encoded, model.config, machine)
-    learner = make_learner(briefing, model.to(device), encoded.train, ranks)
-    run_record = Record(settings.out, _header(settings, model.config, encoded, machine), tokenizer)
-    kept_bytes, validation = None, None
-    if settings.resumed is not None:
-        kept_bytes, validation = record.resume(
-            run_record, learner, settings.resumed.folder, changed=tokens.changed
-        )
-        if tokens.changed:  # losses on another text are not to be compared with
-            run_record.best = validation = None
-            learner.model.read(learner.streams.ids)
-    run_record.open(kept_bytes)
-    closing.callback(run_record.close)
-    return Prepared(settings, tokens, learner, run_record, validation)
-
-
-def _model(settings: Settings, tokens: Tokens) -> Model:
-    """The model to go on with or to begin with; refused where the disk could not hold it."""
-    if settings.resumed is not None:
-        parameters = count_parameters(settings.resumed.model.config)
-        record.check_space(settings.out, parameters, resumed=True)
-        return settings.resumed.model
-    vocabulary_size = tokens.tokenizer.vocabulary_size
-    shape = settings.model.resolved(vocabulary_size)
-    record.check_space(settings.out, count_parameters(shape))
-    if settings.origin is not None:
-        return extended(settings.origin.checkpoint.model, vocabulary_size)
-    model = build(shape)
-    generator = torch.Generator()
-    generator.manual_seed(settings.training.seed)
-    model.initialize(generator)
-    if tokens.vectors is not None:
-        embedding = model.token_vectors()
-        assert embedding is not None  # no kind without them has --embeddings
-        begin_with_vectors(embedding, tokens.vectors.ids, tokens.vectors.vectors)
-    return model
-
-
-def _precision(settings: Settings, device: torch.device, shape: ModelConfig) -> Precision:
-    if settings.resumed is not None:
-        kept: Precision = settings.resumed.header.machine.get("precision", "float32")
-        try:
-            return choose_precision(kept, device, shape)
-        except UsageError as error:
-            raise CheckpointError("cannot go on", where=settings.out, why=str(error)) from error
-    return choose_precision(settings.training.precision, device, shape)
-
-
-def _briefing(
-    settings: Settings, encoded: EncodedCorpus, shape: ModelConfig, machine: Machine
-) -> Briefing:
-    return Briefing(
-        model=shape,
-        training=settings.training,
-        # Where rare tokens are <UNK> already, it is learned from them.
-        unknown_rate=0.0 if encoded.header.train.unknown else settings.training.unknown_rate,
-        device=cast(Device, machine.device.type),
-        precision=machine.precision,
-        threads=machine.threads,
+def start_on_first_rank(run: TrainingRun, corpus: TrainingCorpus, ranks: Ranks) -> LocalStart:
+    """Choose the options that are open, and make or load the model."""
+    if run.resumption is None:
+        run = choose_options(run, corpus, ranks.size)
+    threads = use_threads(run.threads)
+    device = choose_device(run.device)
+    model = _model(run, corpus)
+    machine = Machine(
+        device.type, _precision(run, device, model.config), threads, ranks.size, launch_id()
     )
-
-
-def _header(
-    settings: Settings, shape: ModelConfig, encoded: EncodedCorpus, machine: Machine
-) -> checkpoint.Header:
-    """The header of the run's checkpoints, at its beginning."""
-    return checkpoint.Header(
-        model=shape,
-        training=settings.training,
-        corpus=dataclasses.asdict(encoded.header),
-        source=dataclasses.asdict(settings.source),
-        machine=machine.to_json(),
+    saved = None
+    if run.resumption is not None:
+        saved = load_run_state(run.resumption.checkpoint.folder)
+        if corpus.changed:  # losses on another text are not to be compared with
+            saved = _on_another_text(saved)
+    header = Header(
+        model=model.config,
+        training=run.training,
+        corpus=corpus.encoded.header,
+        source=run.source,
+        machine=machine,
         step=0,
         tokens_seen=0,
         seconds=0.0,
         tokens_per_second=0.0,
-        parameters=count_parameters(shape),
+        parameters=count_parameters(model.config),
         validation=None,
-        init_from=_init_from(settings),
+        init_from=_initial_checkpoint(run),
+    )
+    resumption = run.resumption
+    before = None if resumption is None else resumption.checkpoint.header.machine.processes
+    shared = SharedStart(run.out, header, corpus.tokenizer, saved, corpus.changed, before)
+    return LocalStart(shared, model, corpus.encoded.train, corpus.encoded.valid)
+
+
+def start_on_other_rank(shared: SharedStart) -> LocalStart:
+    """A model of the same shape, without weights and without text."""
+    use_threads(shared.header.machine.threads)
+    none = np.empty(0, np.uint16)
+    return LocalStart(shared, build(shared.header.model), none, none)
+
+
+def make_trainer(
+    start: LocalStart,
+    ranks: Ranks,
+    closing: contextlib.ExitStack,
+    *,
+    stop: Callable[[], int | None],
+    write_sample: Callable[[Model, Tokenizer, int], str],
+    sample_every: float | None,
+) -> Trainer:
+    """The trainer of this rank; ``closing`` takes what must be closed when the run is over.
+
+    Raises:
+        CheckpointError: The state of the resumed run does not fit its model.
+    """
+    shared, model = start.shared, start.model
+    header, training, saved = shared.header, shared.header.training, shared.saved
+    device = ranks.device(choose_device(cast(Device, header.machine.device)))
+    state = make_state(
+        model.to(device).train(),
+        start.train_ids,
+        # ``<UNK>`` is learned from the rare tokens that it stands for, where there are some.
+        dataclasses.replace(training, unknown_rate=0.0)
+        if header.corpus.train.unknown
+        else training,
+        header.machine.precision,
+        ranks,
+    )
+    if saved is not None:
+        try:
+            state.restore(saved.snapshot)
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise unfit(shared.out / checkpoint.LAST, error) from error
+        if shared.reads_again:
+            state.read_again()
+    directory = RunDirectory(shared.out, header, shared.tokenizer)
+    if saved is not None:
+        directory.best = saved.best
+    if ranks.is_first:
+        directory.open(None if saved is None else saved.metrics_bytes)
+        closing.callback(directory.close)
+    total_steps = training.steps
+    if training.epochs is not None:
+        tokens = header.corpus.train.tokens
+        total_steps = math.ceil(training.epochs * tokens / state.tokens_per_step)
+    return Trainer(
+        state=state,
+        schedule=Schedule(training, total_steps),
+        directory=directory,
+        config=training,
+        valid_ids=start.valid_ids,
+        stop=stop,
+        ranks=ranks,
+        write_sample=lambda: write_sample(model, shared.tokenizer, state.step),
+        sample_every=sample_every if model.is_causal else None,
+        validation=None if saved is None else saved.validation,
+        patience=Patience([] if saved is None else list(saved.losses_since_best)),
+        # What a fine-tune begins with is known to be good: it may well be the best.
+        validates_start=header.init_from is not None,
     )
 
 
-def _init_from(settings: Settings) -> dict[str, Any] | None:
-    """What a fine-tune remembers of where it began."""
-    if settings.resumed is not None:
-        return settings.resumed.header.init_from
-    if settings.origin is None:
+def make_state(
+    model: Model,
+    train_ids: IdArray,
+    training: TrainingConfig,
+    precision: Precision = "float32",
+    ranks: Ranks = SINGLE_PROCESS,
+) -> TrainerState:
+    """The state of training at its beginning, with rank 0's weights and ids on every rank."""
+    if isinstance(model, CountsNgrams):
+        model.check_text(train_ids)
+    chunks = model.held_out_chunks(train_ids) if isinstance(model, FitsMixture) else ()
+    ids, held_out = separate(train_ids, chunks)
+    if model.config.kind.counts:
+        return CountingState(model, ids)
+    streams = Streams(
+        ranks.broadcast_ids(ids),
+        batch_size=ranks.size * training.batch_size,
+        own=ranks.rows(training.batch_size),
+        sequence_length=training.sequence_length,
+        run_windows=training.run_windows,
+        unknown_rate=training.unknown_rate,
+        seed=training.seed,
+    )
+    return GradientState(model, streams, training, precision, ranks, held_out)
+
+
+def _model(run: TrainingRun, corpus: TrainingCorpus) -> Model:
+    """The model to begin with, or to go on with.
+
+    Raises:
+        ResourceError: The disk could not hold its checkpoints.
+    """
+    if run.resumption is not None:
+        model = run.resumption.checkpoint.model
+        check_space(run.out, count_parameters(model.config), resumed=True)
+        return model
+    vocabulary_size = corpus.tokenizer.vocabulary_size
+    config = run.model.resolved(vocabulary_size)
+    check_space(run.out, count_parameters(config))
+    if run.fine_tuning is not None:
+        return extended(run.fine_tuning.checkpoint.model, vocabulary_size)
+    model = build(config)
+    model.initialize(torch.Generator().manual_seed(run.training.seed))
+    if corpus.vectors is not None:
+        embedding = model.token_vectors()
+        assert embedding is not None  # only kinds with an embedding have --embeddings
+        set_word_vectors(embedding, corpus.vectors.ids, corpus.vectors.vectors)
+    return model
+
+
+def _precision(run: TrainingRun, device: torch.device, config: ModelConfig) -> Precision:
+    if run.resumption is None:
+        return choose_precision(run.training.precision, device, config)
+    try:
+        kept = run.resumption.checkpoint.header.machine.precision
+        return choose_precision(kept, device, config)
+    except UsageError as error:
+        raise CheckpointError("cannot go on", where=run.out, why=str(error)) from error
+
+
+def _on_another_text(saved: RunState) -> RunState:
+    """The state with all streams at the beginning of the text, and nothing validated yet."""
+    snapshot = saved.snapshot
+    if snapshot.streams is not None:
+        positions = tuple(StreamPosition() for _ in snapshot.streams.rows)
+        snapshot = dataclasses.replace(snapshot, streams=StreamsState(0, 0, positions))
+    return dataclasses.replace(saved, snapshot=snapshot, best=None, validation=None)
+
+
+def _initial_checkpoint(run: TrainingRun) -> InitialCheckpoint | None:
+    if run.resumption is not None:
+        return run.resumption.checkpoint.header.init_from
+    if run.fine_tuning is None:
         return None
-    saved = settings.origin.checkpoint
-    return {
-        "path": settings.origin.given,
-        "checkpoint": saved.name,
-        "step": saved.header.step,
-        "weights_sha256": settings.origin.weights_sha256,
-        "tokenizer_fingerprint": saved.tokenizer.fingerprint,
-        "vocabulary_size": saved.tokenizer.vocabulary_size,
-    }
+    saved = run.fine_tuning.checkpoint
+    return InitialCheckpoint(
+        path=run.fine_tuning.path,
+        checkpoint=saved.name,
+        step=saved.header.step,
+        weights_sha256=run.fine_tuning.weights_sha256,
+        tokenizer_fingerprint=saved.tokenizer.fingerprint,
+        vocabulary_size=saved.tokenizer.vocabulary_size,
+    )

@@ -1,41 +1,46 @@
 """The processes of a run under ``torchrun``, and which of them this one is; imports no torch.
 
-Rank 0 reads, decides, validates, saves and writes to the terminal. The other ranks receive orders
-from it and compute their rows of the batch.
+Every rank runs the same loop on its own rows of the batch (SPMD). What depends on the clock, the
+disk or the terminal is computed on rank 0 and broadcast, so that all ranks take the same branches.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from textgen.errors import UsageError
-from textgen.results import TrainingResult
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from textgen.data.batching import IdArray
 
-_NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
+T = TypeVar("T")
+_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process's number among ``size``, and its number on its own machine."""
+class Placement:
+    """The number of this process among ``world_size``, and its number on its own machine."""
 
     rank: int
-    size: int
+    world_size: int
     local_rank: int
 
 
-def placed() -> Place | None:
-    """Where this process stands, or None: it learns alone, and no socket is opened."""
-    if not all(os.environ.get(name) for name in _NAMES):
+def placement() -> Placement | None:
+    """What ``torchrun`` set in the environment; None for a process that trains alone.
+
+    Raises:
+        UsageError: The variables are set, but not to whole numbers.
+    """
+    if not all(os.environ.get(name) for name in _TORCHRUN_VARIABLES):
         return None
     try:
-        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ.get("LOCAL_RANK", rank))
     except ValueError as error:
         raise UsageError(
@@ -43,77 +48,79 @@ def placed() -> Place | None:
             why=str(error),
             fix="unset them, or start with torchrun",
         ) from error
-    return Place(rank, size, local_rank) if size > 1 else None
+    return Placement(rank, world_size, local_rank) if world_size > 1 else None
 
 
-def speaks() -> bool:
-    """Whether this process is the one that people hear."""
-    return os.environ.get("RANK", "0") == "0" or placed() is None
+def is_first_process() -> bool:
+    """Whether this process writes to the terminal: rank 0, or the only process."""
+    return os.environ.get("RANK", "0") == "0" or placement() is None
 
 
-def launch() -> str | None:
-    """What tells this start of ``torchrun`` from any other; None without it.
+def launch_id() -> str | None:
+    """Identifies one start of ``torchrun``; None without it.
 
     It is the same for the processes that ``--max-restarts`` starts in place of failed ones.
     """
     name = os.environ.get("TORCHELASTIC_RUN_ID")
-    # Where nobody named the run, torchrun calls it "none"; then its process tells.
+    # torchrun calls a run without a name "none"; its process id then identifies the start.
     return f"process {os.getppid()}" if name == "none" else name
 
 
-def restarts() -> int:
-    """How often ``torchrun`` has started the processes again, as one of them had failed."""
+def restart_count() -> int:
+    """How often ``torchrun`` has restarted the processes after a failure."""
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return int(count) if count.isdecimal() else 0
 
 
 class Ranks:
-    """One process, which is all there is: nothing to average, gather or agree on.
+    """The processes of a run. This class is the case of one process: all collectives are no-ops.
 
-    rank: which process this is. size: how many there are. signum: the signal that another
-    process was sent, where there was one.
+    Attributes:
+        rank: The number of this process.
+        size: The number of processes.
     """
 
     rank, size = 0, 1
-    signum: int | None = None
 
-    def run(
-        self, work: Callable[[], TrainingResult], stop: Callable[[], int | None]
-    ) -> TrainingResult:
-        """Do ``work`` in the first process while the others follow it; its result in each."""
-        return work()
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def rows(self, batch_size: int) -> slice:
+        """The rows of this process among all rows, with ``batch_size`` in each process."""
+        return slice(self.rank * batch_size, (self.rank + 1) * batch_size)
 
     def device(self, device: "torch.device") -> "torch.device":
-        """The device that this process takes where all were told to take ``device``."""
+        """The device of this process, where the run was started for ``device``."""
         return device
 
-    def average(self, gradients: "Sequence[Tensor]", loss: "Tensor") -> "Tensor":
-        """Put the mean over all processes into ``gradients``; the mean loss."""
-        return loss
+    def first(self, compute: Callable[[], T]) -> T:
+        """Compute a value on rank 0 and return it on every rank; an error ends every rank."""
+        return compute()
+
+    def maximum(self, *values: float) -> tuple[float, ...]:
+        """The largest of each value over all ranks."""
+        return values
+
+    def mean(self, value: "Tensor") -> "Tensor":
+        """The mean of a scalar over all ranks."""
+        return value
 
     def gather(self, rows: "Tensor") -> "Tensor":
-        """The rows (batch, ...) of all processes one below another, in the first of them."""
+        """The rows (batch, ...) of all ranks in order, on rank 0; elsewhere ``rows``."""
         return rows
 
-    def own(self, batch: int) -> slice:
-        """Which of all rows are this process's, with ``batch`` in each."""
-        return slice(self.rank * batch, (self.rank + 1) * batch)
+    def broadcast_ids(self, ids: "IdArray") -> "IdArray":
+        """The ids of rank 0, on every rank."""
+        return ids
+
+    def parallel(self, module: "nn.Module") -> "nn.Module":
+        """The module with its gradients averaged over all ranks, and rank 0's weights."""
+        return module
+
+    def connected(self) -> contextlib.AbstractContextManager[None]:
+        """Around collectives of ``parallel``: a lost connection is a ResourceError."""
+        return contextlib.nullcontext()
 
 
-ALONE = Ranks()
-
-
-@contextlib.contextmanager
-def joined() -> Iterator[Ranks]:
-    """All processes of the run, if there are several: this one waits until all are there."""
-    place = placed()
-    if place is None:
-        yield ALONE
-        return
-    from textgen.training.distributed import Group
-
-    group = Group(place)
-    try:
-        yield group
-    finally:
-        group.leave()
+SINGLE_PROCESS = Ranks()

@@ -1,9 +1,13 @@
-"""The settings of a run: from its options, or from the checkpoint that is resumed."""
+"""``TrainingRun``, the one value that decides a run: new, resumed, or fine-tuned from another.
+
+Imports no torch, so that a wrong option is reported at once.
+"""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from textgen import checkpoint, storage
 from textgen.config import (
@@ -11,6 +15,7 @@ from textgen.config import (
     Config,
     Device,
     ModelConfig,
+    RecurrentConfig,
     TokenizerConfig,
     TrainingConfig,
     check_options,
@@ -18,91 +23,255 @@ from textgen.config import (
     option_names,
 )
 from textgen.data.corpus import CorpusSource
-from textgen.errors import CheckpointError, ResourceError, UsageError
-from textgen.training import run_directory as record
-from textgen.training.ranks import launch, restarts
+from textgen.errors import ResourceError, UsageError
+from textgen.tokenizers.registry import load_tokenizer_from
+from textgen.tokenizers.vocabulary import SymbolTokenizer
 from textgen.training.word_vectors import vector_width
 
 _TOTALS = ("budget", "epochs", "steps")
-_OF_COUNTING = frozenset({"valid_fraction", "seed"})
+_COUNTING_OPTIONS = frozenset({"valid_fraction", "seed"})
+_VOCABULARY_LIMITS = frozenset({"min_count", "vocab_size"})  # of what --extend-vocabulary adds
 _CONFIGS: tuple[type[Config], ...] = (TokenizerConfig, ModelConfig, TrainingConfig)
+_LEFTOVERS = frozenset(
+    {storage.LOCK, checkpoint.METRICS, f"{checkpoint.BEST}.new", f"{checkpoint.LAST}.new"}
+)
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The checkpoint that a fine-tune begins from.
+class Resumption:
+    """The run that is resumed, as its ``last`` holds it.
 
-    given: its path as the person wrote it. weights_sha256: of its weights as they were read.
-    extends: whether the vocabulary grows by what is new in the text.
+    Attributes:
+        accept_changed_corpus: Whether it may go on in another text.
     """
 
     checkpoint: checkpoint.Checkpoint
-    given: str
-    weights_sha256: str
-    extends: bool
+    accept_changed_corpus: bool
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All that decides a run, whether it begins or goes on.
+class FineTuning:
+    """The checkpoint that a run begins from.
 
-    given: the names of the options that were asked for. resumed: what it goes on from.
-    origin: what it begins from, where that is not weights drawn at random.
+    Attributes:
+        path: As it was given.
+        weights_sha256: Of its weights as they were read.
+        extend_vocabulary: Whether to add the tokens that are new in the text.
+    """
+
+    checkpoint: checkpoint.Checkpoint
+    path: str
+    weights_sha256: str
+    extend_vocabulary: bool
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """All that decides a run of training.
+
+    Attributes:
+        given: Names of the options that the user gave; ``autotune`` chooses the others.
+        resumption: Set by ``resumed``.
+        fine_tuning: Set by ``fine_tuned``.
     """
 
     out: Path
+    source: CorpusSource
     tokenizer: TokenizerConfig
     model: ModelConfig
     training: TrainingConfig
-    source: CorpusSource
-    device: Device
-    threads: int | None
+    device: Device = "auto"
+    threads: int | None = None
     given: frozenset[str] = frozenset()
-    resumed: checkpoint.Checkpoint | None = None
-    origin: Origin | None = None
-    accept_changed_corpus: bool = False
+    resumption: Resumption | None = None
+    fine_tuning: FineTuning | None = None
 
+    @classmethod
+    def new(
+        cls,
+        out: Path,
+        source: CorpusSource,
+        options: Mapping[str, Any],
+        device: Device = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """A run that begins with weights drawn at random.
 
-@dataclass(frozen=True)
-class Manner:
-    """Whether a run begins or goes on, and over or from what."""
+        Args:
+            options: Fields of TokenizerConfig, ModelConfig and TrainingConfig.
 
-    resume: bool = False
-    overwrite: bool = False
-    accept_changed_corpus: bool = False
-    init_from: str | None = None
-    extend_vocabulary: bool = False
-
-
-def settle(
-    out: Path, source: CorpusSource, options: dict[str, Any], device: Device, threads: int | None
-) -> Settings:
-    """The settings of a run that begins, every option checked before anything is created."""
-    check_options(options, *_CONFIGS)
-    tokenizer_options = sorted(option_names(TokenizerConfig) & options.keys())
-    if source.tokenizer is not None and tokenizer_options:
-        raise UsageError(
-            f"--tokenizer and {flag(tokenizer_options[0])} cannot both be given",
-            why="the tokenizer is already learned",
+        Raises:
+            UsageError: An option is wrong, or two contradict each other.
+        """
+        check_options(options, *_CONFIGS)
+        tokenizer_options = sorted(option_names(TokenizerConfig) & options.keys())
+        if source.tokenizer is not None and tokenizer_options:
+            raise UsageError(
+                f"--tokenizer and {flag(tokenizer_options[0])} cannot both be given",
+                why="the tokenizer is already learned",
+            )
+        if source.valid is not None and "valid_fraction" in options:
+            raise UsageError("--valid and --valid-fraction cannot both be given")
+        model = _with_width_of_vectors(ModelConfig.from_options(options))
+        return cls(
+            out=out,
+            source=source,
+            tokenizer=TokenizerConfig.from_options(options),
+            model=model,
+            training=_training(options, model),
+            device=device,
+            threads=threads,
+            given=frozenset(options),
         )
-    if source.valid is not None and "valid_fraction" in options:
-        raise UsageError("--valid and --valid-fraction cannot both be given")
-    model = _as_wide_as_vectors(ModelConfig.from_options(options))
-    return Settings(
-        out=out,
-        tokenizer=TokenizerConfig.from_options(options),
-        model=model,
-        training=training_for(options, model),
-        source=source,
-        device=device,
-        threads=threads,
-        given=frozenset(options),
-    )
+
+    @classmethod
+    def resumed(
+        cls,
+        out: Path,
+        source: CorpusSource,
+        options: Mapping[str, Any],
+        device: Device = "auto",
+        threads: int | None = None,
+        *,
+        accept_changed_corpus: bool = False,
+    ) -> Self:
+        """The run whose ``last`` is in ``out``, with new totals where ``options`` has one.
+
+        Raises:
+            UsageError: An option contradicts what the run was begun with.
+        """
+        new = cls.new(out, source, options, device, threads)
+        folder = storage.find_complete(out / checkpoint.LAST)
+        if folder is None:
+            raise _nothing_to_resume(out)
+        saved = checkpoint.load(folder)
+        header = saved.header
+        new._check_same(saved, options)
+        training = header.training
+        if options.keys() & set(_TOTALS):
+            wanted = _training(options, header.model)
+            totals = {name: getattr(wanted, name) for name in _TOTALS}
+            training = dataclasses.replace(training, **totals)
+            _check_not_past(training, header)
+        return dataclasses.replace(
+            new,
+            source=_resumed_source(source, header.source, folder),
+            tokenizer=saved.tokenizer.config,
+            model=header.model,
+            training=training,
+            threads=threads or header.machine.threads,
+            resumption=Resumption(saved, accept_changed_corpus),
+        )
+
+    @classmethod
+    def fine_tuned(
+        cls,
+        out: Path,
+        source: CorpusSource,
+        options: Mapping[str, Any],
+        device: Device = "auto",
+        threads: int | None = None,
+        *,
+        init_from: str,
+        extend_vocabulary: bool = False,
+    ) -> Self:
+        """A run that begins with the weights, shape and tokenizer of a checkpoint.
+
+        Raises:
+            UsageError: An option contradicts the checkpoint, or its vocabulary cannot grow.
+        """
+        new = cls.new(out, source, options, device, threads)
+        saved = checkpoint.load(Path(init_from))
+        new._check_fits(saved, options, init_from, extends=extend_vocabulary)
+        tokenizer = saved.tokenizer.config
+        if extend_vocabulary:
+            if not isinstance(saved.tokenizer, SymbolTokenizer):
+                raise UsageError(
+                    f"--extend-vocabulary cannot be used with --init-from {init_from}",
+                    why=f"its {saved.tokenizer.level} tokens write every text already, by bytes"
+                    " where none fits",
+                    fix="leave --extend-vocabulary out",
+                )
+            tokenizer = dataclasses.replace(
+                tokenizer,
+                min_count=new.tokenizer.min_count or tokenizer.min_count,
+                vocab_size=new.tokenizer.vocab_size,
+            )
+        weights = storage.sha256_of(saved.folder / checkpoint.WEIGHTS)
+        return dataclasses.replace(
+            new,
+            tokenizer=tokenizer,
+            model=saved.header.model,
+            training=_training(options, saved.header.model),
+            fine_tuning=FineTuning(saved, init_from, weights, extend_vocabulary),
+        )
+
+    def _check_same(self, saved: checkpoint.Checkpoint, options: Mapping[str, Any]) -> None:
+        """Refuse an option that the resumed run has otherwise."""
+        if self.source.tokenizer is not None:
+            raise UsageError("--resume and --tokenizer cannot both be given")
+        pairs: tuple[tuple[Config, Config], ...] = (
+            (self.tokenizer, saved.tokenizer.config),
+            (self.model, saved.header.model),
+            (self.training, saved.header.training),
+        )
+        for new, kept in pairs:
+            for name in option_names(type(new)) & options.keys() - set(_TOTALS):
+                if getattr(new, name) != getattr(kept, name, None):
+                    raise UsageError(
+                        f"{flag(name)} {options[name]} contradicts the run to be resumed",
+                        where=self.out,
+                        why=f"it was begun with {getattr(kept, name, None)}",
+                        fix="leave the option out, or begin a new run",
+                    )
+
+    def _check_fits(
+        self,
+        saved: checkpoint.Checkpoint,
+        options: Mapping[str, Any],
+        init_from: str,
+        *,
+        extends: bool,
+    ) -> None:
+        """Refuse another shape or vocabulary than the weights to begin with have."""
+        tokenizer, model = saved.tokenizer.config, saved.header.model
+        vocabulary_size = saved.tokenizer.vocabulary_size
+        named = options.keys() - (_VOCABULARY_LIMITS if extends else frozenset())
+        for name in sorted(named & option_names(TokenizerConfig)):
+            new, kept = _effective(self.tokenizer, name), _effective(tokenizer, name)
+            if new != kept and not (name == "vocab_size" and new == vocabulary_size):
+                raise _contradiction(name, options[name], init_from, kept)
+        for name in sorted(named & option_names(ModelConfig)):
+            kept = getattr(model, name, None)
+            if getattr(self.model, name) != kept:
+                raise _contradiction(name, options[name], init_from, kept)
+        size = self.tokenizer.vocab_size
+        if extends and size is not None and size < vocabulary_size:
+            kept = f"{vocabulary_size} tokens, and none is dropped"
+            raise _contradiction("vocab_size", size, init_from, kept)
+        path = self.source.tokenizer
+        if path is not None:
+            given = load_tokenizer_from(path)
+            if given.fingerprint != saved.tokenizer.fingerprint:
+                raise _contradiction("tokenizer", path, init_from, "another tokenizer")
 
 
-def _as_wide_as_vectors(model: ModelConfig) -> ModelConfig:
+def _training(options: Mapping[str, Any], model: ModelConfig) -> TrainingConfig:
+    """The options of training, with the defaults of the model's kind."""
+    if not model.kind.counts:
+        return TrainingConfig.from_options({**model.kind.defaults, **options}).with_length()
+    for name in sorted(options.keys() & option_names(TrainingConfig) - _COUNTING_OPTIONS):
+        raise UsageError(
+            f"{flag(name)} is no option of --model {model.model}",
+            why="it is estimated from counts, in one pass",
+            fix="leave it out",
+        )
+    return TrainingConfig.from_options({**options, **LEARNED_BY_COUNTING})
+
+
+def _with_width_of_vectors(model: ModelConfig) -> ModelConfig:
     """The model with embeddings of the width that ``--embeddings`` has."""
-    if model.embeddings is None:
+    if not isinstance(model, RecurrentConfig) or model.embeddings is None:
         return model
     width = vector_width(model.embeddings)
     if model.embedding_size not in (None, width):
@@ -113,103 +282,6 @@ def _as_wide_as_vectors(model: ModelConfig) -> ModelConfig:
             fix="leave --embedding-size out",
         )
     return dataclasses.replace(model, embedding_size=width)
-
-
-def training_for(options: dict[str, Any], model: ModelConfig) -> TrainingConfig:
-    """How such a model learns, where its kind has defaults of its own with these."""
-    if not model.kind.counts:
-        return TrainingConfig.from_options({**model.kind.defaults, **options}).with_length()
-    for name in sorted(options.keys() & option_names(TrainingConfig) - _OF_COUNTING):
-        raise UsageError(
-            f"{flag(name)} is no option of --model {model.model}",
-            why="it learns all there is in one reading",
-            fix="leave it out",
-        )
-    return TrainingConfig.from_options({**options, **LEARNED_BY_COUNTING})
-
-
-def restarted(settings: Settings, manner: Manner) -> tuple[Settings, Manner]:
-    """What the same command means to processes that ``torchrun`` started in place of failed ones.
-
-    They go on with the run that those have left; where there is none yet, they begin it.
-    """
-    folder = storage.whole(settings.out / checkpoint.LAST) if restarts() else None
-    if folder is None or checkpoint.describe(folder).config["machine"].get("launch") != launch():
-        return settings, manner
-    # The tokenizer that was given is the checkpoint's own by now.
-    source = dataclasses.replace(settings.source, tokenizer=None)
-    return (
-        dataclasses.replace(settings, source=source),
-        Manner(resume=True, accept_changed_corpus=manner.accept_changed_corpus),
-    )
-
-
-def check_processes(settings: Settings, processes: int) -> None:
-    """Refuse to go on with more or fewer processes: the streams would be others."""
-    assert settings.resumed is not None
-    begun = settings.resumed.header.machine.get("processes", 1)
-    if begun != processes:
-        alone, several = "without torchrun", f"by torchrun with {begun} processes"
-        raise UsageError(
-            f"cannot go on in {processes} process{'es' if processes > 1 else ''}",
-            where=settings.out,
-            why=f"the run was begun in {begun}",
-            fix=f"start it {alone if begun == 1 else several}",
-        )
-
-
-def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that a run must not write to, or that there is nothing to resume from."""
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite cannot both be given")
-    if out.exists() and not out.is_dir():
-        raise UsageError("not a folder", where=out, fix="choose another --out")
-    empty = record.is_empty(out)
-    if not (resume or overwrite or empty):
-        raise UsageError(
-            "not empty",
-            where=out,
-            fix="go on with --resume, start anew with --overwrite, or choose another --out",
-        )
-    if overwrite and not empty and not record.is_run(out):
-        raise UsageError(
-            "will not overwrite",
-            where=out,
-            why="it holds something other than a textgen run",
-            fix="choose another --out",
-        )
-    if resume and storage.whole(out / checkpoint.LAST) is None:
-        raise ResourceError(
-            "nothing to resume", where=out, why="it holds no checkpoint", fix="leave --resume out"
-        )
-
-
-def take_up(asked: Settings, options: dict[str, Any], accept_changed_corpus: bool) -> Settings:
-    """The settings of the run whose ``last`` is in the folder, with the new totals.
-
-    Raises UsageError where an option contradicts what the run was begun with.
-    """
-    folder = storage.whole(asked.out / checkpoint.LAST)
-    assert folder is not None
-    saved = checkpoint.load(folder)
-    header = saved.header
-    _check_contradictions(asked, saved, options)
-    training = header.training
-    if options.keys() & set(_TOTALS):
-        wanted = training_for(options, header.model)
-        totals = {name: getattr(wanted, name) for name in _TOTALS}
-        training = dataclasses.replace(training, **totals)
-        _check_not_past(training, header)
-    return dataclasses.replace(
-        asked,
-        tokenizer=saved.tokenizer.config,
-        model=header.model,
-        training=training,
-        source=_source(asked.source, header, folder),
-        threads=asked.threads or header.machine.get("threads"),
-        resumed=saved,
-        accept_changed_corpus=accept_changed_corpus,
-    )
 
 
 def _check_not_past(training: TrainingConfig, header: checkpoint.Header) -> None:
@@ -224,40 +296,12 @@ def _check_not_past(training: TrainingConfig, header: checkpoint.Header) -> None
             )
 
 
-def _check_contradictions(
-    asked: Settings, saved: checkpoint.Checkpoint, options: dict[str, Any]
-) -> None:
-    if asked.source.tokenizer is not None:
-        raise UsageError("--resume and --tokenizer cannot both be given")
-    pairs = (
-        (asked.tokenizer, saved.tokenizer.config),
-        (asked.model, saved.header.model),
-        (asked.training, saved.header.training),
-    )
-    for new, kept in pairs:
-        for name in option_names(type(new)) & options.keys() - set(_TOTALS):
-            if getattr(new, name) != getattr(kept, name):
-                raise UsageError(
-                    f"{flag(name)} {options[name]} contradicts the run to be resumed",
-                    where=asked.out,
-                    why=f"it was begun with {getattr(kept, name)}",
-                    fix="leave the option out, or begin a new run",
-                )
-
-
-def _source(asked: CorpusSource, header: checkpoint.Header, folder: Path) -> CorpusSource:
+def _resumed_source(given: CorpusSource, kept: CorpusSource, folder: Path) -> CorpusSource:
     """The text that the run began with, or the text given now in its place."""
-    try:
-        kept = CorpusSource(**{**header.source, "corpora": tuple(header.source["corpora"])})
-        texts = (*kept.corpora, kept.encoding, kept.errors, kept.valid or "", kept.tokenizer or "")
-        if not all(isinstance(each, str) for each in texts):
-            raise TypeError("a path is a string")
-    except (KeyError, TypeError) as error:
-        raise CheckpointError("damaged", where=folder, why="it names no corpus") from error
-    if asked.corpora:
-        return dataclasses.replace(asked, valid=asked.valid or kept.valid)
+    if given.corpora:
+        return dataclasses.replace(given, valid=given.valid or kept.valid)
     for name in ("valid", "encoding", "errors"):
-        value = getattr(asked, name)
+        value = getattr(given, name)
         if value not in (getattr(CorpusSource(), name), getattr(kept, name)):
             raise UsageError(
                 f"{flag(name)} {value} contradicts the run to be resumed",
@@ -270,8 +314,83 @@ def _source(asked: CorpusSource, header: checkpoint.Header, folder: Path) -> Cor
     return kept
 
 
-def lasting(path: str | Path) -> str:
-    """A path that a resumed run finds again from wherever it is started; ``-`` is stdin."""
-    if not str(path):
-        raise UsageError("an empty path was given for a text", fix="name a file or a folder")
-    return str(path) if str(path) == "-" else str(Path(path).absolute())
+def _effective(config: TokenizerConfig, name: str) -> object:
+    """An option as it takes effect, so that a default that is spelled out is the default."""
+    effective = {"min_count": config.least_count, "vocab_size": config.largest_vocabulary}
+    return effective[name] if name in effective else getattr(config, name)
+
+
+def _contradiction(name: str, value: object, init_from: str, kept: object) -> UsageError:
+    if isinstance(value, bool):
+        switches = {True: flag(name), False: flag(f"no_{name}")}
+        given, shown = switches[value], switches[not value]
+    else:
+        given = f"{flag(name)} {value}"
+        shown = ",".join(map(str, kept)) if isinstance(kept, tuple) else str(kept)
+    return UsageError(
+        f"{given} contradicts --init-from {init_from}",
+        why=f"that checkpoint has {'none' if kept is None else shown}",
+        fix=f"leave {flag(name)} out, or train a new model without --init-from",
+    )
+
+
+def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that a run must not write to, or that there is nothing to resume from."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite cannot both be given")
+    if out.exists() and not out.is_dir():
+        raise UsageError("not a folder", where=out, fix="choose another --out")
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    is_empty = names <= _LEFTOVERS
+    if not (resume or overwrite or is_empty):
+        raise UsageError(
+            "not empty",
+            where=out,
+            fix="go on with --resume, start anew with --overwrite, or choose another --out",
+        )
+    checkpoints = {
+        name + suffix
+        for name in (checkpoint.BEST, checkpoint.LAST)
+        for suffix in ("", ".new", ".old")
+    }
+    if overwrite and not is_empty and not names <= _LEFTOVERS | checkpoints:
+        raise UsageError(
+            "will not overwrite",
+            where=out,
+            why="it holds something other than a textgen run",
+            fix="choose another --out",
+        )
+    if resume and storage.find_complete(out / checkpoint.LAST) is None:
+        raise _nothing_to_resume(out)
+
+
+def _nothing_to_resume(out: Path) -> ResourceError:
+    return ResourceError(
+        "nothing to resume", where=out, why="it holds no checkpoint", fix="leave --resume out"
+    )
+
+
+def check_init_from(
+    out: Path, init_from: str | None, *, resume: bool, extend_vocabulary: bool
+) -> None:
+    """Refuse a fine-tune that would write into the checkpoint it reads, or that goes on already."""
+    if init_from is None:
+        if extend_vocabulary:
+            raise UsageError("--extend-vocabulary needs --init-from")
+        return
+    if resume:
+        raise UsageError(
+            "--resume and --init-from cannot both be given",
+            why="the run in --out has its own weights by now",
+            fix="leave --init-from out to go on",
+        )
+    if not init_from:
+        raise UsageError("--init-from names no checkpoint", fix="give a checkpoint's folder")
+    _, found = checkpoint.find(Path(init_from))
+    source, target = found.resolve(), out.resolve()
+    if target in (source, source.parent) or source in target.parents:
+        raise UsageError(
+            f"--init-from {init_from} and --out {out} are the same run",
+            why="the checkpoint that a run begins from is only read",
+            fix="choose another --out, or go on with --resume",
+        )

@@ -1,70 +1,98 @@
-"""What a run leaves on disk: ``metrics.jsonl``, ``best`` and ``last``."""
+"""What a run leaves on disk: ``metrics.jsonl``, ``best`` and ``last``; and reading them back."""
 
 import contextlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, Self
+
+from torch import Tensor
 
 from textgen import checkpoint, storage
 from textgen.checkpoint import BEST, LAST, METRICS, Header, read_validation
 from textgen.errors import CheckpointError, ResourceError
+from textgen.models import count_parameters
 from textgen.results import TrainingStep, Validation
 from textgen.tokenizers.base import Tokenizer
-from textgen.training.schedule import Patience
-
-if TYPE_CHECKING:
-    from textgen.training.trainer import Learner
-
-
-_LEFTOVERS = frozenset(
-    {storage.LOCK, METRICS} | {name + suffix for name in (BEST, LAST) for suffix in (".new",)}
-)
-
+from textgen.training.state import Snapshot, TrainerState
 
 _SMALL_FILES = 2**20
-"""Bytes for what a checkpoint holds beside weights: headers, tokenizer, carried state."""
+"""Bytes for what a checkpoint holds beside weights: headers, tokenizer, recurrent state."""
 
 
-def is_empty(out: Path) -> bool:
-    """Whether a new run may start here: nothing in the folder but what a killed one left."""
-    return not out.exists() or all(path.name in _LEFTOVERS for path in out.iterdir())
+@dataclass(frozen=True)
+class RunState:
+    """What ``last`` holds besides model and tokenizer, for a run to go on.
 
+    Attributes:
+        metrics_bytes: Length of ``metrics.jsonl`` at the save.
+        best: Validation of ``best``.
+        validation: The newest.
+        losses_since_best: Of the validations since the best, in nats per token.
+    """
 
-def is_run(out: Path) -> bool:
-    """Whether the folder holds a run's files and nothing of anybody else's."""
-    own = {BEST, LAST} | {name + suffix for name in (BEST, LAST) for suffix in (".new", ".old")}
-    return all(path.name in _LEFTOVERS | own for path in out.iterdir())
+    snapshot: Snapshot
+    metrics_bytes: int
+    best: Validation | None
+    validation: Validation | None
+    losses_since_best: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The values that are not tensors."""
+        return self.snapshot.to_json() | {
+            "metrics_bytes": self.metrics_bytes,
+            "best": None if self.best is None else asdict(self.best),
+            "validation": None if self.validation is None else asdict(self.validation),
+            "losses_since_best": list(self.losses_since_best),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: It is anything else.
+        """
+        best, validation = (
+            None if value[name] is None else read_validation(value[name])
+            for name in ("best", "validation")
+        )
+        metrics_bytes = int(value["metrics_bytes"])
+        if metrics_bytes < 0:
+            raise ValueError(f"metrics of {metrics_bytes} bytes")
+        losses = tuple(map(float, value["losses_since_best"]))
+        return cls(Snapshot.from_json(value, tensors), metrics_bytes, best, validation, losses)
 
 
 @dataclass
-class Record:
+class RunDirectory:
     """The folder of one run, held open while it trains.
 
-    template: the header of its checkpoints, but for how far the run is.
+    Attributes:
+        template: The header of its checkpoints, except for progress.
+        best: Validation of ``best``.
     """
 
     out: Path
     template: Header
     tokenizer: Tokenizer
     best: Validation | None = None
-    patience: Patience = field(default_factory=Patience)
 
-    def open(self, kept_bytes: int | None) -> None:
-        """Open the metrics, cut back to what the checkpoint knew of them (None: as they are)."""
+    def open(self, metrics_bytes: int | None) -> None:
+        """Open the metrics, cut back to ``metrics_bytes`` (None: as they are)."""
         try:
             self._metrics: BinaryIO = (self.out / METRICS).open("ab")
-            if kept_bytes is not None:
-                self._truncate(min(kept_bytes, self._metrics.tell()))
+            if metrics_bytes is not None:
+                self._truncate(min(metrics_bytes, self._metrics.tell()))
         except OSError as error:
-            raise storage.unwritable(self.out / METRICS, error) from error
+            raise storage.write_error(self.out / METRICS, error) from error
 
     def close(self) -> None:
-        """Every save flushed the metrics: only after an error, which is told, can this fail."""
+        """Every save flushed the metrics: only after an error, which is reported, can this fail."""
         with contextlib.suppress(OSError):
             self._metrics.close()
 
@@ -75,16 +103,16 @@ class Record:
         self.cut_back(0)
 
     def length(self) -> int:
-        """How many bytes of metrics there are."""
+        """Length of the metrics in bytes."""
         return self._metrics.tell()
 
     def cut_back(self, length: int) -> None:
-        """Forget the metrics after ``length``: the run went back to where they were so many."""
+        """Drop the metrics after ``length`` bytes: the run rolled back to where they ended."""
         self._writing(self.out / METRICS, lambda: self._truncate(length))
 
     def _truncate(self, length: int) -> None:
         self._metrics.truncate(length)
-        # Truncating moves no position, and ``tell`` is what the next checkpoint will know.
+        # Truncating does not move the position, and ``tell`` is what the next checkpoint records.
         self._metrics.seek(0, os.SEEK_END)
 
     def log_step(self, step: TrainingStep) -> None:
@@ -96,33 +124,38 @@ class Record:
         self._log({"event": "step"} | line)
 
     def log_validation(self, validation: Validation) -> None:
-        line = checkpoint.validation_json(validation)
-        self._log(
-            {"event": "validation", "step": validation.step}
-            | line
-            | {"seconds": validation.seconds}
-        )
+        figures = checkpoint.validation_json(validation)
+        line = {"event": "validation", "step": validation.step} | figures
+        self._log(line | {"seconds": validation.seconds})
 
     def _log(self, line: dict[str, Any]) -> None:
         data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
         self._writing(self.out / METRICS, lambda: self._metrics.write(data))
 
-    def save_best(self, learner: "Learner", validation: Validation) -> Path:
+    def save_best(self, state: TrainerState, validation: Validation) -> Path:
         self.best = validation
-        header = self._header(learner, validation)
-        checkpoint.save(self.out / BEST, header, learner.model, self.tokenizer)
+        header = self._header(state, validation)
+        checkpoint.save(self.out / BEST, header, state.model, self.tokenizer)
         return self.out / BEST
 
-    def save_last(self, learner: "Learner", validation: Validation | None) -> Path:
-        """validation: the newest, which ``config.json`` tells of."""
+    def save_last(
+        self,
+        state: TrainerState,
+        snapshot: Snapshot,
+        validation: Validation | None,
+        losses_since_best: tuple[float, ...] = (),
+    ) -> Path:
+        """Save ``last``; ``validation`` is the newest."""
         self._writing(self.out / METRICS, self._flush)
-        tensors, values = learner.snapshot()
-        values["metrics_bytes"] = self._metrics.tell() if learner.step else 0
-        values["since_best"] = self.patience.losses
-        values["best"] = None if self.best is None else asdict(self.best)
-        values["validation"] = None if validation is None else asdict(validation)
-        header = self._header(learner, validation)
-        checkpoint.save(self.out / LAST, header, learner.model, self.tokenizer, (tensors, values))
+        metrics_bytes = self._metrics.tell() if state.step else 0
+        run_state = RunState(snapshot, metrics_bytes, self.best, validation, losses_since_best)
+        checkpoint.save(
+            self.out / LAST,
+            self._header(state, validation),
+            state.model,
+            self.tokenizer,
+            (dict(snapshot.tensors), run_state.to_json()),
+        )
         return self.out / LAST
 
     def _flush(self) -> None:
@@ -133,63 +166,47 @@ class Record:
         try:
             write()
         except OSError as error:
-            raise storage.unwritable(path, error) from error
+            raise storage.write_error(path, error) from error
 
-    def _header(self, learner: "Learner", validation: Validation | None) -> Header:
-        from textgen.models import count_parameters
-
-        shape = learner.model.config  # which is known of a model that counts when it has
+    def _header(self, state: TrainerState, validation: Validation | None) -> Header:
+        config = state.model.config  # a counted model knows the size of its tables only now
         return replace(
             self.template,
-            model=shape,
-            parameters=count_parameters(shape),
-            step=learner.step,
-            tokens_seen=learner.tokens_seen,
-            seconds=learner.seconds,
-            tokens_per_second=learner.tokens_seen / max(learner.step_seconds, 1e-9),
+            model=config,
+            parameters=count_parameters(config),
+            step=state.step,
+            tokens_seen=state.tokens_seen,
+            seconds=state.seconds,
+            tokens_per_second=state.tokens_seen / max(state.step_seconds, 1e-9),
             validation=validation,
         )
 
 
-def resume(
-    record: Record, learner: "Learner", folder: Path, *, changed: bool = False
-) -> tuple[int, Validation | None]:
-    """Take up a run where its ``last`` left it; the model's weights have been loaded.
+def load_run_state(folder: Path) -> RunState:
+    """The state of the run whose ``last`` is ``folder``, which has been loaded as a checkpoint.
 
-    changed: whether it goes on in another text, which is then read from its beginning.
-    Returns how many bytes of the metrics it knew of, and the newest validation.
+    Raises:
+        CheckpointError: It is damaged, or no state of a run.
     """
     tensors, values = checkpoint.load_resumable(folder)
     try:
-        if changed:
-            values["streams"] = learner.streams.state()
-        for name, tensor in tensors.items():
-            if not bool(tensor.isfinite().all()):
-                raise ValueError(f"{name} is not finite")
-        learner.restore(tensors, values)
-        best, validation = values["best"], values["validation"]
-        record.best = None if best is None else read_validation(best)
-        newest = None if validation is None else read_validation(validation)
-        record.patience.losses = [float(loss) for loss in values.get("since_best", ())]
-        metrics_bytes = int(values["metrics_bytes"])
-        if metrics_bytes < 0:
-            raise ValueError(f"metrics of {metrics_bytes} bytes")
+        state = RunState.from_json(values, tensors)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            "damaged", where=folder, why=f"its state of training does not fit ({error})"
-        ) from error
-    except RuntimeError as error:  # torch's, of tensors that do not fit
-        raise CheckpointError(
-            "damaged", where=folder, why=f"its state of training does not fit ({error})"
-        ) from error
-    if learner.step:  # before the first step, what is there is an earlier run's
-        record.best = _better_on_disk(record.out, record.best)
-    return metrics_bytes, newest
+        raise unfit(folder, error) from error
+    if state.snapshot.progress.step:  # before the first step, ``best`` is an earlier run's
+        return replace(state, best=_better_on_disk(folder.parent, state.best))
+    return state
+
+
+def unfit(folder: Path, error: Exception) -> CheckpointError:
+    """The error of a checkpoint whose state of training does not fit its model."""
+    why = f"its state of training does not fit ({error})"
+    return CheckpointError("damaged", where=folder, why=why)
 
 
 def _better_on_disk(out: Path, known: Validation | None) -> Validation | None:
     """``best`` may have been saved after the ``last`` that a killed run left; keep the better."""
-    folder = storage.whole(out / BEST)
+    folder = storage.find_complete(out / BEST)
     if folder is None:
         return None
     found = checkpoint.describe(folder).validation
@@ -199,7 +216,7 @@ def _better_on_disk(out: Path, known: Validation | None) -> Validation | None:
 def check_space(out: Path, parameters: int, *, resumed: bool = False) -> None:
     """Refuse to begin a run whose checkpoints would not fit on the disk.
 
-    ``last`` is weights and two moments, ``best`` the weights, and a new one of each is written
+    ``last`` holds weights and two moments, ``best`` the weights, and a new one of each is written
     beside the old; of a resumed run the old ones are there already.
     """
     copies = 4 if resumed else 8

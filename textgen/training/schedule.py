@@ -1,4 +1,4 @@
-"""The progress of a run, its learning rate, and when it has nothing left to gain."""
+"""The progress of a run, its learning rate, when it validates and saves, and early stopping."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,16 +9,20 @@ from textgen.results import Validation
 _VALIDATIONS = 10
 _MOST_VALIDATING = 0.05
 _MARGIN = 1.1
-_SETTLED = 0.05  # of the run: from here on the places of its validations are fixed
+_FIXED_FROM = 0.05  # share of the run after which the places of its validations are fixed
 
 
 @dataclass
 class Schedule:
-    """Progress from 0 to 1 by steps or by the clock, and the rate that follows it.
+    """Progress from 0 to 1 by steps or by the clock, and the learning rate that follows it.
 
-    Under a budget the last of the seconds are kept for the final validation and saving
-    (``reserve``, as ``expect`` was told), so that all ends with the budget.
-    validation_seconds: what one validation takes, as far as is known.
+    Under a budget the last seconds are reserved for the final validation and save, so that all
+    ends with the budget.
+
+    Attributes:
+        total_steps: Updates of the whole run; None under a budget.
+        reserve: Seconds reserved at the end, as ``expect`` estimates.
+        validation_seconds: What one validation takes, as far as is known.
     """
 
     config: TrainingConfig
@@ -29,7 +33,7 @@ class Schedule:
     _places: int | None = None
 
     def progress(self, step: float, seconds: float) -> float:
-        """The share of the run that is done after ``step`` updates and ``seconds`` of wall time."""
+        """The share of the run done after ``step`` updates and ``seconds`` of wall time."""
         if self.total_steps is not None:
             return min(1.0, step / self.total_steps)
         assert self.config.budget is not None
@@ -38,7 +42,7 @@ class Schedule:
         return min(1.0, self._reached)
 
     def expect(self, validation_seconds: float, save_seconds: float) -> None:
-        """Keep time at the end for one more validation and save, at most half of the budget."""
+        """Reserve time for one more validation and save, at most half of the budget."""
         self.validation_seconds = validation_seconds
         if self.config.budget is not None:
             needed = _MARGIN * (validation_seconds + save_seconds)
@@ -50,11 +54,11 @@ class Schedule:
         rising = progress / warmup if warmup else 1.0
         return self.config.learning_rate * min(rising, (1 - progress) / (1 - warmup))
 
-    def validates(self, before: float, after: float, step: int) -> bool:
-        """Whether a validation is due now that progress went from ``before`` to ``after``.
+    def validates(self, before: float, after: float, step: float) -> bool:
+        """Whether a validation is due, now that progress went from ``before`` to ``after``.
 
-        It is at every tenth of the run; under a budget so short that ten would take more than
-        a twentieth of it, at fewer places, and at the end always.
+        One is due at every tenth of the run and at its end; at fewer places under a budget so
+        short that ten would take more than a twentieth of it.
         """
         if after >= 1:
             return True
@@ -65,24 +69,27 @@ class Schedule:
                 _VALIDATIONS * (step - 1) // self.total_steps
             )
         assert self.config.budget is not None
-        if self._places is None or before < _SETTLED:
-            # Settled while the first updates tell what a validation takes, before the first.
+        if self._places is None or before < _FIXED_FROM:
+            # Estimated from the first updates, before there is a validation to measure.
             affordable = _MOST_VALIDATING * self.config.budget / max(self.validation_seconds, 1e-9)
             self._places = min(_VALIDATIONS, int(affordable))
         return int(after * self._places) > int(before * self._places)
 
 
-_WORSE, _TIMES, _WAITS, _LATEST = 1.03, 3, 0.3, 0.8
+_WORSE, _TIMES, _PATIENCE, _LAST_STOP = 1.03, 3, 0.3, 0.8
 
 
 @dataclass
 class Patience:
-    """Watches the validations of a run.
+    """Early stopping.
 
-    A network that has learned its text by heart gives the held-out part ever less, and a lower
-    rate does not bring that back. So a run is given up when three tenths of it brought no better
-    validation, the last three were none better than the other and all at least 3 % above the
-    best; but not in the last fifth, where the falling rate gains most. losses: since the best.
+    A network that overfits gives the held-out part ever less probability, and a lower learning
+    rate does not bring that back. So a run ends when three tenths of it brought no better
+    validation and the last three rose, all at least 3 % above the best; but not in the last
+    fifth, where the falling learning rate gains most.
+
+    Attributes:
+        losses: Of the validations since the best, in nats per token.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -90,7 +97,7 @@ class Patience:
     def exhausted(
         self, validation: Validation, best: Validation | None, progress: float
     ) -> str | None:
-        """Why the run should end here, or None. Told of every validation, in order."""
+        """Why the run should end here, or None; called with every validation, in order."""
         if best is None or not validation.loss > best.loss:
             self.losses = []
             return None
@@ -101,9 +108,44 @@ class Patience:
         if len(newest) < _TIMES or newest != sorted(newest) or newest[0] < _WORSE * best.loss:
             return None
         whole_run = validation.step / progress
-        if progress >= _LATEST or validation.step - best.step < _WAITS * whole_run:
+        if progress >= _LAST_STOP or validation.step - best.step < _PATIENCE * whole_run:
             return None
         return (
             f"nothing left to gain: the validation loss has been rising since step {best.step:,}"
             f" ({best.loss:.4f}, now {validation.loss:.4f})"
         )
+
+
+_MIN_INTERVAL = 60.0
+_MAX_INTERVAL = 600.0
+_MAX_SAVING_SHARE = 0.02
+
+
+@dataclass
+class SaveClock:
+    """Limits saving to a fiftieth of a run's time, whatever the model's size and the disk's speed.
+
+    Attributes:
+        asked: Seconds between saves, where the user chose them.
+        saved_at: Seconds of the run at which the newest save was complete.
+        save_seconds: How long it took.
+    """
+
+    asked: float | None = None
+    saved_at: float = 0.0
+    save_seconds: float = 0.0
+
+    @property
+    def interval(self) -> float:
+        """A minute; where that would be too often, longer, but ten minutes at most."""
+        if self.asked is not None:
+            return self.asked
+        return min(_MAX_INTERVAL, max(_MIN_INTERVAL, self.save_seconds / _MAX_SAVING_SHARE))
+
+    def is_due(self, seconds: float) -> bool:
+        return seconds - self.saved_at >= self.interval
+
+    def saved(self, begun_at: float, took: float) -> None:
+        """A save began at ``begun_at`` of the run's seconds and took ``took`` of them."""
+        self.save_seconds = took
+        self.saved_at = begun_at + took

@@ -1,9 +1,13 @@
-"""``train``: a corpus and a length of run to a folder with a trained model."""
+"""``train`` and ``plan``: from a corpus and the length of a run to a folder with a trained model.
+
+Imports no torch before the text is read, so that a fault in it is reported at once.
+"""
 
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +16,18 @@ from textgen.config import Device, SamplingConfig, with_preset
 from textgen.data.corpus import CorpusSource
 from textgen.errors import UsageError
 from textgen.process_memory import peak_resident_bytes
-from textgen.results import NgramBaseline, Plan, TrainingEvent, TrainingResult, TrainingStart
+from textgen.results import Plan, TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
-from textgen.training import fine_tuning as origin
-from textgen.training import run as run_settings
-from textgen.training.ranks import Ranks, joined
-from textgen.training.run import Manner, Settings, lasting
-from textgen.training.tokens import Tokens, read_tokens
+from textgen.training.corpus import TrainingCorpus, read_corpus
+from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id, placement, restart_count
+from textgen.training.run import TrainingRun, check_folder, check_init_from
 
 if TYPE_CHECKING:
     from textgen.models import Model
-    from textgen.training.loop import Loop
-    from textgen.training.prepare import Prepared
+    from textgen.training.prepare import LocalStart, SharedStart
+    from textgen.training.trainer import Trainer
 
-
-_SAMPLE_TOKENS = 160
-_SAMPLE_TEMPERATURE = 0.8
+_SAMPLE_TOKENS, _SAMPLE_TEMPERATURE = 160, 0.8
 
 
 def train(
@@ -51,79 +51,142 @@ def train(
     stop: Callable[[], int | None] = lambda: None,
     **options: Any,
 ) -> TrainingResult:
-    """Learn a language model from text and keep it in the folder ``out``.
+    """Train a language model on text and keep it in the folder ``out``.
 
-    corpora: files, folders, ``-``, or one folder that ``tokenize`` wrote; none means the
-    bundled corpus (on resume: the text the run began with). options: the fields of
-    TokenizerConfig, ModelConfig and TrainingConfig, as ``hidden_size=512, budget="90s"``.
-    init_from: a checkpoint to begin with, its weights, shape and tokenizer; extend_vocabulary:
-    to which what is new in the text is added. preset: a name of PRESETS, whose options hold where
-    none is given here.
-    on_event: called with each TrainingEvent. stop: polled after each step; the number of a
-    signal ends the run there, saved. sample_every: seconds between samples among the events.
-    baseline: whether to find out, once it has ended, what counting n-grams reaches.
-
-    Under ``torchrun`` every process calls this; the first alone writes and has events, and all
+    Under ``torchrun`` every process calls this: the first alone writes and has events, and all
     return what it reached.
 
-    Raises TextgenError; ``textgen.errors`` says which.
+    Args:
+        corpora: Files, folders, ``-``, or one folder that ``tokenize`` wrote. None means the
+            bundled corpus or, on resume, the text that the run began with.
+        init_from: A checkpoint to begin with: its weights, shape and tokenizer.
+        extend_vocabulary: Whether to add the tokens that are new in the text.
+        preset: A name of PRESETS, whose options hold where none is given here.
+        sample_every: Seconds between samples among the events.
+        baseline: Whether to measure, at the end, what counting n-grams reaches.
+        on_event: Called with each TrainingEvent.
+        stop: Polled after each update; the number of a signal ends the run there, saved.
+        options: Fields of TokenizerConfig, ModelConfig and TrainingConfig, as
+            ``hidden_size=512, budget="90s"``.
+
+    Raises:
+        TextgenError: ``textgen.errors`` lists the kinds.
     """
-    folder = Path(out)
     options = with_preset(options, preset)
     source = _source(corpora, valid, encoding, errors, tokenizer)
     if accept_changed_corpus and not resume:
         raise UsageError("--accept-changed-corpus needs --resume")
-    settings = run_settings.settle(folder, source, options, device, threads)
-    begins_with = None if init_from is None else str(init_from)
-    manner = Manner(resume, overwrite, accept_changed_corpus, begins_with, extend_vocabulary)
-    with joined() as ranks:
+    begin = partial(
+        _begin,
+        Path(out),
+        source,
+        options,
+        device,
+        threads,
+        resume=resume,
+        overwrite=overwrite,
+        accept_changed_corpus=accept_changed_corpus,
+        init_from=None if init_from is None else str(init_from),
+        extend_vocabulary=extend_vocabulary,
+    )
+    with _joined() as ranks:
+        result, corpus = _train(ranks, begin, sample_every, on_event, stop)
 
-        def work() -> TrainingResult:
-            result, start, tokens = _train(
-                ranks, settings, options, manner, sample_every, on_event, stop
+        def with_baseline() -> TrainingResult:
+            # The folder is whole and another run may lock it: this is no part of the run.
+            if corpus is None or not baseline or result.interrupted is not None:
+                return result
+            from textgen.training.validation import ngram_baseline
+
+            encoded, learned = corpus.encoded, corpus.tokenizer
+            found = ngram_baseline(
+                encoded.train, encoded.valid, learned.level, learned.vocabulary_size
             )
-            # The folder is whole and another run may have it: what follows is no part of the run.
-            if baseline and result.interrupted is None:
-                return dataclasses.replace(result, ngram=_ngram(start, tokens))
-            return result
+            return dataclasses.replace(result, ngram=found)
 
-        return ranks.run(work, stop)
+        return ranks.first(with_baseline)
+
+
+def _begin(
+    out: Path,
+    source: CorpusSource,
+    options: Mapping[str, Any],
+    device: Device,
+    threads: int | None,
+    closing: contextlib.ExitStack,
+    *,
+    resume: bool,
+    overwrite: bool,
+    accept_changed_corpus: bool,
+    init_from: str | None,
+    extend_vocabulary: bool,
+) -> tuple[TrainingRun, TrainingCorpus]:
+    """The run and its text; ``closing`` takes the lock of its folder."""
+    if _is_restart(out):
+        # Go on with the run that the failed processes left; its tokenizer is in the checkpoint.
+        resume, overwrite, init_from, extend_vocabulary = True, False, None, False
+        source = dataclasses.replace(source, tokenizer=None)
+    arguments = (out, source, options, device, threads)
+    new = TrainingRun.new(*arguments)  # every option is checked before anything is created
+    check_init_from(out, init_from, resume=resume, extend_vocabulary=extend_vocabulary)
+    check_folder(out, resume=resume, overwrite=overwrite)
+    if init_from is not None:
+        new = TrainingRun.fine_tuned(
+            *arguments, init_from=init_from, extend_vocabulary=extend_vocabulary
+        )
+    closing.enter_context(storage.locked(out))
+    for name in (checkpoint.BEST, checkpoint.LAST):
+        storage.clear_leftovers(out / name)
+    if resume:
+        new = TrainingRun.resumed(*arguments, accept_changed_corpus=accept_changed_corpus)
+    return new, read_corpus(new)
+
+
+def _is_restart(out: Path) -> bool:
+    """Whether ``torchrun`` started this process in place of one that failed in the same run."""
+    folder = storage.find_complete(out / checkpoint.LAST) if restart_count() else None
+    if folder is None:
+        return False
+    return checkpoint.read_header(folder / checkpoint.CONFIG).machine.launch == launch_id()
 
 
 def _train(
     ranks: Ranks,
-    settings: Settings,
-    options: dict[str, Any],
-    manner: Manner,
+    begin: Callable[[contextlib.ExitStack], tuple[TrainingRun, TrainingCorpus]],
     sample_every: float | None,
     on_event: Callable[[TrainingEvent], None],
     stop: Callable[[], int | None],
-) -> tuple[TrainingResult, TrainingStart, Tokens]:
-    folder = settings.out
-    settings, manner = run_settings.restarted(settings, manner)
-    origin.check(folder, manner.init_from, resume=manner.resume, extend=manner.extend_vocabulary)
-    run_settings.check_folder(folder, resume=manner.resume, overwrite=manner.overwrite)
-    if manner.init_from is not None:
-        settings = origin.take_over(
-            settings, options, manner.init_from, extend=manner.extend_vocabulary
-        )
-    with storage.locked(folder), contextlib.ExitStack() as closing:
-        for name in (checkpoint.BEST, checkpoint.LAST):
-            storage.clear_leftovers(folder / name)
-        if manner.resume:
-            settings = run_settings.take_up(settings, options, manner.accept_changed_corpus)
-            run_settings.check_processes(settings, ranks.size)
-        # Text is read before torch is loaded, so that a fault in it is told at once.
-        tokens = read_tokens(settings)
-        from textgen.training.prepare import prepare
+) -> tuple[TrainingResult, TrainingCorpus | None]:
+    """What the run reached and, on rank 0, its text."""
+    corpus: TrainingCorpus | None = None
+    start: LocalStart | None = None
+    with contextlib.ExitStack() as closing:
 
-        prepared = prepare(settings, tokens, ranks, closing)
-        start = _start(prepared, ranks)
-        on_event(start)
-        loop = _loop(prepared, lambda: stop() or ranks.signum, sample_every)
-        for event in loop.run():
-            on_event(event)
-        return _result(loop, start), start, tokens
+        def begin_on_first_rank() -> "SharedStart":
+            nonlocal corpus, start
+            run, corpus = begin(closing)
+            from textgen.training.prepare import start_on_first_rank
+
+            start = start_on_first_rank(run, corpus, ranks)
+            return start.shared
+
+        shared = ranks.first(begin_on_first_rank)
+        from textgen.training.prepare import make_trainer, start_on_other_rank
+
+        trainer = make_trainer(
+            start or start_on_other_rank(shared),
+            ranks,
+            closing,
+            stop=stop,
+            write_sample=write_sample,
+            sample_every=sample_every,
+        )
+        if corpus is not None:
+            on_event(_start_event(shared, corpus, ranks))
+        for each in trainer.run():
+            if corpus is not None:
+                on_event(each)
+        return _result(trainer), corpus
 
 
 def plan(
@@ -139,19 +202,31 @@ def plan(
     errors: str = "strict",
     **options: Any,
 ) -> Plan:
-    """What ``train`` would do with the same arguments, and why; it writes nothing.
+    """What ``train`` would do with the same arguments, and why; nothing is written.
 
-    The speed is measured, which takes some seconds. Raises TextgenError as ``train`` does.
+    The speed is measured, which takes some seconds.
+
+    Raises:
+        TextgenError: As ``train``.
     """
     options = with_preset(options, preset)
-    source = _source(corpora, valid, encoding, errors, tokenizer)
-    settings = run_settings.settle(Path(), source, options, device, threads)
-    if init_from is not None:
-        settings = origin.take_over(settings, options, str(init_from), extend=extend_vocabulary)
-    tokens = read_tokens(settings)
-    from textgen.training import autotune as planning
+    arguments = (
+        Path(),
+        _source(corpora, valid, encoding, errors, tokenizer),
+        options,
+        device,
+        threads,
+    )
+    if init_from is None:
+        run = TrainingRun.new(*arguments)
+    else:
+        run = TrainingRun.fine_tuned(
+            *arguments, init_from=str(init_from), extend_vocabulary=extend_vocabulary
+        )
+    corpus = read_corpus(run)
+    from textgen.training import autotune
 
-    return planning.plan(settings, tokens)
+    return autotune.plan(run, corpus)
 
 
 def _source(
@@ -162,96 +237,85 @@ def _source(
     tokenizer: str | Path | None,
 ) -> CorpusSource:
     return CorpusSource(
-        corpora=tuple(map(lasting, corpora)),
-        valid=None if valid is None else lasting(valid),
+        corpora=tuple(map(_absolute, corpora)),
+        valid=None if valid is None else _absolute(valid),
         encoding=encoding,
         errors=errors,
         tokenizer=None if tokenizer is None else str(tokenizer),
     )
 
 
-def _start(prepared: "Prepared", ranks: Ranks) -> TrainingStart:
-    settings, header = prepared.settings, prepared.record.template
-    shape, notes = header.model, prepared.tokens.encoded.header.notes
+def _absolute(path: str | Path) -> str:
+    """A path that a resumed run finds from wherever it is started; ``-`` is stdin."""
+    if not str(path):
+        raise UsageError("an empty path was given for a text", fix="name a file or a folder")
+    return str(path) if str(path) == "-" else str(Path(path).absolute())
+
+
+@contextlib.contextmanager
+def _joined() -> Iterator[Ranks]:
+    """All processes of the run, once all have been started."""
+    place = placement()
+    if place is None:
+        yield SINGLE_PROCESS
+        return
+    from textgen.training.distributed import ProcessGroup
+
+    group = ProcessGroup(place)
+    try:
+        yield group
+    finally:
+        group.leave()
+
+
+def _start_event(shared: "SharedStart", corpus: TrainingCorpus, ranks: Ranks) -> TrainingStart:
+    header = shared.header
+    notes = list(header.corpus.notes)
     if ranks.size > 1:
-        batch = settings.training.batch_size
-        notes += (f"{ranks.size} processes learn together, each with a batch of {batch}",)
+        batch = header.training.batch_size
+        notes.append(f"{ranks.size} processes learn together, each with a batch of {batch}")
+    if shared.processes_before not in (None, ranks.size):
+        notes.append(f"goes on in {ranks.size} of {shared.processes_before} processes")
     return TrainingStart(
         parameters=header.parameters,
-        vocabulary_size=shape.vocabulary_size,
-        train_tokens=len(prepared.tokens.encoded.train),
-        valid_tokens=len(prepared.tokens.encoded.valid),
-        train_characters=prepared.tokens.encoded.header.train.characters,
-        level=prepared.tokens.tokenizer.config.level,
-        device=header.machine["device"],
-        precision=header.machine["precision"],
-        threads=header.machine["threads"],
-        description=shape.description,
-        out=str(settings.out),
-        resumed_step=prepared.learner.step,
-        notes=(*notes, *prepared.tokens.notes),
-    )
-
-
-def _loop(
-    prepared: "Prepared", stop: Callable[[], int | None], sample_every: float | None
-) -> "Loop":
-    from textgen.training.loop import Loop
-    from textgen.training.schedule import Schedule
-
-    training, encoded = prepared.settings.training, prepared.tokens.encoded
-    model = prepared.learner.model
-    tokens_a_step = prepared.learner.tokens_a_step
-    total_steps = training.steps
-    if training.epochs is not None:
-        total_steps = math.ceil(training.epochs * len(encoded.train) / tokens_a_step)
-    return Loop(
-        learner=prepared.learner,
-        schedule=Schedule(training, total_steps),
-        record=prepared.record,
-        config=training,
-        valid_ids=encoded.valid,
-        valid_characters=encoded.header.valid.characters,
-        tokens_an_epoch=len(encoded.train),
-        stop=stop,
-        write_sample=lambda: write_sample(model, prepared.tokens.tokenizer, prepared.learner.step),
-        sample_every=sample_every if model.is_causal else None,
-        validation=prepared.validation,
-        # What a fine-tune begins with is known to be good: it may well be the best.
-        validates_start=prepared.record.template.init_from is not None,
+        vocabulary_size=header.model.vocabulary_size,
+        train_tokens=header.corpus.train.tokens,
+        valid_tokens=header.corpus.valid.tokens,
+        train_characters=header.corpus.train.characters,
+        level=shared.tokenizer.level,
+        device=header.machine.device,
+        precision=header.machine.precision,
+        threads=header.machine.threads,
+        description=header.model.description,
+        out=str(shared.out),
+        resumed_step=0 if shared.saved is None else shared.saved.snapshot.progress.step,
+        notes=(*notes, *corpus.notes),
     )
 
 
 def write_sample(model: "Model", tokenizer: Tokenizer, seed: int) -> str:
-    """A few words of the model's, as it is now."""
-    from textgen.sampling.writer import Writer
+    """Some text from the model as it is now."""
+    from textgen.sampling.text import TextGenerator
 
     config = SamplingConfig(length=_SAMPLE_TOKENS, temperature=(_SAMPLE_TEMPERATURE,), seed=seed)
-    return next(Writer(model, tokenizer, config).write([""], None)).text
+    return next(TextGenerator(model, tokenizer, config).generate([""])).text
 
 
-def _result(loop: "Loop", start: TrainingStart) -> TrainingResult:
+def _result(trainer: "Trainer") -> TrainingResult:
     from textgen.models import count_parameters
 
-    learner = loop.learner
+    state, config = trainer.state, trainer.state.model.config
     return TrainingResult(
-        checkpoint=start.out,
-        steps=learner.step,
-        tokens_seen=learner.tokens_seen,
-        seconds=learner.seconds,
-        tokens_per_second=learner.tokens_seen / max(learner.step_seconds, 1e-9),
-        parameters=count_parameters(learner.model.config),
-        validation=loop.record.best,
-        last_validation=loop.validation,
-        uniform_loss=math.log(start.vocabulary_size),
-        interrupted=loop.interrupted,
-        ended_early=loop.ended_early,
+        checkpoint=str(trainer.directory.out),
+        steps=state.step,
+        tokens_seen=state.tokens_seen,
+        seconds=state.seconds,
+        tokens_per_second=state.tokens_seen / max(state.step_seconds, 1e-9),
+        parameters=count_parameters(config),
+        validation=trainer.directory.best,
+        last_validation=trainer.validation,
+        uniform_loss=math.log(config.vocabulary_size),
+        interrupted=trainer.interrupted,
+        ended_early=trainer.ended_early,
         peak_memory_bytes=peak_resident_bytes(),
     )
-
-
-def _ngram(start: TrainingStart, tokens: Tokens) -> NgramBaseline:
-    from textgen.training.loop import ngram_baseline
-
-    encoded = tokens.encoded
-    return ngram_baseline(encoded.train, encoded.valid, start.level, start.vocabulary_size)

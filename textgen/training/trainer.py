@@ -1,295 +1,328 @@
-"""The model, its optimizer and its place in the text; one update, or one pass of counting."""
+"""The training loop: updates, validations and saves until the steps or the seconds are spent."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor
+from textgen import checkpoint
+from textgen.config import TrainingConfig
+from textgen.errors import DivergedError
+from textgen.models.base import IdArray
+from textgen.process_memory import resident_bytes
+from textgen.results import (
+    CheckpointSaved,
+    TrainingEvent,
+    TrainingSample,
+    TrainingStep,
+    TrainingWarning,
+    Validation,
+)
+from textgen.training.ranks import SINGLE_PROCESS, Ranks
+from textgen.training.run_directory import RunDirectory
+from textgen.training.schedule import Patience, SaveClock, Schedule
+from textgen.training.state import TrainerState
+from textgen.training.validation import validate
 
-from textgen.config import Precision, TrainingConfig
-from textgen.data.batching import IdArray, Streams, Window
-from textgen.inference.likelihood import mean_cross_entropy
-from textgen.models import Dropout, Model, State
-from textgen.models.device import autocast
-from textgen.training.ranks import ALONE, Ranks
-
-_SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
-_STATE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64)
+_MAX_ROLLBACKS = 3
+_PASSES_TO_FIT_MIXTURE = 4
+_EXPLODED = 2.0
+"""Times the loss of a uniform guess; a model that learns at all stays below once."""
 
 
-class Learner:
-    """A model, its optimizer, the streams it reads and where it is in them.
+@dataclass
+class Trainer:
+    """One run of training, in one process or the same in each of several.
 
-    ``snapshot`` and ``restore`` carry all of it bit for bit. Randomness needs no carrying:
-    the draws of a step are keyed by (seed, step, rank), the order of the corpus by
-    (seed, epoch). ranks: the processes that learn together, each with a batch of its own.
-    kept: pieces of the text, which the model asked to be kept back. remarks: what a person
-    should hear, once, of the first update.
+    Attributes:
+        directory: Written by rank 0 only.
+        valid_ids: The validation part, on rank 0.
+        stop: Returns the number of the signal that asks the run to end, or None.
+        write_sample: Samples some text from the model, every ``sample_every`` seconds.
+        validation: The newest.
+        validates_start: Whether to validate before the first step too.
+        interrupted: The signal that ended the run.
+        ended_early: Why the run ended before its time, where there was nothing left to gain.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        streams: Streams,
-        config: TrainingConfig,
-        precision: Precision,
-        ranks: Ranks = ALONE,
-        kept: Sequence[IdArray] = (),
-    ) -> None:
-        self.model, self.streams, self.config = model, streams, config
-        self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
-        self.rate_scale, self.rollbacks, self.learning_rate = 1.0, 0, 0.0
-        self.remarks: tuple[str, ...] = ()
-        self._device = model.device
-        self._precision, self._ranks = precision, ranks
-        self._kept = kept
-        self._parameters = [each for each in model.parameters() if each.requires_grad]
-        self._state: State = model.start(config.batch_size)
-        self._generator = torch.Generator(device=self._device)
-        self._optimizer = torch.optim.AdamW(
-            _decay_groups(self._parameters, config.weight_decay),
-            lr=config.learning_rate,
-            betas=config.betas,
-            fused=True,
-        )
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
-        self._loss_sum = self._sum_of(0.0)
-        self._loss_count = 0
-        self._norm = torch.zeros(())
+    state: TrainerState
+    schedule: Schedule
+    directory: RunDirectory
+    config: TrainingConfig
+    valid_ids: IdArray
+    stop: Callable[[], int | None]
+    ranks: Ranks = SINGLE_PROCESS
+    write_sample: Callable[[], str] | None = None
+    sample_every: float | None = None
+    validation: Validation | None = None
+    patience: Patience = field(default_factory=Patience)
+    validates_start: bool = False
+    interrupted: int | None = None
+    ended_early: str | None = None
+    _begun: float = 0.0
+    _saves: SaveClock = field(default_factory=SaveClock)
+    _exploded: bool = False
+    _overrun: bool = False
+    _measured: bool = False
+    _fastest_update: float = float("inf")
+    _sampled: float = 0.0
+    _logged: tuple[int, float] = (0, 0.0)
+    _metrics_bytes: int = 0
 
-    def update(self, learning_rate: float) -> None:
-        """One step of truncated back-propagation through time (Werbos 1990).
+    def run(self) -> Iterator[TrainingEvent]:
+        """Train to the end of the schedule or to a signal; a save is whole when its event comes.
 
-        A gradient that is not finite leaves weights and optimizer as they were.
+        Every rank runs this loop and takes the same branches: they follow from the clock of
+        rank 0, from signals to any rank, and from averaged losses and gradients.
         """
-        if self.step == 0:
-            self.model.read(self.streams.ids)
-            self.remarks = self.model.remarks()
-        window = self.streams.next()
-        loss = self._loss(window)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        loss = self._ranks.average(gradients, loss.detach())
-        self._scaler.unscale_(self._optimizer)
-        self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
-        self.learning_rate = learning_rate * self.rate_scale
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        if not self._scaler.is_enabled():
-            # The fused optimizer skips its step where this is 1, without a synchronisation.
-            cast(Any, self._optimizer).found_inf = (~self._norm.isfinite()).float()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._loss_sum = self._loss_sum + loss.to(self._loss_sum)
-        self._loss_count += 1
-        self.step += 1
-        self.tokens_seen += self.tokens_a_step
+        state = self.state
+        self._saves.asked = self.config.save_every
+        if state.step == 0:
+            yield self._save()
+            if self.ranks.is_first:
+                self.directory.start_afresh()
+        self._start_clock()
+        self._remember()
+        progress = self._progress()
+        if self._is_validation_due_at_start(progress):
+            yield from self._validate(final=progress >= 1)
+            progress = self._progress()
+        while progress < 1:
+            before = progress
+            self._update()
+            yield from self._warnings()
+            if not self._measured:
+                self.schedule.expect(self._estimated_validation_seconds(), self._saves.save_seconds)
+            progress = self._progress(polls=True)
+            due = self._is_validation_due(before, progress)
+            saving = self._saves.is_due(state.seconds)
+            # Only where the device would be waited for anyway, unless waiting costs nothing.
+            checks = due or saving or self.interrupted is not None or self._logs()
+            if (checks or state.model.device.type == "cpu") and not state.is_finite:
+                progress = self._roll_back()
+                if progress >= 1:  # the budget was spent meanwhile
+                    yield from self._validate(final=True)
+                continue
+            yield from self._log(progress)
+            if self.interrupted is not None:
+                yield self._save()
+                return
+            if due:
+                yield from self._validate(final=progress >= 1)
+                if self.ended_early is not None:
+                    return
+            elif saving:
+                yield self._save()
+            yield from self._sample()
 
-    def _loss(self, window: Window) -> Tensor:
-        inputs, targets, carried = (
-            self._on_device(part) for part in (window.inputs, window.targets, window.carried)
+    def _start_clock(self) -> None:
+        """Go on from the seconds that a resumed run had used."""
+        state = self.state
+        self._begun = time.perf_counter() - state.seconds
+        self._saves.saved_at = self._sampled = state.seconds
+        self._logged = (state.step, state.step_seconds)
+
+    def _is_validation_due_at_start(self, progress: float) -> bool:
+        """Whether a validation is due where the run begins, or was due where it was stopped."""
+        step = self.state.step
+        if step == 0:
+            return self.validates_start
+        made = self.validation is not None and self.validation.step == step
+        return not made and self._is_validation_due(progress, progress)
+
+    def _is_validation_due(self, before: float, progress: float) -> bool:
+        updates = self.state.step if self.config.valid_every is not None else self._position()
+        return self.schedule.validates(before, progress, updates)
+
+    def _clock(self, *, polls: bool = False) -> float:
+        """Seconds of the run by the clock of rank 0; ``polls``: also look for a signal to any."""
+        first = self.ranks.is_first
+        seconds, update_seconds, signum = self.ranks.maximum(
+            time.perf_counter() - self._begun if first else 0.0,
+            self._fastest_update if first else 0.0,
+            (self.stop() or 0) if polls else 0,
         )
-        key = self.config.seed * _SEED_STRIDE + self._ranks.rank * _RANK_STRIDE + self.step
-        self._generator.manual_seed(key % 2**63)
-        dropout = Dropout(self.config.dropout, self._generator)
-        state = self._state.detach().keep(carried)
-        with autocast(self._device, self._precision):
-            hidden, self._state = self.model.hidden_states_in_context(
-                inputs, targets, state, dropout
+        self.state.seconds, self._fastest_update = seconds, update_seconds
+        if polls:
+            self.interrupted = int(signum) or None
+        return seconds
+
+    def _position(self) -> float:
+        """Updates so far, or as many of today's as the same tokens make.
+
+        A run of whole epochs that was resumed with another number of processes had updates of
+        another size.
+        """
+        if self.config.epochs is None:
+            return self.state.step
+        return self.state.tokens_seen / self.state.tokens_per_step
+
+    def _progress(self, *, polls: bool = False) -> float:
+        return self.schedule.progress(self._position(), self._clock(polls=polls))
+
+    def _update(self) -> None:
+        begun = time.perf_counter()
+        # An update has the learning rate of its middle, so that none is at 0.
+        middle = self.schedule.progress(self._position() + 0.5, self.state.seconds)
+        self.state.update(self.schedule.learning_rate(middle))
+        seconds = time.perf_counter() - begun
+        self._fastest_update = min(self._fastest_update, seconds)
+        self.state.step_seconds += seconds
+
+    def _warnings(self) -> Iterator[TrainingEvent]:
+        for text in self.state.warnings:
+            yield TrainingWarning(self.state.step, text)
+        self.state.warnings = ()
+
+    def _roll_back(self) -> float:
+        """Return to the last good state and go on at a lower learning rate; the new progress.
+
+        Raises:
+            DivergedError: The whole run, resumptions included, did so too often.
+        """
+        state = self.state
+        rollbacks = state.rollbacks + 1
+        if rollbacks > _MAX_ROLLBACKS:
+            best = self.directory.best
+            raise DivergedError(
+                "training diverged",
+                where=f"step {state.step}",
+                why=f"the loss was not finite {rollbacks} times, at ever lower learning rates",
+                fix="lower --learning-rate"
+                + (f"; the best model, of step {best.step}, is kept" if best else ""),
             )
-            return mean_cross_entropy(self.model, hidden, targets)
+        scale = state.learning_rate_scale * 0.5**rollbacks
+        state.roll_back()
+        state.learning_rate_scale, state.rollbacks = scale, rollbacks
+        if self.ranks.is_first:
+            self.directory.cut_back(self._metrics_bytes)
+        self._logged = (state.step, state.step_seconds)
+        return self._progress()
 
-    @property
-    def kept_tokens(self) -> int:
-        """How many tokens were kept back, to be settled on."""
-        return sum(map(len, self._kept))
+    def _remember(self) -> None:
+        """Keep a copy of the present state to roll back to."""
+        self.state.remember()
+        if self.ranks.is_first:
+            self._metrics_bytes = self.directory.length()
 
-    def settle(self) -> None:
-        """Settle what a validation needs settled, on the text that was kept back."""
-        if self._kept:
-            self.model.settle(self._kept)
+    def _logs(self) -> bool:
+        return self.state.step % self.config.log_every == 0
 
-    def _sum_of(self, value: float) -> Tensor:
-        dtype = torch.float32 if self._device.type == "mps" else torch.float64
-        return torch.tensor(value, dtype=dtype, device=self._device)
+    def _log(self, progress: float) -> Iterator[TrainingEvent]:
+        state = self.state
+        if not self._logs():
+            return
+        steps, used = state.step - self._logged[0], state.step_seconds - self._logged[1]
+        self._logged = (state.step, state.step_seconds)
+        event = TrainingStep(
+            step=state.step,
+            epoch=state.tokens_seen / self.directory.template.corpus.train.tokens,
+            loss=state.take_mean_loss(),
+            learning_rate=state.learning_rate,
+            gradient_norm=state.gradient_norm,
+            tokens_seen=state.tokens_seen,
+            tokens_per_second=steps * state.tokens_per_step / max(used, 1e-9),
+            progress=progress,
+            seconds=state.seconds,
+            remaining_seconds=self._remaining(progress),
+            memory_bytes=resident_bytes(),
+        )
+        if self.ranks.is_first:
+            self.directory.log_step(event)
+        yield event
+        yield from self._warn_of_explosion(event)
+        yield from self._warn_of_overrun()
 
-    def _on_device(self, array: Any) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+    def _warn_of_explosion(self, event: TrainingStep) -> Iterator[TrainingEvent]:
+        """Warn once that the loss, though finite, is far worse than a uniform guess."""
+        uniform = math.log(self.state.model.config.vocabulary_size)
+        exploded, before = event.loss > _EXPLODED * uniform, self._exploded
+        self._exploded = exploded
+        if exploded and not before:
+            yield TrainingWarning(
+                event.step,
+                f"the training loss is {event.loss:.4g} at step {event.step}, where guessing has"
+                f" {uniform:.4g}; the best model so far is kept; if it stays so, lower"
+                " --learning-rate",
+            )
 
-    @property
-    def tokens_a_step(self) -> int:
-        """Tokens that all processes together learn from in an update."""
-        return self._ranks.size * self.config.batch_size * self.config.sequence_length
+    def _warn_of_overrun(self) -> Iterator[TrainingEvent]:
+        """Warn, before the first validation, that the last will not end with the budget."""
+        budget, needed = self.config.budget, self._estimated_validation_seconds()
+        if self._measured or self._overrun or budget is None or needed < budget / 2:
+            return
+        self._overrun = True
+        tokens = self.directory.template.corpus.valid.tokens
+        yield TrainingWarning(
+            self.state.step,
+            f"reading the {tokens:,} tokens held out takes about {needed:,.0f} s"
+            f" here, of a budget of {budget:,.0f} s, which will be exceeded; hold out less with"
+            " --valid-fraction, or give a shorter --valid",
+        )
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether the loss and the gradient of the last step were; waits for the device."""
-        finite = math.isfinite(float(self._loss_sum))
-        return finite and (self._scaler.is_enabled() or math.isfinite(float(self._norm)))
+    def _remaining(self, progress: float) -> float:
+        if self.config.budget is not None:
+            return max(0.0, self.config.budget - self.state.seconds)
+        return self.state.seconds * (1 - progress) / max(progress, 1e-9)
 
-    @property
-    def gradient_norm(self) -> float:
-        return float(self._norm)
+    def _validate(self, *, final: bool) -> Iterator[TrainingEvent]:
+        begun = self._clock()
+        validation, best_folder = self.ranks.first(self._validate_and_keep_best)
+        if math.isfinite(validation.loss):
+            self.validation = validation
+        yield validation
+        if best_folder is not None:
+            self.directory.best = validation
+            yield CheckpointSaved(validation.step, checkpoint.BEST, best_folder)
+        progress = self._progress()
+        self.ended_early = self.patience.exhausted(validation, self.directory.best, progress)
+        if self.ended_early is not None:
+            yield TrainingWarning(self.state.step, self.ended_early)
+        seconds = self._clock() - begun
+        if final or self.ended_early is not None or self._saves.is_due(self.state.seconds):
+            yield self._save()
+        self._remember()
+        self._measured = True
+        self.schedule.expect(seconds, self._saves.save_seconds)
 
-    def take_mean_loss(self) -> float:
-        """Mean training loss since this was last asked, in nats a token."""
-        mean = float(self._loss_sum) / max(1, self._loss_count)
-        self._loss_sum, self._loss_count = torch.zeros_like(self._loss_sum), 0
-        return mean
+    def _validate_and_keep_best(self) -> tuple[Validation, str | None]:
+        """The validation, and the folder of the new ``best`` where it is one."""
+        state = self.state
+        state.prepare_validation()
+        characters = self.directory.template.corpus.valid.characters
+        validation = validate(state.model, self.valid_ids, characters=characters, step=state.step)
+        validation = replace(validation, seconds=time.perf_counter() - self._begun)
+        self.directory.log_validation(validation)
+        best = self.directory.best
+        # A loss that is NaN is not smaller than any, so it is never the best.
+        if validation.loss < (best.loss if best else math.inf):
+            return validation, str(self.directory.save_best(state, validation))
+        return validation, None
 
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(tensors, JSON values) from which ``restore`` goes on as if nothing had been."""
-        tensors = {f"state.{name}": rows for name, rows in self.carried().items()}
-        slots = self._optimizer.state_dict()["state"]
-        for index, slot in slots.items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in slot.items()}
-        values = {
-            "step": self.step,
-            "tokens_seen": self.tokens_seen,
-            "seconds": self.seconds,
-            "step_seconds": self.step_seconds,
-            "rate_scale": self.rate_scale,
-            "rollbacks": self.rollbacks,
-            "loss_sum": float(self._loss_sum),
-            "loss_count": self._loss_count,
-            "streams": self.streams.state(),
-            "scaler": self._scaler.state_dict(),
-        }
-        return {name: tensor.detach().clone() for name, tensor in tensors.items()}, values
+    def _estimated_validation_seconds(self) -> float:
+        """Reading a token costs about half of learning from it; fitting a mixture, some passes."""
+        tokens = self.config.batch_size * self.config.sequence_length
+        read = self.directory.template.corpus.valid.tokens
+        read += _PASSES_TO_FIT_MIXTURE * self.state.held_out_tokens
+        return 0.5 * read * self._fastest_update / tokens
 
-    def carried(self) -> dict[str, Tensor]:
-        """The state after the last window, of all processes' rows in the first of them."""
-        named = self._state.detach().tensors()
-        return {name: self._ranks.gather(rows) for name, rows in named.items()}
+    def _save(self) -> CheckpointSaved:
+        begun = time.perf_counter()
+        snapshot = self.state.snapshot()
 
-    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Take up where ``snapshot`` was made. The model's weights are the caller's to restore.
+        def write() -> tuple[str, float]:
+            losses = tuple(self.patience.losses)
+            path = self.directory.save_last(self.state, snapshot, self.validation, losses)
+            return str(path), time.perf_counter() - begun
 
-        Raises ValueError, KeyError or IndexError where the snapshot is not of such a model.
-        """
-        on_device = {name: tensor.to(self._device) for name, tensor in tensors.items()}
-        prefix = "state."
-        rows = {n.removeprefix(prefix): t for n, t in on_device.items() if n.startswith(prefix)}
-        own = self._ranks.own(self.config.batch_size)
-        self._state = self.model.restore({name: tensor[own] for name, tensor in rows.items()})
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, slot = name.split(".", 2)
-                # A copy, for the optimizer writes into what it is given.
-                slots.setdefault(int(index), {})[slot] = tensor.clone()
-        self._check_shapes(rows, slots)
-        self._check_all_there(tensors, slots, values)
-        state = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**state, "state": slots})
-        _check_values(values)
-        self.step, self.tokens_seen = int(values["step"]), int(values["tokens_seen"])
-        self.seconds, self.step_seconds = float(values["seconds"]), float(values["step_seconds"])
-        self.rate_scale = float(values["rate_scale"])
-        self.rollbacks = int(values.get("rollbacks", 0))
-        self._loss_sum = self._sum_of(float(values["loss_sum"]))
-        self._loss_count = int(values["loss_count"])
-        self.streams.restore(values["streams"])
-        if self._scaler.is_enabled():
-            self._scaler.load_state_dict(values["scaler"])
+        path, seconds = self.ranks.first(write)
+        self._saves.saved(self.state.seconds, seconds)
+        return CheckpointSaved(self.state.step, checkpoint.LAST, path)
 
-    def _check_shapes(self, rows: dict[str, Tensor], slots: dict[int, dict[str, Tensor]]) -> None:
-        """Refuse a state, or an optimizer's moments, that are not of this model and batch."""
-        start = self.model.start(self._ranks.size * self.config.batch_size).tensors()
-        pairs = [(name, rows[name], start[name].shape) for name in start]
-        ordered = [p for group in self._optimizer.param_groups for p in group["params"]]
-        for index, slot in slots.items():
-            shapes = {"step": torch.Size(), "exp_avg": ordered[index].shape}
-            shapes["exp_avg_sq"] = shapes["exp_avg"]
-            pairs += [(f"optimizer.{index}.{n}", slot[n], shape) for n, shape in shapes.items()]
-        for name, tensor, shape in pairs:
-            if tensor.shape != shape:
-                raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(shape)}")
-
-    def _check_all_there(
-        self, tensors: dict[str, Tensor], slots: dict[int, Any], values: dict[str, Any]
-    ) -> None:
-        """Refuse a snapshot that lacks a tensor, has one too many, or one of another type."""
-        learned = set(range(len(self._parameters))) if values["step"] else set()
-        slot_names = ("step", "exp_avg", "exp_avg_sq")
-        expected = {f"state.{name}" for name in self.model.start(1).tensors()}
-        expected |= {f"optimizer.{index}.{name}" for index in learned for name in slot_names}
-        if tensors.keys() != expected:
-            raise ValueError(f"{min(tensors.keys() ^ expected)} is missing or too many")
-        for name, tensor in tensors.items():
-            allowed = _STATE_DTYPES if name.startswith("state.") else (torch.float32,)
-            if tensor.dtype not in allowed:
-                raise ValueError(f"{name} is {tensor.dtype}")
-
-
-def _check_values(values: dict[str, Any]) -> None:
-    """Refuse numbers that no run of training leaves."""
-    counts = [values[name] for name in ("step", "tokens_seen", "loss_count")]
-    counts.append(values.get("rollbacks", 0))
-    if any(type(count) is not int or not 0 <= count < 2**63 for count in counts):
-        raise ValueError("a count is not a whole number")
-    reals = [values[name] for name in ("seconds", "step_seconds", "rate_scale")]
-    if any(not 0 <= float(real) < math.inf for real in reals) or values["rate_scale"] > 1:
-        raise ValueError("seconds or a rate are out of range")
-    if not math.isfinite(values["loss_sum"]):
-        raise ValueError("the loss is not finite")
-
-
-def _decay_groups(parameters: list[torch.nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices; none for biases, which do not overfit."""
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-class CountingLearner(Learner):
-    """Learns all in one step."""
-
-    def __init__(self, model: Model, streams: Streams, config: TrainingConfig) -> None:
-        self.model, self.streams, self.config = model, streams, config
-        self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
-        self.rate_scale, self.rollbacks, self.learning_rate = 1.0, 0, 0.0
-        self.remarks = ()
-        self._kept = ()
-
-    def update(self, learning_rate: float) -> None:
-        self.model.read(self.streams.ids)
-        self.remarks = self.model.remarks()
-        self.step += 1
-        self.tokens_seen += self.tokens_a_step
-
-    @property
-    def tokens_a_step(self) -> int:
-        return len(self.streams.ids)
-
-    @property
-    def is_finite(self) -> bool:
-        return True
-
-    @property
-    def gradient_norm(self) -> float:
-        return 0.0
-
-    def take_mean_loss(self) -> float:
-        return float("nan")
-
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        values = ("step", "tokens_seen", "seconds", "step_seconds")
-        return {}, {name: getattr(self, name) for name in values}
-
-    def carried(self) -> dict[str, Tensor]:
-        return {}
-
-    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        if tensors:
-            raise ValueError(f"{min(tensors)} is too many")
-        self.step, self.tokens_seen = int(values["step"]), int(values["tokens_seen"])
-        self.seconds, self.step_seconds = float(values["seconds"]), float(values["step_seconds"])
-        if not (0 <= self.step <= 1 and self.tokens_seen >= 0 and self.seconds >= 0):
-            raise ValueError("counts that no run leaves")
+    def _sample(self) -> Iterator[TrainingEvent]:
+        if self.write_sample is None or self.sample_every is None or not self.ranks.is_first:
+            return
+        seconds = time.perf_counter() - self._begun
+        if seconds - self._sampled >= self.sample_every:
+            self._sampled = seconds
+            yield TrainingSample(self.state.step, self.write_sample())

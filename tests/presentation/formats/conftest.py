@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from textgen.config import ScoreLevel
-from textgen.presentation.formats import score_writer
-from textgen.presentation.formats.base import Shown
+from textgen.presentation.formats import Shown, score_writer
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from textgen.presentation.formats import heatmap
-from textgen.presentation.formats.base import Shown
+from textgen.presentation.formats import Shown, heatmap
 from textgen.results import PartScore, SentenceScore
 
 PALETTE = heatmap.PALETTE

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from textgen.presentation.formats.base import as_word, part_name
+from textgen.presentation.formats import as_word, part_name
 from textgen.presentation.formats.kenlm import number
 from textgen.results import PartScore, SentenceScore
 

@@ -1,34 +1,161 @@
-"""``textgen compare``: what it requests of the library, and how it ends."""
+"""``textgen compare``: what it requests of the library, what it shows, and how it ends."""
 
-from __future__ import annotations
-
+import dataclasses
 import json
+import math
+import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import textgen
-from textgen.cli.app import main
-from textgen.results import Validation
+from textgen.presentation.console import laid_out, out_console
+from textgen.presentation.terminal_plot import Curve, plot
+from textgen.results import TrainingStart, Validation
 from textgen.storage import locked
-from textgen.studies.compare.results import Comparison, ModelResult, RunResult
+from textgen.studies.compare.command import STYLES, ComparisonProgress, comparison_summary
+from textgen.studies.compare.config import parse_variants
+from textgen.studies.compare.results import (
+    Comparison,
+    ComparisonStart,
+    ModelResult,
+    RunResult,
+    RunStart,
+)
 
-VALIDATION = Validation(1.5, 100, 100, step=3, seconds=4.0)
-RUN = RunResult("lstm", 1, "c/x", "lstm 8", 9, 3, 96, 4.0, 24.0, VALIDATION, (VALIDATION,))
+
+def compared(name: str, loss: float, seed: int = 1, **other: object) -> RunResult:
+    curve = [Validation(loss + 1 / n, 1000, 1000, step=n, seconds=6.0 * n) for n in range(1, 11)]
+    fields: dict[str, object] = {
+        "validation": Validation(loss, 1000, 1000),
+        "curve": tuple(curve),
+        "sample": f"so writes\x1b {name}",
+    }
+    sizes = (1_300_000, 10, 10240, 60.5, 41234.4)
+    return RunResult(name, seed, f"c/{name}-seed{seed}", name, *sizes, **(fields | other))
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in this process: its exit code, stdout and stderr."""
+def comparison(*rows: tuple[RunResult, ...], planned: int = 0) -> Comparison:
+    made = tuple(map(ModelResult.of, rows))
+    return Comparison(made, "c", planned or sum(map(len, rows)), 66, 1_000_000, 100_000)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main(["compare", *map(str, arguments)])
-        return (code, *capsys.readouterr())
 
-    return call
+def drawn(found: Comparison, width: int = 80) -> str:
+    console = out_console()
+    console.width = width
+    lines = laid_out(console, comparison_summary(found, width)).splitlines()
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def test_each_model_has_a_row_a_named_curve_and_a_sample() -> None:
+    text = drawn(comparison((compared("lstm", 1.5),), (compared("rnn", 1.75),)))
+    table, _, rest = text.partition("Validation loss against seconds")
+    curves, _, samples = rest.partition("What they write")
+    assert re.search(r"lstm +1\.30 M +60\.5 +41,234 +1\.5000 +4\.482 +2\.164\n", table)
+    assert table.index("lstm") < table.index("rnn")
+    assert "±" not in table
+    assert re.search(r"[⠀-⣿] +lstm\n", curves)
+    assert curves.index("rnn") < curves.index("lstm")  # higher up
+    assert "seconds 60" in curves
+    assert re.search(r"rnn +so writes\\x1b rnn", samples)
+    assert "\x1b" not in text
+
+
+def test_seeds_add_a_deviation_and_its_meaning() -> None:
+    text = drawn(comparison((compared("lstm", 1.5), compared("lstm", 1.6, seed=2))))
+    assert re.search(r"1\.5500 +0\.0707 ", text)
+    assert "Means over 2 seeds; ± is the standard deviation of the loss." in text
+
+
+def test_a_pseudo_loss_is_marked_and_has_neither_curve_nor_sample() -> None:
+    pseudo = Validation(1.1, 1000, 1000, pseudo=True)
+    both = compared("both", 1.1, is_causal=False, sample=None, validation=pseudo)
+    text = drawn(comparison((compared("lstm", 1.5),), (both,)))
+    assert "both *" in text
+    assert "* a pseudo-loss" in text
+    curves, _, samples = text.partition("seconds of training")[2].partition("What they write")
+    assert "both" not in curves
+    assert re.search(r"both +–", samples)
+
+
+def test_a_failed_run_is_listed_and_counts_in_no_mean() -> None:
+    failed = compared("lstm", 9.0, seed=2, failed="the loss is not finite")
+    text = drawn(comparison((compared("lstm", 1.5), failed), planned=3))
+    assert "1.5000" in text
+    assert "lstm, seed 2: the loss is not finite" in text
+    assert "Comparison, 2 of 3 runs" in text
+
+
+def test_a_curve_of_one_point_is_a_level_line() -> None:
+    once = compared("ngram", 1.5, curve=(Validation(1.5, 1000, 1000, seconds=0.5),))
+    text = drawn(comparison((compared("lstm", 1.45),), (once,)))
+    level = next(line for line in text.splitlines() if line.endswith(" ngram"))
+    assert len(re.findall("[⠁-⣿]", level)) > 40
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 120])
+def test_long_names_and_narrow_terminals_cut_no_figure_short(width: int) -> None:
+    name = "lstm:hidden-size=256,128:embedding-size=64"
+    rows = (compared(name, 1.5), compared(name, 1.6, seed=2)), (compared("rnn", 1.7),)
+    text = drawn(comparison(*rows), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert re.search(r"1\.5500 +0\.0707 .*2\.236", text)
+    table = text.partition("The best")[0]
+    assert ("hidden-size=256,128" in table) == (width >= 80)  # else in two lines
+    assert "…" not in table
+
+
+def test_a_comparison_without_runs_says_so() -> None:
+    assert "no run has ended yet" in drawn(comparison())
+
+
+def test_many_curves_have_many_styles_and_every_name_a_row() -> None:
+    assert len(set(STYLES)) == len(STYLES) >= 10
+    curves = [
+        Curve(f"c{number}", [(0.0, 2.0), (1.0, 1.0 + number / 1e6)], STYLES[number])
+        for number in range(10)
+    ]
+    lines = plot(curves, 60, 12, names_beside=True).plain.splitlines()
+    found = [line.rpartition(" ")[2] for line in lines if re.search(r" c\d$", line)]
+    assert found == [f"c{number}" for number in reversed(range(10))]
+
+
+def test_a_curve_wholly_above_the_others_is_seen() -> None:
+    high = Curve("high", [(float(x), 3.0) for x in range(10)], "")
+    low = [Curve(f"low{n}", [(float(x), 1.0) for x in range(10)], "") for n in range(9)]
+    first = plot([high, *low], 60, 8).plain.splitlines()[0]
+    assert "⠉" in first
+
+
+def test_progress_off_a_terminal_is_plain_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start = TrainingStart(99, 66, 900, 100, 900, "char", "cpu", "float32", 1, "lstm 8", "c/lstm")
+    with ComparisonProgress() as progress:
+        progress(ComparisonStart(2, 4, 1, 180.0, 1_000_000))
+        progress(RunStart("rnn", 1, 2, 4, 180.0))
+        progress(start)
+        progress(compared("rnn", 1.7))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "note: 4 runs of 2 models on the same 1.00 M tokens; 1 has ended already;"
+        " altogether it takes 3m 00s and what starting takes"
+    )
+    assert lines[1] == "run 2 of 4: rnn, seed 1; 3m 00s left altogether"
+    assert lines[2].startswith("training c/lstm:")
+    assert lines[3] == "run 2 of 4: rnn, seed 1  loss 1.7000  1.30 M parameters  1m 00s"
+
+
+def test_the_total_holds_the_table() -> None:
+    found = comparison((compared("lstm", 1.5), compared("lstm", 1.6, seed=2)))
+    total = json.loads(json.dumps(found.to_json()))
+    assert (total["runs"], total["planned"], total["train_tokens"]) == (2, 2, 1_000_000)
+    (row,) = total["rows"]
+    figures = {"loss": 1.55, "loss_deviation": math.sqrt(0.005)}
+    assert {name: row[name] for name in figures} == pytest.approx(figures)
+    assert row["seeds"] == [1, 2]
 
 
 @pytest.fixture
@@ -41,8 +168,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         if options["out"] == "stopped":
             stop.arm()
             signal.raise_signal(signal.SIGINT)
-        rows = (ModelResult.of([RUN]),)
-        return Comparison(rows, options["out"], 2, 11, 90, 10, interrupted=stop())
+        found = comparison((compared("lstm", 1.5),), planned=2)
+        return dataclasses.replace(found, interrupted=stop())
 
     monkeypatch.setitem(textgen.__dict__, "compare", compare)
     return requested
@@ -50,59 +177,52 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_only_typed_options_reach_the_library(run: Any, calls: list[Any]) -> None:
     typed = ("--models", "lstm,lstm:no-tie", "--budget", "90s", "--seeds", "3", "--level", "word")
-    code, _, _ = run("a.txt", "--out", "c", *typed, "--batch-size", "8")
-    given = {"models": "lstm,lstm:no-tie", "budget": "90s", "seeds": 3, "level": "word"}
+    assert run("compare", "a.txt", "--out", "c", *typed, "--batch-size", "8").code == 0
+    models = parse_variants("lstm,lstm:no-tie")
+    given = {"models": models, "budget": 90.0, "seeds": 3, "level": "word"}
     usual = {"valid": None, "encoding": "utf-8", "errors": "strict", "overwrite": False}
     machine = {"device": "auto", "threads": None, "corpora": ("a.txt",), "out": "c"}
-    assert code == 0
     assert calls == [given | {"batch_size": 8} | usual | machine]
 
 
 def test_json_is_an_object_per_run_and_then_the_total(run: Any, calls: list[Any]) -> None:
-    _, out, _ = run("a.txt", "--out", "c", "--format", "json")
-    one, total = map(json.loads, out.splitlines())
-    assert (one["model"], one["validation"]["loss"], one["curve"][0]["seconds"]) == ("lstm", 1.5, 4)
+    lines = run("compare", "a.txt", "--out", "c", "--format", "json").out.splitlines()
+    one, total = map(json.loads, lines)
+    assert (one["model"], one["validation"]["loss"], one["curve"][0]["seconds"]) == ("lstm", 1.5, 6)
     assert total["total"]["rows"][0]["loss"] == 1.5
 
 
 def test_ctrl_c_shows_what_there_is_and_how_to_continue_and_ends_with_130(
     run: Any, calls: list[Any]
 ) -> None:
-    code, out, err = run("a.txt", "--out", "stopped")
-    assert code == 130
-    assert "Comparison, 1 of 2 runs" in out
-    assert err.splitlines()[-1] == "note: stopped, and saved; the same command continues it"
+    ended = run("compare", "a.txt", "--out", "stopped")
+    assert ended.code == 130
+    assert "Comparison, 1 of 2 runs" in ended.out
+    assert ended.lines[-1] == "note: stopped, and saved; the same command continues it"
 
 
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
         (("--models", "lstn"), "did you mean lstm?"),
-        (("--models", "lstm:hidden-siz=8"), "did you mean hidden-size?"),
         (("--model", "lstm"), "no such option: --model; did you mean --models?"),
         (("--seeds", "many"), "--seeds must be a whole number"),
         (("--budget", "soon"), "not a duration"),
-        (("--budget", "9s", "--steps", "3"), "cannot both be given"),
         (("--parameters", "0"), "--parameters must be a whole number of at least 1"),
+        ((), "--out"),
     ],
 )
 def test_impossible_options_are_one_line_and_reach_no_library(
     run: Any, calls: list[Any], typed: tuple[str, ...], message: str
 ) -> None:
-    code, _, err = run("a.txt", "--out", "c", *typed)
-    assert (code, len(err.splitlines()), calls) == (2, 1, [])
-    assert message in err
-
-
-def test_without_out_an_error_names_it(run: Any) -> None:
-    code, out, err = run("a.txt")
-    assert (code, out) == (2, "")
-    assert "--out" in err
+    ended = run("compare", "a.txt", *(("--out", "c") if typed else ()), *typed)
+    assert (ended.code, ended.out, len(ended.lines), calls) == (2, "", 1, [])
+    assert message in ended.err
 
 
 def test_a_folder_in_use_ends_with_5(run: Any, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a line\n" * 9, encoding="utf-8")
     with locked(tmp_path / "c"):
-        code, _, err = run(tmp_path / "a.txt", "--out", tmp_path / "c")
-    assert code == 5
-    assert "in use by another run" in err
+        ended = run("compare", tmp_path / "a.txt", "--out", tmp_path / "c")
+    assert ended.code == 5
+    assert "in use by another run" in ended.err

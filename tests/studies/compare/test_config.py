@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from textgen.config import KINDS, Kind
+from textgen.config import KINDS, HiddenMarkovConfig, Kind
 from textgen.errors import UsageError
 from textgen.studies.compare.config import ComparisonConfig
 
@@ -57,8 +57,8 @@ def test_an_unknown_model_or_option_is_named(typed: str, message: str) -> None:
 def test_a_kind_without_a_width_has_no_given_number_of_parameters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(KINDS, "rigid", Kind("no:Where", ("embedding_size",)))
-    monkeypatch.setitem(KINDS, "counted", Kind("no:Where", (), counts=True))
+    monkeypatch.setitem(KINDS, "rigid", Kind("no:Where", lambda: HiddenMarkovConfig))
+    monkeypatch.setitem(KINDS, "counted", Kind("no:Where", lambda: HiddenMarkovConfig, counts=True))
     named = {each.name for each in ComparisonConfig.from_options({"parameters": 1000}).models}
     assert {"lstm", "counted"} <= named
     assert "rigid" not in named

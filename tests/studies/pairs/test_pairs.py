@@ -7,9 +7,9 @@ from itertools import count
 import pytest
 
 from textgen.errors import DataError
-from textgen.results import Accuracy, Pair, PairScore
+from textgen.results import Accuracy
 from textgen.scoring.jobs import groups
-from textgen.studies.pairs.pairs import Tally, read_pairs, score_pairs
+from textgen.studies.pairs.pairs import Pair, PairScore, Tally, read_pairs, score_pairs
 
 
 def read(*lines: str) -> list[Pair]:
@@ -79,7 +79,7 @@ def test_a_pair_is_right_where_the_good_one_is_likelier_and_not_where_they_tie()
     pairs = [Pair(1, "a", "bb"), Pair(2, "aa", "b"), Pair(3, "a", "b")]
     scored = list(score_pairs(pairs, by_length))
     assert scored[0] == PairScore(pairs[0], -1.0, -2.0)
-    assert [(each.right, each.tied) for each in scored] == [
+    assert [(each.right, bool(each.accuracy.tied)) for each in scored] == [
         (True, False),
         (False, False),
         (False, True),

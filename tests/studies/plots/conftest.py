@@ -1,7 +1,6 @@
-"""A terminal of any width, a command line in this process, and a small trained model."""
+"""A terminal of any width, and a small trained model."""
 
-from __future__ import annotations
-
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +10,29 @@ from typing import Any
 import pytest
 
 from textgen import train
-from textgen.cli.app import main
 from textgen.presentation.console import laid_out, out_console
 
 TEXT = "".join(
     f"“the {who},” said a (small) {what}.\n" for who in ("cat", "owl") for what in "abcd"
 )
+
+
+@pytest.fixture
+def stand_in() -> Callable[..., Any]:
+    """A language model of a network and a tokenizer: stand_in(network, tokenizer, kind="lstm")."""
+
+    def make(network: Any, tokenizer: Any = None, kind: str = "lstm") -> Any:
+        header = SimpleNamespace(model=SimpleNamespace(model=kind))
+        path = Path("runs/mine/best")
+        return SimpleNamespace(model=network, tokenizer=tokenizer, path=path, header=header)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files have few pixels, which are quick to draw."""
+    monkeypatch.setattr("textgen.studies.plots.drawing._DOTS_PER_INCH", 20)
 
 
 @pytest.fixture
@@ -34,23 +50,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return show
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
-    """The exit code and output of a command: run("plot", "loss", folder)."""
-
-    def call(*arguments: str | Path) -> SimpleNamespace:
-        code = main([str(each) for each in arguments])
-        captured = capsys.readouterr()
-        return SimpleNamespace(code=code, out=captured.out, err=captured.err)
-
-    return call
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run; beside it a folder ``alone`` with a copy of its best checkpoint and nothing else."""
     folder = tmp_path_factory.mktemp("plot")
     text = folder / "text.txt"
     text.write_text(TEXT * 20, encoding="utf-8")
     small: dict[str, Any] = {"hidden_size": 6, "embedding_size": 4, "device": "cpu", "threads": 1}
     train(text, out=folder / "mine", steps=4, valid_every=2, batch_size=4, **small)
+    shutil.copytree(folder / "mine" / "best", folder / "alone" / "best")
     return folder / "mine"

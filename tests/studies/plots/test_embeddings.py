@@ -1,7 +1,5 @@
 """Embeddings on a plane, and nearest neighbours: computed and drawn."""
 
-from __future__ import annotations
-
 import itertools
 import sys
 import types
@@ -34,16 +32,7 @@ class Words:
         return WORDS[id]
 
 
-def language_model(vectors: Any) -> Any:
-    return types.SimpleNamespace(
-        tokenizer=Words(),
-        path="runs/words/best",
-        model=types.SimpleNamespace(token_vectors=lambda: vectors),
-        header=types.SimpleNamespace(model=types.SimpleNamespace(model="ngram")),
-    )
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def vectors() -> Any:
     """Ten vectors of 5 components; cat and dog are parallel, up and down opposite."""
     drawn = torch.randn(10, 5, generator=torch.Generator().manual_seed(1))
@@ -52,8 +41,13 @@ def vectors() -> Any:
     return drawn
 
 
-def test_pca_is_the_projection_on_the_largest_eigenvectors(vectors: Any) -> None:
-    map = map_embeddings(language_model(vectors), TEXT)
+@pytest.fixture
+def model(stand_in: Any, vectors: Any) -> Any:
+    return stand_in(types.SimpleNamespace(token_vectors=lambda: vectors), Words(), "ngram")
+
+
+def test_pca_is_the_projection_on_the_largest_eigenvectors(model: Any, vectors: Any) -> None:
+    map = map_embeddings(model, TEXT)
     assert map.tokens == ("dog", "cat", "up", ",", "down", "owl", "hen", "ape\n")
     rows = vectors[[WORDS.index(each) for each in map.tokens]].double().numpy()
     values, directions = np.linalg.eigh(np.cov(rows.T))
@@ -63,23 +57,22 @@ def test_pca_is_the_projection_on_the_largest_eigenvectors(vectors: Any) -> None
     assert map.points[np.abs(map.points).argmax(0), [0, 1]].min() > 0
 
 
-def test_the_most_frequent_tokens_are_counted_in_the_text(vectors: Any) -> None:
-    model = language_model(vectors)
+def test_the_most_frequent_tokens_are_counted_in_the_text(model: Any) -> None:
     assert frequent_words(model, TEXT, 3) == ["dog", "cat", "up"]
     assert len(map_embeddings(model, TEXT, tokens=6).tokens) == 6
     with pytest.raises(DataError, match="needs 6 tokens"):
         map_embeddings(model, "cat dog")
 
 
-def test_neighbours_are_by_angle_and_never_special_tokens(vectors: Any) -> None:
-    found = neighbours(language_model(vectors), ["cat", "up"], most=20)
+def test_neighbours_are_by_angle_and_never_special_tokens(model: Any) -> None:
+    found = neighbours(model, ["cat", "up"], most=20)
     assert found["cat"][0] == ("dog", pytest.approx(1))
     assert found["up"][-1] == ("down", pytest.approx(-1))
     assert {token for token, _ in found["up"]} == set(WORDS[2:]) - {"up"}
 
 
 def test_tsne_has_a_perplexity_for_few_tokens(
-    vectors: Any, monkeypatch: pytest.MonkeyPatch
+    model: Any, vectors: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {}
 
@@ -91,21 +84,22 @@ def test_tsne_has_a_perplexity_for_few_tokens(
             return rows[:, :2].astype(np.float32)
 
     monkeypatch.setitem(sys.modules, "sklearn.manifold", types.SimpleNamespace(TSNE=TSNE))
-    map = map_embeddings(language_model(vectors), TEXT, method="tsne")
+    map = map_embeddings(model, TEXT, method="tsne")
     assert map.explained is None
     assert (map.tokens[0], map.points[0, 0]) == ("dog", pytest.approx(float(vectors[3, 0])))
     assert options["perplexity"] < 8
     assert options["random_state"] == 0
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(UsageError, match=r"pip install 'textgen\[plot\]'"):
-        map_embeddings(language_model(vectors), TEXT, method="tsne")
+        map_embeddings(model, TEXT, method="tsne")
 
 
-def test_an_unknown_word_and_a_model_without_embeddings_are_refused(vectors: Any) -> None:
+def test_an_unknown_word_and_a_model_without_embeddings_are_refused(model: Any) -> None:
     with pytest.raises(UsageError, match="did you mean dog"):
-        neighbours(language_model(vectors), ["dgo"])
+        neighbours(model, ["dgo"])
+    model.model.token_vectors = lambda: None
     with pytest.raises(UsageError, match="this ngram has none"):
-        neighbours(language_model(None), ["dog"])
+        neighbours(model, ["dog"])
 
 
 CROWD = EmbeddingMap(
@@ -146,8 +140,8 @@ def test_a_dollar_and_a_character_without_a_glyph_are_drawn(figure: Any) -> None
     assert b"<svg" in rendered(map_figure(odd, "x"), ".svg")
 
 
-def test_neighbours_are_columns_or_rows_with_their_cosines(vectors: Any, terminal: Any) -> None:
-    plot = EmbeddingPlot(language_model(vectors), TEXT, ("cat", "up"), "pca", 6)
+def test_neighbours_are_columns_or_rows_with_their_cosines(model: Any, terminal: Any) -> None:
+    plot = EmbeddingPlot(model, TEXT, ("cat", "up"), "pca", 6)
     lines = [line.split() for line in terminal(plot).splitlines()]
     assert lines[0] == ["near", "cat", "cosine", "near", "up", "cosine"]
     assert lines[2][:2] == ["dog", "1.00"]
@@ -155,12 +149,8 @@ def test_neighbours_are_columns_or_rows_with_their_cosines(vectors: Any, termina
     rows = [*plot.rows()]
     assert rows[0] == {"token": "cat", "rank": 1, "near": "dog", "similarity": pytest.approx(1)}
     assert len(rows) == 14
-    frequent = EmbeddingPlot(language_model(vectors), TEXT, (), "pca", 6)
-    assert [line.split() for line in terminal(frequent).splitlines()][2][:3] == [
-        "dog",
-        "cat",
-        "1.00",
-    ]
+    frequent = EmbeddingPlot(model, TEXT, (), "pca", 6)
+    assert terminal(frequent).splitlines()[2].split()[:3] == ["dog", "cat", "1.00"]
     first = next(iter(frequent.rows()))
     assert (first["token"], first["method"]) == ("dog", "pca")
     assert (first["x"], first["y"]) == tuple(frequent.map.points[0])

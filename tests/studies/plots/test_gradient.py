@@ -1,7 +1,5 @@
 """Gradients that reach back, against autograd computed otherwise."""
 
-from __future__ import annotations
-
 import types
 from typing import Any
 
@@ -20,15 +18,10 @@ class Letters:
         return np.array([ord(c) - ord("a") + 2 for c in text], np.uint32)
 
 
-def language_model(network: Any) -> Any:
-    header = types.SimpleNamespace(model=types.SimpleNamespace(model="lstm"))
-    return types.SimpleNamespace(model=network, tokenizer=Letters(), path="x", header=header)
-
-
-def test_the_norms_are_those_of_the_jacobian(make_model: Any) -> None:
+def test_the_norms_are_those_of_the_jacobian(make_model: Any, stand_in: Any) -> None:
     model = make_model(dtype=torch.float64)
     text, lags = "abcdefghihgfedcba", 4
-    found = gradient_norms(language_model(model), text, lags=lags, places=1)
+    found = gradient_norms(stand_in(model, Letters()), text, lags=lags, places=1)
     assert (found[0].places, found[0].state) == (1, "hidden.0 cell.0 hidden.1 cell.1")
     ids = torch.tensor([1, *Letters().encode(text).tolist()])[: 2 * lags + 1]
     for lag in (1, 3, 4):
@@ -50,13 +43,11 @@ def test_the_norms_are_those_of_the_jacobian(make_model: Any) -> None:
         assert found[lag - 1].median == pytest.approx(float(slope.norm()), rel=1e-9)
 
 
-def test_places_in_one_batch_are_independent(make_model: Any) -> None:
-    model = language_model(make_model(dtype=torch.float64))
-    both = gradient_norms(model, "abcdefghiabdacfbi", lags=3, places=2)
-    window = 2 * 3 + 1
-    text = "abcdefghiabdacfbi"
+def test_places_in_one_batch_are_independent(make_model: Any, stand_in: Any) -> None:
+    model, text = stand_in(make_model(dtype=torch.float64), Letters()), "abcdefghiabdacfbi"
+    both = gradient_norms(model, text, lags=3, places=2)
     # The first place is read from <EOS> on, the second ends with the text.
-    first = gradient_norms(model, text[: window - 1], lags=3, places=1)
+    first = gradient_norms(model, text[: 2 * 3], lags=3, places=1)
     assert both[0].places == 2
     for norm, alone in zip(both, first, strict=True):
         other = 2 * norm.median - alone.median
@@ -64,20 +55,20 @@ def test_places_in_one_batch_are_independent(make_model: Any) -> None:
         assert norm.upper - norm.lower == pytest.approx(abs(other - alone.median) / 2)
 
 
-def test_a_text_that_is_too_short_is_refused(model: Any) -> None:
+class Counted(torch.nn.Module):
+    is_causal = True
+
+    def start(self, batch: int) -> Any:
+        return types.SimpleNamespace(tensors=lambda: {"last": torch.zeros(1, 2).long()})
+
+
+def test_a_short_text_and_a_model_without_a_continuous_state_are_refused(
+    model: Any, stand_in: Any
+) -> None:
     with pytest.raises(DataError, match="3 tokens"):
-        gradient_norms(language_model(model), "abc", lags=4)
-
-
-def test_a_model_without_a_continuous_state_is_refused(model: Any) -> None:
-    class Counted(torch.nn.Module):
-        is_causal = True
-
-        def start(self, batch: int) -> Any:
-            return types.SimpleNamespace(tensors=lambda: {"last": torch.zeros(1, 2).long()})
-
+        gradient_norms(stand_in(model, Letters()), "abc", lags=4)
     with pytest.raises(UsageError, match="the last tokens"):
-        gradient_norms(language_model(Counted()), "abcdef", lags=1)
+        gradient_norms(stand_in(Counted(), Letters()), "abcdef", lags=1)
     model.is_causal = False
     with pytest.raises(UsageError, match="both ways"):
-        gradient_norms(language_model(model), "abcdef", lags=1)
+        gradient_norms(stand_in(model, Letters()), "abcdef", lags=1)

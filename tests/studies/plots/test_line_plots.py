@@ -1,7 +1,5 @@
 """Line plots: the figure, the terminal and the rows show what was measured."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any
@@ -87,7 +85,7 @@ def test_a_pseudo_loss_never_has_the_name_of_a_loss() -> None:
 
 
 def test_the_gradient_is_drawn_on_a_log_scale_with_its_band() -> None:
-    figure = gradient_plot(NORMS, "a text").figure()
+    figure = gradient_plot(NORMS, ["a text"]).figure()
     (axes,) = figure.axes
     assert curves_in(axes)["#0072B2", 2.8] == [(k, 0.9**k) for k in range(1, 101)]
     assert axes.get_yscale() == "log"
@@ -101,7 +99,7 @@ def test_the_gradient_is_drawn_on_a_log_scale_with_its_band() -> None:
 
 
 def test_a_gradient_of_zero_is_not_drawn_and_breaks_nothing(terminal: Any) -> None:
-    plot = gradient_plot({"dead": [GradientNorm("hidden", 1, 1, 0.0, 0.0, 0.0)]}, "a text")
+    plot = gradient_plot({"dead": [GradientNorm("hidden", 1, 1, 0.0, 0.0, 0.0)]}, ["a text"])
     assert plot.figure().axes
     assert "dead" in terminal(plot)
 
@@ -132,7 +130,7 @@ def test_choices_have_a_panel_for_each_kind_and_one_for_all_together() -> None:
 
 def test_the_loss_by_context_is_drawn_with_that_of_all_context() -> None:
     losses = [ContextLoss(n, 3 - n / 4, 0.1, 1000) for n in (1, 2, 4)]
-    plot = context_plot({"a": [*losses, ContextLoss(None, 1.5, 0.1, 1000)]}, "a text")
+    plot = context_plot({"a": [*losses, ContextLoss(None, 1.5, 0.1, 1000)]}, ["a text", "a text"])
     figure = plot.figure()
     curves = [[*zip(*each.get_data(), strict=True)] for each in figure.axes[0].get_lines()]
     assert sorted(curves) == [[(1, 1.5), (4, 1.5)], [(1, 2.75), (2, 2.5), (4, 2.0)]]
@@ -155,7 +153,7 @@ def test_in_the_terminal_each_curve_ends_in_its_name_and_the_table_has_its_value
 
 
 def test_the_scale_of_a_gradient_in_the_terminal_is_in_powers(terminal: Any) -> None:
-    text = terminal(gradient_plot(NORMS, "a text"))
+    text = terminal(gradient_plot(NORMS, ["a text"]))
     assert "10⁻¹⁶ │" in text
     (row,) = [line.split() for line in text.splitlines() if line.startswith("lstm ")]
     assert row[:5] == ["lstm", "0.9", "0.81", "0.59", "0.35"]
@@ -173,7 +171,7 @@ def test_rows_have_every_number_that_is_drawn() -> None:
         "seconds": 26.0,
         "loss": 2.0,
     }
-    assert [*gradient_plot(NORMS, "a text").rows()][-1] == {
+    assert [*gradient_plot(NORMS, ["a text"]).rows()][-1] == {
         "checkpoint": "rnn",
         "state": "hidden.0 cell.0",
         "places": 64,

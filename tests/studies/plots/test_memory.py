@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textgen import LanguageModel
-from textgen.config import ModelConfig, TokenizerConfig
+from textgen.config import RecurrentConfig, TokenizerConfig
 from textgen.errors import DataError, UsageError
 from textgen.models import Dropout, Model, State
 from textgen.models.state import TensorState
@@ -33,12 +33,8 @@ class Echo(Model):
     """Expects what stood ``LAG`` places before with probability ``SHARE``, and knows no more."""
 
     def __init__(self, vocabulary: int) -> None:
-        super().__init__(ModelConfig(vocabulary_size=vocabulary))
+        super().__init__(RecurrentConfig(vocabulary_size=vocabulary))
         self.share = torch.nn.Parameter(torch.tensor(SHARE))
-
-    @classmethod
-    def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
-        return {"share": ()}
 
     def start(self, batch: int) -> Last:
         return Last({"last": torch.full((batch, LAG), -1)})

@@ -1,8 +1,5 @@
 """Units that follow a feature of the text, in a network made by hand; their traces drawn."""
 
-from __future__ import annotations
-
-import types
 from typing import Any
 
 import numpy as np
@@ -12,8 +9,8 @@ import torch
 from textgen.errors import DataError, UsageError
 from textgen.models.state import TensorState
 from textgen.studies.plots.neurons import (
+    Correlation,
     NeuronPlot,
-    Tracking,
     UnitTrace,
     best_traces,
     features,
@@ -50,9 +47,8 @@ class HandMade(torch.nn.Module):
 
 
 @pytest.fixture
-def model() -> Any:
-    header = types.SimpleNamespace(model=types.SimpleNamespace(model="hand"))
-    return types.SimpleNamespace(model=HandMade(), tokenizer=Characters(), path="x", header=header)
+def model(stand_in: Any) -> Any:
+    return stand_in(HandMade(), Characters())
 
 
 def test_a_cell_that_counts_the_line_and_one_that_knows_quotes_are_found(model: Any) -> None:
@@ -108,7 +104,10 @@ def test_a_text_without_features_is_refused(model: Any) -> None:
         read_states(model, "")
 
 
-FOUND = [Tracking("inside quotes", "cell.0.17", -0.625), Tracking("inside quotes", "cell.0.3", 0.5)]
+FOUND = [
+    Correlation("inside quotes", "cell.0.17", -0.625),
+    Correlation("inside quotes", "cell.0.3", 0.5),
+]
 TRACE = UnitTrace(
     "runs/mine/best",
     "cell.0.17",

@@ -6,8 +6,7 @@ import pytest
 
 from textgen.errors import DataError
 from textgen.studies.rerank import nbest
-from textgen.studies.rerank.nbest import read_nbest, read_references
-from textgen.studies.rerank.results import Hypothesis, Utterance
+from textgen.studies.rerank.nbest import Hypothesis, Utterance, read_nbest, read_references
 
 
 def read(*lines: str) -> list[Utterance]:

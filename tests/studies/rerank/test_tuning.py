@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import jiwer
+import numpy as np
 import pytest
 
 from textgen.errors import DataError, UsageError
 from textgen.studies.rerank.config import RerankingConfig
-from textgen.studies.rerank.mixing import Score, rerank
-from textgen.studies.rerank.results import Hypothesis, TuningResult, Utterance
-from textgen.studies.rerank.tuning import tune
+from textgen.studies.rerank.nbest import Hypothesis, Utterance
+from textgen.studies.rerank.reranking import Score, rerank
+from textgen.studies.rerank.tuning import Table, TuningResult, errors_along, search, tune
 
 Scores = tuple[float, ...]
 
@@ -35,49 +36,50 @@ def case(*utterances: dict[str, Scores]) -> tuple[list[Utterance], dict[str, str
 
 
 def drawn(seed: int, scores: int) -> tuple[list[Utterance], dict[str, str], Score]:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     texts: dict[str, float] = {}
     utterances, references = [], {}
     for number in range(12):
-        said = [chance.choice("abcd") for _ in range(4)]
+        said = [rng.choice("abcd") for _ in range(4)]
         hypotheses = []
-        for _ in range(chance.randint(1, 6)):
-            heard = [word for word in said if chance.random() < 0.8] + ["e"] * chance.randint(0, 2)
+        for _ in range(rng.randint(1, 6)):
+            heard = [word for word in said if rng.random() < 0.8] + ["e"] * rng.randint(0, 2)
             text = " ".join(heard)
-            texts.setdefault(text, float(chance.randint(-20, 0)))
-            old = [float(chance.randint(-20, 0)) for _ in range(scores)]
+            texts.setdefault(text, float(rng.randint(-20, 0)))
+            old = [float(rng.randint(-20, 0)) for _ in range(scores)]
             hypotheses.append(Hypothesis("", text, *old))
         utterances.append(Utterance(f"u{number}", tuple(hypotheses)))
         references[f"u{number}"] = " ".join(said)
     return utterances, references, table_score(texts)
 
 
-def test_the_weight_is_found() -> None:
-    # Right minus wrong: -6 + 10 w in the first, 7 - 10 w in the second.
-    given = case(
-        {"a b": (0, -6, 0), "a x": (0, 0, -4)},
-        {"c d": (0, 0, -3), "x y": (0, -7, 0)},
-    )
-    result = tune(*given)
-    assert result == TuningResult(
-        RerankingConfig(weight=0.65), wer_before=1 / 4, wer_after=0, words=4, utterances=2
-    )
-
-
-def test_the_scale_is_found() -> None:
-    # The first is right above 2, the second below 3.
-    given = case({"a": (-10, -2), "b": (-8, -3)}, {"c": (-10, -5), "d": (-16, -3)})
-    result = tune(*given)
-    assert result.weights == RerankingConfig(weight=1, lm_scale=2.5)
-    assert (result.wer_before, result.wer_after) == (1 / 2, 0)
-
-
-def test_the_length_penalty_is_found() -> None:
-    # The first is right above 2, the second below 3.
-    given = case({"a b": (-3,), "a": (-1,)}, {"c": (-1,), "c d": (-4,)})
-    result = tune(*given)
-    assert result.weights == RerankingConfig(weight=1, length_penalty=2.5)
-    assert (result.wer_before, result.wer_after) == (1 / 3, 0)
+@pytest.mark.parametrize(
+    ("utterances", "weights", "wer_before", "words"),
+    [
+        (  # Right minus wrong: -6 + 10 w in the first, 7 - 10 w in the second.
+            [{"a b": (0, -6, 0), "a x": (0, 0, -4)}, {"c d": (0, 0, -3), "x y": (0, -7, 0)}],
+            RerankingConfig(weight=0.65),
+            1 / 4,
+            4,
+        ),
+        (  # The first is right above 2, the second below 3.
+            [{"a": (-10, -2), "b": (-8, -3)}, {"c": (-10, -5), "d": (-16, -3)}],
+            RerankingConfig(weight=1, lm_scale=2.5),
+            1 / 2,
+            2,
+        ),
+        (  # The first is right above 2, the second below 3.
+            [{"a b": (-3,), "a": (-1,)}, {"c": (-1,), "c d": (-4,)}],
+            RerankingConfig(weight=1, length_penalty=2.5),
+            1 / 3,
+            3,
+        ),
+    ],
+)
+def test_a_single_weight_is_found(
+    utterances: list[dict[str, Scores]], weights: RerankingConfig, wer_before: float, words: int
+) -> None:
+    assert tune(*case(*utterances)) == TuningResult(weights, wer_before, 0, words, utterances=2)
 
 
 def test_two_weights_that_must_move_together_are_found() -> None:
@@ -100,7 +102,7 @@ def test_weights_stay_where_no_others_are_better() -> None:
     assert tune(*given).weights == RerankingConfig(weight=0.5)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 def test_along_one_weight_no_place_is_better(seed: int) -> None:
     utterances, references, score = drawn(seed, scores=0)
     result = tune(utterances, references, score)
@@ -123,11 +125,7 @@ def test_along_one_weight_no_place_is_better(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_reranking_has_the_word_error_rate_that_was_found(seed: int, scores: int) -> None:
     given = drawn(seed, scores)
-    before = (
-        RerankingConfig(),
-        RerankingConfig(lm_scale=0),
-        RerankingConfig(weight=0),
-    )[scores]
+    before = [RerankingConfig(), RerankingConfig(lm_scale=0), RerankingConfig(weight=0)][scores]
     result = tune(*given)
     assert word_error_rate(*given, result.weights) == pytest.approx(result.wer_after)
     assert word_error_rate(*given, before) == pytest.approx(result.wer_before)
@@ -143,9 +141,7 @@ def word_error_rate(
 
 
 def test_what_is_impossible_is_never_the_best() -> None:
-    given = case({"a": (-9, 0), "b": (-1, -float("inf"))})
-    result = tune(*given)
-    assert result.wer_after == 0
+    assert tune(*case({"a": (-9, 0), "b": (-1, -float("inf"))})).wer_after == 0
 
 
 def test_empty_texts_and_uneven_white_space_count_words_as_elsewhere() -> None:
@@ -180,7 +176,7 @@ def test_references_need_words() -> None:
         tune([Utterance("a", (Hypothesis("a", "x"),))], {"a": ""}, table_score({"x": 0.0}))
 
 
-def test_what_counts_the_errors_is_asked_for_by_name_before_anything_is_scored(
+def test_a_missing_jiwer_is_named_before_anything_is_scored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def score(sentences: Iterable[str]) -> Iterator[float]:
@@ -194,3 +190,54 @@ def test_what_counts_the_errors_is_asked_for_by_name_before_anything_is_scored(
 def test_a_weight_without_old_scores_is_refused() -> None:
     with pytest.raises(UsageError, match="--weight"):
         tune(*case({"a": (-1, -1)}), RerankingConfig(weight=0.5))
+
+
+START = RerankingConfig(weight=0.5, lm_scale=2.0, length_penalty=0.0)
+
+
+def drawn_table(seed: int) -> Table:
+    """Whole numbers, so that many totals meet in one place."""
+    rng = np.random.default_rng(seed)
+    utterances = [
+        Utterance(
+            str(number),
+            tuple(
+                Hypothesis("", "a " * rng.integers(4), *map(float, rng.integers(-9, 0, 2)))
+                for _ in range(rng.integers(1, 8))
+            ),
+        )
+        for number in range(40)
+    ]
+    hypotheses = sum(len(each.hypotheses) for each in utterances)
+    new, wrong = rng.integers(-9, 0, hypotheses), rng.integers(0, 6, hypotheses)
+    return Table.of(utterances, map(float, new), map(int, wrong))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("direction", [(-2.0, 2.0, 0.0), (2.0, 2.0, 0.0), (0.0, 0.0, 9.0)])
+def test_the_errors_of_every_interval_are_those_of_the_places_in_it(
+    seed: int, direction: tuple[float, float, float]
+) -> None:
+    table = drawn_table(seed)
+    places, errors = errors_along(table, START, np.array(direction), -0.5, 0.5)
+    assert places[0] == -0.5
+    assert places[-1] == 0.5
+    assert len(places) == len(errors) + 1
+    assert (np.diff(places) > 0).all()
+    assert (np.diff(errors) != 0).all()
+    assert len(errors) > 3
+    # Arithmetic is exact in these places, and no totals meet in them.
+    for at in np.arange(-511, 512, 4) / 1024:
+        old, new, penalty = np.array([1.0, 1.0, 0.0]) + at * np.array(direction)
+        weights = RerankingConfig(float(new / (old + new)), float(old + new), float(penalty))
+        interval = int(np.searchsorted(places, at, side="right")) - 1
+        assert table.errors(weights) == errors[interval], at
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_search_is_never_worse_than_any_of_its_starts(seed: int) -> None:
+    table = drawn_table(seed)
+    others = [RerankingConfig(w, s, p) for w in (0, 1) for s in (0, 1, 9) for p in (-2, 0, 2)]
+    found = search(table, START, others)
+    assert found.errors == table.errors(found.weights)
+    assert found.errors <= min(table.errors(each) for each in (START, *others))

@@ -1,9 +1,8 @@
-"""Code in C for the steps and draws of sampling, for machines that have a compiler."""
+"""Steps and draws of sampling in C, on machines that have a compiler."""
 
 from textgen.inference.native.kernels import (
     LayerMemory,
     Network,
-    NgramLevel,
     Ngrams,
     Numbers,
     PackedLayer,
@@ -16,7 +15,6 @@ __all__ = [
     "LayerMemory",
     "Library",
     "Network",
-    "NgramLevel",
     "Ngrams",
     "Numbers",
     "PackedLayer",

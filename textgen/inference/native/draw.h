@@ -7,10 +7,10 @@
 static const double LARGEST_UNIFORM = 1 - 0x1p-50; // as in decoding.py
 
 // e^x for x up to 0, to 2 units in the last place: the rational function of Cephes (Moshier 1989),
-// in plain arithmetic, which a compiler turns into vectors. Below -700 it is 0.
-static inline double power_of_e(double x) {
+// in plain arithmetic that compilers vectorize. Below -700 it is 0.
+static inline double exp_double(double x) {
     double within = x < -700.0 ? -700.0 : x;
-    within = within > 0.0 ? 0.0 : within; // as of what is barred, and then left out
+    within = within > 0.0 ? 0.0 : within; // of masked logits, which are left out below
     double twos = rint(within * 1.4426950408889634);
     double rest = within - twos * 6.93145751953125e-1; // ln 2 in two parts
     rest -= twos * 1.42860682030941723212e-6;
@@ -29,55 +29,55 @@ static inline double power_of_e(double x) {
     return x < -700.0 ? 0.0 : power;
 }
 
-// The drawn id, -1 where nothing is open or a logit is no number or infinite. shares: (size,)
-// scratch. log_prob: of the whole softmax.
-static int64_t draw(const float *restrict logits, const double *restrict barrier,
-                    double temperature, double uniform, int64_t size, double *restrict shares,
-                    double *log_prob) {
+// Returns the drawn id, -1 where all are masked or a logit is NaN or infinite. logit_mask: 0 or
+// -infinity. probabilities: (size,) scratch. log_prob: ln p of the id, unmasked and untempered.
+static int64_t draw(const float *restrict logits, const double *restrict logit_mask,
+                    double temperature, double uniform, int64_t size,
+                    double *restrict probabilities, double *log_prob) {
     *log_prob = 0;
-    double largest = -INFINITY, largest_open = -INFINITY;
-#pragma omp simd reduction(max : largest, largest_open)
+    double largest = -INFINITY, largest_allowed = -INFINITY;
+#pragma omp simd reduction(max : largest, largest_allowed)
     for (int64_t id = 0; id < size; id++) {
-        double logit = logits[id], open = logit + barrier[id];
+        double logit = logits[id], masked = logit + logit_mask[id];
         largest = logit > largest ? logit : largest;
-        largest_open = open > largest_open ? open : largest_open;
+        largest_allowed = masked > largest_allowed ? masked : largest_allowed;
     }
-    if (!(largest_open > -INFINITY && largest < INFINITY))
+    if (!(largest_allowed > -INFINITY && largest < INFINITY))
         return -1;
-    double whole = 0, total = 0;
-#pragma omp simd reduction(+ : whole)
+    double normalizer = 0, total = 0;
+#pragma omp simd reduction(+ : normalizer)
     for (int64_t id = 0; id < size; id++) {
-        shares[id] = power_of_e(logits[id] - largest);
-        whole += shares[id];
+        probabilities[id] = exp_double(logits[id] - largest);
+        normalizer += probabilities[id];
     }
     int64_t drawn = 0;
     if (temperature == 0) {
-        while (!(logits[drawn] + barrier[drawn] == largest_open))
+        while (!(logits[drawn] + logit_mask[drawn] == largest_allowed))
             drawn++;
     } else {
-        if (temperature != 1 || largest_open != largest)
+        if (temperature != 1 || largest_allowed != largest)
 #pragma omp simd
             for (int64_t id = 0; id < size; id++)
-                shares[id] = power_of_e((logits[id] - largest_open) / temperature);
+                probabilities[id] = exp_double((logits[id] - largest_allowed) / temperature);
 #pragma omp simd reduction(+ : total)
         for (int64_t id = 0; id < size; id++) {
-            shares[id] = barrier[id] == 0 ? shares[id] : 0;
-            total += shares[id];
+            probabilities[id] = logit_mask[id] == 0 ? probabilities[id] : 0;
+            total += probabilities[id];
         }
-        // Inversion: the first id at which the cumulated shares pass the point.
-        double point = fmin(uniform, LARGEST_UNIFORM) * total, cumulated = 0;
+        // Inversion: the first id whose cumulative probability exceeds the point.
+        double point = fmin(uniform, LARGEST_UNIFORM) * total, cumulative = 0;
         int64_t last = -1;
         for (drawn = 0; drawn < size; drawn++) {
-            if (shares[drawn] > 0)
+            if (probabilities[drawn] > 0)
                 last = drawn;
-            cumulated += shares[drawn];
-            if (cumulated > point)
+            cumulative += probabilities[drawn];
+            if (cumulative > point)
                 break;
         }
-        drawn = drawn < size ? drawn : last; // where rounding has kept it from the total
+        drawn = drawn < size ? drawn : last; // the sum may round to less than the total
     }
-    if (drawn < 0 || isnan(whole))
+    if (drawn < 0 || isnan(normalizer))
         return -1;
-    *log_prob = logits[drawn] - largest - log(whole);
+    *log_prob = logits[drawn] - largest - log(normalizer);
     return drawn;
 }

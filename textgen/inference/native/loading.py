@@ -1,6 +1,6 @@
-"""Finds the compiled code, or has it compiled in the background, once a machine.
+"""Loads the compiled code, after compiling it in the background if it is not cached.
 
-Without a compiler there is none, and all goes on as if it had never been asked for.
+Without a C compiler there is none, and PyTorch operators are used.
 """
 
 import ctypes
@@ -21,33 +21,32 @@ import torch
 
 Library = ctypes.CDLL
 
-_SOURCE, *_INCLUDED = (
+_SOURCES = [
     Path(__file__).with_name(name) for name in ("textgen.c", "draw.h", "ngrams.h", "step.h")
-)
+]
 _ADDRESS, _COUNT, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-_PROCEDURES = {
+_FUNCTIONS = {
     "textgen_read": [_ADDRESS, _ADDRESS, _COUNT, _THREADS],
-    "textgen_write": [*4 * [_ADDRESS], _COUNT, _ADDRESS, _ADDRESS, _THREADS],
+    "textgen_sample": [*4 * [_ADDRESS], _COUNT, _ADDRESS, _ADDRESS, _THREADS],
     "textgen_draw": [
         *(_ADDRESS, _ADDRESS, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT),
         *(_ADDRESS, _ADDRESS, _ADDRESS, _THREADS),
     ],
 }
-"""What ``textgen.c`` offers, and what each takes."""
+"""The argument types of each function of ``textgen.c``."""
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-_FLAGS_OF_PROCESSORS = {
+_VECTOR_FLAGS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
 }
-_WITH_OR_WITHOUT_THREADS = ("-fopenmp", "-fopenmp-simd")
-_SECONDS = 60
+_OPENMP_FLAGS = ("-fopenmp", "-fopenmp-simd")
+_TIMEOUT_SECONDS = 60
 
 
 def library(device: torch.device, dtype: torch.dtype) -> Library | None:
-    """The compiled code, for such numbers; None where there is none, or none yet."""
-    fits = device.type == "cpu" and dtype == torch.float32
-    return loading().library if fits else None
+    """The compiled code for such tensors; None without a compiler, or while it is compiled."""
+    return loading().library if device.type == "cpu" and dtype == torch.float32 else None
 
 
 @cache
@@ -56,29 +55,28 @@ def loading() -> "Loading":
 
 
 class Loading:
-    """Loads the library at once where a folder has it already, and else as soon as it has.
+    """Loads the library from a cache folder, or compiles it into the folder in a thread.
 
-    What compiles it meanwhile is a thread, before whose end the process does not end.
+    The name of the file is a hash of platform, compiler flags and source. The process does not
+    exit before the thread has ended.
     """
 
     def __init__(self, folder: Path, compiler: list[str] | None) -> None:
         self.library: Library | None = None
         self._thread: Thread | None = None
-        flags = (*_FLAGS, *_FLAGS_OF_PROCESSORS.get(torch.backends.cpu.get_cpu_capability(), ()))
-        self._path = folder / f"{_key(flags)}.so"
+        flags = (*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), ()))
+        key = hashlib.sha256(" ".join([sys.platform, platform.machine(), *flags]).encode())
+        for source in _SOURCES:
+            key.update(source.read_bytes())
+        self._path = folder / f"{key.hexdigest()[:16]}.so"
         if self._path.exists():
             self._load()
         if self.library is None and compiler is not None:
             self._thread = Thread(target=self._compile, args=([*compiler, *flags],))
             self._thread.start()
 
-    @property
-    def compiles(self) -> bool:
-        """Whether it is, or was, not found but compiled."""
-        return self._thread is not None
-
     def wait(self) -> Library | None:
-        """What there is once nothing is being compiled any more."""
+        """The library, or None, when compilation has ended."""
         if self._thread is not None:
             self._thread.join()
         return self.library
@@ -86,9 +84,9 @@ class Loading:
     def _load(self) -> None:
         try:
             library = Library(str(self._path))
-            for name, arguments in _PROCEDURES.items():
-                procedure = getattr(library, name)
-                procedure.argtypes, procedure.restype = arguments, None
+            for name, types in _FUNCTIONS.items():
+                function = getattr(library, name)
+                function.argtypes, function.restype = types, None
         except (OSError, AttributeError):
             return
         self.library = library
@@ -98,8 +96,15 @@ class Loading:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
                 compiled = Path(folder, self._path.name)
-                for flag in _WITH_OR_WITHOUT_THREADS:
-                    if _succeeds([*command, flag, str(_SOURCE), "-o", str(compiled), "-lm"]):
+                for flag in _OPENMP_FLAGS:
+                    done = subprocess.run(
+                        [*command, flag, str(_SOURCES[0]), "-o", str(compiled), "-lm"],
+                        stdin=subprocess.DEVNULL,
+                        capture_output=True,
+                        timeout=_TIMEOUT_SECONDS,
+                        check=False,
+                    )
+                    if done.returncode == 0:
                         compiled.replace(self._path)
                         break
         except (OSError, subprocess.SubprocessError):
@@ -107,16 +112,8 @@ class Loading:
         self._load()
 
 
-def _key(flags: tuple[str, ...]) -> str:
-    """What a library is for: this source, on such a processor."""
-    key = hashlib.sha256(" ".join([sys.platform, platform.machine(), *flags]).encode())
-    for source in (_SOURCE, *_INCLUDED):
-        key.update(source.read_bytes())
-    return key.hexdigest()[:16]
-
-
 def _compiler() -> list[str] | None:
-    """The command of a C compiler, where there is one."""
+    """The command of a C compiler, None if there is none."""
     if sys.platform == "win32":
         return None
     named = os.environ.get("CC")
@@ -124,10 +121,3 @@ def _compiler() -> list[str] | None:
         if command and (found := shutil.which(command[0])):
             return [found, *command[1:]]
     return None
-
-
-def _succeeds(command: list[str]) -> bool:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False
-    )
-    return done.returncode == 0

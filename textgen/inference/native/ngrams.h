@@ -1,81 +1,85 @@
-// What n-grams say, mixed into what a network says (models/mixture.py, models/ngram_tables.py).
+// The n-gram model, mixed into the logits of a network (models/mixture.py, models/ngram_tables.py).
 
 #include <math.h>
 #include <stdint.h>
 
-enum { END_OF_SENTENCE = 1 }; // the id of <EOS>
+enum { EOS = 1 }; // the id of <EOS>
 
-// The n-grams of one length. begins: (contexts + 1,), where those after each context begin, words:
-// their newest tokens, own: what share of the context each has, left: (contexts,), what is left to
-// shorter n-grams, log_seen: (contexts,), ln(1 + how much was counted after each).
+// The n-grams of one order from 2. offsets: (contexts + 1,), where those after each context begin;
+// tokens: their last tokens; probability: discounted; backoff: (contexts,) the back-off weights;
+// log_total: (contexts,) ln(1 + total count).
 typedef struct {
-    const int64_t *begins, *words;
-    const double *own, *left, *log_seen;
-} NgramLevel;
+    const int64_t *offsets, *tokens;
+    const double *probability, *backoff, *log_total;
+} NgramOrder;
 
 typedef struct {
     int64_t order, vocabulary;
-    const NgramLevel *levels; // of 2 tokens, of 3, ...
-    const double *first;      // (vocabulary,), the shares of single tokens
-    const float *weight;      // of entropy, of the surest, then of log_seen and left of each length
-    float bias;               // and of nothing: the log-odds of the network
-    int64_t *numbers;         // (rows, order - 1), what has just been read, -1 where it is unseen
-    double *shares;           // (threads, 2, vocabulary) scratch
+    const NgramOrder *orders;  // of bigrams, trigrams, ...
+    const double *unigrams;    // (vocabulary,) interpolated probabilities
+    const float *gate_weight;  // of entropy, of largest ln p, of log_total and backoff by order
+    float gate_bias;           // the gate gives the log-odds of the weight of the network
+    int64_t *ngram_ids;        // (rows, order - 1) contexts, -1 where unseen
+    double *scratch;           // (threads, 2, vocabulary)
 } Ngrams;
 
-// The number of what follows a context, -1 where it never did.
-static int64_t longer(const NgramLevel *level, int64_t context, int64_t word) {
+// The id of an n-gram followed by a token, -1 if unseen.
+static int64_t longer_ngram(const NgramOrder *order, int64_t context, int64_t token) {
     if (context < 0)
         return -1;
-    int64_t low = level->begins[context], end = level->begins[context + 1], high = end;
+    int64_t low = order->offsets[context], end = order->offsets[context + 1], high = end;
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
-        if (level->words[middle] < word)
+        if (order->tokens[middle] < token)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < end && level->words[low] == word ? low : -1;
+    return low < end && order->tokens[low] == token ? low : -1;
 }
 
-// Read a token, and mix what may follow it into a row of logits.
-static void mix_row(const Ngrams *ngrams, int64_t id, int64_t *numbers, double *shares,
+// Read a token, and replace a row of logits of the network by ln p of the mixture.
+// context: (order - 1,), updated. scratch: (2, vocabulary).
+static void mix_row(const Ngrams *ngrams, int64_t id, int64_t *context, double *scratch,
                     float *logits) {
     int64_t size = ngrams->vocabulary, contexts = ngrams->order - 1;
-    double *by_network = shares + size;
-    int begins = contexts > 0 && numbers[0] < 0 && id == END_OF_SENTENCE;
+    double *by_ngrams = scratch, *by_network = scratch + size;
+    int starts_text = contexts > 0 && context[0] < 0 && id == EOS;
     for (int64_t place = contexts - 1; place > 0; place--)
-        numbers[place] = longer(&ngrams->levels[place - 1], numbers[place - 1], id);
+        context[place] = longer_ngram(&ngrams->orders[place - 1], context[place - 1], id);
     if (contexts > 0)
-        numbers[0] = begins ? size : id; // what a text begins after has a number of its own
-    double largest = -INFINITY, whole = 0, weighed = 0;
-    for (int64_t word = 0; word < size; word++) {
-        shares[word] = ngrams->first[word];
-        largest = logits[word] > largest ? logits[word] : largest;
+        context[0] = starts_text ? size : id; // the id of <s> is the vocabulary size
+    double largest = -INFINITY, total = 0, weighted = 0;
+    for (int64_t token = 0; token < size; token++) {
+        by_ngrams[token] = ngrams->unigrams[token];
+        largest = logits[token] > largest ? logits[token] : largest;
     }
-#pragma omp simd reduction(+ : whole, weighed)
-    for (int64_t word = 0; word < size; word++) {
-        double power = power_of_e(logits[word] - largest);
-        by_network[word] = power;
-        whole += power;
-        weighed += power * (logits[word] - largest);
+#pragma omp simd reduction(+ : total, weighted)
+    for (int64_t token = 0; token < size; token++) {
+        double power = exp_double(logits[token] - largest);
+        by_network[token] = power;
+        total += power;
+        weighted += power * (logits[token] - largest);
     }
-    double surest = -log(whole), entropy = log(whole) - weighed / whole;
-    double odds = ngrams->bias + ngrams->weight[0] * entropy + ngrams->weight[1] * surest;
+    double largest_log_prob = -log(total), entropy = log(total) - weighted / total;
+    double log_odds = ngrams->gate_bias + ngrams->gate_weight[0] * entropy +
+                      ngrams->gate_weight[1] * largest_log_prob;
     for (int64_t place = 0; place < contexts; place++) {
-        const NgramLevel *level = &ngrams->levels[place];
-        int64_t context = numbers[place];
-        double seen = context < 0 ? 0 : level->log_seen[context];
-        double left = context < 0 ? 1 : level->left[context];
-        odds += ngrams->weight[2 + 2 * place] * seen + ngrams->weight[3 + 2 * place] * left;
-        if (context < 0)
+        const NgramOrder *order = &ngrams->orders[place];
+        int64_t ngram = context[place];
+        double log_total = ngram < 0 ? 0 : order->log_total[ngram];
+        double backoff = ngram < 0 ? 1 : order->backoff[ngram];
+        log_odds += ngrams->gate_weight[2 + 2 * place] * log_total +
+                    ngrams->gate_weight[3 + 2 * place] * backoff;
+        if (ngram < 0)
             continue;
-        for (int64_t word = 0; word < size; word++)
-            shares[word] *= left;
-        for (int64_t entry = level->begins[context]; entry < level->begins[context + 1]; entry++)
-            shares[level->words[entry]] += level->own[entry];
+        for (int64_t token = 0; token < size; token++)
+            by_ngrams[token] *= backoff;
+        for (int64_t entry = order->offsets[ngram]; entry < order->offsets[ngram + 1]; entry++)
+            by_ngrams[order->tokens[entry]] += order->probability[entry];
     }
-    double network = 1 / (1 + exp(-odds)), other = 1 / (1 + exp(odds));
-    for (int64_t word = 0; word < size; word++)
-        logits[word] = log(network * by_network[word] / whole + other * shares[word]);
+    double network_weight = 1 / (1 + exp(-log_odds)), ngram_weight = 1 / (1 + exp(log_odds));
+    for (int64_t token = 0; token < size; token++)
+        logits[token] =
+            log(network_weight * by_network[token] / total + ngram_weight * by_ngrams[token]);
 }

@@ -1,12 +1,12 @@
-// A step of a stack of LSTM layers: a token of each row in, logits out.
+// A step of a stack of LSTM layers: from a token of each row to logits.
 //
-// For one row a step is bound by how fast the weights are read, and for many by arithmetic. For
-// both they are packed in blocks of 4 vectors: in a layer a vector of units, for each gate. So a
-// block is read in one stream, is multiplied by several rows at a time out of the registers, and
-// what it gives is all that its units need to open their gates. Each thread takes some blocks, and
-// the threads meet when a layer is done.
+// With one row the time goes into reading the weights, with many rows into arithmetic. For both,
+// weights are packed in blocks of 4 vectors: in a layer, the 4 gates of one vector of units. So a
+// block is read as one stream and multiplied by several rows out of registers, and its products
+// are all that the cells of its units need. Each thread computes some of the blocks of a layer;
+// at the end of the layer the threads wait for each other.
 //
-// The order of the gates is admit, forget, expose, candidate.
+// The order of the gates is input, forget, output, cell candidate.
 
 #include <math.h>
 #include <stdatomic.h>
@@ -20,7 +20,7 @@
 #include <immintrin.h>
 #endif
 
-// The numbers of a vector, and how many rows keep their sums, 4 vectors each, in registers.
+// The floats in a vector, and how many rows keep their sums, 4 vectors each, in registers.
 #if defined(__AVX512F__)
 enum { LANES = 16, ROWS = 6 };
 #elif defined(__AVX__)
@@ -30,7 +30,7 @@ enum { LANES = 4, ROWS = 6 };
 #else
 enum { LANES = 4, ROWS = 3 };
 #endif
-enum { BLOCK = 4 * LANES, CHUNK = 256 }; // CHUNK inputs of a block stay in the first cache
+enum { BLOCK = 4 * LANES, CHUNK = 256 }; // CHUNK inputs of a block fit in the L1 cache
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef float LooseFloats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -39,17 +39,17 @@ typedef int8_t LooseBytes __attribute__((vector_size(LANES), aligned(1), may_ali
 typedef struct {
     int64_t outputs, inputs;
     const void *weights; // (blocks, inputs, BLOCK), float, or int8_t where there are scales
-    const float *scales; // (blocks, BLOCK) what the sums of int8_t are to be multiplied by
+    const float *scales; // (blocks, BLOCK) factors of the sums of int8_t
 } Matrix;
 
 typedef struct {
     int64_t units;
     Matrix matrix;
-    const float *given;   // what the gates are given beside the product: (blocks, BLOCK), or
-    int64_t given_stride; // so much of each token, a stride apart; 0 where all are given the same
-    float *inputs;        // (rows, matrix.inputs): the output below, the layer's own last output
-    float *cell;          // (rows, blocks * LANES)
-    float *output;        // (rows, blocks * LANES) scratch
+    const float *bias;   // (blocks, BLOCK), or a table of it by token
+    int64_t bias_stride; // from token to token, 0 if all have the same bias
+    float *inputs;       // (rows, matrix.inputs): output of the layer below, hidden state
+    float *cell;         // (rows, blocks * LANES)
+    float *output;       // (rows, blocks * LANES) scratch
 } Layer;
 
 typedef struct {
@@ -59,16 +59,16 @@ typedef struct {
     const float *last_bias; // (blocks, BLOCK)
     const float *embedding; // (vocabulary, embedding_size), read where embedding_size is not 0
     int64_t embedding_size;
-    float *logits;   // (rows, last.outputs)
-    float *products; // (threads, rows, BLOCK) scratch
-    double *shares;  // (last.outputs,) scratch
-    const Ngrams *ngrams; // what is mixed into the logits, or NULL
+    float *logits;         // (rows, last.outputs)
+    float *products;       // (threads, rows, BLOCK) scratch
+    double *probabilities; // (last.outputs,) scratch
+    const Ngrams *ngrams;  // to be mixed into the logits, or NULL
 } Network;
 
 static int64_t block_count(int64_t outputs) { return (outputs + BLOCK - 1) / BLOCK; }
 
-// e^x to 2 units in the last place, in plain arithmetic, which a compiler turns into vectors.
-static inline float exponential(float x) {
+// e^x to 2 units in the last place, in plain arithmetic that compilers vectorize.
+static inline float exp_float(float x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
     float twos = rintf(x * 1.44269504f);
@@ -87,27 +87,27 @@ static inline float exponential(float x) {
     return power * scale;
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+static inline float sigmoid(float x) { return 1.0f / (1.0f + exp_float(-x)); }
 
 static inline float hyperbolic_tangent(float x) {
-    return 1.0f - 2.0f / (1.0f + exponential(2.0f * x));
+    return 1.0f - 2.0f / (1.0f + exp_float(2.0f * x));
 }
 
-// Open the gates of a vector of units, whose sums are products + given, four vectors each.
-static void open_gates(const float *restrict products, const float *restrict given,
-                       float *restrict cell, float *restrict output) {
+// The LSTM cells of a vector of units. products, bias: (4 gates, LANES).
+static void update_cells(const float *restrict products, const float *restrict bias,
+                         float *restrict cell, float *restrict output) {
 #pragma omp simd
     for (int unit = 0; unit < LANES; unit++) {
-        int forget = LANES + unit, expose = 2 * LANES + unit, candidate = 3 * LANES + unit;
-        float kept = sigmoid(products[forget] + given[forget]) * cell[unit];
-        float added = sigmoid(products[unit] + given[unit]) *
-                      hyperbolic_tangent(products[candidate] + given[candidate]);
+        int input = unit, forget = LANES + unit, out = 2 * LANES + unit, cand = 3 * LANES + unit;
+        float kept = sigmoid(products[forget] + bias[forget]) * cell[unit];
+        float added = sigmoid(products[input] + bias[input]) *
+                      hyperbolic_tangent(products[cand] + bias[cand]);
         cell[unit] = kept + added;
-        output[unit] = sigmoid(products[expose] + given[expose]) * hyperbolic_tangent(cell[unit]);
+        output[unit] = sigmoid(products[out] + bias[out]) * hyperbolic_tangent(cell[unit]);
     }
 }
 
-// A vector of bytes as floats. Compilers do not find the instructions by themselves.
+// A vector of bytes as floats. Compilers do not find these instructions.
 static inline Floats widened(const int8_t *bytes) {
 #if defined(__AVX512F__)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)bytes)));
@@ -118,8 +118,8 @@ static inline Floats widened(const int8_t *bytes) {
 #endif
 }
 
-// Add to the sums (rows, BLOCK) a block's products with some inputs of rows, which are a stride
-// apart. `rows`, up to ROWS, and `bytes` are constants wherever this is inlined.
+// Add to the sums (rows, BLOCK) the products of a block with some inputs of each row. Rows of inputs
+// are a stride apart. `rows`, up to ROWS, and `bytes` are constants where this is inlined.
 static inline __attribute__((always_inline)) void
 multiply_rows(const void *weights, const int bytes, const float *inputs, int64_t stride,
               int64_t size, const int rows, float *sums) {
@@ -180,46 +180,46 @@ static void multiply(const Matrix *matrix, int64_t block, const float *inputs, i
 
 typedef struct {
     atomic_int arrived, phase;
-} Meeting;
+} Barrier;
 
-// Wait for the other threads. They are about to come, unless another program has their core.
-static void meet(Meeting *meeting, int threads) {
+// Wait for the other threads. This takes no longer than a layer, unless a core is shared.
+static void wait_for_all(Barrier *barrier, int threads) {
     if (threads == 1)
         return;
 #ifdef _OPENMP
-    int phase = atomic_load(&meeting->phase);
-    if (atomic_fetch_add(&meeting->arrived, 1) == threads - 1) {
-        atomic_store(&meeting->arrived, 0);
-        atomic_store(&meeting->phase, phase + 1);
+    int phase = atomic_load(&barrier->phase);
+    if (atomic_fetch_add(&barrier->arrived, 1) == threads - 1) {
+        atomic_store(&barrier->arrived, 0);
+        atomic_store(&barrier->phase, phase + 1);
         return;
     }
-    for (unsigned turns = 0; atomic_load_explicit(&meeting->phase, memory_order_acquire) == phase;)
+    for (unsigned turns = 0; atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase;)
         if (++turns % 512 == 0)
             sched_yield();
 #endif
 }
 
 typedef struct {
-    int number, team;
-    Meeting *meeting;
+    int index, count;
+    Barrier *barrier;
     float *products; // (rows, BLOCK) scratch
 } Thread;
 
 static void step_layer(const Layer *layer, const Layer *above, const int64_t *ids, int64_t rows,
                        const Thread *thread) {
     int64_t blocks = block_count(4 * layer->units), width = blocks * LANES;
-    int64_t begin = blocks * thread->number / thread->team;
-    int64_t end = blocks * (thread->number + 1) / thread->team;
+    int64_t begin = blocks * thread->index / thread->count;
+    int64_t end = blocks * (thread->index + 1) / thread->count;
     int64_t inputs = layer->matrix.inputs;
     for (int64_t block = begin; block < end; block++) {
         multiply(&layer->matrix, block, layer->inputs, inputs, rows, thread->products);
         for (int64_t row = 0; row < rows; row++)
-            open_gates(thread->products + row * BLOCK,
-                       layer->given + ids[row] * layer->given_stride + block * BLOCK,
-                       layer->cell + row * width + block * LANES,
-                       layer->output + row * width + block * LANES);
+            update_cells(thread->products + row * BLOCK,
+                         layer->bias + ids[row] * layer->bias_stride + block * BLOCK,
+                         layer->cell + row * width + block * LANES,
+                         layer->output + row * width + block * LANES);
     }
-    meet(thread->meeting, thread->team); // all have read the inputs
+    wait_for_all(thread->barrier, thread->count); // all have read the inputs
     begin *= LANES;
     end = end * LANES < layer->units ? end * LANES : layer->units;
     if (begin < end)
@@ -230,18 +230,18 @@ static void step_layer(const Layer *layer, const Layer *above, const int64_t *id
             if (above != NULL)
                 memcpy(above->inputs + row * above->matrix.inputs + begin, output, size);
         }
-    meet(thread->meeting, thread->team);
+    wait_for_all(thread->barrier, thread->count);
 }
 
-// Read a token of each row, by all threads at once. The state is in the layers' inputs and cells.
+// Read a token of each row, in all threads. The state is in the inputs and cells of the layers.
 static void step(const Network *network, const int64_t *ids, const Thread *thread) {
     int64_t rows = network->rows, size = network->embedding_size;
     if (size) {
-        if (thread->number == 0)
+        if (thread->index == 0)
             for (int64_t row = 0; row < rows; row++)
                 memcpy(network->layers[0].inputs + row * network->layers[0].matrix.inputs,
                        network->embedding + ids[row] * size, size * sizeof(float));
-        meet(thread->meeting, thread->team);
+        wait_for_all(thread->barrier, thread->count);
     }
     int64_t last_place = network->layer_count - 1;
     for (int64_t place = 0; place <= last_place; place++)
@@ -250,8 +250,8 @@ static void step(const Network *network, const int64_t *ids, const Thread *threa
     const Matrix *last = &network->last;
     const Layer *below = &network->layers[last_place];
     int64_t blocks = block_count(last->outputs), stride = block_count(4 * below->units) * LANES;
-    int64_t end = blocks * (thread->number + 1) / thread->team;
-    for (int64_t block = blocks * thread->number / thread->team; block < end; block++) {
+    int64_t end = blocks * (thread->index + 1) / thread->count;
+    for (int64_t block = blocks * thread->index / thread->count; block < end; block++) {
         multiply(last, block, below->output, stride, rows, thread->products);
         int64_t first = block * BLOCK, left = last->outputs - first;
         for (int64_t row = 0; row < rows; row++)
@@ -259,13 +259,13 @@ static void step(const Network *network, const int64_t *ids, const Thread *threa
                 network->logits[row * last->outputs + first + lane] =
                     thread->products[row * BLOCK + lane] + network->last_bias[first + lane];
     }
-    meet(thread->meeting, thread->team);
+    wait_for_all(thread->barrier, thread->count);
     const Ngrams *ngrams = network->ngrams;
     if (ngrams != NULL) {
-        double *shares = ngrams->shares + 2 * ngrams->vocabulary * thread->number;
-        for (int64_t row = thread->number; row < rows; row += thread->team)
-            mix_row(ngrams, ids[row], ngrams->numbers + row * (ngrams->order - 1), shares,
+        double *scratch = ngrams->scratch + 2 * ngrams->vocabulary * thread->index;
+        for (int64_t row = thread->index; row < rows; row += thread->count)
+            mix_row(ngrams, ids[row], ngrams->ngram_ids + row * (ngrams->order - 1), scratch,
                     network->logits + row * last->outputs);
-        meet(thread->meeting, thread->team);
+        wait_for_all(thread->barrier, thread->count);
     }
 }

@@ -1,11 +1,22 @@
-"""Layouts of scores, one module each; a new one is a file and a line here."""
+"""Layouts of scores: their registry, their interface, and what several of them use."""
 
-from collections.abc import Mapping
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from textgen.presentation.formats.base import ScoreWriter
+from rich.text import Text
+
+from textgen.config import LogBase, ScoreLevel
+from textgen.metrics import in_base
+from textgen.presentation.console import note, say
+from textgen.presentation.console import shown as escaped
+from textgen.presentation.numbers import count, figure, fixed, label
+from textgen.presentation.tables import visible
+from textgen.results import PartScore, ScoreSum, SentenceScore
 
 FORMATS: Mapping[str, str] = {
     "table": "table:TableScores",
@@ -17,10 +28,180 @@ FORMATS: Mapping[str, str] = {
     "neural-complexity": "neural_complexity:NeuralComplexityScores",
     "theanolm": "theanolm:TheanolmScores",
 }
-"""The class of each, in a module of this package that is imported when it is chosen."""
+"""Module and class of each layout. The module is imported when the layout is chosen."""
+
+ADAPTED = "the model learned from the text as it went: not the figures of the trained weights"
 
 
 def score_writer(name: str) -> "type[ScoreWriter]":
     module, _, cls = FORMATS[name].partition(":")
     found: type[ScoreWriter] = getattr(import_module(f"{__name__}.{module}"), cls)
     return found
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How scores are shown: logarithms to this base, parts of this level.
+
+    Attributes:
+        eos: Whether the ``<EOS>`` of each sentence is counted.
+        prefixed: Whether texts continue a prefix, which is shown beside them.
+        adapted: Whether the model learned from the text as it went.
+        pseudo: Whether log-probabilities are pseudo-log-probabilities.
+    """
+
+    base: LogBase = math.e
+    level: ScoreLevel = "sentence"
+    eos: bool = True
+    prefixed: bool = False
+    adapted: bool = False
+    pseudo: bool = False
+
+    def log(self, log_prob: float) -> float:
+        """A natural log-probability in the base."""
+        return in_base(log_prob, self.base)
+
+    @property
+    def base_name(self) -> str:
+        """``e``, ``2``, ``2.5``."""
+        return "e" if self.base == math.e else repr(float(self.base)).removesuffix(".0")
+
+    @property
+    def log_name(self) -> str:
+        """``ln p``, ``log2 p``, ``pseudo ln p``."""
+        return self.label("ln p" if self.base == math.e else f"log{self.base_name} p")
+
+    def label(self, name: str) -> str:
+        """The name of a figure, ``pseudo`` before it where it is one."""
+        return label(name, pseudo=self.pseudo)
+
+
+class ScoreWriter(ABC):
+    """Writes scores one by one, so that a long input needs no memory and shows at once.
+
+    Attributes:
+        levels: Those that it can show, its default first.
+        shows_pseudo: Whether it names pseudo-log-probabilities as such.
+    """
+
+    levels: ClassVar[tuple[ScoreLevel, ...]] = ("sentence", "word", "token", "character")
+    shows_pseudo: ClassVar[bool] = False
+
+    def __init__(self, shown: Shown) -> None:
+        self.shown = shown
+
+    def begin(self) -> None:
+        """Write what stands above the first sentence."""
+        return
+
+    @abstractmethod
+    def sentence(self, score: SentenceScore) -> None:
+        """Write a sentence. It has parts unless the level is ``sentence``."""
+
+    def end(self, total: ScoreSum, sentences: int) -> None:
+        """Write the totals: to stderr, where the layout has no room for them."""
+        shown = self.shown
+        bits = "" if total.pseudo else f", {bits_per_character(total)} bits per character"
+        totals = (
+            f"{sentence_count(sentences)}, {count(total.tokens)} tokens, {count(total.unknown)}"
+            f" unknown, {shown.log_name} {fixed(shown.log(total.log_prob), 2)},"
+            f" {shown.label('perplexity')} {figure(total.perplexity)}{bits}"
+        )
+        say(Text(totals, style="label", no_wrap=True))
+
+
+def part_name(part: PartScore) -> str:
+    """A part without white space; a text that spells ``<EOS>`` is not taken for the end."""
+    return "<EOS>" if part.ends else visible(part.text, -1 if part.id is None else part.id)
+
+
+def as_word(part: PartScore) -> str:
+    """A part for a layout of words: without white space; an unknown one as it is in the text.
+
+    White space, control characters and backslashes are escaped as in tables: a space is ``␣``.
+    The end of a sentence is ``</s>``.
+    """
+    if part.ends:
+        return "</s>"
+    return visible(part.span.strip() or part.text) if part.unknown else part_name(part)
+
+
+def cell(text: str) -> str:
+    r"""Text for a field between tabs: a tab is ``\t``, a newline ``\n``, a backslash ``\\``."""
+    return escaped(text.replace("\\", "\\\\"))
+
+
+def bits_per_character(score: ScoreSum) -> str:
+    """Bits per character, starred where they do not compare between models."""
+    return fixed(score.bits_per_character, 3) + ("" if score.comparable else "*")
+
+
+def sentence_count(sentences: int) -> str:
+    return f"{count(sentences)} sentence{'' if sentences == 1 else 's'}"
+
+
+_MOST_NAMED, _MOST_COUNTED = 5, 10_000
+_LONGEST_SPELLED = 4  # characters whose code points are shown
+
+
+class UnknownReport:
+    """Counts what is unknown as scores come, in bounded memory, and reports it at the end.
+
+    Args:
+        in_lines: Whether the number of a sentence is that of its line.
+    """
+
+    def __init__(self, *, in_lines: bool = True) -> None:
+        self._in_lines = in_lines
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, int] = {}
+        self._total = ScoreSum()
+        self._skipped = self._empty = self._left_out = 0
+
+    def counted(self, scores: Iterable[SentenceScore]) -> Iterator[SentenceScore]:
+        """The same scores, as they come."""
+        for score in scores:
+            self._total += score
+            self._count(score.line, score.unknown_texts)
+            yield score
+
+    def skipped(self, line: int, unknown: tuple[str, ...]) -> None:
+        """A sentence that was left out, because of this or because it is empty."""
+        self._skipped += bool(unknown)
+        self._empty += not unknown
+        self._left_out += len(unknown)
+        self._count(line, unknown)
+
+    def say(self) -> None:
+        """Write notes to stderr, if anything was unknown or left out."""
+        if self._empty:
+            note(f"empty sentences left out: {count(self._empty)}")
+        if self._skipped:
+            note(f"sentences left out for something unknown: {count(self._skipped)}")
+        number = self._total.unknown + self._left_out
+        if not number:
+            return
+        message = f"unknown to the model: {count(number)}"
+        if self._total.unknown:
+            message += f" ({self._total.unknown / self._total.tokens:.2%} of the tokens)"
+        if self._counts:
+            many = "" if len(self._counts) < _MOST_COUNTED else "more than "
+            named = ", ".join(map(self._described, self._counts.most_common(_MOST_NAMED)))
+            message += f", {many}{count(len(self._counts))} different: {named}"
+        note(message)
+        if not self._total.comparable:
+            note("the figures leave out how that is spelt; --open-vocabulary puts it in")
+
+    def _described(self, counted: tuple[str, int]) -> str:
+        """Short names with their code points, which distinguish look-alikes."""
+        name, times = counted
+        codes = " ".join(f"U+{ord(character):04X}" for character in name)
+        spelled = f" ({codes})" if len(name) <= _LONGEST_SPELLED else ""
+        where = f", first in line {self._first[name]}" if self._in_lines else ""
+        return f"{name!r}{spelled} {times} time{'s' * (times != 1)}{where}"
+
+    def _count(self, line: int, unknown: tuple[str, ...]) -> None:
+        for name in unknown:
+            if name in self._first or len(self._first) < _MOST_COUNTED:
+                self._counts[name] += 1
+                self._first.setdefault(name, line)

@@ -8,7 +8,7 @@ from rich.text import Text
 from textgen.config import ScoreLevel
 from textgen.presentation.console import out_console, show
 from textgen.presentation.console import shown as escaped
-from textgen.presentation.formats.base import ScoreWriter, Shown, part_name
+from textgen.presentation.formats import ScoreWriter, Shown, part_name
 from textgen.presentation.formats.table import footnotes, sum_line, total_line
 from textgen.presentation.numbers import fixed
 from textgen.presentation.tables import visible

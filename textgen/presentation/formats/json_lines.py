@@ -1,7 +1,7 @@
 """Scores for scripts: one JSON object per line."""
 
 from textgen.presentation import records
-from textgen.presentation.formats.base import ScoreWriter
+from textgen.presentation.formats import ScoreWriter
 from textgen.results import ScoreSum, SentenceScore
 
 

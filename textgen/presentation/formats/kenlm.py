@@ -7,7 +7,7 @@ from typing import ClassVar
 from textgen.config import ScoreLevel
 from textgen.metrics import in_base, perplexity
 from textgen.presentation.console import emit
-from textgen.presentation.formats.base import ScoreWriter, as_word
+from textgen.presentation.formats import ScoreWriter, as_word
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
 _KNOWN_ID = 1

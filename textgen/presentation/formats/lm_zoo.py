@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from textgen.config import ScoreLevel
 from textgen.presentation.console import emit
-from textgen.presentation.formats.base import ScoreWriter, cell
+from textgen.presentation.formats import ScoreWriter, cell
 from textgen.results import SentenceScore
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from textgen.config import ScoreLevel
 from textgen.presentation.console import emit
-from textgen.presentation.formats.base import ScoreWriter, part_name
+from textgen.presentation.formats import ScoreWriter, part_name
 from textgen.results import SentenceScore
 
 _UNKNOWN = "<unk>"

@@ -1,8 +1,7 @@
 """Scores for people: a table, and the lines of sums that the heat map has too."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -11,26 +10,24 @@ from rich.text import Text
 from textgen import metrics
 from textgen.presentation.console import emit, laid_out, out_console, show
 from textgen.presentation.console import shown as escaped
-from textgen.presentation.formats.base import (
+from textgen.presentation.formats import (
     ScoreWriter,
     Shown,
-    base_name,
+    bits_per_character,
     part_name,
-    per_character,
     sentence_count,
 )
-from textgen.presentation.numbers import count, figure, fixed, label
+from textgen.presentation.numbers import BITS_PER_CHARACTER, count, figure, fixed, times
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
 Cell = str | tuple[str, str]
-"""What stands in a column: text, or text and its style."""
+"""The content of a column in a row: text, or text and its style."""
 
 _GAP = 2
 _BAR_BITS = 16.0
 _LONGEST_BAR, _SHORTEST_BAR = 20, 10
 _PART_WIDTHS = {"word": 16, "token": 12, "character": 9}
 _ROOM_FOR_COUNTS = 48  # columns
-_UNITS = {"e": " (nats)", "2": " (bits)"}
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,11 @@ class Column:
     """A column of the table.
 
     Attributes:
-        cell: What stands in it for a row.
-        width: In cells, at least; None for the one that takes what is left and wraps in it.
-        least: Where that is less than this, each row is written as a paragraph instead.
+        width: In cells, at least; None for the one column that takes the rest and wraps in it.
+        least: If the rest is less than this, each row is written as a paragraph instead.
     """
 
     name: str
-    cell: Callable[[Any], Cell]
     width: int | None = None
     right: bool = True
     least: int = 0
@@ -54,7 +49,7 @@ class Columns:
     """Rows under a header, ``indent`` cells from the left, in columns of fixed width.
 
     The widths are known before the first row. A row is a string, escape codes included: laying
-    out tens of thousands of them one by one would be slow.
+    out tens of thousands of them one by one with rich would be slow.
     """
 
     def __init__(self, columns: Sequence[Column], console: Console, *, indent: int = 0) -> None:
@@ -63,13 +58,11 @@ class Columns:
         taken = sum(each or 0 for each in widths) + _GAP * (len(columns) - 1)
         self.room = max(0, console.width - indent - taken)
         self._widths = [self.room if each is None else each for each in widths]
-        self.stacked = any(each.width is None and self.room < each.least for each in columns)
+        self._stacked = any(each.width is None and self.room < each.least for each in columns)
         self._codes: dict[str, tuple[str, str]] = {}
 
     def header(self) -> str:
-        if self.stacked:
-            return ""
-        return self.names() + self.rule()
+        return "" if self._stacked else self.names() + self.rule()
 
     def names(self) -> str:
         return self._lines([(each.name, "label") for each in self._columns])
@@ -78,11 +71,10 @@ class Columns:
         line = "─" * (self._console.width - self._indent)
         return " " * self._indent + self._painted(line, "faint") + "\n"
 
-    def row(self, row: Any) -> str:
+    def row(self, *cells: Cell) -> str:
         """One row; a cell of several lines makes it several lines high."""
-        cells = [column.cell(row) for column in self._columns]
-        pairs = [(cell, "") if isinstance(cell, str) else cell for cell in cells]
-        return self._paragraph(pairs) if self.stacked else self._lines(pairs)
+        pairs = [(each, "") if isinstance(each, str) else each for each in cells]
+        return self._paragraph(pairs) if self._stacked else self._lines(pairs)
 
     def _lines(self, cells: Sequence[tuple[str, str]]) -> str:
         texts = [self._wrapped(*each) for each in zip(self._columns, cells, strict=True)]
@@ -137,10 +129,23 @@ class TableScores(ScoreWriter):
     def __init__(self, shown: Shown) -> None:
         super().__init__(shown)
         self._console = out_console()
-        self._sentences = Columns(_sentence_columns(shown), self._console)
-        self._parts = Columns(_part_columns(shown, wide=True), self._console, indent=2)
+        self._sentences = Columns(
+            (
+                Column("line", 4),
+                Column("text", right=False, least=20),
+                Column(shown.log_name, 9),
+                Column("tokens", 6),
+                Column("unk", 3),
+                Column(shown.label("perplexity"), 10),
+                *([] if shown.pseudo else [Column(BITS_PER_CHARACTER, 9)]),
+            ),
+            self._console,
+        )
+        self._wide = True
+        self._parts = self._part_columns()
         if self._parts.room < _SHORTEST_BAR:
-            self._parts = Columns(_part_columns(shown, wide=False), self._console, indent=2)
+            self._wide = False
+            self._parts = self._part_columns()
 
     def begin(self) -> None:
         if self.shown.level == "sentence":
@@ -149,78 +154,65 @@ class TableScores(ScoreWriter):
     def sentence(self, score: SentenceScore) -> None:
         name, text = str(score.line), escaped(score.text)
         if self.shown.level == "sentence":
-            emit(self._sentences.row((name, text, score)))
+            emit(self._sentence_row(name, text, score))
             return
         show(Text.assemble((f"{name}  ", "label"), (text, "heading")))
         emit(self._parts.header())
         for part in score.parts or ():
-            emit(self._parts.row((part, self._parts.room)))
+            emit(self._part_row(part))
         show(sum_line(score, self.shown), "")
 
     def end(self, total: ScoreSum, sentences: int) -> None:
         if self.shown.level == "sentence":
-            row = self._sentences.row(("all", sentence_count(sentences), total))
+            row = self._sentence_row("all", sentence_count(sentences), total)
             emit(self._sentences.rule() + row + "\n")
         else:
             show(total_line(sentences), sum_line(total, self.shown), "")
         emit(_per_unit(total, self.shown, self._console) + "\n")
         show(*footnotes(total, self.shown))
 
+    def _sentence_row(self, name: str, text: str, score: ScoreSum) -> str:
+        without = f"\n({figure(score.perplexity_without_unknown)})" if score.unknown else ""
+        bits = bits_per_character(score), "" if score.comparable else "warning"
+        return self._sentences.row(
+            (name, "label"),
+            text,
+            fixed(self.shown.log(score.log_prob), 2),
+            count(score.tokens),
+            (count(score.unknown), "unknown" if score.unknown else "faint"),
+            figure(score.perplexity) + without,
+            *([] if self.shown.pseudo else [bits]),
+        )
 
-def _sentence_columns(shown: Shown) -> Sequence[Column]:
-    """Of rows of a name, a text and its score."""
+    def _part_columns(self) -> Columns:
+        shown = self.shown
+        is_token = shown.level == "token"
+        columns = (
+            Column(shown.level, _PART_WIDTHS.get(shown.level, 0), right=False),
+            *([Column("id", 5)] if is_token else []),
+            Column(shown.log_name, 8),
+            Column(shown.label("bits"), 7),
+            *([Column("rank", 6)] if is_token and self._wide else []),
+            *([Column("entropy", 7)] if self._wide else []),
+            Column("", right=False),
+        )
+        return Columns(columns, self._console, indent=2)
 
-    def log_prob(row: tuple[str, str, ScoreSum]) -> str:
-        return fixed(shown.log(row[2].log_prob), 2)
-
-    def unknown(row: tuple[str, str, ScoreSum]) -> Cell:
-        return count(row[2].unknown), "unknown" if row[2].unknown else "faint"
-
-    def perplexity(row: tuple[str, str, ScoreSum]) -> str:
-        without = f"\n({figure(row[2].perplexity_without_unknown)})" if row[2].unknown else ""
-        return figure(row[2].perplexity) + without
-
-    def bits(row: tuple[str, str, ScoreSum]) -> Cell:
-        return per_character(row[2]), "" if row[2].comparable else "warning"
-
-    return (
-        Column("line", lambda row: (row[0], "label"), 4),
-        Column("text", lambda row: row[1], right=False, least=20),
-        Column(shown.log_name, log_prob, 9),
-        Column("tokens", lambda row: count(row[2].tokens), 6),
-        Column("unk", unknown, 3),
-        Column(label("perplexity", pseudo=shown.pseudo), perplexity, 10),
-        *([] if shown.pseudo else [Column("bits/char", bits, 9)]),
-    )
-
-
-def _part_columns(shown: Shown, *, wide: bool) -> Sequence[Column]:
-    """Of rows of a part and the room for its bar."""
-
-    def bar(row: tuple[PartScore, int]) -> Cell:
-        part, room = row
-        length = min(1.0, part.surprisal / _BAR_BITS) * min(_LONGEST_BAR, room)
-        return "▇" * round(length), "unknown" if part.unknown else "accent"
-
-    def name(row: tuple[PartScore, int]) -> Cell:
-        return part_name(row[0]), "unknown" if row[0].unknown else ""
-
-    def known(value: Any, written: Callable[[Any], str]) -> str:
-        return "" if value is None else written(value)
-
-    is_token = shown.level == "token"
-    id = Column("id", lambda row: (known(row[0].id, str), "label"), 5)
-    rank = Column("rank", lambda row: known(row[0].rank, count), 6)
-    entropy = Column("entropy", lambda row: known(row[0].entropy, lambda bits: fixed(bits, 3)), 7)
-    return (
-        Column(shown.level, name, _PART_WIDTHS.get(shown.level, 0), right=False),
-        *([id] if is_token else []),
-        Column(shown.log_name, lambda row: fixed(shown.log(row[0].log_prob), 3), 8),
-        Column(label("bits", pseudo=shown.pseudo), lambda row: fixed(row[0].surprisal, 3), 7),
-        *([rank] if is_token and wide else []),
-        *([entropy] if wide else []),
-        Column("", bar, right=False),
-    )
+    def _part_row(self, part: PartScore) -> str:
+        is_token = self.shown.level == "token"
+        length = min(1.0, part.surprisal / _BAR_BITS) * min(_LONGEST_BAR, self._parts.room)
+        id = "" if part.id is None else str(part.id)
+        rank = "" if part.rank is None else count(part.rank)
+        entropy = "" if part.entropy is None else fixed(part.entropy, 3)
+        return self._parts.row(
+            (part_name(part), "unknown" if part.unknown else ""),
+            *([(id, "label")] if is_token else []),
+            fixed(self.shown.log(part.log_prob), 3),
+            fixed(part.surprisal, 3),
+            *([rank] if is_token and self._wide else []),
+            *([entropy] if self._wide else []),
+            ("▇" * round(length), "unknown" if part.unknown else "accent"),
+        )
 
 
 def total_line(sentences: int) -> Text:
@@ -236,39 +228,45 @@ def sum_line(score: ScoreSum, shown: Shown) -> Text:
         f"{fixed(shown.log(score.log_prob), 3)}  {count(score.tokens)}",
         (f" token{'' if score.tokens == 1 else 's'}", "label"),
         (f" ({count(score.unknown)} unk)" if score.unknown else "", "unknown"),
-        (f"  {label('perplexity', pseudo=score.pseudo)} ", "label"),
+        (f"  {shown.label('perplexity')} ", "label"),
         f"{figure(score.perplexity)}{without}",
     )
     if not score.pseudo:
-        line.append(f"  {per_character(score)}").append(" bits/char", "label")
+        line.append(f"  {bits_per_character(score)}").append(f" {BITS_PER_CHARACTER}", "label")
     return line
 
 
 def _per_unit(total: ScoreSum, shown: Shown, console: Console) -> str:
-    """The sum per token, word, character and byte: models of other tokens compare."""
+    """The sum per token, word, character and byte, to compare models with different tokens."""
     units = {"token": total.tokens}
-    if not total.pseudo:
+    if not shown.pseudo:
         units |= {"word": total.words, "character": total.characters, "byte": total.bytes}
-
-    def perplexity(unit: tuple[str, int]) -> str:
-        starred = "*" if unit[0] != "token" and not total.comparable else " "
-        return figure(metrics.perplexity(-total.log_prob / unit[1])) + starred
-
-    counts = Column("count", lambda unit: count(unit[1]), 9)
+    has_room = console.width >= _ROOM_FOR_COUNTS
     columns = (
-        Column("", lambda unit: (f"per {unit[0]}", "label"), 13, right=False),
-        *([counts] if console.width >= _ROOM_FOR_COUNTS else []),
-        Column(shown.log_name, lambda unit: fixed(shown.log(total.log_prob / unit[1]), 3), 8),
-        Column(label("perplexity", pseudo=shown.pseudo), perplexity, 11),
+        Column("", 13, right=False),
+        *([Column("count", 9)] if has_room else []),
+        Column(shown.log_name, 8),
+        Column(shown.label("perplexity"), 11),
     )
     table = Columns(columns, console)
-    return table.names() + "".join(table.row(unit) for unit in units.items() if unit[1])
+    rows = [
+        table.row(
+            (f"per {unit}", "label"),
+            *([count(number)] if has_room else []),
+            fixed(shown.log(total.log_prob / number), 3),
+            figure(metrics.perplexity(-total.log_prob / number))
+            + (" " if unit == "token" or total.comparable else "*"),
+        )
+        for unit, number in units.items()
+        if number
+    ]
+    return table.names() + "".join(rows)
 
 
 def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
-    """What the figures are of."""
-    base = base_name(shown.base)
-    basis = f"Logarithms are to base {base}{_UNITS.get(base, '')}."
+    """What the figures refer to."""
+    unit = {"e": " (nats)", "2": " (bits)"}.get(shown.base_name, "")
+    basis = f"Logarithms are to base {shown.base_name}{unit}."
     basis += " Each sentence's <EOS> is counted." if shown.eos else " <EOS> is not counted."
     if shown.level != "sentence" and not shown.pseudo:
         basis += f" A {shown.level}'s bits are its surprisal, -log2 p."
@@ -286,3 +284,28 @@ def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
             unlike = f"* not comparable between models: without the spelling of {many}."
             notes.append(Text(unlike, style="warning"))
     return notes
+
+
+def comparison(first: ScoreSum, second: ScoreSum, shown: Shown) -> Text:
+    """Which of two texts is more probable and by how much: in the base, as odds, and per token."""
+    difference = first.log_prob - second.log_prob
+    if difference == 0:
+        return Text("Both are equally likely.")
+    name, scores = "first", (first, second)
+    if difference < 0:
+        name, scores = "second", (second, first)
+    by = fixed(shown.log(abs(difference)), 2)
+    if shown.pseudo:
+        return Text(f"The {name} fits better: its {shown.log_name} is greater by {by}.", "good")
+    each = [fixed(shown.log(score.log_prob) / max(1, score.tokens), 3) for score in scores]
+    tokens = [count(score.tokens) for score in scores]
+    over = f"{tokens[0]} and {tokens[1]}" if tokens[0] != tokens[1] else f"{tokens[0]} each"
+    compared = Text.assemble(
+        (f"The {name} is {times(abs(difference))} times likelier", "good"),
+        f": its {shown.log_name} is greater by {by}.\n"
+        f"Per token its {shown.log_name} is {each[0]} and the other's {each[1]} (tokens: {over}).",
+    )
+    if not (first.comparable and second.comparable):
+        unlike = "\nUnknown tokens stand for anything unseen: compare with care."
+        compared.append(unlike, "warning")
+    return compared

@@ -6,7 +6,7 @@ from typing import ClassVar
 from textgen.config import ScoreLevel
 from textgen.metrics import in_base, perplexity
 from textgen.presentation.console import emit
-from textgen.presentation.formats.base import ScoreWriter, as_word, base_name
+from textgen.presentation.formats import ScoreWriter, as_word
 from textgen.results import ScoreSum, SentenceScore
 
 _START = "<s>"
@@ -65,7 +65,7 @@ class TheanolmScores(ScoreWriter):
             f"Number of zero probabilities: {self._parts - self._possible}\n"
         )
         if sentences:
-            loss, base = _loss(self._log_prob, self._possible), base_name(self.shown.base)
+            loss, base = _loss(self._log_prob, self._possible), self.shown.base_name
             emit(f"Cross entropy (base e): {loss!r}\n")
             if base != "e":
                 emit(f"Cross entropy (base {base}): {in_base(loss, self.shown.base)!r}\n")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from textgen.presentation.console import emit
-from textgen.presentation.formats.base import ScoreWriter, base_name, cell
+from textgen.presentation.formats import ScoreWriter, cell
 from textgen.presentation.numbers import labelled
 from textgen.presentation.records import sums
 from textgen.results import PartScore, ScoreSum, SentenceScore
@@ -29,7 +29,7 @@ class TsvScores(ScoreWriter):
             ]
         else:
             head = ["line", "number", *self._part(PartScore("", "", 0.0))]
-        base = base_name(self.shown.base)
+        base = self.shown.base_name
         log_prob = "log_prob" if base == "e" else f"log{base}_prob"
         emit("\t".join(head).replace("log_prob", log_prob) + "\n")
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from textgen.config import ScoringConfig
 from textgen.presentation.console import shown as escaped
-from textgen.presentation.formats.base import ADAPTED, ScoreWriter, Shown, base_name, sentence_count
+from textgen.presentation.formats import ADAPTED, ScoreWriter, Shown, sentence_count
 from textgen.presentation.numbers import count, figure, fixed, share
 from textgen.presentation.tables import visible
 from textgen.results import PartScore, ScoreSum, SentenceScore
@@ -219,7 +219,7 @@ def _about(checkpoint: str, shown: Shown, config: ScoringConfig) -> str:
     counted = "A sentence’s end, ⏎, is a part of it."
     return (
         f"Scored by {escaped(checkpoint)}, {context}. Surprisal and entropy are in bits;"
-        f" log-probabilities ({shown.log_name}) are to base {base_name(shown.base)}."
+        f" log-probabilities ({shown.log_name}) are to base {shown.base_name}."
         f" {counted if shown.eos else 'The end of a text is not counted.'}"
         + (f" Adapted: {ADAPTED}." if shown.adapted else "")
     )

@@ -1,9 +1,15 @@
 """``textgen compare``: which model learns this text best?"""
 
+import contextlib
 import sys
-from typing import Annotated, Any, Literal
+from itertools import cycle
+from typing import Annotated, Literal
 
 import typer
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
 
 from textgen.cli.failures import StopRequest, exit_code, listening
 from textgen.cli.options import (
@@ -15,15 +21,25 @@ from textgen.cli.options import (
     ValidOption,
     choice_option,
     command_options,
+    typed_options,
 )
-from textgen.config import TokenizerConfig, TrainingConfig, option_names
-from textgen.presentation import console, records
+from textgen.config import TokenizerConfig, TrainingConfig
+from textgen.presentation import records
+from textgen.presentation.console import is_terminal, note, out_console, say, show, shown
+from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded
+from textgen.presentation.tables import section
+from textgen.presentation.terminal_plot import Curve, plot
+from textgen.presentation.training import Progress, training_progress
 from textgen.results import TrainingStart
 from textgen.studies.compare.config import ComparisonConfig
-from textgen.studies.compare.results import ComparisonEvent
-from textgen.studies.compare.view import ComparisonProgress, comparison_summary
-
-Format = Literal["table", "json"]
+from textgen.studies.compare.results import (
+    Comparison,
+    ComparisonEvent,
+    ComparisonStart,
+    ModelResult,
+    RunResult,
+    RunStart,
+)
 
 EXAMPLES = """
     Every model there is, for a minute each, on your own text:
@@ -36,6 +52,162 @@ EXAMPLES = """
     textgen sample comparisons/mine/lstm-seed1
 """
 
+_COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
+STYLES = (*_COLOURS, *(f"bright_{colour}" for colour in _COLOURS))
+"""The styles of curves, in their order; neighbours are unlike."""
+_WIDEST_PLOT, _LEAST_ROWS = 100, 14
+_MARK = "*"
+_DISPENSABLE = (None, "seconds", "tokens/s", "perplexity")  # None: long names in one line
+
+
+class ComparisonProgress(contextlib.ExitStack):
+    """Shows the events of a comparison on stderr; a context manager.
+
+    Each run has the display of training, and one line when it has ended.
+    """
+
+    _run: Progress | None = None
+    _name = ""
+
+    def __call__(self, event: ComparisonEvent) -> None:
+        if isinstance(event, ComparisonStart):
+            what = f"{event.runs} runs of {event.models} models" if event.runs > 1 else "1 run"
+            what += f" on the same {rounded(event.train_tokens)} tokens"
+            if event.finished:
+                has = "has" if event.finished == 1 else "have"
+                what += f"; {event.finished} {has} ended already"
+            if event.runs > event.finished and event.seconds is not None:
+                what += f"; altogether it takes {duration(event.seconds)} and what starting takes"
+            note(what)
+        elif isinstance(event, RunStart):
+            self._name = f"run {event.number} of {event.runs}: {shown(event.model)}"
+            self._name += f", seed {event.seed}"
+            left = event.remaining_seconds
+            heading = self._name + ", resumed" * event.resumed
+            heading += "" if left is None else f"; {duration(left)} left altogether"
+            if not is_terminal(sys.stderr):
+                say(Text(heading, no_wrap=True))
+            self._run = self.enter_context(training_progress(heading))
+        elif isinstance(event, RunResult):
+            self.close()
+            loss = f"{label('loss', pseudo=not event.is_causal)} {fixed(event.loss, 4)}"
+            ended = f"  {loss}  {rounded(event.parameters)} parameters  "
+            last = duration(event.seconds), "label"
+            if event.failed is not None:
+                ended, last = "  ", (f"failed: {shown(event.failed)}", "warning")
+            say(Text.assemble(self._name, ended, last, no_wrap=True))
+        elif self._run is not None:
+            self._run(event)
+
+    def stopping(self, signum: int) -> None:
+        if self._run is not None:
+            self._run.stopping(signum)
+
+
+def comparison_summary(comparison: Comparison, width: int) -> RenderableType:
+    """The table, the curves and a sample of each model, for a terminal of this width."""
+    rows, done = comparison.rows, len(comparison.runs)
+    if not rows:
+        return Text("no run has ended yet", style="label")
+    whole = done == comparison.planned
+    title = "Comparison" + ("" if whole else f", {done} of {comparison.planned} runs")
+    parts = [section(title, Group(_table(rows, width - 2), Text(), *_remarks(comparison)))]
+    drawn = _curves(rows, min(width, _WIDEST_PLOT) - 2)
+    if drawn:
+        which = ", each model's middle run" if done > len(rows) else ""
+        parts.append(section(f"Validation loss against seconds of training{which}", drawn))
+    if any(row.sample for row in rows):
+        parts.append(section("What they write", _samples(rows, width - 2)))
+    return Group(*parts)
+
+
+def _table(rows: tuple[ModelResult, ...], width: int) -> Table:
+    """The figures; if the width is small, names take several lines and columns are left out."""
+    columns = {name: [each[name] for each in map(_figures, rows)] for name in _figures(rows[0])}
+    if not any(row.loss_deviation is not None for row in rows):
+        del columns["±"]
+    names = [shown(row.model) + ("" if row.is_causal else f" {_MARK}") for row in rows]
+    for dispensable in _DISPENSABLE:
+        taken = sum(max(map(cell_len, (name, *cells))) + 2 for name, cells in columns.items())
+        if taken + max(map(cell_len, names)) <= width:
+            break
+        if dispensable is None:
+            names = [name.replace(":", "\n ") for name in names]
+        elif taken + max(cell_len(line) for name in names for line in name.split("\n")) > width:
+            del columns[dispensable]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="label")
+    table.add_column("model", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, name, *cells in zip(rows, names, *columns.values(), strict=True):
+        compares = row.is_causal and row.failed < len(row.runs)
+        table.add_row(name, *cells, style="" if compares else "label")
+    return table
+
+
+def _figures(row: ModelResult) -> dict[str, str]:
+    deviation = row.loss_deviation
+    return {
+        "parameters": rounded(row.parameters),
+        "seconds": figure(row.seconds, 3),
+        "tokens/s": "–" if row.failed == len(row.runs) else count(round(row.tokens_per_second)),
+        "loss": fixed(row.loss, 4),
+        "±": "–" if deviation is None else fixed(deviation, 4),
+        "perplexity": figure(row.perplexity),
+        "bits/char": figure(row.bits_per_character),
+    }
+
+
+def _remarks(comparison: Comparison) -> list[Text]:
+    """What the figures of the table mean, and what went wrong."""
+    remarks = ["The best is first; loss is of the validation part, in nats per token."]
+    seeds = max(len(row.runs) for row in comparison.rows)
+    if seeds > 1:
+        remarks.append(f"Means over {seeds} seeds; ± is the standard deviation of the loss.")
+    if not all(row.is_causal for row in comparison.rows):
+        remarks.append(
+            f"{_MARK} a pseudo-loss, of tokens predicted from both sides: no true one compares."
+        )
+    failures = [
+        Text(f"{shown(run.model)}, seed {run.seed}: {shown(run.failed)}", style="warning")
+        for run in comparison.runs
+        if run.failed is not None
+    ]
+    return [*(Text(each, style="label") for each in remarks), *failures]
+
+
+def _curves(rows: tuple[ModelResult, ...], width: int) -> Text:
+    """A curve per causal model, of the run with the median loss; a single point is a level line."""
+    curves = {}
+    for row in rows:
+        good = [run for run in row.runs if run.failed is None and run.is_causal]
+        if good:
+            middle = sorted(good, key=lambda run: run.loss)[(len(good) - 1) // 2]
+            curves[row.model] = [(each.seconds, each.loss) for each in middle.curve]
+    if not any(len(points) > 1 for points in curves.values()):
+        return Text()
+    end = max(points[-1][0] for points in curves.values())
+    styled = [
+        Curve(shown(name), points if len(points) > 1 else [*points, (end, points[0][1])], style)
+        for (name, points), style in zip(curves.items(), cycle(STYLES), strict=False)
+    ]
+    rows_of_plot = max(_LEAST_ROWS, len(styled) + 2)
+    return plot(styled, width, rows_of_plot, x_name="seconds", names_beside=True)
+
+
+def _samples(rows: tuple[ModelResult, ...], width: int) -> Table:
+    names = [shown(row.model) for row in rows]
+    room = width - max(map(cell_len, names)) - 2
+    columns = (Column(style="label", no_wrap=True), Column(no_wrap=True))
+    table = Table.grid(*columns, padding=(0, 2, 0, 0))
+    for row, name in zip(rows, names, strict=True):
+        text = Text(shown(row.sample) if row.sample else "–", no_wrap=True)
+        text.truncate(max(room, 8), overflow="ellipsis")
+        table.add_row(name, text)
+    return table
+
+
+Format = Literal["table", "json"]
 OutOption = Annotated[
     str,
     typer.Option("--out", metavar="DIR", help="The folder of all runs.", show_default="required"),
@@ -46,17 +218,19 @@ OverwriteOption = Annotated[
 FormatOption = Annotated[
     Format, choice_option("--format", Format, "How to show what the models reached.")
 ]
-_OF_TRAINING = tuple(option_names(TrainingConfig) - option_names(ComparisonConfig))
 
 
-@command_options(ComparisonConfig, TokenizerConfig, extra={TrainingConfig: _OF_TRAINING})
+@command_options()
 def compare(
     *,
     corpus: Corpora = None,
     out: OutOption,
     overwrite: OverwriteOption = False,
     output: FormatOption = "table",
-    given: dict[str, Any],
+    comparison: ComparisonConfig,
+    tokens: TokenizerConfig,
+    training: TrainingConfig,
+    typed: frozenset[str],
     valid: ValidOption = None,
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
@@ -75,7 +249,7 @@ def compare(
     import textgen
 
     if not corpus:
-        console.note("no corpus given: comparing on the bundled stories")
+        note("no corpus given: comparing on the bundled stories")
     progress = ComparisonProgress()
     request = StopRequest(progress.stopping)
 
@@ -97,16 +271,16 @@ def compare(
                 threads=threads,
                 on_event=on_event,
                 stop=request,
-                **given,
+                **typed_options(typed, comparison, tokens, training),
             )
-        if console.is_terminal(sys.stderr):
-            console.say("")
+        if is_terminal(sys.stderr):
+            say("")
         if output == "json":
             for run in found.runs:
                 records.emit_record(run.to_json())
             records.emit_record({"total": found.to_json()})
         else:
-            console.show(comparison_summary(found, console.out_console().width))
+            show(comparison_summary(found, out_console().width))
     if found.interrupted is not None:
-        console.note("stopped, and saved; the same command continues it")
+        note("stopped, and saved; the same command continues it")
         raise typer.Exit(exit_code(found.interrupted))

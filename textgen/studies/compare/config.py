@@ -1,4 +1,4 @@
-"""Which models are compared, and what is the same for all of them."""
+"""The models of a comparison, each with options of its own, and its other options."""
 
 import dataclasses
 import re
@@ -9,9 +9,9 @@ from typing import Any
 
 from textgen.config.model import KINDS, ModelConfig
 from textgen.config.options import (
+    Bounds,
     Config,
     check_choice,
-    check_whole,
     closest,
     field_type,
     flag,
@@ -24,16 +24,16 @@ from textgen.errors import UsageError
 
 LENGTHS = ("budget", "epochs", "steps")
 SHARED = frozenset({"model", "valid_fraction", "seed", *LENGTHS})
-"""Options that no single model has for itself: they are the same, or vary alike, for all."""
+"""Options that a single model cannot have: they are the same, or vary alike, for all."""
 
 _BETWEEN_MODELS = re.compile(r",(?!\s*\d)")  # a comma before a digit is that of 256,128
-_BETWEEN_OPTIONS = re.compile(r":(?=\s*[A-Za-z][\w-]*\s*(?:=|:|$))")  # no drive's colon, as in C:\
+_BETWEEN_OPTIONS = re.compile(r":(?=\s*[A-Za-z][\w-]*\s*(?:=|:|$))")  # not that of a drive, C:\
 _SWITCHES = {"yes": True, "true": True, "no": False, "false": False}
 _FIELDS = {
-    spec.name: (config, spec)
+    name: spec
     for config in (ModelConfig, TrainingConfig)
-    for spec in dataclasses.fields(config)
-    if "help" in spec.metadata and spec.name not in SHARED
+    for name, spec in config.fields().items()
+    if "help" in spec.metadata and name not in SHARED
 }
 
 
@@ -73,7 +73,7 @@ def parse_variants(value: str | Iterable[str | Variant]) -> tuple[Variant, ...]:
     ['lstm', 'lstm:hidden-size=256,128:tie']
     """
     typed = _BETWEEN_MODELS.split(value) if isinstance(value, str) else list(value)
-    variants = tuple(each if isinstance(each, Variant) else _variant(each) for each in typed)
+    variants = tuple(each if isinstance(each, Variant) else _parse_variant(each) for each in typed)
     if not variants:
         raise UsageError("--models names no model", fix=f"there are {', '.join(KINDS)}")
     folders: set[str] = set()
@@ -85,32 +85,33 @@ def parse_variants(value: str | Iterable[str | Variant]) -> tuple[Variant, ...]:
     return variants
 
 
-def _variant(text: str) -> Variant:
+def _parse_variant(text: str) -> Variant:
     model, *settings = (part.strip() for part in _BETWEEN_OPTIONS.split(text.strip()))
     check_choice("models", model, tuple(KINDS))
-    options: dict[str, Any] = {}
-    for setting in settings:
-        name, given, value = setting.partition("=")
-        name = name.strip().replace("-", "_")
-        if not given:
-            value = "no" if name.startswith("no_") else "yes"
-            name = name.removeprefix("no_")
-        options[name] = _value(name, value.strip(), f"--models {text}")
+    options = dict(_parse_setting(setting, f"--models {text}") for setting in settings)
     ModelConfig.from_options({**options, "model": model})
     learning = sorted(options.keys() & option_names(TrainingConfig))
     if learning and KINDS[model].counts:
         raise UsageError(
             f"{flag(learning[0])} is no option of {model}",
             where="--models",
-            why="it learns all there is in one reading",
+            why="it is estimated from counts, in one pass",
             fix="leave it out",
         )
     TrainingConfig.from_options(options)
     return Variant(":".join([model, *settings]), model, options)
 
 
-def _value(name: str, text: str, where: str) -> Any:
-    """The value of an option as its field's type, which the configuration then checks."""
+def _parse_setting(setting: str, where: str) -> tuple[str, Any]:
+    """The name and value of ``OPTION=VALUE``, ``OPTION`` or ``no-OPTION``.
+
+    The value has the field's type; the configuration checks it.
+    """
+    name, given, text = (part.strip() for part in setting.partition("="))
+    name = name.replace("-", "_")
+    if not given:
+        text = "no" if name.startswith("no_") else "yes"
+        name = name.removeprefix("no_")
     if name in SHARED:
         raise UsageError(
             f"{flag(name)} is no option of one model", where=where, why="it is the same for all"
@@ -119,14 +120,14 @@ def _value(name: str, text: str, where: str) -> Any:
         meant = closest(name, tuple(_FIELDS))
         fix = f"did you mean {meant.replace('_', '-')}?" if meant else None
         raise UsageError(f"no option {name!r}", where=where, fix=fix)
-    config, spec = _FIELDS[name]
-    kind = field_type(config, name)
-    if spec.metadata["parse"] is not None:
-        return spec.metadata["parse"](text)
+    spec = _FIELDS[name]
+    kind, parse = field_type(spec), spec.metadata["parse"]
+    if parse is not None:
+        return name, parse(text)
     try:
         if kind is bool:
-            return _SWITCHES[text.lower()]
-        return kind(text) if kind in (int, float) else text
+            return name, _SWITCHES[text.lower()]
+        return name, kind(text) if kind in (int, float) else text
     except (KeyError, ValueError):
         wanted = {bool: "yes or no", int: "a whole number", float: "a number"}[kind]
         raise UsageError(f"{flag(name)} must be {wanted}, got {text!r}", where=where) from None
@@ -134,7 +135,7 @@ def _value(name: str, text: str, where: str) -> Any:
 
 @dataclass(frozen=True)
 class ComparisonConfig(Config):
-    """What is compared. Without models, one of every kind is."""
+    """The options of a comparison. Without models, one of every kind is compared."""
 
     models: tuple[Variant, ...] = option(
         (),
@@ -145,12 +146,15 @@ class ComparisonConfig(Config):
         shown="all: " + ", ".join(KINDS),
     )
     seeds: int = option(
-        1, "Train each with so many seeds; the loss gets a mean and a standard deviation."
+        1,
+        "Train each with so many seeds; the loss gets a mean and a standard deviation.",
+        bounds=Bounds(1, 1000),
     )
     parameters: int | None = option(
         None,
         "Choose each hidden size so that the model has about so many parameters.",
         shown="each as wide as suits the time",
+        bounds=Bounds(1),
     )
     budget: float | None = option(
         None,
@@ -162,12 +166,11 @@ class ComparisonConfig(Config):
     )
 
     def __post_init__(self) -> None:
-        check_whole("seeds", self.seeds, 1, 1000)
-        check_whole("parameters", self.parameters, 1)
+        super().__post_init__()
         if not self.models:
             every = parse_variants(KINDS)
-            able = tuple(each for each in every if self.parameters is None or each.has_size)
-            object.__setattr__(self, "models", able)
+            suitable = tuple(each for each in every if self.parameters is None or each.has_size)
+            object.__setattr__(self, "models", suitable)
         for each in self.models if self.parameters is not None else ():
             if not each.has_size:
                 raise UsageError(

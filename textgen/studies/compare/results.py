@@ -1,14 +1,13 @@
-"""What a comparison of models returns, and the events it has while it runs."""
+"""The results of a comparison of models, and the events while it runs."""
 
-import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from textgen import metrics
-from textgen.presentation.numbers import PSEUDO, labelled
+from textgen.presentation.numbers import labelled
 from textgen.presentation.records import validation_record
 from textgen.results import TrainingEvent, Validation
 
@@ -20,11 +19,11 @@ class RunResult:
     Attributes:
         model: The name of its row, options included.
         checkpoint: The folder of the run.
-        validation: Of the best weights; None where the run failed before the first.
-        curve: All validations, in their order.
-        sample: A line that the model writes; None where it cannot, or the run failed.
-        failed: Why the run did not reach its end.
-        is_causal: False where the losses are pseudo-losses, which compare only with one another.
+        validation: That of the best weights; None if the run failed before the first.
+        curve: All validations in order.
+        sample: A line that the model generates; None if it cannot, or the run failed.
+        failed: The error that ended the run.
+        is_causal: False if the losses are pseudo-losses, comparable only with one another.
     """
 
     model: str
@@ -47,22 +46,11 @@ class RunResult:
         return math.nan if self.validation is None else self.validation.loss
 
     def to_json(self) -> dict[str, Any]:
-        record = {
-            **vars(self),
-            "validation": self.validation and _validation_json(self.validation),
-            "curve": [_validation_json(each) for each in self.curve],
-        }
+        record = dict(vars(self))
         del record["is_causal"]
+        record["validation"] = self.validation and _validation_json(self.validation)
+        record["curve"] = [_validation_json(each) for each in self.curve]
         return labelled(record, pseudo=not self.is_causal)
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError for what ``to_json`` does not write."""
-        values = _typed(cls, raw)
-        if values["validation"] is not None:
-            values["validation"] = _read_validation(values["validation"])
-        values["curve"] = tuple(map(_read_validation, values["curve"]))
-        return cls(**values, is_causal="validation" in raw)
 
 
 @dataclass(frozen=True)
@@ -70,10 +58,10 @@ class ModelResult:
     """One row of the comparison: a model and its runs, one per seed.
 
     Attributes:
-        failed: How many runs failed. All figures but ``parameters`` are means over the others.
-        perplexity: Of the mean loss.
-        loss_deviation: Sample standard deviation of the loss over seeds; None of a single run.
-        sample: Of the first run that has one.
+        failed: The number of failed runs. All figures but ``parameters`` are means of the others.
+        perplexity: That of the mean loss.
+        loss_deviation: The sample standard deviation of the loss over seeds; None for one run.
+        sample: That of the first run that has one.
     """
 
     model: str
@@ -125,7 +113,7 @@ class Comparison:
     Attributes:
         rows: The lowest loss first; pseudo-losses come after all losses.
         out: The folder of all runs.
-        planned: How many runs there are in the end.
+        planned: The number of runs in the complete comparison.
         interrupted: The number of the signal that stopped it.
     """
 
@@ -142,11 +130,8 @@ class Comparison:
         return tuple(run for row in self.rows for run in row.runs)
 
     def to_json(self) -> dict[str, Any]:
-        record = {
-            **vars(self),
-            "rows": [row.to_json() for row in self.rows],
-            "runs": len(self.runs),
-        }
+        record = {**vars(self), "rows": [row.to_json() for row in self.rows]}
+        record["runs"] = len(self.runs)
         if self.interrupted is None:
             del record["interrupted"]
         return record
@@ -154,13 +139,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ComparisonStart:
-    """What is about to be trained.
+    """The comparison begins or continues.
 
     Attributes:
-        models: How many.
-        runs: How many in all, of which ``finished`` have ended already.
-        seconds: What the others take, start-up not included; None where it is not known.
-        train_tokens: How many all models learn from.
+        models: The number of models.
+        runs: The number of all runs, of which ``finished`` have ended already.
+        seconds: The time of the others without start-up; None if it is not known.
+        train_tokens: The size of the text from which all models learn.
     """
 
     models: int
@@ -193,21 +178,6 @@ ComparisonEvent = ComparisonStart | RunStart | RunResult | TrainingEvent
 def _validation_json(validation: Validation) -> dict[str, Any]:
     names = ("step", "seconds", "characters", "unknown")
     return {name: getattr(validation, name) for name in names} | validation_record(validation)
-
-
-def _read_validation(raw: dict[str, Any]) -> Validation:
-    return Validation(**_typed(Validation, raw), pseudo=PSEUDO + "loss" in raw)
-
-
-def _typed(cls: type[RunResult | Validation], raw: dict[str, Any]) -> dict[str, Any]:
-    """The values of fields, by their names; text and numbers as the type of the field."""
-    values = {name.removeprefix(PSEUDO): value for name, value in raw.items()}
-    kinds: dict[Any, Callable[[Any], Any]] = {str: str, int: int, float: float}
-    return {
-        spec.name: kinds.get(spec.type, lambda value: value)(values[spec.name])
-        for spec in dataclasses.fields(cls)
-        if spec.type is not bool
-    }
 
 
 def _mean(values: Sequence[float]) -> float:

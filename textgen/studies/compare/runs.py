@@ -1,10 +1,12 @@
-"""Several models trained alike on the same tokens: what was requested, each run, what it reached.
+"""Train several models alike on the same tokens, and continue where that was interrupted.
 
-``comparison.json`` in the folder holds the request and the runs that have ended. It is replaced
-as a whole after each run, so that an interrupted comparison continues where it stopped.
+``comparison.json`` in the folder has the settings and the runs that have ended. It is replaced
+as a whole after each run.
 """
 
 import bisect
+import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from textgen.config import (
     KINDS,
     Device,
     ModelConfig,
+    RecurrentConfig,
     TokenizerConfig,
     TrainingConfig,
     check_options,
@@ -29,6 +32,7 @@ from textgen.data.corpus import bundled_corpus
 from textgen.data.encoded import is_encoded, load_encoded, tokenize
 from textgen.errors import CheckpointError, DataError, DivergedError, UsageError
 from textgen.models import count_parameters, model_class
+from textgen.presentation.numbers import PSEUDO
 from textgen.presentation.records import finite
 from textgen.results import TrainingResult
 from textgen.studies.compare.config import LENGTHS, SHARED, ComparisonConfig, Variant
@@ -44,11 +48,11 @@ from textgen.training.word_vectors import vector_width
 
 COMPARISON, TOKENS = "comparison.json", "tokens"
 _FORMAT = 2
-_BUDGET = 60.0  # seconds of each run, where no length is given
+_DEFAULT_BUDGET = 60.0  # seconds of each run
 _SAMPLE: Mapping[str, Any] = {"length": 200, "temperature": 0.8, "seed": 1}
 _SAMPLE_CHARACTERS = 200
 _WIDEST = 2**20
-_FIGURES = ("steps", "tokens_seen", "seconds", "tokens_per_second")
+_PROGRESS = ("steps", "tokens_seen", "seconds", "tokens_per_second")
 _RESTART = "start anew with --overwrite, or choose another --out"
 
 Stop = Callable[[], int | None]
@@ -56,11 +60,13 @@ Stop = Callable[[], int | None]
 
 @dataclass(frozen=True)
 class Request:
-    """What a comparison is to be, every option of every model checked.
+    """A comparison to be made, with every option of every model checked.
 
     Attributes:
-        config, options: As ``parse_options`` returns them.
-        corpora, valid: Absolute paths, so that the comparison continues from any folder.
+        config: As ``parse_options`` returns it.
+        options: As ``parse_options`` returns them.
+        corpora: Absolute paths, so that the comparison continues from any folder.
+        valid: An absolute path.
     """
 
     out: Path
@@ -75,9 +81,9 @@ class Request:
 
     @property
     def runs(self) -> list[tuple[Variant, int]]:
-        """Every model with every seed; a model that counts, which no seed changes, has one run.
+        """Every model with every seed; a model that counts does not depend on it and has one run.
 
-        Each model has its first run before any has its second, so that what there is compares.
+        Each model has its first run before any has its second, so that all can be compared early.
         """
         first = TrainingConfig.from_options(self.options).seed
         return [
@@ -88,22 +94,30 @@ class Request:
         ]
 
     def options_of(self, variant: Variant, seed: int) -> dict[str, Any]:
-        """The options of ``train`` for a run; a model that counts has no length or learning."""
+        """The options of ``train`` for a run; a model that counts has none of training."""
         shared = option_names(TrainingConfig) & self.options.keys() - (SHARED - {*LENGTHS})
-        learning = {} if variant.counts else {name: self.options[name] for name in shared}
-        return {**learning, **variant.options, "model": variant.model, "seed": seed}
+        training = {} if variant.counts else {name: self.options[name] for name in shared}
+        return {**training, **variant.options, "model": variant.model, "seed": seed}
 
-    def to_json(self) -> dict[str, Any]:
-        """What all runs share."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all runs share, as JSON."""
         names = ("corpora", "valid", "encoding", "errors", "device", "threads")
         own = {name: getattr(self, name) for name in names}
-        return _plain({**own, "parameters": self.config.parameters, **self.options})
+        return _as_json({**own, "parameters": self.config.parameters, **self.options})
+
+    @property
+    def models(self) -> dict[str, Any]:
+        """The models with their options, as JSON."""
+        models = self.config.models
+        return _as_json({v.name: {"model": v.model, "options": v.options} for v in models})
 
 
 def parse_options(options: Mapping[str, Any]) -> tuple[ComparisonConfig, dict[str, Any]]:
-    """What is compared, and the options of tokenizer and training that all runs share.
+    """The models to compare, and the options of tokenizer and training that all runs share.
 
-    Raises UsageError for what cannot be trained, and where several processes are started.
+    Raises:
+        UsageError: Something cannot be trained, or there are several processes.
     """
     if os.environ.get("RANK") and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError(
@@ -114,14 +128,16 @@ def parse_options(options: Mapping[str, Any]) -> tuple[ComparisonConfig, dict[st
     own = option_names(ComparisonConfig) - {"budget"}
     shared = {name: v for name, v in options.items() if name not in own and v is not None}
     if not shared.keys() & set(LENGTHS):
-        shared["budget"] = _BUDGET
+        shared["budget"] = _DEFAULT_BUDGET
     for parsed in (TokenizerConfig.from_options(shared), TrainingConfig.from_options(shared)):
         names = option_names(type(parsed)) & shared.keys()
         shared |= {name: getattr(parsed, name) for name in names}
     for each in config.models:
         model = ModelConfig.from_options({**each.options, "model": each.model})
-        width = None if model.embeddings is None else vector_width(model.embeddings)
-        if width is not None and model.embedding_size not in (None, width):
+        if not isinstance(model, RecurrentConfig) or model.embeddings is None:
+            continue
+        width = vector_width(model.embeddings)
+        if model.embedding_size not in (None, width):
             raise UsageError(
                 f"the --embedding-size of {each.name} contradicts --embeddings",
                 where=model.embeddings,
@@ -132,8 +148,15 @@ def parse_options(options: Mapping[str, Any]) -> tuple[ComparisonConfig, dict[st
 
 
 @dataclass
-class _Stored:
-    """The content of ``comparison.json``; ``runs`` are those that have ended, by model and seed."""
+class _Record:
+    """The content of ``comparison.json``.
+
+    Attributes:
+        settings: As in the first request.
+        models: The models of all requests.
+        tokens: As ``_describe_tokens`` returns it.
+        runs: Those that have ended, by model and seed.
+    """
 
     settings: dict[str, Any]
     models: dict[str, Any]
@@ -142,17 +165,20 @@ class _Stored:
 
     @classmethod
     def read(cls, out: Path) -> Self | None:
+        """The record in a folder, if there is one. Raises CheckpointError if it is damaged."""
         path = out / COMPARISON
         if not path.is_file():
             return None
         raw = storage.read_json(path)
         try:
             storage.check_format(raw["format"], _FORMAT, path)
-            stored = cls(dict(raw["settings"]), dict(raw["models"]), dict(raw["tokens"]))
-            for each in raw["runs"]:
-                run = RunResult.from_json(each | {"checkpoint": str(out / each["checkpoint"])})
-                stored.runs[run.model, run.seed] = run
-            return stored
+            runs = (_read_run(each, out) for each in raw["runs"])
+            return cls(
+                dict(raw["settings"]),
+                dict(raw["models"]),
+                dict(raw["tokens"]),
+                {(run.model, run.seed): run for run in runs},
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             why = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError("damaged", where=path, why=why, fix=_RESTART) from error
@@ -167,7 +193,7 @@ class _Stored:
         return tuple(sorted(rows, key=lambda row: (not row.is_causal, isnan(row.loss), row.loss)))
 
     def write(self, request: Request) -> None:
-        """Replace the file. The rows are for those who read it."""
+        """Replace the file. The rows are for its readers, and are never read back."""
         value = {
             "format": _FORMAT,
             "settings": self.settings,
@@ -184,13 +210,12 @@ class _Stored:
             file.finish()
 
     def check_same(self, request: Request) -> None:
-        """Refuse to continue with other settings. Models and seeds may be added or left out."""
-        new, models = request.to_json(), _models_json(request)
-        pairs = {flag(n): (self.settings.get(n), new.get(n)) for n in {**new, **self.settings}}
+        """Refuse to continue with other settings; models and seeds may be added or left out."""
+        old, new = self.settings, request.settings
+        pairs = {flag(name): (old.get(name), new.get(name)) for name in {**new, **old}}
         pairs["the corpus"] = pairs.pop("--corpora")
-        pairs |= {
-            f"the model {n}": (self.models.get(n, value), value) for n, value in models.items()
-        }
+        for name, model in request.models.items():
+            pairs[f"the model {name}"] = self.models.get(name, model), model
         for name, (before, now) in pairs.items():
             if before != now:
                 raise UsageError(
@@ -214,56 +239,56 @@ def compare(
     stop: Stop = lambda: None,
     **options: Any,
 ) -> Comparison:
-    """Train several models for the same time on the same tokens, and compare what they reach.
+    """Train several models for the same time on the same tokens, and compare their losses.
 
     Called again with the same arguments it continues where it was stopped; models and seeds may
     be added then.
 
     Args:
-        corpora: As ``train`` takes them.
+        corpora: As in ``train``.
         out: The folder of the comparison; each run is an ordinary checkpoint folder in it.
-        on_event, stop: As those of ``train``; a RunStart and a RunResult enclose each run.
+        on_event: As in ``train``; a RunStart and a RunResult enclose each run.
+        stop: As in ``train``.
         options: Fields of ComparisonConfig, TokenizerConfig and TrainingConfig, such as
             ``models="lstm,lstm:hidden-size=64", budget="60s", seeds=3``.
 
     Raises:
-        TextgenError: ``textgen.errors`` says which.
+        TextgenError: ``textgen.errors`` has its kinds.
     """
     config, shared = parse_options(options)
     texts, held_out = tuple(map(_absolute, corpora)), None if valid is None else _absolute(valid)
     request = Request(Path(out), config, shared, texts, held_out, encoding, errors, device, threads)
-    _check_free(request.out, overwrite=overwrite)
+    _check_free(request.out)
     with storage.locked(request.out):
-        stored = _Stored.read(request.out)
-        if stored is not None and overwrite:
-            _remove(request, stored)
-            stored = None
-        elif stored is not None:
-            stored.check_same(request)
+        record = _Record.read(request.out)
+        if record is not None and overwrite:
+            _remove(request, record)
+            record = None
+        elif record is not None:
+            record.check_same(request)
         folder = _tokenized(request)
-        tokens = _describe(folder, where=texts[0] if texts else folder)
-        stored = stored or _Stored(request.to_json(), {}, tokens)
-        if stored.tokens != tokens:
+        tokens = _describe_tokens(folder, where=texts[0] if texts else folder)
+        record = record or _Record(request.settings, {}, tokens)
+        if record.tokens != tokens:
             other = "not the tokens that the comparison was begun with"
             raise DataError(other, where=request.out, fix=_RESTART)
-        stored.models |= _models_json(request)
-        stored.write(request)
-        interrupted = _train_all(request, stored, folder, on_event, stop)
-        names = ("vocabulary_size", "train_tokens", "valid_tokens")
-        counts = {name: tokens[name] for name in names}
-        rows = stored.rows(request)
-        return Comparison(rows, str(out), len(request.runs), interrupted=interrupted, **counts)
+        record.models |= request.models
+        record.write(request)
+        interrupted = _train_all(request, record, folder, on_event, stop)
+    sizes = {name: tokens[name] for name in ("vocabulary_size", "train_tokens", "valid_tokens")}
+    rows = record.rows(request)
+    return Comparison(rows, str(out), len(request.runs), interrupted=interrupted, **sizes)
 
 
 def _absolute(path: str | Path) -> str:
-    """The path from wherever the comparison is continued; ``-`` is stdin."""
+    """An absolute path; ``-`` is stdin."""
     if not str(path):
         raise UsageError("an empty path was given for a text", fix="name a file or a folder")
     return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 
-def _check_free(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder with anything in it but a comparison, or what a killed one left."""
+def _check_free(out: Path) -> None:
+    """Refuse a folder that has anything but a comparison, or the remains of one, in it."""
     if out.exists() and not out.is_dir():
         raise UsageError("not a folder", where=out, fix="choose another --out")
     if not out.exists() or (out / COMPARISON).is_file():
@@ -279,19 +304,20 @@ def _check_free(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def _remove(request: Request, stored: _Stored) -> None:
-    """Remove the runs of an earlier comparison, once the text has been read anew."""
+def _remove(request: Request, record: _Record) -> None:
+    """Remove the runs of an earlier comparison, after the text has been read anew."""
     _tokenized(request, overwrite=True)
-    # A kill from here on leaves runs whose tokens are not those in the folder: they are refused.
-    _Stored(request.to_json(), stored.models, stored.tokens).write(request)
-    for name in stored.models:
+    # If it is killed from here on, the tokens of the remaining runs are not those in the folder,
+    # and they are refused.
+    _Record(request.settings, record.models, record.tokens).write(request)
+    for name in record.models:
         for folder in request.out.glob(f"{Variant(name, '').folder}-seed[0-9]*"):
             storage.discard(folder)
     (request.out / COMPARISON).unlink()
 
 
 def _tokenized(request: Request, *, overwrite: bool = False) -> Path:
-    """The folder of the ids that all runs read, written if it is not there yet."""
+    """The folder of the ids that all runs read, written if it does not exist yet."""
     corpora, options, folder = request.corpora, request.options, request.out / TOKENS
     if len(corpora) == 1 and is_encoded(Path(corpora[0])):
         for name in sorted((option_names(TokenizerConfig) | {"valid_fraction"}) & options.keys()):
@@ -316,8 +342,8 @@ def _tokenized(request: Request, *, overwrite: bool = False) -> Path:
     return folder
 
 
-def _describe(folder: Path, where: str | Path) -> dict[str, Any]:
-    """What identifies these ids, and how many there are."""
+def _describe_tokens(folder: Path, where: str | Path) -> dict[str, Any]:
+    """The sizes and the fingerprints of the ids. Raises DataError if a part is empty."""
     encoded, tokenizer = load_encoded(folder)
     for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
         if not len(ids):
@@ -331,7 +357,7 @@ def _describe(folder: Path, where: str | Path) -> dict[str, Any]:
         "vocabulary_size": tokenizer.vocabulary_size,
         "train_tokens": len(encoded.train),
         "valid_tokens": len(encoded.valid),
-        "boundary": encoded.header.boundary,
+        "boundary": encoded.header.train.characters,
         "fingerprint": encoded.header.fingerprint,
         "tokenizer_fingerprint": tokenizer.fingerprint,
     }
@@ -339,44 +365,43 @@ def _describe(folder: Path, where: str | Path) -> dict[str, Any]:
 
 def _train_all(
     request: Request,
-    stored: _Stored,
+    record: _Record,
     tokens: Path,
     on_event: Callable[[ComparisonEvent], None],
     stop: Stop,
 ) -> int | None:
-    """Train all that is not trained yet; the number of the signal that ended it, or None."""
-    runs, tokens_json, parameters = request.runs, stored.tokens, request.config.parameters
-    counting = {variant.name for variant in request.config.models if variant.counts}
-    sizes = {
-        each.name: {"hidden_size": widths_for(parameters, each, tokens_json["vocabulary_size"])}
-        for each in request.config.models
-        if parameters is not None and not each.counts
-    }
-
-    def pending() -> list[str]:
-        return [each.name for each, seed in runs if (each.name, seed) not in stored.runs]
+    """Run all that have not ended. Returns the number of the signal that stopped it, or None."""
+    runs, variants = request.runs, request.config.models
+    counting = {variant.name for variant in variants if variant.counts}
 
     def remaining() -> float | None:
-        """Seconds by the budgets, or by what the runs that have ended took."""
-        left = sum(name not in counting for name in pending())
+        """Seconds by the budget, or by the mean time of the runs that have ended."""
+        pending = [each.name for each, seed in runs if (each.name, seed) not in record.runs]
+        left = sum(name not in counting for name in pending)
         if "budget" in request.options:
             return left * float(request.options["budget"])
-        taken = [run.seconds for run in stored.runs.values() if run.model not in counting]
+        taken = [run.seconds for run in record.runs.values() if run.model not in counting]
         return left * fmean(taken) if taken else None
 
-    models, finished = len(request.config.models), len(runs) - len(pending())
-    train_tokens = tokens_json["train_tokens"]
-    on_event(ComparisonStart(models, len(runs), finished, remaining(), train_tokens))
+    parameters, vocabulary_size = request.config.parameters, record.tokens["vocabulary_size"]
+    widths = {
+        each.name: {"hidden_size": _widths_for(parameters, each, vocabulary_size)}
+        for each in variants
+        if parameters is not None and not each.counts
+    }
+    finished = sum((variant.name, seed) in record.runs for variant, seed in runs)
+    train_tokens = record.tokens["train_tokens"]
+    on_event(ComparisonStart(len(variants), len(runs), finished, remaining(), train_tokens))
     for number, (variant, seed) in enumerate(runs, start=1):
-        if (variant.name, seed) in stored.runs:
+        if (variant.name, seed) in record.runs:
             continue
         signum = stop()
         if signum is not None:
             return signum
         folder = request.out / f"{variant.folder}-seed{seed}"
-        resume = storage.whole(folder / checkpoint.LAST) is not None
+        resume = storage.find_complete(folder / checkpoint.LAST) is not None
         on_event(RunStart(variant.name, seed, number, len(runs), remaining(), resume))
-        options = request.options_of(variant, seed) | sizes.get(variant.name, {})
+        options = request.options_of(variant, seed) | widths.get(variant.name, {})
         try:
             result: TrainingResult | DivergedError = textgen.train(
                 tokens,
@@ -393,27 +418,26 @@ def _train_all(
             result = error  # the other models are trained all the same
         if isinstance(result, TrainingResult) and result.interrupted is not None:
             return result.interrupted
-        ended = _ended(request, variant.name, seed, folder, result)
-        stored.runs[variant.name, seed] = ended
-        stored.write(request)
+        ended = _run_result(request, variant.name, seed, folder, result)
+        record.runs[variant.name, seed] = ended
+        record.write(request)
         on_event(ended)
     return None
 
 
-def _ended(
+def _run_result(
     request: Request, name: str, seed: int, folder: Path, result: TrainingResult | DivergedError
 ) -> RunResult:
-    """What a run reached; of one that failed, the figures of its best checkpoint."""
+    """The result of a run; if it failed, the figures are those of its best checkpoint."""
     info = checkpoint.describe(folder)
     config = ModelConfig.from_options(info.config["model"])
     progress = {**info.config["progress"], "steps": info.config["progress"]["step"]}
     failed = str(result) if isinstance(result, DivergedError) else None
-    figures = {each: progress[each] if failed else getattr(result, each) for each in _FIGURES}
     is_causal, sample = model_class(config).is_causal, None
     if is_causal and failed is None:
         model = textgen.LanguageModel.load(folder, device=request.device, threads=request.threads)
-        (written,) = model.sample(**_SAMPLE)
-        sample = " ".join(written.text.split())[:_SAMPLE_CHARACTERS]
+        (generated,) = model.sample(**_SAMPLE)
+        sample = " ".join(generated.text.split())[:_SAMPLE_CHARACTERS]
     return RunResult(
         model=name,
         seed=seed,
@@ -425,15 +449,36 @@ def _ended(
         sample=sample,
         failed=failed,
         is_causal=is_causal,
-        **figures,
+        **{each: progress[each] if failed else getattr(result, each) for each in _PROGRESS},
     )
 
 
-def widths_for(parameters: int, variant: Variant, vocabulary_size: int) -> tuple[int, ...]:
-    """The hidden sizes with which a model's number of parameters is nearest to this one.
+def _read_run(raw: dict[str, Any], out: Path) -> RunResult:
+    """A run of ``comparison.json``, in which ``checkpoint`` is relative to the folder.
 
-    Several layers keep the proportions of the kind's defaults. Raises UsageError where even the
-    narrowest has more, or the widest there is has fewer.
+    Raises KeyError, TypeError or ValueError for anything that ``RunResult.to_json`` cannot write.
+    """
+    is_causal = "validation" in raw
+    raw = {name.removeprefix(PSEUDO): value for name, value in raw.items()}
+    raw["checkpoint"] = out / raw["checkpoint"]
+    raw["validation"] = raw["validation"] and checkpoint.read_validation(raw["validation"])
+    raw["curve"] = tuple(map(checkpoint.read_validation, raw["curve"]))
+    types: dict[Any, Callable[[Any], Any]] = {str: str, int: int, float: float}
+    values = {
+        spec.name: types.get(spec.type, lambda value: value)(raw[spec.name])
+        for spec in dataclasses.fields(RunResult)
+        if spec.name != "is_causal"
+    }
+    return RunResult(**values, is_causal=is_causal)
+
+
+def _widths_for(parameters: int, variant: Variant, vocabulary_size: int) -> tuple[int, ...]:
+    """The hidden sizes whose number of parameters is nearest to ``parameters``.
+
+    Several layers keep the proportions of the kind's defaults.
+
+    Raises:
+        UsageError: Even the narrowest model has more, or the widest has fewer.
     """
     usual = KINDS[variant.model].defaults.get("hidden_size", (1,))
 
@@ -453,30 +498,22 @@ def widths_for(parameters: int, variant: Variant, vocabulary_size: int) -> tuple
             f" {count(narrower or 1):,}",
             fix=f"give {fix}",
         )
-    nearest = min((narrower, narrower + 1), key=lambda width: abs(count(width) - parameters))
-    return sizes(nearest)
-
-
-def _models_json(request: Request) -> dict[str, Any]:
-    return {
-        each.name: {"model": each.model, "options": _plain(each.options)}
-        for each in request.config.models
-    }
+    return sizes(min((narrower, narrower + 1), key=lambda width: abs(count(width) - parameters)))
 
 
 def _described(value: Any) -> str:
     """A setting for an error message."""
+    if value is None or value == {}:
+        return "not given"
     if isinstance(value, Mapping):
-        pairs = (f"{name} {_described(each)}" for name, each in value.items())
-        return ", ".join(pairs) or "not given"
+        return ", ".join(f"{name} {_described(each)}" for name, each in value.items())
     if isinstance(value, list):
         return " ".join(map(str, value)) or "the bundled stories"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "not given" if value is None else f"{value:g}" if is_number else str(value)
+    return f"{value:g}" if is_number else str(value)
 
 
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON gives them back."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
-    }
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """The value as JSON returns it, with lists for tuples."""
+    copy: dict[str, Any] = json.loads(json.dumps(value))
+    return copy

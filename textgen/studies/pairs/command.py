@@ -1,9 +1,11 @@
-"""``textgen pairs``: which of two sentences a model finds more probable."""
+"""``textgen pairs``: how often a model finds the good sentence of a pair more probable."""
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from textgen.cli.options import (
     Checkpoint,
@@ -16,10 +18,15 @@ from textgen.cli.options import (
     ThreadsOption,
     choice_option,
     command_options,
+    value_option,
 )
 from textgen.config import ScoringConfig
-
-PairsFormat = Literal["table", "tsv", "json"]
+from textgen.presentation.console import emit, show, shown
+from textgen.presentation.formats import UnknownReport
+from textgen.presentation.numbers import PSEUDO, count, fixed
+from textgen.presentation.records import emit_record
+from textgen.results import Accuracy
+from textgen.studies.pairs.pairs import PairScore, Tally, read_pairs, score_pairs
 
 EXAMPLES = """
     How often does the model prefer the grammatical sentence?
@@ -27,6 +34,70 @@ EXAMPLES = """
     Counted by phenomenon, for R or pandas:
     textgen pairs checkpoints/mine pairs.tsv --by phenomenon --format tsv
 """
+
+
+def _write_table(tally: Tally, *, pseudo: bool) -> None:
+    """The groups, those with the lowest accuracy first, then the total."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="label")
+    table.add_column(Text(shown(tally.by or "")), overflow="fold")
+    for name in ("accuracy", "95 % interval", "right", "pairs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    hardest_first = sorted(tally.groups.items(), key=lambda group: (group[1].share, group[0]))
+    rows = [(Text(shown(name)), accuracy) for name, accuracy in hardest_first]
+    for title, accuracy in [*rows, (Text("all", style="heading"), tally.total)]:
+        shares = accuracy.share, *accuracy.interval
+        share, low, high = (fixed(100 * each, 1) for each in shares)
+        counts = count(accuracy.right), count(accuracy.pairs)
+        table.add_row(title, f"{share} %", f"{low} – {high} %", *counts)
+    show(table)
+    likelier = "has the greater pseudo-log-likelihood" if pseudo else "is the likelier"
+    show(Text(f"Right: the good sentence {likelier}. Intervals are Wilson's.", "label"))
+    if tally.total.tied:
+        noun = "pair is" if tally.total.tied == 1 else "pairs are"
+        show(Text(f"{count(tally.total.tied)} {noun} equally likely: not right.", "warning"))
+
+
+def _write_tsv(tally: Tally, *, pseudo: bool) -> None:
+    r"""A row for each group, then the total. In names tabs are ``\t``, backslashes ``\\``."""
+    emit("\t".join((tally.by or "group", *_accuracy_record(tally.total))) + "\n")
+    groups = [
+        (shown(name.replace("\\", "\\\\")), accuracy)
+        for name, accuracy in sorted(tally.groups.items(), key=lambda group: group[0])
+    ]
+    for name, accuracy in [*groups, ("total", tally.total)]:
+        emit("\t".join((name, *map(repr, _accuracy_record(accuracy).values()))) + "\n")
+
+
+def _write_json(tally: Tally, *, pseudo: bool) -> None:
+    groups = {name: _accuracy_record(tally.groups[name]) for name in sorted(tally.groups)}
+    emit_record({"total": _accuracy_record(tally.total) | {"by": tally.by, "groups": groups}})
+
+
+FORMATS: Mapping[str, Callable[..., None]] = {
+    "table": _write_table,
+    "tsv": _write_tsv,
+    "json": _write_json,
+}
+
+
+def _accuracy_record(accuracy: Accuracy) -> dict[str, Any]:
+    low, high = accuracy.interval
+    counts = {"right": accuracy.right, "tied": accuracy.tied, "pairs": accuracy.pairs}
+    return {"accuracy": accuracy.share, "low": low, "high": high, **counts}
+
+
+def _pair_record(scored: PairScore, *, pseudo: bool) -> dict[str, Any]:
+    log_prob = f"{PSEUDO if pseudo else ''}log_prob"
+    return {
+        "line": scored.pair.line,
+        "sentence_good": scored.pair.good,
+        "sentence_bad": scored.pair.bad,
+        "fields": dict(scored.pair.fields),
+        f"{log_prob}_good": scored.good_log_prob,
+        f"{log_prob}_bad": scored.bad_log_prob,
+        "right": scored.right,
+    }
+
 
 FileArgument = Annotated[
     str,
@@ -37,25 +108,23 @@ FileArgument = Annotated[
 ]
 ByOption = Annotated[
     str | None,
-    typer.Option(
+    value_option(
         "--by",
-        metavar="FIELD",
-        help="Count them by this field, too.",
-        show_default="default: UID, linguistics_term or field",
+        "FIELD",
+        "Count them by this field, too.",
+        default="UID, linguistics_term or field",
     ),
 ]
-FormatOption = Annotated[
-    PairsFormat, choice_option("--format", PairsFormat, "How to show the counts.")
-]
+FormatOption = Annotated[str, choice_option("--format", FORMATS, "How to show the counts.")]
 
 
-@command_options(extra={ScoringConfig: ("open_vocabulary",)})
+@command_options()
 def pairs(
     *,
     checkpoint: Checkpoint,
     file: FileArgument,
     by: ByOption = None,
-    given: dict[str, Any],
+    config: Annotated[ScoringConfig, "open_vocabulary"],
     output: FormatOption = "table",
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
@@ -69,23 +138,19 @@ def pairs(
     The share of such pairs is given in all and by phenomenon, each with its 95 % interval.
     """
     from textgen.language_model import LanguageModel
-    from textgen.presentation.tables import UnknownReport
-    from textgen.studies.pairs import view
-    from textgen.studies.pairs.pairs import Tally, read_pairs, score_pairs
 
     files = TextFiles(encoding, errors)
     model = LanguageModel.load(checkpoint, device=device, threads=threads, precision=precision)
-    tally, writer = Tally(by), view.FORMATS[output](pseudo=not model.is_causal)
-    unknown = UnknownReport(in_lines=False)
-    open_vocabulary = given.get("open_vocabulary", False)
+    tally, unknown = Tally(by), UnknownReport(in_lines=False)
 
     def score(texts: Iterable[str]) -> Iterator[float]:
-        scores = model.scores(texts, jobs=jobs, open_vocabulary=open_vocabulary)
+        scores = model.scores(texts, config, jobs=jobs)
         return (each.log_prob for each in unknown.counted(scores))
 
     for scored in score_pairs(read_pairs(files.read(file), file), score):
         tally.add(scored)
-        writer.pair(scored)
-    writer.end(tally.total, tally.by, tally.groups)
+        if output == "json":
+            emit_record(_pair_record(scored, pseudo=not model.is_causal))
+    FORMATS[output](tally, pseudo=not model.is_causal)
     unknown.say()
     files.say_notes(model)

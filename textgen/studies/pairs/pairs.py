@@ -1,74 +1,139 @@
-"""Minimal pairs: of two sentences that differ in one point, is the good one the likelier?
+"""Minimal pairs: of two sentences that differ in one point, is the good one more probable?
 
-A pair is right where log p(good) > log p(bad), strictly, as in BLiMP (Warstadt et al. 2020): of
-two equally likely sentences a model has found neither.
+A pair is right where log p(good) > log p(bad), strictly, as in BLiMP (Warstadt et al. 2020).
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, tee
 
 from textgen.errors import DataError
-from textgen.results import Accuracy, Pair, PairScore
+from textgen.results import Accuracy
 
-_GOOD, _BAD = "sentence_good", "sentence_bad"
-_USUAL = ("UID", "linguistics_term", "field")
-"""What BLiMP's pairs are grouped by, the finest first."""
+_SIDES = _GOOD, _BAD = "sentence_good", "sentence_bad"
+_BLIMP_GROUPS = ("UID", "linguistics_term", "field")
+"""The fields by which BLiMP groups pairs, the finest first."""
+_FORMS = f"give tab-separated columns {_GOOD} and {_BAD}, or JSON lines with these keys"
 
 Score = Callable[[Iterable[str]], Iterator[float]]
-"""The log-probability of each text, in their order."""
+"""Computes the log-probability of each text, in order."""
 
-_Reading = Callable[[str, str], dict[str, str]]
-"""A line, and where it is, to what it has by name."""
 
-_FORMS = f"give tab-separated columns {_GOOD} and {_BAD}, or JSON lines with these keys"
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sentences that differ in one point, which makes one of them good.
+
+    Attributes:
+        line: In the file, from 1.
+        fields: What else the file has about the pair.
+    """
+
+    line: int
+    good: str
+    bad: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PairScore:
+    """A pair and the natural log-probability of each sentence."""
+
+    pair: Pair
+    good_log_prob: float
+    bad_log_prob: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the good sentence is more probable than the bad one."""
+        return self.good_log_prob > self.bad_log_prob
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """That of this pair alone."""
+        return Accuracy(int(self.right), 1, int(self.good_log_prob == self.bad_log_prob))
 
 
 def read_pairs(lines: Iterable[str], name: str) -> Iterator[Pair]:
-    """The pairs of a file: JSON lines such as BLiMP's, or columns separated by tabs.
+    """Read pairs from JSON lines such as BLiMP's, or from columns separated by tabs.
 
-    The columns have a header that names them, all but the two sentences being fields; or they
-    are two, good and bad, without one. Quotes mean nothing. Of JSON the text, numbers and truth
-    values are fields.
+    The first line of the columns names them, or there are two, good and bad, without names. All
+    other columns are fields of the pair, as are text, numbers and truth values in JSON. Quotes
+    have no meaning in columns.
 
-    name: of the file. Raises DataError, with the line, where a sentence is missing.
+    Args:
+        name: The name of the file, for errors.
+
+    Raises:
+        DataError: A sentence is missing, or a line has another form than the first.
     """
-    whole = iter(lines)
-    first = next(whole, None)
+    rest = iter(lines)
+    first = next(rest, None)
     if first is None:
         raise DataError("empty", where=name, fix="give pairs of sentences")
-    cells = first.split("\t")
-    reading: _Reading
-    if first.lstrip().startswith("{"):
-        reading, start = _from_json, 1
-    elif _GOOD in cells or _BAD in cells:
-        reading, start = _columns(cells, f"{name}, line 1"), 2
-    else:
-        reading, start = _columns([_GOOD, _BAD], f"{name}, line 1"), 1
-    rest = chain([first], whole) if start == 1 else whole
-    found = False
-    for number, line in enumerate(rest, start=start):
+    is_json, columns = first.lstrip().startswith("{"), first.split("\t")
+    has_header = not is_json and (_GOOD in columns or _BAD in columns)
+    if not has_header:
+        columns, rest = [*_SIDES], chain([first], rest)
+    for side in _SIDES:
+        if not is_json and columns.count(side) != 1:
+            how_many = "no" if side not in columns else "more than one"
+            raise DataError(f"{how_many} column {side}", where=f"{name}, line 1", fix=_FORMS)
+    number = None
+    for number, line in enumerate(rest, start=2 if has_header else 1):
         where = f"{name}, line {number}"
-        found = True
-        yield _pair(number, reading(line, where), where)
-    if not found:
+        fields = _read_json(line, where) if is_json else _read_columns(line, columns, where)
+        for side in _SIDES:
+            if not fields.get(side, "").strip():
+                raise DataError(f"no {side}", where=where, fix="give both sentences of each pair")
+        yield Pair(number, fields.pop(_GOOD), fields.pop(_BAD), fields)
+    if number is None:
         raise DataError("no pairs below the header", where=name, fix="give pairs of sentences")
 
 
+def _read_columns(line: str, columns: list[str], where: str) -> dict[str, str]:
+    cells = line.split("\t")
+    if len(cells) != len(columns):
+        message = f"expected {len(columns)} columns, found {len(cells)}"
+        raise DataError(message, where=where, fix=_FORMS)
+    return dict(zip(columns, cells, strict=True))
+
+
+def _read_json(line: str, where: str) -> dict[str, str]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError("not JSON", where=where, why=str(error), fix=_FORMS) from error
+    if not isinstance(record, dict):
+        raise DataError("not a JSON object", where=where, fix=_FORMS)
+    for side in _SIDES:
+        if not isinstance(record.get(side, ""), str):
+            raise DataError(f"{side} is not text", where=where, fix=_FORMS)
+        if "\n" in record.get(side, ""):
+            raise DataError(f"{side} has a newline in it", where=where, fix="give one sentence")
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in record.items()
+        if isinstance(value, str | int | float)
+    }
+
+
 def score_pairs(pairs: Iterable[Pair], score: Score) -> Iterator[PairScore]:
-    """Each pair with the log-probabilities of its sentences, in order, as they are known."""
+    """Compute the log-probabilities of both sentences of each pair, in order and as a stream."""
     waiting, to_score = tee(pairs)
     log_probs = score(side for pair in to_score for side in (pair.good, pair.bad))
     for pair in waiting:
         yield PairScore(pair, next(log_probs), next(log_probs))
-    next(log_probs, None)  # raises what ended the pairs before their end
+    next(log_probs, None)  # raises the error that ended the pairs before their end
 
 
 class Tally:
-    """Counts the pairs that are right: all, and by what a field says of them.
+    """Counts the pairs that are right, in total and by the value of a field.
 
-    by: the field. Without it that is BLiMP's ``UID``, else ``linguistics_term``, else
-    ``field``, whichever the first pair has; else there are no groups.
+    Attributes:
+        by: The field. If it is None, the first pair decides: the first of ``UID``,
+            ``linguistics_term`` and ``field`` that it has. If it has none there are no groups.
+        groups: The accuracy by the value of the field.
     """
 
     def __init__(self, by: str | None = None) -> None:
@@ -77,10 +142,10 @@ class Tally:
         self.groups: dict[str, Accuracy] = {}
 
     def add(self, scored: PairScore) -> None:
-        """Raises DataError where the pair lacks the field."""
+        """Count a pair. Raises DataError if it lacks the field."""
         fields = scored.pair.fields
         if not self.total.pairs and self.by is None:
-            self.by = next((name for name in _USUAL if name in fields), None)
+            self.by = next((name for name in _BLIMP_GROUPS if name in fields), None)
         if self.by is not None:
             if self.by not in fields:
                 raise DataError(
@@ -90,52 +155,5 @@ class Tally:
                     fix="choose another with --by",
                 )
             group = fields[self.by]
-            self.groups[group] = self.groups.get(group, Accuracy()) + scored
-        self.total = self.total + scored
-
-
-def _from_json(line: str, where: str) -> dict[str, str]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError("not JSON", where=where, why=str(error), fix=_FORMS) from error
-    if not isinstance(record, dict):
-        raise DataError("not a JSON object", where=where, fix=_FORMS)
-    for name in (_GOOD, _BAD):
-        if not isinstance(record.get(name, ""), str):
-            raise DataError(f"{name} is not text", where=where, fix=_FORMS)
-        if "\n" in record.get(name, ""):
-            raise DataError(f"{name} has a newline in it", where=where, fix="give one sentence")
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in record.items()
-        if isinstance(value, str | int | float)
-    }
-
-
-def _columns(names: list[str], where: str) -> _Reading:
-    """Reads rows of these columns."""
-    for name in (_GOOD, _BAD):
-        if names.count(name) != 1:
-            raise DataError(
-                f"{'no' if name not in names else 'more than one'} column {name}",
-                where=where,
-                fix=_FORMS,
-            )
-
-    def row(line: str, where: str) -> dict[str, str]:
-        cells = line.split("\t")
-        if len(cells) != len(names):
-            raise DataError(
-                f"expected {len(names)} columns, found {len(cells)}", where=where, fix=_FORMS
-            )
-        return dict(zip(names, cells, strict=True))
-
-    return row
-
-
-def _pair(number: int, record: dict[str, str], where: str) -> Pair:
-    for name in (_GOOD, _BAD):
-        if not record.get(name, "").strip():
-            raise DataError(f"no {name}", where=where, fix="give both sentences of each pair")
-    return Pair(number, record.pop(_GOOD), record.pop(_BAD), record)
+            self.groups[group] = self.groups.get(group, Accuracy()) + scored.accuracy
+        self.total = self.total + scored.accuracy

@@ -1,23 +1,34 @@
 """``textgen plot``: plots of models and of their training, a command each."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import csv
+import functools
+import importlib.util
+import inspect
+import io
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from textgen.cli import options as parsing
 from textgen.cli.options import (
     Checkpoint,
     DeviceOption,
     ThreadsOption,
     choice_option,
     command_options,
+    typed_text,
+    value_option,
+    whole_number,
 )
 from textgen.errors import UsageError
+from textgen.presentation import console
+from textgen.presentation.records import emit_record
+from textgen.storage import NewFile
 from textgen.studies.plots import drawing
-from textgen.studies.plots.drawing import Format, LossOver, MapMethod, Plot
+from textgen.studies.plots.drawing import MapMethod, Plot, Row
+from textgen.studies.plots.loss import LossOver, loss_plot
 
 HELP = """Plot what a model learned, and how: its loss, its gradient, its memory, its embeddings,
     its units.
@@ -31,15 +42,18 @@ EXAMPLES = """
     textgen plot gradient checkpoints/lstm checkpoints/rnn
 """
 
+Format = Literal["plot", "json", "tsv"]
+MemoryMeasure = Literal["choices", "context"]
 
-def _option(name: str, metavar: str, help: str, default: str | None = None, **more: Any) -> Any:
-    shown = f"default: {default}" if default else False
-    return typer.Option(name, metavar=metavar, help=help, show_default=shown, **more)
+_SUFFIXES = (".png", ".svg")
+_GRADIENT_CHARACTERS, _MEMORY_CHARACTERS = 400_000, 2_000_000
+_EMBEDDING_CHARACTERS, _NEURON_CHARACTERS = 1_000_000, 4000
+_UNIT_TOKENS, _TOKENS_PER_UNIT = 1600, 480  # of one unit; of each of several units
 
 
 def _number(name: str, help: str, *, least: int, default: int) -> Any:
-    parser = parsing.whole_number(name, least=least)
-    return _option(name, "N", help, str(default), parser=parser)
+    parser = whole_number(name, least=least)
+    return value_option(name, "N", help, default=str(default), parser=parser)
 
 
 Checkpoints = Annotated[
@@ -50,12 +64,12 @@ Checkpoints = Annotated[
 ]
 OutOption = Annotated[
     str | None,
-    _option("--out", "FILE", "Draw into this file, a .png or .svg, instead of the terminal."),
+    value_option("--out", "FILE", "Draw into this file, a .png or .svg, instead of the terminal."),
 ]
 FormatOption = Annotated[Format, choice_option("--format", Format, "The plot, or its numbers.")]
 FileOption = Annotated[
     str | None,
-    _option(
+    value_option(
         "--file",
         "FILE",
         "The text to read; by default the text held out of the training if it is still there,"
@@ -64,27 +78,71 @@ FileOption = Annotated[
 ]
 
 
-@contextmanager
-def _delivery(out: str | None, output: Format) -> Iterator[Callable[[Plot], None]]:
-    """Yield a function that draws a plot, or writes its numbers, where the options say.
+def _plot_command(make: Callable[..., Plot]) -> Callable[..., None]:
+    """The command that shows the plot that a function makes, with --out and --format."""
 
-    That the file can be written is checked on entry, before any computation.
+    @functools.wraps(make)
+    def command(*, out: str | None, output: Format, **arguments: Any) -> None:
+        _show(functools.partial(make, **arguments), out=out, output=output)
+
+    own, (_, *of_show) = (inspect.signature(each).parameters.values() for each in (make, _show))
+    command.__signature__ = inspect.Signature([*own, *of_show])  # type: ignore[attr-defined]
+    return command_options()(command)
+
+
+def _show(
+    make: Callable[[], Plot], *, out: OutOption = None, output: FormatOption = "plot"
+) -> None:
+    """Make a plot, then draw it or write its numbers.
+
+    That the file can be written is checked before the plot, which can take long, is made.
+
+    Raises:
+        UsageError: The file has another suffix than .png or .svg, or matplotlib is not installed.
+        ResourceError: The file cannot be written.
     """
-    from textgen.presentation import console
+    if out is None:
+        plot = make()
+    else:
+        suffix = Path(out).suffix.lower()
+        if suffix not in _SUFFIXES:
+            raise UsageError(
+                f"--out must end in {' or '.join(_SUFFIXES)}, got {out!r}",
+                fix="leave it out to see the plot in the terminal",
+            )
+        if importlib.util.find_spec("matplotlib") is None:
+            raise UsageError(
+                "--out needs the package matplotlib",
+                why="it is not installed",
+                fix="pip install 'textgen[plot]', or leave --out out to see the plot in the"
+                " terminal",
+            )
+        with NewFile(Path(out)) as file:
+            plot = make()
+            file.write(drawing.rendered(plot.figure(), suffix))
+            file.finish()
+        console.note(f"drawn into {out}")
+    if output == "json":
+        for row in plot.rows():
+            emit_record(dict(row))
+    elif output == "tsv":
+        console.emit(_tsv(plot.rows()))
+    elif out is None:
+        console.show(plot.terminal(console.out_console()))
 
-    with ExitStack() as stack:
-        save = stack.enter_context(drawing.plot_file(out)) if out is not None else None
 
-        def deliver(plot: Plot) -> None:
-            if save is not None:
-                save(plot.figure())
-                console.note(f"drawn into {out}")
-            if output != "plot":
-                drawing.write_rows(plot.rows(), output)
-            elif save is None:
-                console.show(plot.terminal(console.out_console()))
-
-        yield deliver
+def _tsv(rows: Iterable[Row]) -> str:
+    """A header and rows with tabs; a cell without a finite value is empty."""
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+    for number, row in enumerate(rows):
+        if number == 0:
+            writer.writerow(row)
+        writer.writerow(
+            "" if isinstance(value, float) and not math.isfinite(value) else value
+            for value in row.values()
+        )
+    return table.getvalue()
 
 
 LOSS_EXAMPLES = """
@@ -97,26 +155,22 @@ LOSS_EXAMPLES = """
 """
 
 
-@command_options()
+@_plot_command
 def loss(
     *,
     checkpoints: Checkpoints,
     x: Annotated[
         LossOver, choice_option("--x", LossOver, "The quantity on the x axis.")
     ] = "seconds",
-    out: OutOption = None,
-    output: FormatOption = "plot",
-) -> None:
+) -> Plot:
     """Plot the training and the validation loss of one run or of several.
 
     The curves are in metrics.jsonl, in the folder that train wrote. The steep fall at the
     beginning is outside the plot, since it would flatten the rest; it is among the numbers.
     """
     from textgen import checkpoint
-    from textgen.studies.plots.loss import loss_plot
 
-    with _delivery(out, output) as deliver:
-        deliver(loss_plot([checkpoint.loss_curves(Path(path)) for path in checkpoints], x))
+    return loss_plot([checkpoint.loss_curves(Path(path)) for path in checkpoints], x)
 
 
 GRADIENT_EXAMPLES = """
@@ -125,10 +179,9 @@ GRADIENT_EXAMPLES = """
     Up to three hundred tokens back, on a text of your own:
     textgen plot gradient checkpoints/mine --lags 300 --file my.txt
 """
-_GRADIENT_CHARACTERS = 400_000
 
 
-@command_options()
+@_plot_command
 def gradient(
     *,
     checkpoints: Checkpoints,
@@ -136,11 +189,9 @@ def gradient(
     lags: Annotated[
         int, _number("--lags", "The largest distance, in tokens.", least=1, default=100)
     ] = 100,
-    out: OutOption = None,
-    output: FormatOption = "plot",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-) -> None:
+) -> Plot:
     """Plot the gradient of a token's loss with respect to the state k tokens before.
 
     Shown is its norm, at many places of a text, in double precision. The state of an LSTM is
@@ -150,21 +201,14 @@ def gradient(
     from textgen.studies.plots.gradient import gradient_norms, gradient_plot
     from textgen.studies.plots.text import text_to_read
 
-    with _delivery(out, output) as deliver:
-        measured, sources = {}, []
-        for path in checkpoints:
-            model = LanguageModel.load(path, device=device, threads=threads, precision="float64")
-            text, source = text_to_read(model, file, most=_GRADIENT_CHARACTERS)
-            measured[str(model.path)] = gradient_norms(model, text, lags=lags)
-            sources.append(source)
-        deliver(gradient_plot(measured, _joined(sources)))
+    measured, sources = {}, []
+    for path in checkpoints:
+        model = LanguageModel.load(path, device=device, threads=threads, precision="float64")
+        text, source = text_to_read(model, file, most=_GRADIENT_CHARACTERS)
+        measured[str(model.path)] = gradient_norms(model, text, lags=lags)
+        sources.append(source)
+    return gradient_plot(measured, sources)
 
-
-def _joined(sources: list[str]) -> str:
-    return " and ".join(dict.fromkeys(sources))
-
-
-MemoryMeasure = Literal["choices", "context"]
 
 MEMORY_EXAMPLES = """
     Which of two models of the bundled stories remembers further back?
@@ -172,10 +216,9 @@ MEMORY_EXAMPLES = """
     How much context does a model of any text use?
     textgen plot memory checkpoints/mine --what context
 """
-_MEMORY_CHARACTERS = 2_000_000
 
 
-@command_options()
+@_plot_command
 def memory(
     *,
     checkpoints: Checkpoints,
@@ -186,11 +229,9 @@ def memory(
         ),
     ] = "choices",
     file: FileOption = None,
-    out: OutOption = None,
-    output: FormatOption = "plot",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-) -> None:
+) -> Plot:
     """Plot how far back a model remembers.
 
     choices: for a model of the bundled stories, how often it prefers the one of two
@@ -204,22 +245,20 @@ def memory(
     from textgen.studies.plots import memory as study
     from textgen.studies.plots.text import text_to_read
 
-    with _delivery(out, output) as deliver:
-        choices, contexts, sources = {}, {}, []
-        for path in checkpoints:
-            model = LanguageModel.load(path, device=device, threads=threads)
-            if what == "choices":
-                choices[path] = study.recall(model)
-            else:
-                text, source = text_to_read(model, file, most=_MEMORY_CHARACTERS)
-                end = model.tokenizer.terminator
-                sentences = text.removesuffix(end).split(end) if end else [text]
-                contexts[path] = study.loss_by_context(model, sentences)
-                sources.append(source)
+    choices, contexts, sources = {}, {}, []
+    for path in checkpoints:
+        model = LanguageModel.load(path, device=device, threads=threads)
         if what == "choices":
-            deliver(study.choices_plot(choices))
+            choices[path] = study.recall(model)
         else:
-            deliver(study.context_plot(contexts, _joined(sources)))
+            text, source = text_to_read(model, file, most=_MEMORY_CHARACTERS)
+            end = model.tokenizer.terminator
+            sentences = text.removesuffix(end).split(end) if end else [text]
+            contexts[path] = study.loss_by_context(model, sentences)
+            sources.append(source)
+    if what == "choices":
+        return study.choices_plot(choices)
+    return study.context_plot(contexts, sources)
 
 
 EMBEDDINGS_EXAMPLES = """
@@ -228,16 +267,15 @@ EMBEDDINGS_EXAMPLES = """
     A map of the two hundred most frequent words, for a slide:
     textgen plot embeddings checkpoints/words --words 200 --out words.png
 """
-_COUNTED_CHARACTERS = 1_000_000
 
 
-@command_options()
+@_plot_command
 def embeddings(
     *,
     checkpoint: Checkpoint,
     near: Annotated[
         list[str] | None,
-        _option("--near", "WORD", "Show the words nearest to this one; may be given again."),
+        value_option("--near", "WORD", "Show the words nearest to this one; may be given again."),
     ] = None,
     words: Annotated[
         int,
@@ -246,26 +284,21 @@ def embeddings(
     method: Annotated[
         MapMethod, choice_option("--method", MapMethod, "The projection of the map; tsne is slow.")
     ] = "pca",
-    out: OutOption = None,
-    output: FormatOption = "plot",
-) -> None:
+) -> Plot:
     """Plot the embeddings of tokens: which are similar.
 
     In the terminal: the nearest neighbours of each of the most frequent words, or of those that
     --near names. With --out: a map. pca shows the two directions of the largest variance, tsne
     preserves neighbourhoods. With --format json or tsv: the neighbours with --near, else the map.
     """
-    if near and out is not None:
-        raise UsageError("--near is shown in the terminal", fix="leave out --near or --out")
     from textgen.language_model import LanguageModel
     from textgen.studies.plots.embeddings import EmbeddingPlot
     from textgen.studies.plots.text import text_to_read
 
-    with _delivery(out, output) as deliver:
-        model = LanguageModel.load(checkpoint, device="cpu")
-        text, _ = text_to_read(model, most=_COUNTED_CHARACTERS)
-        named = tuple(parsing.typed_text("--near", each) for each in near or ())
-        deliver(EmbeddingPlot(model, text, named, method, words))
+    model = LanguageModel.load(checkpoint, device="cpu")
+    text, _ = text_to_read(model, most=_EMBEDDING_CHARACTERS)
+    tokens = tuple(typed_text("--near", each) for each in near or ())
+    return EmbeddingPlot(model, text, tokens, method, words)
 
 
 NEURONS_EXAMPLES = """
@@ -276,11 +309,9 @@ NEURONS_EXAMPLES = """
     The same for a slide:
     textgen plot neurons checkpoints/mine --unit 0.17 --out cell.png
 """
-_NEURONS_CHARACTERS = 4000
-_SHOWN, _SHOWN_OF_EACH = 1600, 480  # tokens of one unit; of each of several
 
 
-@command_options()
+@_plot_command
 def neurons(
     *,
     checkpoint: Checkpoint,
@@ -291,18 +322,16 @@ def neurons(
     file: FileOption = None,
     unit: Annotated[
         str | None,
-        _option(
+        value_option(
             "--unit",
             "UNIT",
             "The unit to show: cell.0.17, or 0.17, layer and number, or 17, in the top layer.",
-            "those with the largest correlation",
+            default="those with the largest correlation",
         ),
     ] = None,
-    out: OutOption = None,
-    output: FormatOption = "plot",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-) -> None:
+) -> Plot:
     """Plot the values of one unit of the network as colours of the text, token by token.
 
     Without --unit, all units are correlated with the position in the line, with being inside
@@ -315,16 +344,14 @@ def neurons(
     from textgen.studies.plots import neurons as study
     from textgen.studies.plots.text import text_to_read
 
-    with _delivery(out, output) as deliver:
-        model = LanguageModel.load(checkpoint, device=device, threads=threads)
-        if text is None:
-            text, _ = text_to_read(model, file, most=_NEURONS_CHARACTERS)
-        states = study.read_states(model, parsing.typed_text("TEXT", text))
-        if unit is None:
-            found = study.search(states)
-            deliver(study.NeuronPlot(study.best_traces(states, found, most=_SHOWN_OF_EACH), found))
-        else:
-            deliver(study.NeuronPlot([study.trace(states, unit, most=_SHOWN)], []))
+    model = LanguageModel.load(checkpoint, device=device, threads=threads)
+    if text is None:
+        text, _ = text_to_read(model, file, most=_NEURON_CHARACTERS)
+    states = study.read_states(model, typed_text("TEXT", text))
+    if unit is not None:
+        return study.NeuronPlot([study.trace(states, unit, most=_UNIT_TOKENS)], [])
+    found = study.search(states)
+    return study.NeuronPlot(study.best_traces(states, found, most=_TOKENS_PER_UNIT), found)
 
 
 COMMANDS = (

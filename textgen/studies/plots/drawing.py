@@ -1,10 +1,8 @@
-"""What the plots share: line plots, the style of figures, files, and numbers as rows.
+"""Line plots in a figure and in the terminal, and the style that all plots share.
 
 Imports neither numpy nor torch nor, until a figure is made, matplotlib.
 """
 
-import csv
-import importlib.util
 import io
 import math
 import textwrap
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from rich import box
@@ -21,21 +19,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from textgen.errors import UsageError
 from textgen.presentation import terminal_plot
-from textgen.presentation.console import emit, shown
-from textgen.presentation.records import emit_record
-from textgen.storage import NewFile
+from textgen.presentation.console import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The words that the options of the commands take.
-Format = Literal["plot", "json", "tsv"]
-LossOver = Literal["seconds", "tokens", "steps", "epochs"]
 MapMethod = Literal["pca", "tsne"]
-
 Row = Mapping[str, Any]
 Point = tuple[float, float]
 _Record = TypeVar("_Record")
@@ -43,14 +34,13 @@ _Record = TypeVar("_Record")
 WIDTH, HEIGHT = 12.0, 6.75  # inches: 16 to 9
 GREY, LIGHT = "#5f6368", "#dfe1e5"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F5F3F")
-"""Okabe and Ito (2008), distinct to the colour-blind; but for yellow, too faint on white."""
+"""Okabe and Ito (2008), distinct to the colour-blind; without yellow, which is faint on white."""
 
 _MARKERS = "os^DvPX*"
 _TERMINAL_STYLES = ("cyan", "yellow", "magenta", "green", "blue", "red", "white", "bright_black")
 _TERMINAL_WIDTH, _TERMINAL_ROWS = 100, 12  # at most
 _NOTE_CHARACTERS = 95  # as wide as the axes
 _DOTS_PER_INCH = 160
-_SUFFIXES = (".png", ".svg")
 _TICKS = {"color": GREY, "major.size": 0, "major.pad": 6}
 _SETTINGS: Any = {
     "font.size": 15,
@@ -72,7 +62,7 @@ _SETTINGS: Any = {
 
 
 class Plot(Protocol):
-    """What a command shows: as a figure, in the terminal, or as numbers."""
+    """What a command shows: a figure, text for the terminal, or numbers."""
 
     def figure(self) -> "Figure": ...
 
@@ -83,7 +73,7 @@ class Plot(Protocol):
 
 @dataclass(frozen=True)
 class Axis:
-    """A quantity and its unit. ticks, limits: matplotlib's choice without any."""
+    """A quantity and its unit; without ticks or limits matplotlib chooses them."""
 
     name: str
     unit: str
@@ -97,7 +87,7 @@ class Axis:
         return f"{self.name} ({self.unit})"
 
     def scaled(self, value: float) -> float:
-        """The place of a value along the axis; nan where a logarithmic axis has none for it."""
+        """The place of a value on the axis; nan if a logarithmic axis has none for it."""
         if not self.log:
             return value
         return math.log10(value) if value > 0 else math.nan
@@ -106,7 +96,7 @@ class Axis:
         return self.show(10**place if self.log else place)
 
     def apply(self, axes: "Axes", name: Literal["x", "y"]) -> None:
-        """Set up one of matplotlib's axes."""
+        """Set up the x axis or the y axis of matplotlib."""
         from matplotlib.ticker import LogLocator, NullLocator
 
         drawn = axes.xaxis if name == "x" else axes.yaxis
@@ -149,7 +139,7 @@ class Line:
 
     def value_at(self, x: float) -> float:
         """The linear interpolation of the points; nan outside them."""
-        for (x0, y0), (x1, y1) in pairwise([self.points[0], *self.points] if self.points else []):
+        for (x0, y0), (x1, y1) in pairwise(self.points[:1] + self.points):
             if x0 <= x <= x1:
                 return y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
         return math.nan
@@ -302,6 +292,21 @@ def rows_of(measured: Mapping[str, Sequence[Any]]) -> list[Row]:
     ]
 
 
+def checkpoint_names(paths: Sequence[str]) -> list[str]:
+    """A short name for each checkpoint: that of its folder, with parents where two are equal.
+
+    >>> checkpoint_names(["runs/lstm/best", "runs/rnn/"]), checkpoint_names(["a/x", "b/x"])
+    (['lstm', 'rnn'], ['a/x', 'b/x'])
+    """
+    parts = [PurePosixPath(path.replace("\\", "/")).parts for path in paths]
+    parts = [each[:-1] if each[1:] and each[-1] in ("best", "last") else each for each in parts]
+    for count in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({number})" for number, name in enumerate(paths, start=1)]
+
+
 def in_colour(console: Console) -> bool:
     return console.color_system is not None and not console.no_color
 
@@ -341,71 +346,10 @@ def set_note(axes: "Axes", note: str) -> None:
     axes.set_title(textwrap.fill(note, _NOTE_CHARACTERS), fontsize=14, color=GREY)
 
 
-@contextmanager
-def plot_file(name: str) -> "Iterator[Callable[[Figure], None]]":
-    """Open a file for a figure, and yield a function that writes one; else there is no file.
-
-    Raises on entry, before any computation: UsageError for another suffix than .png or .svg or
-    where matplotlib is missing, ResourceError where the file cannot be written.
-    """
-    suffix = Path(name).suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise UsageError(
-            f"--out must end in {' or '.join(_SUFFIXES)}, got {name!r}",
-            fix="leave it out to see the plot in the terminal",
-        )
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(
-            "--out needs the package matplotlib",
-            why="it is not installed",
-            fix="pip install 'textgen[plot]', or leave --out out to see the plot in the terminal",
-        )
-    with NewFile(Path(name)) as file:
-
-        def save(figure: "Figure") -> None:
-            file.write(rendered(figure, suffix))
-            file.finish()
-
-        yield save
-
-
 def rendered(figure: "Figure", suffix: str) -> bytes:
-    """The bytes of a PNG or SVG file; the same for the same figure."""
+    """The bytes of a ``.png`` or ``.svg`` file; the same for the same figure."""
     stream = io.BytesIO()
     metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
     with style():
         figure.savefig(stream, format=suffix[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
     return stream.getvalue()
-
-
-def write_rows(rows: Iterable[Row], format: Format) -> None:
-    """Write rows to stdout: as JSON objects, or with a header and tabs, unknown values empty."""
-    if format == "json":
-        for row in rows:
-            emit_record(dict(row))
-        return
-    table = io.StringIO()
-    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-    for number, row in enumerate(rows):
-        if number == 0:
-            writer.writerow(row)
-        writer.writerow(
-            "" if isinstance(each, float) and not math.isfinite(each) else each
-            for each in row.values()
-        )
-    emit(table.getvalue())
-
-
-def checkpoint_names(paths: Sequence[str]) -> list[str]:
-    """A short name for each checkpoint: that of its folder, with parents where two are equal.
-
-    >>> checkpoint_names(["runs/lstm/best", "runs/rnn/"]), checkpoint_names(["a/x", "b/x"])
-    (['lstm', 'rnn'], ['a/x', 'b/x'])
-    """
-    parts = [PurePosixPath(path.replace("\\", "/")).parts for path in paths]
-    parts = [each[:-1] if each[1:] and each[-1] in ("best", "last") else each for each in parts]
-    for count in range(1, max(map(len, parts), default=1) + 1):
-        names = ["/".join(each[-count:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{name} ({number})" for number, name in enumerate(paths, start=1)]

@@ -1,4 +1,4 @@
-"""Embeddings: tokens on a plane, and the nearest neighbours of a token."""
+"""Embeddings of tokens: a map of the most frequent ones, and nearest neighbours."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _Vectors = npt.NDArray[np.float64]
+_Projected = tuple[_Vectors, tuple[float, float] | None]
+"""The points (tokens, 2), and the share of the variance along each axis if it is known."""
+
 Neighbours = Mapping[str, Sequence[tuple[str, float]]]
-"""For a token the nearest, with the cosine of the embeddings, the nearest first."""
+"""The nearest tokens of each token with the cosine of their embeddings, the nearest first."""
 
 _SPECIAL = len(SPECIAL_TOKENS)
-_LEAST = 6
+_LEAST_ON_MAP = 6
 
 
 @dataclass(frozen=True)
@@ -65,23 +68,33 @@ def map_embeddings(
     """
     vectors = _vectors(model)
     ids = _by_frequency(model, text)[:tokens]
-    if len(ids) < _LEAST:
-        raise DataError(
-            f"a map needs {_LEAST} tokens", why=f"got {len(ids)}", fix="give a longer text"
-        )
+    if len(ids) < _LEAST_ON_MAP:
+        message = f"a map needs {_LEAST_ON_MAP} tokens"
+        raise DataError(message, why=f"got {len(ids)}", fix="give a longer text")
     points, explained = _METHODS[method][1](vectors[ids])
     names = tuple(model.tokenizer.token(id) for id in ids)
     return EmbeddingMap(names, vectors.shape[1], points, explained)
 
 
 def neighbours(model: LanguageModel, tokens: Iterable[str], most: int = 10) -> Neighbours:
-    """The ``most`` tokens with the largest cosine of the embeddings, for each of some tokens."""
+    """Find the ``most`` tokens with the largest cosine of the embeddings, for each token.
+
+    Raises:
+        UsageError: The model has no embeddings, or does not know a token.
+    """
     vectors = _vectors(model)
     names = [model.tokenizer.token(id) for id in range(len(vectors))]
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     found = {}
     for token in tokens:
-        id = _id_of(token, names)
+        # Some tokenizers have the space before or after a word in its token.
+        spellings = (token, f" {token}", f"{token} ")
+        known = [each for each in spellings if each in names[_SPECIAL:]]
+        if not known:
+            meant = closest(token, names)
+            fix = f"did you mean {meant}?" if meant else "name one of its tokens"
+            raise UsageError(f"the model does not know {token!r}", where="--near", fix=fix)
+        id = names.index(known[0], _SPECIAL)
         cosines = unit @ unit[id]
         cosines[[*range(_SPECIAL), id]] = -np.inf
         order = np.argsort(-cosines, kind="stable")[: min(most, len(names) - _SPECIAL - 1)]
@@ -96,7 +109,7 @@ def frequent_words(model: LanguageModel, text: str, most: int) -> list[str]:
 
 
 def _by_frequency(model: LanguageModel, text: str) -> list[int]:
-    """The ids in a text, the most frequent first."""
+    """The ids in a text without special tokens, the most frequent first."""
     counts = np.bincount(model.tokenizer.encode(text), minlength=_SPECIAL)
     counts[:_SPECIAL] = 0
     order = np.argsort(-counts, kind="stable")
@@ -104,7 +117,7 @@ def _by_frequency(model: LanguageModel, text: str) -> list[int]:
 
 
 def _vectors(model: LanguageModel) -> _Vectors:
-    """The embeddings (vocabulary, size). Raises UsageError where there are none."""
+    """The embeddings (vocabulary, size). Raises UsageError if there are none."""
     vectors = model.model.token_vectors()
     if vectors is None:
         raise UsageError(
@@ -113,19 +126,6 @@ def _vectors(model: LanguageModel) -> _Vectors:
             why=f"this {model.header.model.model} has none",
         )
     return vectors.detach().cpu().double().numpy()
-
-
-def _id_of(token: str, names: Sequence[str]) -> int:
-    # Some tokenizers have the space before or after a word in its token.
-    for spelling in (token, f" {token}", f"{token} "):
-        if spelling in names[_SPECIAL:]:
-            return names.index(spelling, _SPECIAL)
-    meant = closest(token, names)
-    fix = f"did you mean {meant}?" if meant else "name one of its tokens"
-    raise UsageError(f"the model does not know {token!r}", where="--near", fix=fix)
-
-
-_Projected = tuple[_Vectors, tuple[float, float] | None]
 
 
 def _pca(vectors: _Vectors) -> _Projected:
@@ -165,12 +165,12 @@ _SIDES = ((5, 0), (-5, 0), (0, 5), (0, -5), (4, 4), (-4, 4), (4, -4), (-4, -4))
 
 @dataclass(frozen=True)
 class EmbeddingPlot:
-    """Neighbours in the terminal, a map in a figure; either of them as rows.
+    """Neighbours in the terminal, a map in a figure; as rows the neighbours of ``near`` or the map.
 
     Attributes:
         text: The text in which tokens are counted.
-        near: The tokens whose neighbours are shown; the most frequent words without any.
-        tokens: How many are on the map.
+        near: The tokens whose neighbours are shown; if empty, the most frequent words.
+        tokens: The number of tokens on the map.
     """
 
     model: LanguageModel
@@ -199,16 +199,19 @@ class EmbeddingPlot:
         return neighbour_table(neighbours(self.model, frequent, _NEAREST))
 
     def figure(self) -> "Figure":
+        if self.near:
+            raise UsageError("--near is shown in the terminal", fix="leave out --near or --out")
         (name,) = drawing.checkpoint_names([str(self.model.path)])
         return map_figure(self.map, f"Embeddings of {name}, by {_METHODS[self.method][0]}")
 
 
 def map_figure(map: EmbeddingMap, title: str) -> "Figure":
-    """Every token as a dot; with a label where there is room for one."""
+    """Every token as a dot, with a label if there is room for one."""
     with drawing.style():
         figure = drawing.new_figure(title, 1.15 * drawing.HEIGHT)
         axes = figure.subplots()
-        kinds = np.array([_kind(token) for token in map.tokens])
+        first_letters = [next((c for c in token if c.isalpha()), "") for token in map.tokens]
+        kinds = np.array([int(each.isupper()) if each else 2 for each in first_letters])
         for kind, (colour, label) in enumerate(zip(COLOURS, _KINDS, strict=False)):
             x, y = map.points[kinds == kind].T
             if len(x):
@@ -230,16 +233,10 @@ def map_figure(map: EmbeddingMap, title: str) -> "Figure":
     return figure
 
 
-def _kind(token: str) -> int:
-    """An index into ``_KINDS``."""
-    letters = [c for c in token if c.isalpha()]
-    return 2 if not letters else int(letters[0].isupper())
-
-
 def _place_labels(axes: "Axes", map: EmbeddingMap, colours: Sequence[str]) -> None:
     """Label the dots in order, each on the first side where it covers no dot or label.
 
-    Where there is no such side there is no label. matplotlib has no placement like this.
+    A dot without such a side has no label. matplotlib cannot place labels in this way.
     """
     from matplotlib.transforms import Bbox
 
@@ -266,7 +263,7 @@ def _place_labels(axes: "Axes", map: EmbeddingMap, colours: Sequence[str]) -> No
 
 
 def neighbour_table(found: Neighbours) -> Table:
-    """Two columns for each token, or a row where there are many."""
+    """Two columns for each token, or a row for each if there are many."""
     if len(found) <= 3:
         table = drawing.new_table()
         for token in found:

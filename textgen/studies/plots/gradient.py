@@ -1,4 +1,4 @@
-"""The vanishing gradient: how much of a loss reaches the state of many tokens before.
+"""The vanishing gradient: the gradient of a loss with respect to the state many tokens before.
 
 Hochreiter (1991); Bengio, Simard and Frasconi (1994).
 """
@@ -40,15 +40,15 @@ class GradientNorm:
 def gradient_norms(
     model: LanguageModel, text: str, *, lags: int = 100, places: int = 64
 ) -> list[GradientNorm]:
-    """The norm of d loss(t) / d state(t - k) for k = 1 ... ``lags``.
+    """Compute the norm of d loss(t) / d state(t - k) for k = 1 ... ``lags``.
 
     loss(t) is -ln p of one token, given all tokens before it. state(t - k) is the state from
     which k more tokens are read until that token is predicted: all its floating-point tensors as
     one vector.
 
     Args:
-        places: The number of losses, at even distances in the text. Reading begins ``lags``
-            tokens before the first state, so that each state is one within a text.
+        places: The number of losses, at equal distances in the text. Reading begins ``lags``
+            tokens before the first state, so that no state is that of the start of a text.
 
     Raises:
         UsageError: The model has no continuous state.
@@ -104,39 +104,33 @@ _LOWEST = 1e-16
 """An update this much smaller than the weights does not change them in float64."""
 
 
-def gradient_plot(measured: Mapping[str, Sequence[GradientNorm]], source: str) -> LinePlot:
+def gradient_plot(
+    measured: Mapping[str, Sequence[GradientNorm]], sources: Sequence[str]
+) -> LinePlot:
     """A line for each checkpoint, the median, with a band between the quartiles.
 
     Args:
-        source: What the text is, in words.
+        measured: By checkpoint.
+        sources: A description of each text.
     """
     norms = [norm for each in measured.values() for norm in each]
     tensors = dict.fromkeys(tensor for norm in norms for tensor in norm.state.split())
     parts = " and ".join(dict.fromkeys(tensor.partition(".")[0] for tensor in tensors))
     layers = " of all layers" if any("." in tensor for tensor in tensors) else ""
-    heights = [max(y, _LOWEST) for norm in norms for y in (norm.lower, norm.upper) if y > 0]
-    powers = [math.log10(y) for y in heights]
+    ends = [end for norm in norms for end in (norm.lower, norm.upper) if end > 0]
+    powers = [math.log10(max(end, _LOWEST)) for end in ends]
+    limits = (10.0 ** math.floor(min(powers)), 10.0 ** math.ceil(max(powers))) if powers else None
+    y = Axis("|∂ loss(t) / ∂ state(t − k)|", "nats per unit", log=True, show=power, limits=limits)
+    lines = lines_of(measured, lambda norm: (norm.lag, norm.median, norm.lower, norm.upper))
     return LinePlot(
         title="How far back does the gradient reach?",
         x=Axis("distance k", "tokens back"),
-        y=Axis(
-            "|∂ loss(t) / ∂ state(t − k)|",
-            "nats per unit",
-            log=True,
-            show=power,
-            limits=(10.0 ** math.floor(min(powers)), 10.0 ** math.ceil(max(powers)))
-            if powers
-            else None,
-        ),
-        panels=[
-            Panel(
-                lines_of(measured, lambda norm: (norm.lag, norm.median, norm.lower, norm.upper)),
-                at=[lag for lag in _TABLE_LAGS if lag <= max(norm.lag for norm in norms)],
-            )
-        ],
+        y=y,
+        panels=[Panel(lines, at=[lag for lag in _TABLE_LAGS if lag <= norms[-1].lag])],
         numbers=rows_of(measured),
-        note=f"Median of {min(norm.places for norm in norms)} places in {source}; shaded: between"
-        f" the quartiles. State: {parts}{layers}.",
+        note=f"Median of {min(norm.places for norm in norms)} places in"
+        f" {' and '.join(dict.fromkeys(sources))}; shaded: between the quartiles."
+        f" State: {parts}{layers}.",
     )
 
 

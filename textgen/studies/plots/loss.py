@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from typing import Literal
 
 from textgen.presentation.numbers import rounded
 from textgen.results import LossCurves, LossPoint
@@ -10,12 +11,13 @@ from textgen.studies.plots.drawing import (
     Axis,
     Line,
     LinePlot,
-    LossOver,
     Panel,
     Point,
     Row,
     checkpoint_names,
 )
+
+LossOver = Literal["seconds", "tokens", "steps", "epochs"]
 
 
 def _short(value: float) -> str:
@@ -33,7 +35,7 @@ _X: dict[LossOver, tuple[Axis, Callable[[LossPoint], float]]] = {
 }
 _COLUMNS = 5  # of the table
 _MARGIN = 0.06
-_FIRST_SHARE = 0.1  # of a run: the loss falls so far in it that it would flatten the rest
+_STEEP_SHARE = 0.1  # of a run, in which the loss falls so far that it would flatten the rest
 _MOST_DOTS = 40
 
 
@@ -49,9 +51,9 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
     for group, (run, name) in enumerate(zip(runs, names, strict=True)):
         validation, training = _points(run.validation, x_of), _points(run.training, x_of)
         dots = len(validation) < _MOST_DOTS
-        firm = Line("validation" if single else name, validation, group, dots=dots)
-        faint = "training" if single else f"{name}, training"
-        lines += [firm, Line(faint, training, group, faint=True, labelled=single)]
+        lines.append(Line("validation" if single else name, validation, group, dots=dots))
+        thin = "training" if single else f"{name}, training"
+        lines.append(Line(thin, training, group, faint=True, labelled=single))
     lines = [line for line in lines if line.points]
     end = max((line.points[-1][0] for line in lines), default=0.0)
     note = [] if single else ["Thick: validation loss. Thin: training loss."]
@@ -75,20 +77,16 @@ def _points(points: Sequence[LossPoint], x_of: Callable[[LossPoint], float]) -> 
 
 
 def _limits(lines: Sequence[Line]) -> Point | None:
-    """The lowest value, and the highest one after the first steep fall."""
-    heights = []
-    for line in lines:
-        end = line.points[-1][0]
-        later = [y for x, y in line.points if x >= _FIRST_SHARE * end]
-        heights += [min(later), max(later)]
-    if not heights or max(heights) - min(heights) < 1e-9:
+    """The range of y without the first steep fall; None if it is empty."""
+    later = [y for each in lines for x, y in each.points if x >= _STEEP_SHARE * each.points[-1][0]]
+    if not later or max(later) - min(later) < 1e-9:
         return None
-    margin = _MARGIN * (max(heights) - min(heights))
-    return min(heights) - margin, max(heights) + margin
+    margin = _MARGIN * (max(later) - min(later))
+    return min(later) - margin, max(later) + margin
 
 
 def _rows(runs: Sequence[LossCurves]) -> list[Row]:
-    """A row per point; pseudo losses, where there are some, have a column of their own."""
+    """A row per point; if a run has pseudo losses, they have a column of their own."""
     columns = ("loss", "pseudo_loss") if any(run.pseudo for run in runs) else ("loss",)
     return [
         {

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +45,10 @@ class Recall:
 
     Attributes:
         kind: What has to be remembered.
-        shortest: The smallest distance in a range, in characters between what determines the
-            choice and the choice. longest: The largest one; None for the last range.
-        distance: The mean in the range; nan where there are no choices.
+        shortest: The smallest distance of a range, in characters between what determines the
+            choice and the choice.
+        longest: The largest distance of the range; None for the last range.
+        distance: The mean in the range; nan if there are no choices.
         accuracy: right / pairs, with a 95 % interval from lower to upper; chance is a half.
         tied: The pairs of equal probability, which are not right.
     """
@@ -61,6 +63,13 @@ class Recall:
     right: int
     tied: int
     pairs: int
+
+    @classmethod
+    def of(
+        cls, kind: str, shortest: int, longest: int | None, distance: float, counted: Accuracy
+    ) -> Self:
+        counts = counted.right, counted.tied, counted.pairs
+        return cls(kind, shortest, longest, distance, counted.share, *counted.interval, *counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class Choice:
 
 
 def recall(model: LanguageModel) -> list[Recall]:
-    """How often a model of the bundled stories remembers what determines a choice.
+    """Count how often a model of the bundled stories remembers what determines a choice.
 
     The choices are in other stories of the same grammar. The model is right if it gives the right
     text a higher probability than the wrong one; both end with the same word, so that no
@@ -126,19 +135,11 @@ def recall(model: LanguageModel) -> list[Recall]:
         for at, shortest in enumerate(DISTANCES):
             longest = DISTANCES[at + 1] - 1 if at + 1 < len(DISTANCES) else None
             some = found[kind, at]
-            right_count, tied = sum(m > 0 for _, m in some), sum(m == 0 for _, m in some)
             mean = sum(distance for distance, _ in some) / len(some) if some else math.nan
-            accuracy = Accuracy(right_count, len(some), tied)
-            recalls.append(_recall(kind, shortest, longest, mean, accuracy))
+            margins = [margin for _, margin in some]
+            counted = Accuracy(sum(m > 0 for m in margins), len(some), margins.count(0.0))
+            recalls.append(Recall.of(kind, shortest, longest, mean, counted))
     return recalls
-
-
-def _recall(
-    kind: str, shortest: int, longest: int | None, distance: float, accuracy: Accuracy
-) -> Recall:
-    share, ends = accuracy.share, accuracy.interval
-    counts = accuracy.right, accuracy.tied, accuracy.pairs
-    return Recall(kind, shortest, longest, distance, share, *ends, *counts)
 
 
 def loss_by_context(
@@ -149,15 +150,16 @@ def loss_by_context(
     tokens: int = 1000,
     seed: int = 0,
 ) -> list[ContextLoss]:
-    """The loss of a model that has read the last 1, 2, 4, ... tokens, and at last all of them.
+    """Compute the loss given only the last 1, 2, 4, ... tokens, and given all tokens before.
 
     The same tokens are predicted each time: from the start state after exactly so many tokens,
-    and at last in the text read from its beginning. Contexts of more than half of the text are
+    and last in the text read from its beginning. Contexts of more than half of the text are
     left out.
 
     Args:
         sentences: Without their terminators.
-        tokens: How many are predicted, drawn with ``seed`` from those with enough before them.
+        tokens: The number of tokens to predict, drawn from those with enough tokens before them.
+        seed: The seed of that draw.
 
     Raises:
         UsageError: The model is not causal.
@@ -242,8 +244,8 @@ def _together(recalls: Sequence[Recall]) -> list[Recall]:
         some = [each for each in recalls if each.shortest == shortest and each.pairs]
         pairs = sum(each.pairs for each in some)
         mean = sum(each.distance * each.pairs for each in some) / pairs
-        accuracy = Accuracy(sum(each.right for each in some), pairs)
-        merged.append(_recall(some[0].kind, shortest, some[0].longest, mean, accuracy))
+        counted = Accuracy(sum(each.right for each in some), pairs)
+        merged.append(Recall.of(some[0].kind, shortest, some[0].longest, mean, counted))
     return merged
 
 
@@ -263,8 +265,13 @@ def _panel(title: str, measured: Mapping[str, Sequence[Recall]]) -> Panel:
     return Panel(lines, at, title)
 
 
-def context_plot(measured: Mapping[str, Sequence[ContextLoss]], source: str) -> LinePlot:
-    """The loss of the same tokens by the length of the context. source: the text, in words."""
+def context_plot(measured: Mapping[str, Sequence[ContextLoss]], sources: Sequence[str]) -> LinePlot:
+    """The loss of the same tokens by the length of the context.
+
+    Args:
+        measured: By checkpoint.
+        sources: A description of each text.
+    """
     lines = lines_of(
         {path: [c for c in each if c.context is not None] for path, each in measured.items()},
         lambda c: (c.context or 0, c.loss, c.loss - c.error, c.loss + c.error),
@@ -283,6 +290,6 @@ def context_plot(measured: Mapping[str, Sequence[ContextLoss]], source: str) -> 
         y=Axis("loss", "nats per token", show="{:.2f}".format),
         panels=[Panel(lines, at=xs)],
         numbers=rows_of(measured),
-        note=f"The same {tokens:,} tokens of {source}; shaded: standard error;"
-        " dashed: all that comes before.",
+        note=f"The same {tokens:,} tokens of {' and '.join(dict.fromkeys(sources))}; shaded:"
+        " standard error; dashed: all that comes before.",
     )

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 
 _Values = npt.NDArray[np.float32]
 _LEAST_TOKENS = 5  # with and without a feature, for a correlation to mean something
-_LARGEST = 99  # per cent
+_PERCENTILE = 99  # of the absolute values, the end of the colour scale
 
 
 @dataclass(frozen=True)
 class States:
-    """What each token of a text stands for (tokens,), and each unit's value after it.
+    """The value of each unit after each token of a text.
 
-    values: by the name of the state's tensor, (tokens, units).
+    Attributes:
+        texts: (tokens,) the part of the text that each token stands for.
+        values: (tokens, units) by the name of the state's tensor.
     """
 
     checkpoint: str
@@ -46,8 +48,8 @@ class States:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracking:
-    """A feature of a text, a unit, and Pearson's correlation of the two over its tokens."""
+class Correlation:
+    """Pearson's correlation of a feature of a text and a unit, over the tokens of the text."""
 
     feature: str
     unit: str
@@ -56,13 +58,14 @@ class Tracking:
 
 @dataclass(frozen=True)
 class UnitTrace:
-    """One unit along a text.
+    """The values of one unit along a text.
 
     Attributes:
         unit: Tensor, layer and number: ``cell.0.17``.
         largest: The 99th percentile of the absolute value over the whole text.
-        texts, values: (tokens,) the parts of the text that are shown, the value after each.
-        heading: What is written above it.
+        texts: (tokens,) the parts of the text that are shown.
+        values: (tokens,) the value after each.
+        heading: A title for people.
     """
 
     checkpoint: str
@@ -75,7 +78,12 @@ class UnitTrace:
 
 @torch.inference_mode()
 def read_states(model: LanguageModel, text: str) -> States:
-    """Read a text from the start state. Raises UsageError where the state is not continuous."""
+    """Read a text from the start state.
+
+    Raises:
+        UsageError: The state is not continuous.
+        DataError: The text is empty.
+    """
     names = check_continuous(model, "plot neurons")
     network, ids = model.model, model.tokenizer.encode(text)
     if not len(ids):
@@ -93,14 +101,18 @@ def read_states(model: LanguageModel, text: str) -> States:
     )
 
 
-def search(states: States, most: int = 3) -> list[Tracking]:
-    """For each feature of the text the units with the largest correlation, the largest first.
+def search(states: States, most: int = 3) -> list[Correlation]:
+    """Find the units with the largest correlation with each feature, the largest first.
 
-    A feature that the text does not have is left out. Raises DataError where it has none.
+    A feature that the text lacks is left out.
+
+    Args:
+        most: The number of units for each feature.
+
+    Raises:
+        DataError: The text has none of the features.
     """
-    units = [
-        f"{name}.{unit}" for name, rows in states.values.items() for unit in range(rows.shape[1])
-    ]
+    units = [f"{name}.{unit}" for name, v in states.values.items() for unit in range(v.shape[1])]
     values = np.concatenate(list(states.values.values()), axis=1).astype(np.float64)
     centred = values - values.mean(0)
     sizes = np.linalg.norm(centred, axis=0)
@@ -108,11 +120,11 @@ def search(states: States, most: int = 3) -> list[Tracking]:
     for name, feature in features(states.texts).items():
         if min(np.count_nonzero(feature), np.count_nonzero(feature == 0)) < _LEAST_TOKENS:
             continue
-        wanted = feature - feature.mean()
+        target = feature - feature.mean()
         with np.errstate(invalid="ignore", divide="ignore"):
-            correlations = np.nan_to_num(wanted @ centred / (np.linalg.norm(wanted) * sizes))
+            correlations = np.nan_to_num(target @ centred / (np.linalg.norm(target) * sizes))
         best = np.argsort(-np.abs(correlations), kind="stable")[:most]
-        found += [Tracking(name, units[unit], float(correlations[unit])) for unit in best]
+        found += [Correlation(name, units[unit], float(correlations[unit])) for unit in best]
     if not found:
         raise DataError(
             "the text has no feature to search for",
@@ -123,7 +135,7 @@ def search(states: States, most: int = 3) -> list[Tracking]:
 
 
 def features(texts: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """The features at the end of each part of a text, by name: (parts,) each.
+    """The features at the end of each part of a text, (parts,) by name.
 
     Quotes are typographic or straight. An empty line closes quotes and brackets left open.
 
@@ -152,43 +164,43 @@ def features(texts: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def trace(states: States, unit: str, *, most: int | None = None, start: int = 0) -> UnitTrace:
-    """One unit along the text, or along ``most`` of its tokens from ``start`` on.
+    """One unit along a text.
 
-    unit: ``cell.0.17``, a tensor of the state and a number; ``0.17``, in the last tensor of layer
-    0; ``17``, in the last of all. For an LSTM these are cells, and layer 0 is the lowest. Raises
-    UsageError where there is no such unit.
+    Args:
+        unit: ``cell.0.17``, a tensor of the state and a number; ``0.17``, in the last tensor of
+            layer 0; ``17``, in the last of all. For an LSTM these are cells, and layer 0 is the
+            lowest.
+        most: The largest number of tokens.
+        start: The first token.
+
+    Raises:
+        UsageError: There is no such unit.
     """
     place, _, number = unit.rpartition(".")
-    tensors = [name for name in states.values if f".{name}".endswith(f".{place}") or not place]
-    if not (
-        tensors
-        and number.isascii()
-        and number.isdigit()
-        and len(number) < 10
-        and int(number) < states.values[tensors[-1]].shape[1]
-    ):
-        there = ", ".join(
-            f"{name}.0 to {each.shape[1] - 1}" for name, each in states.values.items()
-        )
-        raise UsageError(f"no such unit: {unit}", where="--unit", why=f"there are {there}")
-    name, values = f"{tensors[-1]}.{int(number)}", states.values[tensors[-1]][:, int(number)]
+    tensors = [name for name in states.values if not place or f".{name}".endswith(f".{place}")]
+    units = states.values[tensors[-1]].shape[1] if tensors else 0
+    if number not in map(str, range(units)):
+        ranges = (f"{name}.0 to {each.shape[1] - 1}" for name, each in states.values.items())
+        why = f"there are {', '.join(ranges)}"
+        raise UsageError(f"no such unit: {unit}", where="--unit", why=why)
+    name, values = f"{tensors[-1]}.{number}", states.values[tensors[-1]][:, int(number)]
     part = slice(start, None if most is None else start + most)
-    largest = float(np.percentile(np.abs(values), _LARGEST))
-    of_part = tuple(values[part].tolist())
-    return UnitTrace(states.checkpoint, name, largest, states.texts[part], of_part, name)
+    largest = float(np.percentile(np.abs(values), _PERCENTILE))
+    shown_values = tuple(values[part].tolist())
+    return UnitTrace(states.checkpoint, name, largest, states.texts[part], shown_values, name)
 
 
-def best_traces(states: States, found: Sequence[Tracking], *, most: int) -> list[UnitTrace]:
+def best_traces(states: States, found: Sequence[Correlation], *, most: int) -> list[UnitTrace]:
     """For each feature the best unit, over the ``most`` tokens in which the feature varies most."""
     traces = []
     for name, feature in features(states.texts).items():
         best = next((each for each in found if each.feature == name), None)
         if best is None:
             continue
-        # From the beginning of a line on.
+        # The part begins with a line.
         starts = [0, *(i + 1 for i, text in enumerate(states.texts) if text.endswith("\n"))]
-        whole = [start for start in starts if start + most <= len(states.texts)] or [0]
-        start = max(whole, key=lambda at: float(feature[at : at + most].std()))
+        possible = [start for start in starts if start + most <= len(states.texts)] or [0]
+        start = max(possible, key=lambda at: float(feature[at : at + most].std()))
         r = f"{best.correlation:+.2f}".replace("-", "−")
         one = trace(states, best.unit, most=most, start=start)
         traces.append(replace(one, heading=f"{one.unit}: {name} (r = {r})"))
@@ -206,10 +218,14 @@ _FAINT, _DARK = 0.11, 0.7  # below: without a background; from here on: white le
 
 @dataclass(frozen=True)
 class NeuronPlot:
-    """A text coloured by units, and what was found of them without ``--unit``."""
+    """A text coloured by units.
+
+    Attributes:
+        found: The correlations for which the units were chosen; empty if one was named.
+    """
 
     traces: Sequence[UnitTrace]
-    found: Sequence[Tracking]
+    found: Sequence[Correlation]
 
     def rows(self) -> Iterator[Row]:
         """The units found, or the values of the one that was named."""
@@ -232,13 +248,13 @@ class NeuronPlot:
             for line in _lines(trace, min(console.width, _TERMINAL_COLUMNS)):
                 parts += [_coloured(line)] if in_colour else _marked(line)
             end = figure(trace.largest, 2)
-            scale = f"Below each line: 1 to 9 up to {end} or more, a to i down to -{end} or less."
             if in_colour:
                 steps = _coloured([(" ", step / 16) for step in range(-16, 17)])
-                parts.append(Text.assemble(f"-{end} ", steps, f" {end}  the unit's value"))
+                scale = Text.assemble(f"-{end} ", steps, f" {end}  the unit's value")
             else:
-                parts.append(Text(scale, style="label"))
-            parts.append(Text())
+                marks = f"1 to 9 up to {end} or more, a to i down to -{end} or less"
+                scale = Text(f"Below each line: {marks}.", style="label")
+            parts += [scale, Text()]
         return Group(*parts[:-1])
 
     def figure(self) -> "Figure":
@@ -253,8 +269,8 @@ class NeuronPlot:
         ends = [np.divide(each, 255).tolist() for each in (_NEGATIVE, (255,) * 3, _POSITIVE)]
         with drawing.style():
             height = 1.6 + 0.5 * len(panels) + _LINE_INCHES * sum(heights)
-            whole = drawing.new_figure(f"{title}: {name}", height)
-            grid = whole.subplots(len(panels), squeeze=False, height_ratios=heights).flatten()
+            drawn = drawing.new_figure(f"{title}: {name}", height)
+            grid = drawn.subplots(len(panels), squeeze=False, height_ratios=heights).flatten()
             for trace, lines, axes in zip(self.traces, panels, grid, strict=True):
                 image = axes.imshow(
                     _drawn_text(axes, lines),
@@ -266,7 +282,7 @@ class NeuronPlot:
                 )
                 axes.axis("off")
                 axes.set_title(trace.heading if self.found else "")
-            bar = whole.colorbar(
+            bar = drawn.colorbar(
                 image, ax=list(grid), location="bottom", shrink=0.4, aspect=30, anchor=(0.0, 0.5)
             )
             largest = figure(self.traces[0].largest, 2) if len(self.traces) == 1 else "max"
@@ -274,7 +290,7 @@ class NeuronPlot:
             own = "; max: of each unit" if len(self.traces) > 1 else ""
             bar.set_label(f"value after the token{own}", fontsize=13, color=drawing.GREY)
             bar.outline.set_visible(False)
-        return whole
+        return drawn
 
 
 _TextLine = list[tuple[str, float]]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from textgen.data.corpus import CorpusSource, bundled_corpus
+from textgen.data.corpus import bundled_corpus
 from textgen.data.encoded import is_encoded, load_encoded
 from textgen.data.text import sentences
 from textgen.errors import TextgenError, UsageError
@@ -16,12 +16,15 @@ from textgen.models import State
 def text_to_read(
     model: LanguageModel, file: str | Path | None = None, *, most: int
 ) -> tuple[str, str]:
-    """The beginning of a text, and what it is in words.
+    """Read the beginning of a text.
 
     Args:
-        file: The text; by default the one held out of the model's training if it is still
-            there, else the bundled stories.
+        file: The text; by default the one held out of the model's training if it still exists,
+            else the bundled stories.
         most: The largest number of characters.
+
+    Returns:
+        The text and a description of it.
     """
     terminator = model.tokenizer.terminator or "\n"
     if file is not None:
@@ -30,20 +33,20 @@ def text_to_read(
     try:
         return _beginning(_held_out(model), most), "text held out of the training"
     except (TextgenError, OSError, TypeError, KeyError):
-        # The corpus was stdin, or has moved: any text of the kind will do.
+        # The corpus was stdin, or has moved.
         stories = sentences(bundled_corpus())
         return _beginning((each + "\n" for each in stories), most), "the bundled stories"
 
 
 def _held_out(model: LanguageModel) -> Iterator[str]:
-    source = CorpusSource(**model.header.source)
+    source = model.header.source
     if "-" in source.corpora:
         raise TextgenError("stdin is not stored")
     if len(source.paths) == 1 and is_encoded(source.paths[0]):
         encoded, tokenizer = load_encoded(source.paths[0])
         yield from map(tokenizer.decoder().feed, encoded.valid.tolist())
         return
-    corpus = source.open(model.header.corpus["unit"], model.header.training.valid_fraction)
+    corpus = source.open(model.header.corpus.unit, model.header.training.valid_fraction)
     for piece in corpus.valid():
         yield piece.text
 
@@ -64,7 +67,7 @@ def continuous(state: State) -> dict[str, Tensor]:
 
 
 def check_causal(model: LanguageModel, command: str) -> None:
-    """Raise UsageError where a model also reads what comes after a token."""
+    """Raise UsageError if the model is not causal."""
     if not model.model.is_causal:
         raise UsageError(
             f"{command} needs a model that reads from left to right",
@@ -74,7 +77,7 @@ def check_causal(model: LanguageModel, command: str) -> None:
 
 
 def check_continuous(model: LanguageModel, command: str) -> tuple[str, ...]:
-    """The names of a model's continuous tensors. Raises UsageError where it has none."""
+    """The names of a model's continuous tensors. Raises UsageError if it has none."""
     check_causal(model, command)
     names = tuple(continuous(model.model.start(1)))
     if not names:

@@ -1,11 +1,15 @@
-"""``textgen rerank``: the hypotheses of a recognizer in a better order."""
+"""``textgen rerank``: the hypotheses of a speech recognizer in a better order."""
 
-from collections.abc import Callable, Iterable, Iterator
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from textgen.cli.options import (
     Checkpoint,
@@ -18,16 +22,22 @@ from textgen.cli.options import (
     ThreadsOption,
     choice_option,
     command_options,
-    optional,
     refuse_pseudo,
+    value_option,
 )
-from textgen.config import ScoringConfig
-from textgen.studies.rerank.config import MixingConfig, NbestFormat, RerankingConfig
+from textgen.config import ScoringConfig, flag
+from textgen.presentation.console import emit, show, shown
+from textgen.presentation.formats import UnknownReport
+from textgen.presentation.numbers import count, share
+from textgen.presentation.records import emit_record
+from textgen.presentation.tables import facts, section
+from textgen.results import SentenceScore
+from textgen.studies.rerank.config import MixingConfig, RerankingConfig
+from textgen.studies.rerank.nbest import read_nbest, read_references
 
 if TYPE_CHECKING:
-    from textgen.language_model import LanguageModel
-    from textgen.presentation.tables import UnknownReport
-    from textgen.studies.rerank.mixing import LogProbs, Score, Words
+    from textgen.studies.rerank.reranking import RankedUtterance, Score, Words
+    from textgen.studies.rerank.tuning import TuningResult
 
 EXAMPLES = """
     Reorder a recognizer's hypotheses, the best of each utterance first:
@@ -35,6 +45,64 @@ EXAMPLES = """
     Find the weights with the fewest word errors:
     textgen rerank checkpoints/mine nbest.txt --tune references.txt
 """
+
+
+def nbest_lines(utterance: "RankedUtterance") -> Iterator[str]:
+    """The list in its new order, in the columns of the input.
+
+    The language model's column has the models' score together, so that acoustic + lm_scale *
+    lm + length_penalty * words is the total; a list with one score has the total in its place.
+    """
+    for each in utterance.hypotheses:
+        id, text, acoustic = each.hypothesis.id, each.hypothesis.text, each.hypothesis.acoustic
+        if acoustic is None:
+            yield f"{id} {text}".rstrip(" ")
+        elif each.hypothesis.old_lm is None:
+            yield f"{id}\t{each.total!r}\t{text}"
+        else:
+            yield f"{id}\t{acoustic!r}\t{each.lm!r}\t{text}"
+
+
+LINES: Mapping[str, Callable[["RankedUtterance"], Iterable[str]]] = {
+    "nbest": nbest_lines,
+    "1best": lambda each: [f"{each.id} {each.hypotheses[0].hypothesis.text}".rstrip(" ")],
+    "transcripts": lambda each: [each.hypotheses[0].hypothesis.text],
+}
+
+
+def utterance_record(utterance: "RankedUtterance") -> dict[str, Any]:
+    hypotheses = [
+        {
+            **dataclasses.asdict(each.hypothesis),
+            "log_prob": each.log_prob,
+            "lm": each.lm,
+            "words": each.hypothesis.words,
+            "total": each.total,
+        }
+        for each in utterance.hypotheses
+    ]
+    return {"utterance": utterance.id, "hypotheses": hypotheses}
+
+
+def tuning_record(result: "TuningResult") -> dict[str, Any]:
+    record = dataclasses.asdict(result)
+    return {"tuning": record.pop("weights") | record}
+
+
+def tuning_summary(result: "TuningResult") -> RenderableType:
+    """The weights found, the errors before and after, and the options to type."""
+    weights = dataclasses.asdict(result.weights)
+    words = f"of {count(result.words)} words in {count(result.utterances)} utterances"
+    tuned = facts(
+        [
+            *((name.replace("_", " "), f"{value:g}") for name, value in weights.items()),
+            ("word errors", f"{share(result.wer_after)}, before {share(result.wer_before)}"),
+            ("", words),
+        ]
+    )
+    options = " ".join(f"{flag(name)} {value!r}" for name, value in weights.items())
+    return Group(section("Tuned", tuned), section("Next", Text(options, style="accent")))
+
 
 ListArgument = Annotated[
     str,
@@ -46,7 +114,7 @@ ListArgument = Annotated[
 ]
 TuneOption = Annotated[
     str | None,
-    optional(
+    value_option(
         "--tune",
         "REFERENCES",
         "Find the weights with the fewest word errors against lines of 'id words'.",
@@ -54,23 +122,25 @@ TuneOption = Annotated[
 ]
 MixOption = Annotated[
     str | None,
-    optional(
+    value_option(
         "--mix", "MODEL", "Another checkpoint, or an ARPA or KenLM file, to mix in word by word."
     ),
 ]
 FormatOption = Annotated[
-    NbestFormat, choice_option("--format", NbestFormat, "How to show the reordered list.")
+    str, choice_option("--format", (*LINES, "json"), "How to show the reordered list.")
 ]
 
 
-@command_options(RerankingConfig, MixingConfig, extra={ScoringConfig: ("open_vocabulary",)})
+@command_options()
 def rerank(
     *,
     checkpoint: Checkpoint,
     nbest: ListArgument,
     tune: TuneOption = None,
     mix: MixOption = None,
-    given: dict[str, Any],
+    weights: RerankingConfig,
+    mixing: MixingConfig,
+    config: Annotated[ScoringConfig, "open_vocabulary"],
     output: FormatOption = "nbest",
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
@@ -86,63 +156,47 @@ def rerank(
     with references, and shown.
     """
     from textgen.language_model import LanguageModel
-    from textgen.presentation import console, records
-    from textgen.presentation.tables import UnknownReport
-    from textgen.studies.rerank import mixing as reranking
-    from textgen.studies.rerank import view
-    from textgen.studies.rerank.mixing import mixed, sentence_sums
-    from textgen.studies.rerank.nbest import read_nbest, read_references
-    from textgen.studies.rerank.tuning import tune as tuned_weights
+    from textgen.studies.rerank import reranking, tuning
 
-    files = TextFiles(encoding, errors)
+    files, unknown = TextFiles(encoding, errors), UnknownReport()
     load = partial(LanguageModel.load, device=device, threads=threads, precision=precision)
-    config, unknown, model = RerankingConfig.from_options(given), UnknownReport(), load(checkpoint)
+    model = load(checkpoint)
     refuse_pseudo(model, "rerank")
-    options = {"jobs": jobs, "open_vocabulary": given.get("open_vocabulary", False)}
-    score: Score = _sentences(model, unknown, options)
+
+    def sentences(texts: Iterable[str]) -> Iterator[float]:
+        return (each.log_prob for each in unknown.counted(model.scores(texts, config, jobs=jobs)))
+
+    score: Score = sentences
     if mix is not None:
-        words = _words(model, unknown, options)
-        mixing = MixingConfig.from_options(given)
-        score = sentence_sums(mixed(words, _second(load, mix, options), mixing))
+        by_word = dataclasses.replace(config, level="word")
+        second: Words
+        if Path(mix).is_file():
+            second = reranking.NgramModel(mix).words
+        else:
+            other = load(mix)
+            refuse_pseudo(other, "--mix")
+            second = reranking.word_log_probs(partial(other.scores, config=by_word, jobs=jobs))
+
+        def words(texts: Iterable[str]) -> Iterator[SentenceScore]:
+            return unknown.counted(model.scores(texts, by_word, jobs=jobs))
+
+        first = reranking.word_log_probs(words)
+        score = reranking.sentence_sums(reranking.mixed(first, second, mixing))
     utterances = read_nbest(files.read(nbest), nbest)
     if tune is None:
-        for utterance in reranking.rerank(utterances, score, config):
-            view.FORMATS[output](utterance)
+        for utterance in reranking.rerank(utterances, score, weights):
+            if output == "json":
+                emit_record(utterance_record(utterance))
+                continue
+            for line in LINES[output](utterance):
+                # A line as it is; on a terminal, control characters are escaped.
+                emit((shown(line, keep="\t") if sys.stdout.isatty() else line) + "\n")
     else:
-        result = tuned_weights(utterances, read_references(files.read(tune), tune), score, config)
+        references = read_references(files.read(tune), tune)
+        result = tuning.tune(utterances, references, score, weights)
         if output == "json":
-            records.emit_record(view.tuning_record(result))
+            emit_record(tuning_record(result))
         else:
-            console.show(view.tuning_summary(result))
+            show(tuning_summary(result))
     unknown.say()
     files.say_notes(model)
-
-
-def _sentences(
-    model: "LanguageModel", unknown: "UnknownReport", options: dict[str, Any]
-) -> "Score":
-    """The log-probability of each sentence."""
-    return lambda texts: (each.log_prob for each in unknown.counted(model.scores(texts, **options)))
-
-
-def _words(model: "LanguageModel", unknown: "UnknownReport", options: dict[str, Any]) -> "Words":
-    """The log-probabilities of the words between white space, and of the end of the sentence."""
-    import numpy as np
-
-    def words(texts: Iterable[str]) -> "Iterator[LogProbs]":
-        for scored in unknown.counted(model.scores(texts, **options, level="word")):
-            yield np.array([part.log_prob for part in scored.parts or ()])
-
-    return words
-
-
-def _second(load: "Callable[[str], LanguageModel]", mix: str, options: dict[str, Any]) -> "Words":
-    """The same of another checkpoint, or of an n-gram model."""
-    from textgen.presentation.tables import UnknownReport
-    from textgen.studies.rerank.mixing import NgramModel
-
-    if Path(mix).is_file():
-        return NgramModel(mix).words
-    second = load(mix)
-    refuse_pseudo(second, "--mix")
-    return _words(second, UnknownReport(), options)

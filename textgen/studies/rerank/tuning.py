@@ -1,13 +1,10 @@
-"""The weights at which the best of each list make the fewest errors, found along lines.
+"""The weights of reranking with the fewest word errors on utterances whose transcript is known.
 
 A total is linear in the weights, so along any line through them the errors of the best
 hypotheses are a step function, known exactly from where totals cross (Och 2003, "Minimum Error
-Rate Training in Statistical Machine Translation"). From the best places of a coarse grid the
-search goes along one line after another, to the best place on it, until none is better.
-
-The weights at which reranking makes the fewest word errors on utterances that are known.
-
-The words that each hypothesis has wrong are counted once, before any weight is tried.
+Rate Training in Statistical Machine Translation"). From the best points of a coarse grid the
+search follows one line after another, to the best point on it, until none is better. The word
+errors of each hypothesis are counted once, before the search.
 """
 
 import dataclasses
@@ -20,25 +17,46 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from textgen.errors import DataError, UsageError, named
+from textgen.errors import DataError, UsageError, quoted
 from textgen.studies.rerank.config import RerankingConfig
-from textgen.studies.rerank.mixing import Score, mixed_score, total_score
-from textgen.studies.rerank.results import Hypothesis, TuningResult, Utterance
+from textgen.studies.rerank.nbest import Utterance
+from textgen.studies.rerank.reranking import Score, mixed_score, total_score
 
 Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
-_MOST_SCALE, _MOST_PENALTY = 100.0, 1000.0
-_WEIGHTS, _SCALES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-_WORDS_WORTH = (0.0, 0.5, 1.0)  # how much of what a word costs the grid's penalties give back
+_LARGEST_SCALE, _LARGEST_PENALTY = 100.0, 1000.0
+_GRID_WEIGHTS, _GRID_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_GRID_PENALTIES = (0.0, 0.5, 1.0)  # shares of the mean cost of a word
 _BEST_OF_GRID = 4
 _RANDOM_LINES = 8
-_FARTHEST_IN = 0.5  # how far into a wide interval a line is followed
-_IMPOSSIBLE = -1e30  # for a log-probability of -inf: infinities have no differences
+_FARTHEST_INSIDE = 0.5  # how far inside a wide interval the chosen point is
+_IMPOSSIBLE = -1e30  # in place of a log-probability of -inf: infinities have no differences
+_ALIGNED_AT_ONCE = 1024  # hypotheses
 
 
 @dataclass(frozen=True)
-class Found:
-    """Weights, and the errors that the best hypotheses make by them."""
+class TuningResult:
+    """The weights at which the best hypotheses have the fewest word errors.
+
+    Attributes:
+        wer_before: The word error rate of the best by the old scores or, in a list without any,
+            by the new language model alone; as a share of the words of the references.
+        wer_after: That of the best by ``weights``.
+        words: The number of words in the references.
+        utterances: The number of utterances.
+    """
+
+    weights: RerankingConfig
+    wer_before: float
+    wer_after: float
+    words: int
+    utterances: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights, and the word errors of the best hypotheses by them."""
 
     weights: RerankingConfig
     errors: int
@@ -46,214 +64,57 @@ class Found:
 
 @dataclass(frozen=True)
 class Table:
-    """Of every hypothesis its scores and errors, in arrays of (utterances, hypotheses).
+    """The scores and the word errors of every hypothesis, (utterances, hypotheses) each.
 
-    Where an utterance has fewer hypotheses than another, ``there`` is false.
+    Attributes:
+        exists: False where an utterance has fewer hypotheses than another.
+        has_acoustic: Whether the list has acoustic scores.
+        has_old_lm: Whether it has scores of an old language model.
     """
 
     acoustic: Array
-    old: Array
-    new: Array
+    old_lm: Array
+    new_lm: Array
     words: Array
-    wrong: npt.NDArray[np.int64]
-    there: npt.NDArray[np.bool_]
+    word_errors: Counts
+    exists: npt.NDArray[np.bool_]
+    has_acoustic: bool
+    has_old_lm: bool
 
     @classmethod
     def of(
-        cls, utterances: Sequence[Utterance], new: Iterable[float], errors: Iterable[int]
+        cls, utterances: Sequence[Utterance], new: Iterable[float], word_errors: Iterable[int]
     ) -> "Table":
+        """The table of a list, with the new model's scores and the errors of each hypothesis."""
         lengths = np.array([len(each.hypotheses) for each in utterances])
-        there = np.arange(lengths.max()) < lengths[:, None]
+        exists = np.arange(lengths.max()) < lengths[:, None]
         flat = [one for each in utterances for one in each.hypotheses]
 
         def laid_out(values: Iterable[float], dtype: Any = np.float64) -> npt.NDArray[Any]:
-            array = np.zeros(there.shape, dtype)
-            array[there] = np.fromiter(values, dtype, count=len(flat))
+            array = np.zeros(exists.shape, dtype)
+            array[exists] = np.fromiter(values, dtype, count=len(flat))
             return array
 
         return cls(
             acoustic=laid_out(each.acoustic or 0.0 for each in flat),
-            old=laid_out(each.lm or 0.0 for each in flat),
-            new=np.maximum(laid_out(new), _IMPOSSIBLE),
+            old_lm=laid_out(each.old_lm or 0.0 for each in flat),
+            new_lm=np.maximum(laid_out(new), _IMPOSSIBLE),
             words=laid_out(each.words for each in flat),
-            wrong=laid_out(errors, np.int64),
-            there=there,
+            word_errors=laid_out(word_errors, np.int64),
+            exists=exists,
+            has_acoustic=flat[0].acoustic is not None,
+            has_old_lm=flat[0].old_lm is not None,
         )
 
     def totals(self, weights: RerankingConfig) -> Array:
-        assert weights.weight is not None
-        lm = mixed_score(self.old, self.new, weights.weight)
-        return total_score(self.acoustic, lm, self.words, weights)
+        lm = mixed_score(self.old_lm, self.new_lm, weights)
+        totals = total_score(self.acoustic, lm, self.words, weights)
+        return np.where(self.exists, totals, -np.inf)
 
     def errors(self, weights: RerankingConfig) -> int:
-        """Of the best hypotheses together; of equals the first, as in reranking."""
-        best = np.where(self.there, self.totals(weights), -np.inf).argmax(axis=1)
-        return int(self.wrong[np.arange(len(best)), best].sum())
-
-    def line(self, weights: RerankingConfig, direction: Array) -> tuple[Array, Array]:
-        """The totals at these weights, and what each gains along a direction of ``_point``."""
-        gained = direction[0] * self.old + direction[1] * self.new + direction[2] * self.words
-        at = np.where(self.there, self.totals(weights), -np.inf)
-        return at, np.where(self.there, gained, 0.0)
-
-
-def _point(weights: RerankingConfig) -> Array:
-    """What the old score, the new one and each word are multiplied by in the total."""
-    assert weights.weight is not None
-    shares = np.array([1 - weights.weight, weights.weight])
-    return np.append(shares * weights.lm_scale, weights.length_penalty)
-
-
-def _weights(point: Array, otherwise: RerankingConfig) -> RerankingConfig:
-    """The weights of a point; where neither model counts, the share is as it was."""
-    old, new, penalty = point.tolist()
-    share = new / (old + new) if old + new > 0 else otherwise.weight
-    return RerankingConfig(share, old + new, penalty)
-
-
-def grid(table: Table, first: Hypothesis) -> Iterator[RerankingConfig]:
-    """Places all over, as far as they make a difference for a list like this."""
-    if first.acoustic is None:
-        return  # one line goes through all there is
-    possible = table.there & (table.new > _IMPOSSIBLE)
-    worth = -float(table.new[possible].sum() / max(1.0, table.words[possible].sum()))
-    weights = _WEIGHTS if first.lm is not None else (1.0,)
-    for weight, scale, part in product(weights, _SCALES, _WORDS_WORTH):
-        yield RerankingConfig(weight, scale, min(part * scale * worth, _MOST_PENALTY))
-
-
-def search(
-    table: Table, settled: RerankingConfig, others: Iterable[RerankingConfig], first: Hypothesis
-) -> Found:
-    """The best weights on the lines from ``settled`` and from the best of the others.
-
-    Never worse than any of them, and ``settled`` where none is better. first: any hypothesis;
-    it tells which scores the list has.
-    """
-    chance = np.random.default_rng(0)  # the same lines each time
-    starts = [Found(each, table.errors(each)) for each in (settled, *others)]
-    best = starts[0]
-    ordered = sorted(starts[1:], key=lambda each: each.errors)
-    for start in [starts[0], *ordered[:_BEST_OF_GRID]]:
-        found, before = start, None
-        while found != before:
-            before = found
-            for direction in _directions(found.weights, first, chance):
-                found = _along(table, found, direction)
-        best = min(best, found, key=lambda each: each.errors)
-    return _shortened(table, best) if best.weights != settled else best
-
-
-def _shortened(table: Table, found: Found) -> Found:
-    """With fewer digits, where that makes no more errors."""
-    for digits in (6, 3):
-        values = [float(f"{each:.{digits}g}") for each in dataclasses.astuple(found.weights)]
-        short = RerankingConfig(*values)
-        found = min(Found(short, table.errors(short)), found, key=lambda each: each.errors)
-    return found
-
-
-def _directions(
-    weights: RerankingConfig, first: Hypothesis, chance: np.random.Generator
-) -> Iterator[Array]:
-    """Lines to follow: of each weight alone, of all against the acoustic score, and others."""
-    point, scale = _point(weights), max(weights.lm_scale, 0.1)
-    if first.acoustic is None:
-        yield np.array([0.0, 0.0, 1.0])
-        return
-    assert weights.weight is not None
-    matters = np.array([first.lm is not None, True, True])
-    if first.lm is not None:
-        yield np.array([-scale, scale, 0.0])
-    yield np.array([scale * (1 - weights.weight), scale * weights.weight, 0.0])
-    yield np.array([0.0, 0.0, 1.0])
-    yield point
-    for _ in range(_RANDOM_LINES):
-        drawn = chance.standard_normal(3) * [scale, scale, max(abs(point[2]), scale)]
-        yield np.where(matters, drawn, 0.0)
-
-
-def _along(table: Table, found: Found, direction: Array) -> Found:
-    """The best place on a line, if it is better than where we are."""
-    point = _point(found.weights)
-    low, high = _room(point, direction)
-    if not low < high:
-        return found
-    places, errors = errors_along(table, found.weights, direction, low, high)
-    fewest = errors.min()
-    if fewest >= found.errors:
-        return found
-    lows, highs = places[:-1], places[1:]
-    distance = np.where(errors == fewest, np.maximum(lows, -highs), np.inf)
-    nearest = int(distance.argmin())
-    moved = point + _inside(float(lows[nearest]), float(highs[nearest])) * direction
-    moved[:2] = np.maximum(moved[:2], 0.0)  # rounding
-    weights = _weights(moved, found.weights)
-    # Counted anew: where lines all but touch, rounding may have them cross elsewhere.
-    return min(found, Found(weights, table.errors(weights)), key=lambda each: each.errors)
-
-
-def _room(point: Array, direction: Array) -> tuple[float, float]:
-    """How far back and forth a direction can be followed from a point."""
-    most = np.array([_MOST_SCALE, _MOST_SCALE, _MOST_PENALTY])
-    least = np.array([0.0, 0.0, -_MOST_PENALTY])
-    moving = direction != 0
-    if not moving.any() or (point < least).any() or (point > most).any():
-        return 0.0, 0.0
-    ends = np.stack([least - point, most - point])[:, moving] / direction[moving]
-    return float(ends.min(axis=0).max()), float(ends.max(axis=0).min())
-
-
-def errors_along(
-    table: Table, weights: RerankingConfig, direction: Array, low: float, high: float
-) -> tuple[Array, npt.NDArray[np.int64]]:
-    """The errors of the best hypotheses along a line through weights, as a step function.
-
-    direction: of the line, as what the old score, the new one and each word are multiplied by.
-    Returns the ends of the function's intervals, from ``low`` to ``high`` times the direction,
-    and the errors in each. All utterances go along the line at once, each from one best
-    hypothesis to the next.
-    """
-    at_0, slope = table.line(weights, direction)
-    rows = np.arange(len(at_0))
-    best = (at_0 + low * slope).argmax(axis=1)
-    errors = int(table.wrong[rows, best].sum())
-    places, changes = [np.array([low])], [np.array([0])]
-    place = np.full(len(rows), low)
-    while len(rows):
-        gained = slope[rows] - slope[rows, best][:, None]
-        behind = at_0[rows, best][:, None] - at_0[rows]
-        crossing = np.full(gained.shape, np.inf)
-        np.divide(behind, gained, out=crossing, where=gained > 0)
-        first = crossing.min(axis=1)
-        then = crossing.argmin(axis=1)
-        on = np.flatnonzero(first < high)
-        rows, before, best = rows[on], best[on], then[on]
-        place = np.maximum(first[on], place[on])
-        places.append(place)
-        changes.append(table.wrong[rows, best] - table.wrong[rows, before])
-    return _merged(np.concatenate(places), errors, np.concatenate(changes), high)
-
-
-def _merged(
-    places: Array, errors: int, changes: npt.NDArray[np.int64], high: float
-) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Changes in any order as a step function whose neighbouring steps differ."""
-    starts, group = np.unique(places, return_inverse=True)
-    change = np.zeros(len(starts), np.int64)
-    np.add.at(change, group, changes)
-    change[0] += errors
-    kept = (change != 0) | (np.arange(len(starts)) == 0)
-    return np.append(starts[kept], high), np.cumsum(change)[kept]
-
-
-def _inside(low: float, high: float) -> float:
-    """A place well inside an interval: its middle, or not far in from the end nearer to 0."""
-    depth = min((high - low) / 2, _FARTHEST_IN)
-    return low + depth if low >= 0 else high - depth
-
-
-_COMPARED = 1024  # hypotheses whose alignments are held at once
+        """The word errors of the best hypotheses together; of equals the first is the best."""
+        best = self.totals(weights).argmax(axis=1)
+        return int(self.word_errors[np.arange(len(best)), best].sum())
 
 
 def tune(
@@ -262,54 +123,60 @@ def tune(
     score: Score,
     config: RerankingConfig | None = None,
 ) -> TuningResult:
-    """The weights that minimise the word error rate of the best hypotheses.
+    """Find the weights that minimise the word error rate of the best hypotheses.
 
-    references: what was said, by utterance. config: where the search begins; it stays there
-    unless fewer errors are found. What the list has no use for is left as it is: ``weight``
-    without old scores, ``lm_scale`` without acoustic ones. All utterances are held in memory.
+    The result is deterministic, and on these utterances never worse than the old scores. All
+    utterances are held in memory.
 
-    The result is the same each time, and on these utterances never worse than the old scores.
-    Raises DataError where utterances and references are not the same; UsageError where
-    ``jiwer``, which counts the errors, is not installed.
+    Args:
+        references: The true transcript by utterance.
+        config: Where the search begins, and the result unless fewer errors are found. What the
+            list cannot determine stays as it is: ``weight`` without old scores, ``lm_scale``
+            without acoustic ones.
+
+    Raises:
+        DataError: Utterances and references are not the same, or the references have no words.
+        UsageError: ``jiwer``, which counts the errors, is not installed.
     """
-    config = config or RerankingConfig()
-    heard = list(utterances)
-    _check_ids([each.id for each in heard], references)
-    words = sum(len(references[each.id].split()) for each in heard)
+    config, listed = config or RerankingConfig(), list(utterances)
+    _check_ids([each.id for each in listed], references)
+    words = sum(len(references[each.id].split()) for each in listed)
     if not words:
         raise DataError("no words in the references", fix="give what was said")
-    first = heard[0].hypotheses[0]
-    before, settled = _old_scores_alone(first, config), config.settled(old=first.lm is not None)
-    said = [references[each.id] for each in heard for _ in each.hypotheses]
-    # Before the scores, which take long, so that nothing is found missing after them.
-    errors = _word_errors(said, [one.text for each in heard for one in each.hypotheses])
-    new = score(one.text for each in heard for one in each.hypotheses)
-    table = Table.of(heard, new, errors)
-    best = search(table, settled, [before, *grid(table, first)], first)
+    first = listed[0].hypotheses[0]
+    start = config.resolved(has_old_lm=first.old_lm is not None)
+    transcripts = [references[each.id] for each in listed for _ in each.hypotheses]
+    hypotheses = [one.text for each in listed for one in each.hypotheses]
+    # Counted before the scores, which take long, so that a missing package is noticed early.
+    word_errors = _count_word_errors(transcripts, hypotheses)
+    table = Table.of(listed, score(hypotheses), word_errors)
+    if first.old_lm is not None:
+        before = dataclasses.replace(config, weight=0.0, length_penalty=0.0)
+    else:
+        before = RerankingConfig(1.0, config.lm_scale if first.acoustic is None else 0.0)
+    best = search(table, start, [before, *_grid(table)])
     wer_before, wer_after = table.errors(before) / words, best.errors / words
-    return TuningResult(best.weights, wer_before, wer_after, words, len(heard))
+    return TuningResult(best.weights, wer_before, wer_after, words, len(listed))
 
 
 def _check_ids(ids: Sequence[str], references: Mapping[str, str]) -> None:
     if not ids:
         raise DataError("empty", where="n-best list", fix="give an n-best list")
-    known = Counter(ids)
-    twice = [id for id, times in known.items() if times > 1]
+    counts = Counter(ids)
+    repeated = [id for id, times in counts.items() if times > 1]
+    missing = [id for id in ids if id not in references]
+    surplus = [id for id in references if id not in counts]
     for what, found, fix in (
-        ("hypotheses in two places of the list", twice, "put each utterance's together"),
-        ("no reference", [id for id in ids if id not in references], "give one for each utterance"),
-        (
-            "references for utterances that are not in the list",
-            [id for id in references if id not in known],
-            "leave them out",
-        ),
+        ("hypotheses in two places of the list", repeated, "put each utterance's together"),
+        ("no reference", missing, "give one for each utterance"),
+        ("references for utterances that are not in the list", surplus, "leave them out"),
     ):
         if found:
-            raise DataError(f"{what}: {named(found)}", fix=fix)
+            raise DataError(f"{what}: {quoted(found)}", fix=fix)
 
 
-def _word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> list[int]:
-    """The words to be put in, left out and replaced to make each hypothesis its reference."""
+def _count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> list[int]:
+    """The insertions, deletions and substitutions between each hypothesis and its reference."""
     try:
         import jiwer
     except ImportError as error:
@@ -318,23 +185,149 @@ def _word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> list[i
             why="it is not installed",
             fix="pip install 'textgen[rerank]'",
         ) from error
-    # With one space between words, so that all count the same words.
+    # With one space between words, so that words are the same for jiwer as elsewhere.
     said = [" ".join(text.split()) for text in references]
     heard = [" ".join(text.split()) for text in hypotheses]
     errors: list[int] = []
-    for start in range(0, len(said), _COMPARED):
-        part = slice(start, start + _COMPARED)
+    for start in range(0, len(said), _ALIGNED_AT_ONCE):
+        part = slice(start, start + _ALIGNED_AT_ONCE)
         for chunks in jiwer.process_words(said[part], heard[part]).alignments:
             wrong = [each for each in chunks if each.type != "equal"]
-            left_out = [each.ref_end_idx - each.ref_start_idx for each in wrong]
-            put_in = [each.hyp_end_idx - each.hyp_start_idx for each in wrong]
-            errors.append(sum(map(max, left_out, put_in)))
+            in_reference = [each.ref_end_idx - each.ref_start_idx for each in wrong]
+            in_hypothesis = [each.hyp_end_idx - each.hyp_start_idx for each in wrong]
+            errors.append(sum(map(max, in_reference, in_hypothesis)))
     return errors
 
 
-def _old_scores_alone(first: Hypothesis, config: RerankingConfig) -> RerankingConfig:
-    """What a list was ordered by; without old scores, the new model alone."""
-    if first.lm is not None:
-        return dataclasses.replace(config, weight=0.0, length_penalty=0.0)
-    scale = config.lm_scale if first.acoustic is None else 0.0
-    return RerankingConfig(weight=1.0, lm_scale=scale)
+def _grid(table: Table) -> Iterator[RerankingConfig]:
+    """Points all over, as far as they can make a difference for this list."""
+    if not table.has_acoustic:
+        return  # a single line covers all weights that matter
+    possible = table.exists & (table.new_lm > _IMPOSSIBLE)
+    cost_of_word = -float(table.new_lm[possible].sum() / max(1.0, table.words[possible].sum()))
+    weights = _GRID_WEIGHTS if table.has_old_lm else (1.0,)
+    for weight, scale, part in product(weights, _GRID_SCALES, _GRID_PENALTIES):
+        yield RerankingConfig(weight, scale, min(part * scale * cost_of_word, _LARGEST_PENALTY))
+
+
+def search(table: Table, start: RerankingConfig, others: Iterable[RerankingConfig]) -> Candidate:
+    """The best weights on the lines from ``start`` and from the best of the others.
+
+    Never worse than any of them, and ``start`` if none is better.
+    """
+    generator = np.random.default_rng(0)  # the same lines each time
+    first, *rest = (Candidate(each, table.errors(each)) for each in (start, *others))
+    best = first
+    for candidate in [first, *sorted(rest, key=lambda each: each.errors)[:_BEST_OF_GRID]]:
+        found, before = candidate, None
+        while found != before:
+            before = found
+            for direction in _directions(table, found.weights, generator):
+                found = _best_along(table, found, direction)
+        best = min(best, found, key=lambda each: each.errors)
+    if best.weights == start:
+        return best
+    for digits in (6, 3):  # with fewer digits, if that makes no more errors
+        short = RerankingConfig(
+            *(float(f"{each:.{digits}g}") for each in dataclasses.astuple(best.weights))
+        )
+        best = min(Candidate(short, table.errors(short)), best, key=lambda each: each.errors)
+    return best
+
+
+def _point(weights: RerankingConfig) -> Array:
+    """The factors of the old score, the new score and the number of words in the total."""
+    assert weights.weight is not None  # resolved
+    shares = np.array([1 - weights.weight, weights.weight])
+    return np.append(shares * weights.lm_scale, weights.length_penalty)
+
+
+def _directions(
+    table: Table, weights: RerankingConfig, generator: np.random.Generator
+) -> Iterator[Array]:
+    """The lines to follow: each weight alone, all against the acoustic score, and random ones."""
+    if not table.has_acoustic:
+        yield np.array([0.0, 0.0, 1.0])
+        return
+    point, scale = _point(weights), max(weights.lm_scale, 0.1)
+    assert weights.weight is not None
+    if table.has_old_lm:
+        yield np.array([-scale, scale, 0.0])
+    yield np.array([scale * (1 - weights.weight), scale * weights.weight, 0.0])
+    yield np.array([0.0, 0.0, 1.0])
+    yield point
+    for _ in range(_RANDOM_LINES):
+        drawn = generator.standard_normal(3) * [scale, scale, max(abs(point[2]), scale)]
+        yield np.where([table.has_old_lm, True, True], drawn, 0.0)
+
+
+def _best_along(table: Table, start: Candidate, direction: Array) -> Candidate:
+    """The best point on a line, or ``start`` if that is not worse."""
+    point = _point(start.weights)
+    least = np.array([0.0, 0.0, -_LARGEST_PENALTY])
+    most = np.array([_LARGEST_SCALE, _LARGEST_SCALE, _LARGEST_PENALTY])
+    moving = direction != 0
+    if not moving.any() or (point < least).any() or (point > most).any():
+        return start
+    # How far back and forth the line stays within these bounds.
+    ends = np.stack([least - point, most - point])[:, moving] / direction[moving]
+    first, last = float(ends.min(axis=0).max()), float(ends.max(axis=0).min())
+    if not first < last:
+        return start
+    places, errors = errors_along(table, start.weights, direction, first, last)
+    fewest = errors.min()
+    if fewest >= start.errors:
+        return start
+    # The nearest of the best intervals: its middle, or not far inside a wide one.
+    distance = np.where(errors == fewest, np.maximum(places[:-1], -places[1:]), np.inf)
+    nearest = int(distance.argmin())
+    low, high = float(places[nearest]), float(places[nearest + 1])
+    depth = min((high - low) / 2, _FARTHEST_INSIDE)
+    moved = point + (low + depth if low >= 0 else high - depth) * direction
+    moved[:2] = np.maximum(moved[:2], 0.0)  # rounding
+    old, new, penalty = moved.tolist()
+    share = new / (old + new) if old + new > 0 else start.weights.weight
+    weights = RerankingConfig(share, old + new, penalty)
+    # Counted anew: where lines nearly touch, rounding can move the point at which they cross.
+    return min(start, Candidate(weights, table.errors(weights)), key=lambda each: each.errors)
+
+
+def errors_along(
+    table: Table, weights: RerankingConfig, direction: Array, low: float, high: float
+) -> tuple[Array, Counts]:
+    """The errors of the best hypotheses along a line through weights, as a step function.
+
+    All utterances follow the line at once, each from one best hypothesis to the next.
+
+    Args:
+        direction: The direction of the line, in the coordinates of ``_point``.
+        low: Where on the line to begin, as a multiple of the direction.
+        high: Where to end.
+
+    Returns:
+        The ends of the intervals (intervals + 1,) from ``low`` to ``high``, and the errors in
+        each interval (intervals,). Adjacent intervals have different errors.
+    """
+    gain = direction[0] * table.old_lm + direction[1] * table.new_lm + direction[2] * table.words
+    at_0, slope = table.totals(weights), np.where(table.exists, gain, 0.0)
+    rows = np.arange(len(at_0))
+    best = (at_0 + low * slope).argmax(axis=1)
+    errors_at_low = int(table.word_errors[rows, best].sum())
+    places, changes = [np.array([low])], [np.array([errors_at_low])]
+    place = np.full(len(rows), low)
+    while len(rows):
+        gained = slope[rows] - slope[rows, best][:, None]
+        behind = at_0[rows, best][:, None] - at_0[rows]
+        crossing = np.full(gained.shape, np.inf)
+        np.divide(behind, gained, out=crossing, where=gained > 0)
+        first, successor = crossing.min(axis=1), crossing.argmin(axis=1)
+        on_line = np.flatnonzero(first < high)
+        rows, before, best = rows[on_line], best[on_line], successor[on_line]
+        place = np.maximum(first[on_line], place[on_line])
+        places.append(place)
+        changes.append(table.word_errors[rows, best] - table.word_errors[rows, before])
+    starts, interval = np.unique(np.concatenate(places), return_inverse=True)
+    change = np.zeros(len(starts), np.int64)
+    np.add.at(change, interval, np.concatenate(changes))
+    kept = (change != 0) | (np.arange(len(starts)) == 0)
+    return np.append(starts[kept], high), np.cumsum(change)[kept]

@@ -1,0 +1,460 @@
+import json
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from textgen import checkpoint, storage
+from textgen.checkpoint import Header
+from textgen.checkpoint.header import Machine
+from textgen.config import RecurrentConfig, TokenizerConfig, TrainingConfig
+from textgen.data.corpus import CorpusSource
+from textgen.data.encoded import CorpusHeader, PartCounts
+from textgen.errors import CheckpointError, DataError, ResourceError, TextgenError
+from textgen.models import Model, build, count_parameters
+from textgen.results import Validation
+from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+VALIDATION = Validation(loss=1.5, tokens=100, characters=90, unknown=2, step=7, seconds=3.5)
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return learn_tokenizer(TokenizerConfig(), [("the cat sat\n", False), ("a dog\n", True)])
+
+
+@pytest.fixture
+def model(tokenizer: Tokenizer) -> Model:
+    return drawn_model(tokenizer)
+
+
+def drawn_model(tokenizer: Tokenizer, tie: bool = False) -> Model:
+    shape = RecurrentConfig(hidden_size=(5, 4), tie=tie, embedding_size=4)
+    model = build(shape.resolved(tokenizer.vocabulary_size))
+    model.initialize(torch.Generator().manual_seed(0))
+    return model
+
+
+def header_of(model: Model, **changes: Any) -> Header:
+    header = Header(
+        model=model.config,
+        training=TrainingConfig(steps=5),
+        corpus=CorpusHeader(
+            "line", "<u2", PartCounts(12, 12, 1, 0), PartCounts(4, 4, 1, 0), "f" * 64, "0" * 64
+        ),
+        source=CorpusSource(("corpus.txt",)),
+        machine=Machine("cpu", "float32", threads=1),
+        step=7,
+        tokens_seen=700,
+        seconds=3.5,
+        tokens_per_second=200.0,
+        parameters=count_parameters(model.config),
+        validation=VALIDATION,
+    )
+    return replace(header, **changes)
+
+
+@pytest.fixture
+def run(tmp_path: Path, model: Model, tokenizer: Tokenizer) -> Path:
+    """A run's folder with ``best`` and ``last``."""
+    folder = tmp_path / "run"
+    resumable = ({"state.hidden.0": torch.arange(3.0)}, {"step": 7, "streams": [1, 2]})
+    checkpoint.save(folder / "best", header_of(model), model, tokenizer)
+    checkpoint.save(folder / "last", header_of(model, step=9), model, tokenizer, resumable)
+    return folder
+
+
+def logits_of(model: Model) -> Tensor:
+    ids = torch.arange(12).view(6, 2) % model.config.vocabulary_size
+    with torch.no_grad():
+        return model(ids, model.start(2))[0]
+
+
+def resealed(run: Path, change: Callable[[Path], None]) -> Path:
+    """A copy of ``best`` with something changed and every checksum right again."""
+    target = run.parent / "resealed"
+    with storage.new_folder(target) as begun:
+        for path in (run / "best").iterdir():
+            if path.name != storage.MANIFEST:
+                shutil.copy(path, begun)
+        change(begun)
+    return target
+
+
+def assert_refused(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as refused:
+        checkpoint.load(folder)
+    assert refused.value.exit_code == 3
+    return str(refused.value)
+
+
+# What is saved is what is loaded
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_save_and_load_give_identical_logits(
+    tmp_path: Path, tokenizer: Tokenizer, tie: bool
+) -> None:
+    model = drawn_model(tokenizer, tie)
+    checkpoint.save(tmp_path / "best", header_of(model), model, tokenizer)
+    loaded = checkpoint.load(tmp_path / "best")
+    assert torch.equal(logits_of(loaded.model), logits_of(model))
+    assert loaded.header == header_of(model)
+    assert loaded.tokenizer.fingerprint == tokenizer.fingerprint
+    assert loaded.tokenizer.encode("the cat").tolist() == tokenizer.encode("the cat").tolist()
+
+
+def test_tied_weights_are_saved_once_and_tied_again(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = drawn_model(tokenizer, tie=True)
+    checkpoint.save(tmp_path / "best", header_of(model), model, tokenizer)
+    assert "output.weight" not in load_file(tmp_path / "best" / WEIGHTS)
+    loaded = checkpoint.load(tmp_path / "best").model
+    assert loaded.get_parameter("output.weight") is loaded.get_parameter("embedding.weight")
+
+
+def test_a_copied_best_loads_anywhere(run: Path, tmp_path: Path, model: Model) -> None:
+    copy = tmp_path / "else where" / "renamed - model"
+    shutil.copytree(run / "best", copy)
+    shutil.rmtree(run)
+    assert torch.equal(logits_of(checkpoint.load(copy).model), logits_of(model))
+
+
+def test_saving_the_same_twice_writes_the_same_bytes(
+    run: Path, model: Model, tokenizer: Tokenizer
+) -> None:
+    before = {path.name: path.read_bytes() for path in (run / "best").iterdir()}
+    checkpoint.save(run / "best", header_of(model), model, tokenizer)
+    assert {path.name: path.read_bytes() for path in (run / "best").iterdir()} == before
+
+
+def test_best_is_read_before_last(run: Path) -> None:
+    loaded = checkpoint.load(run)
+    assert (loaded.name, loaded.header.step) == ("best", 7)
+    shutil.rmtree(run / "best")
+    loaded = checkpoint.load(run)
+    assert (loaded.name, loaded.header.step) == ("last", 9)
+
+
+def test_last_old_is_read_where_a_kill_left_no_last(run: Path) -> None:
+    shutil.rmtree(run / "best")
+    (run / "last").rename(run / "last.old")
+    for path in (run, run / "last"):
+        loaded = checkpoint.load(path)
+        assert (loaded.name, loaded.header.step) == ("last", 9)
+    (run / "last.new").mkdir()
+    assert checkpoint.load(run).header.step == 9
+
+
+def test_nothing_there_says_how_to_train(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(ResourceError, match="textgen train") as refused:
+            checkpoint.load(path)
+        assert refused.value.exit_code == 1
+
+
+def test_the_state_of_training_goes_there_and_back(run: Path) -> None:
+    tensors, values = checkpoint.load_resumable(run / "last")
+    assert torch.equal(tensors["state.hidden.0"], torch.arange(3.0))
+    assert values == {"step": 7, "streams": [1, 2]}
+    with pytest.raises(CheckpointError, match="no state of training"):
+        checkpoint.load_resumable(run / "best")
+
+
+def test_a_full_disk_while_saving_leaves_the_old(
+    run: Path, model: Model, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import safetensors.torch
+
+    def full(*_: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        checkpoint.save(run / "best", header_of(model, step=8), model, tokenizer)
+    monkeypatch.undo()
+    assert checkpoint.load(run / "best").header.step == 7
+    assert sorted(path.name for path in run.iterdir()) == ["best", "last"]
+
+
+# Hostile weights, their checksums right
+
+
+def with_tensors(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, folder / WEIGHTS)
+
+    return apply
+
+
+def poisoned(value: float) -> Callable[[Path], None]:
+    return with_tensors(lambda tensors: tensors["layers.1.weight_hh_l0"].view(-1)[3:4].fill_(value))
+
+
+def retyped(dtype: torch.dtype) -> Callable[[Path], None]:
+    return with_tensors(
+        lambda tensors: tensors.update({"output.bias": tensors["output.bias"].to(dtype)})
+    )
+
+
+def raw(data: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / WEIGHTS).write_bytes(data) and None
+
+
+def safetensors_header(header: object, payload: bytes = b"") -> Callable[[Path], None]:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return raw(struct.pack("<Q", len(text)) + text + payload)
+
+
+def entry(shape: list[int], offsets: list[int], dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+HOSTILE_WEIGHTS: dict[str, Callable[[Path], None]] = {
+    "a weight is no number": poisoned(torch.nan),
+    "a weight is infinite": poisoned(torch.inf),
+    "float64": retyped(torch.float64),
+    "float16": retyped(torch.float16),
+    "int32": retyped(torch.int32),
+    "a shape is turned": with_tensors(
+        lambda t: t.update({"layers.0.weight_ih_l0": t["layers.0.weight_ih_l0"].T.contiguous()})
+    ),
+    "a shape is flat": with_tensors(
+        lambda t: t.update({"output.weight": t["output.weight"].flatten()})
+    ),
+    "one is missing": with_tensors(lambda t: t.pop("output.bias")),
+    "one is too many": with_tensors(lambda t: t.update({"extra": torch.zeros(2)})),
+    "one is renamed": with_tensors(lambda t: t.update({"bias": t.pop("output.bias")})),
+    "none": with_tensors(lambda t: t.clear()),
+    "no bytes": raw(b""),
+    "seven bytes": raw(b"1234567"),
+    "a header of 2^63 bytes": raw(struct.pack("<Q", 2**63) + b"{}"),
+    "a header of 2^64 - 1 bytes": raw(struct.pack("<Q", 2**64 - 1) + b"{}"),
+    "a header longer than the file": raw(struct.pack("<Q", 1000) + b"{}"),
+    "a header that is no JSON": safetensors_header(b"not json"),
+    "a deep header": safetensors_header(b"[" * 100_000),
+    "a header of 100,000 tensors": safetensors_header(
+        {f"t{i}": entry([0], [0, 0]) for i in range(100_000)}
+    ),
+    "tensors that overlap": safetensors_header(
+        {"a": entry([2], [0, 8]), "b": entry([2], [4, 12])}, bytes(12)
+    ),
+    "a tensor beyond the file": safetensors_header({"a": entry([2], [0, 8])}, bytes(4)),
+    "a shape that overflows": safetensors_header({"a": entry([2**62, 2**62], [0, 8])}, bytes(8)),
+    "a negative shape": safetensors_header({"a": entry([-1], [0, 4])}, bytes(4)),
+    "trailing bytes": lambda folder: (
+        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes() + b"more") and None
+    ),
+    "a pickle": raw(pickle.dumps({"a": 1})),
+    "a zip": raw(b"PK\x03\x04" + bytes(100)),
+    "absent": lambda folder: (folder / WEIGHTS).unlink(),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_WEIGHTS)
+def test_weights_that_are_not_this_models_are_refused(run: Path, name: str) -> None:
+    assert_refused(resealed(run, HOSTILE_WEIGHTS[name]))
+
+
+# Hostile headers, their checksums right
+
+
+def with_config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_text())
+        change(config)
+        (folder / CONFIG).write_text(json.dumps(config))
+
+    return apply
+
+
+HOSTILE_CONFIGS: list[tuple[str, Any]] = [
+    *[("format", value) for value in (None, 0, -1, "1", True, 1.5)],
+    *[("model", value) for value in (None, [], "lstm", {})],
+    *[("model.model", value) for value in ("gru", 5, [], {})],
+    *[("model.hidden_size", v) for v in (None, [], [5], [4, 5], "5,4,3", [5, "4"], [[5], 4], 5.5)],
+    *[("model.hidden_size", [size, 4]) for size in (0, -1, 10**9, 2**62, 10**30)],
+    *[("model.embedding_size", value) for value in (None, 0, 5, "4", 10**9, 2**62)],
+    *[("model.tie", value) for value in (None, True, "no", 1)],
+    *[("model.vocabulary_size", value) for value in (None, 0, 5, "13", 1e9, 10**9)],
+    *[("training", value) for value in (None, [], 5)],
+    *[("training.learning_rate", value) for value in (-1, "x", 1e999)],
+    *[("training.betas", value) for value in (5, [], ["a", "b"], [2, 3])],
+    *[("training.budget", value) for value in ("x", -1, [])],
+    *[("corpus", value) for value in (None, 5, "text")],
+    *[("machine", value) for value in (None, 5)],
+    *[("progress", value) for value in (None, [], {}, "x")],
+    *[("progress.step", value) for value in (None, "x", [], 1e999)],
+    *[("validation", value) for value in (5, [], {}, "x")],
+    *[("validation.loss", value) for value in (None, "x", [])],
+    *[("parameters", value) for value in (None, "x", [])],
+]
+
+
+@pytest.mark.parametrize(("path", "value"), HOSTILE_CONFIGS, ids=lambda value: str(value)[:30])
+def test_a_header_that_does_not_fit_is_refused(run: Path, path: str, value: Any) -> None:
+    def change(config: dict[str, Any]) -> None:
+        *parents, name = path.split(".")
+        for parent in parents:
+            config = config[parent]
+        config[name] = value
+
+    assert_refused(resealed(run, with_config(change)))
+
+
+@pytest.mark.parametrize("key", ["format", "model", "training", "corpus", "progress", "parameters"])
+def test_a_header_without_one_of_its_parts_is_refused(run: Path, key: str) -> None:
+    assert_refused(resealed(run, with_config(lambda config: config.pop(key))))
+
+
+@pytest.mark.parametrize(
+    ("version", "fix"), [(3, "upgrade textgen"), (1, "make it again with this textgen")]
+)
+def test_a_newer_format_says_upgrade_and_an_older_one_to_train_again(
+    run: Path, version: int, fix: str
+) -> None:
+    message = assert_refused(
+        resealed(run, with_config(lambda config: config.update(format=version)))
+    )
+    assert message.endswith(fix)
+
+
+def test_a_tokenizer_of_another_size_is_refused(run: Path, tmp_path: Path) -> None:
+    other = learn_tokenizer(TokenizerConfig(), [("xyz\n", True)])
+
+    def change(folder: Path) -> None:
+        from textgen.tokenizers.registry import save_tokenizer
+
+        save_tokenizer(other, folder)
+
+    assert "do not belong together" in assert_refused(resealed(run, change))
+
+
+def test_files_of_two_saves_are_refused(run: Path, tokenizer: Tokenizer) -> None:
+    other = build(drawn_model(tokenizer).config)
+    other.initialize(torch.Generator().manual_seed(1))
+    checkpoint.save(run / "other", header_of(other), other, tokenizer)
+    shutil.copy(run / "other" / WEIGHTS, run / "best" / WEIGHTS)
+    assert WEIGHTS in assert_refused(run / "best")
+
+
+# Pickles are never opened
+
+
+class Trap:
+    """Opening its pickle makes the file ``sprung``."""
+
+    def __init__(self, sprung: Path) -> None:
+        self.sprung = sprung
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.sprung,)
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_a_pickle_is_named_and_never_opened(run: Path, tmp_path: Path, protocol: int) -> None:
+    sprung, data = tmp_path / "sprung", pickle.dumps(Trap(tmp_path / "sprung"), protocol)
+    (tmp_path / "model.pt").write_bytes(data)
+    assert "pickle" in assert_refused(tmp_path / "model.pt")
+    for name in (WEIGHTS, CONFIG, "tokenizer.json", storage.MANIFEST):
+        shutil.copytree(run / "best", tmp_path / name)
+        (tmp_path / name / name).write_bytes(data)
+        assert "pickle" in assert_refused(tmp_path / name)
+    assert_refused(resealed(run, raw(data)))
+    assert not sprung.exists()
+    pickle.loads(data)
+    assert sprung.exists(), "the trap works"
+
+
+def test_a_pytorch_archive_is_named_and_never_opened(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "model.pt")
+    assert "zip archive" in assert_refused(tmp_path / "model.pt")
+
+
+# What a checkpoint tells of itself
+
+
+def test_a_checkpoint_is_described_from_its_json_and_metrics(run: Path, model: Model) -> None:
+    lines = [
+        {"event": "step", "step": 20, "loss": 2.5},
+        {"event": "validation", "step": 40, "seconds": 2.0}
+        | checkpoint.validation_json(replace(VALIDATION, step=40)),
+    ]
+    text = "\n".join(map(json.dumps, lines)) + '\nnot json\n{"event": "step"}\n[]\n{"half'
+    (run / "metrics.jsonl").write_text(text)
+    info = checkpoint.describe(run)
+    assert (info.name, info.parameters) == ("best", sum(p.numel() for p in model.parameters()))
+    assert info.validation == VALIDATION
+    assert info.training_curve == ((20, 2.5),)
+    assert [point.step for point in info.curve] == [40]
+    assert info.config["model"] == model.config.to_json()
+    assert info.config["tokenizer"]["level"] == "char"
+    assert info.bytes >= 4 * info.parameters
+
+
+def test_the_curves_of_a_run_have_tokens_and_epochs_for_validations_too(run: Path) -> None:
+    at_once = {"event": "validation", "seconds": 2.0} | checkpoint.validation_json(VALIDATION)
+    step = {"event": "step", "loss": 2.5, "seconds": 1.0}
+    lines: list[dict[str, Any]] = [
+        step | {"step": 20, "tokens_seen": 2000, "epoch": 0.5},
+        step | {"step": 40, "tokens_seen": 3000, "epoch": 0.75},
+        *(at_once | {"step": number} for number in (0, 10, 40, 80)),
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    curves = checkpoint.loss_curves(run)
+    assert [(point.step, point.tokens, point.seconds) for point in curves.training] == [
+        (20, 2000, 1),
+        (40, 3000, 1),
+    ]
+    assert [(point.tokens, point.epochs) for point in curves.validation] == [
+        (0, 0),
+        (1000, 0.25),
+        (3000, 0.75),
+        (6000, 1.5),
+    ]
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(DataError, match="no curve"):
+        checkpoint.loss_curves(run)
+
+
+def test_a_checkpoint_is_described_without_torch(run: Path) -> None:
+    program = (
+        "import sys; from textgen.checkpoint import describe; "
+        "print(describe(sys.argv[1]).parameters, 'torch' in sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program, run], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split() == [str(checkpoint.describe(run).parameters), "False"]
+
+
+def test_a_damaged_checkpoint_is_not_described(run: Path) -> None:
+    with (run / "best" / WEIGHTS).open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(CheckpointError):
+        checkpoint.describe(run)
+
+
+def test_every_truncation_of_every_file_is_refused_on_loading(run: Path) -> None:
+    for path in sorted((run / "best").iterdir()):
+        whole = path.read_bytes()
+        for length in {0, 1, len(whole) // 2, len(whole) - 1}:
+            path.write_bytes(whole[:length])
+            with pytest.raises(TextgenError) as refused:
+                checkpoint.load(run / "best")
+            assert refused.value.exit_code == 3
+        path.write_bytes(whole)
+    checkpoint.load(run / "best")

@@ -1,0 +1,296 @@
+"""Options: how they are parsed, which values are refused, and that they survive JSON."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from textgen.config import (
+    Config,
+    ModelConfig,
+    NoveltyConfig,
+    RecurrentConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    check_options,
+    flag,
+    option_names,
+    parse_duration,
+    parse_sizes,
+)
+from textgen.errors import UsageError
+
+NAN, INF = math.nan, math.inf
+NOT_NUMBERS: list[Any] = [NAN, INF, -INF, 1e309, 10**400, True, "x", "", [], {}]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        *(("90s", 90), ("90", 90), ("5", 5), ("0.5s", 0.5), ("10m", 600), ("1.5m", 90)),
+        *(("2h", 7200), ("1h30m", 5400), ("1h30", 3630), ("1h1m1s", 3661), (" 10M ", 600)),
+        *((90, 90), (0.25, 0.25)),
+    ],
+)
+def test_a_duration_is_seconds(written: str | float, seconds: float) -> None:
+    assert parse_duration(written) == seconds
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", " ", "s", "m", "x", "1x", "1m2h", "-5", "-5s", "1e3", "nan", "inf", "1 m"),
+        *("0", "0s", "0h0m", "9" * 400 + "h", 0, -1, *NOT_NUMBERS),
+    ],
+)
+def test_what_is_no_positive_duration_is_refused(written: Any) -> None:
+    with pytest.raises(UsageError, match=r"not a duration|must be positive"):
+        parse_duration(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "sizes"),
+    [
+        *(("512", (512,)), ("256,128", (256, 128)), (" 256, 128 ", (256, 128))),
+        *((512, (512,)), ([3, 4], (3, 4)), ((3,), (3,))),
+    ],
+)
+def test_sizes_are_one_number_per_layer(written: Any, sizes: tuple[int, ...]) -> None:
+    assert parse_sizes(written) == sizes
+
+
+@pytest.mark.parametrize(
+    "written", ["", ",", "256,", "a", "2.5", "1e3", "256;128", "9" * 5000, 8.5]
+)
+def test_what_is_no_list_of_sizes_is_refused(written: Any) -> None:
+    with pytest.raises(UsageError, match=r"not layer sizes.*write 512 or 256,128"):
+        parse_sizes(written)
+
+
+KIND_WITH = {
+    "activation": "rnn",
+    "recurrence": "rnn",
+    "window": "feedforward",
+    "order": "ngram",
+    "entries": "ngram",
+    "states": "hmm",
+}
+REFUSED: list[tuple[type[Config], str, list[Any]]] = [
+    (TokenizerConfig, "level", ["chars", "", "CHAR", 1, True, []]),
+    (TokenizerConfig, "vocab_size", [2, 0, -1, 2**31, 10.0, *NOT_NUMBERS]),
+    (TokenizerConfig, "min_count", [0, -1, 1.0, *NOT_NUMBERS]),
+    (TokenizerConfig, "unit", ["lines", "", 0]),
+    (TokenizerConfig, "split", ["space", ""]),
+    (TokenizerConfig, "subword_model", ["BPE", ""]),
+    (TokenizerConfig, "unk_literal", ["", 5, True, []]),
+    (ModelConfig, "hidden_size", [0, -1, "0", "8,0", "8,-1", [], [8, 0], [8.0], ["8"], True]),
+    (ModelConfig, "hidden_size", [[NAN], [True], [[8]], 8.5]),
+    (ModelConfig, "embedding_size", [-1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "tie", [1, 0, "yes", []]),
+    (ModelConfig, "embeddings", [""]),
+    (ModelConfig, "freeze_embeddings", [1, 0, "yes", True]),
+    (ModelConfig, "activation", ["sigmoid", "", 1]),
+    (ModelConfig, "recurrence", ["eye", "", 1]),
+    (ModelConfig, "window", [0, -1, 2**16 + 1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "order", [0, -1, 101, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "states", [0, -1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "model", ["LSTM", "", 1, []]),
+    (ModelConfig, "entries", [[-1], [1.5]]),
+    (ModelConfig, "vocabulary_size", [-1, 5.0, *NOT_NUMBERS]),
+    (TrainingConfig, "budget", [0, -1, "0", "x", *NOT_NUMBERS]),
+    (TrainingConfig, "epochs", [0, -1, 1.0, "1", *NOT_NUMBERS]),
+    (TrainingConfig, "steps", [0, -1, 1.0, "1", *NOT_NUMBERS]),
+    (TrainingConfig, "batch_size", [0, -1, 2**20 + 1, 16.0, "16", *NOT_NUMBERS]),
+    (TrainingConfig, "sequence_length", [0, -1, 2**20 + 1, 64.0, "64", *NOT_NUMBERS]),
+    (TrainingConfig, "learning_rate", [0, -0.1, 0.0, -0.0, 1000, "0.1", *NOT_NUMBERS]),
+    (TrainingConfig, "weight_decay", [-0.1, 1000, "0.1", *NOT_NUMBERS]),
+    (TrainingConfig, "dropout", [-0.1, 1, 1.0, 1.5, "0.1", *NOT_NUMBERS]),
+    (TrainingConfig, "clip", [0, -1, "1", *NOT_NUMBERS]),
+    (TrainingConfig, "warmup", [-0.1, 1, 1.0, "0.1", *NOT_NUMBERS]),
+    (TrainingConfig, "valid_fraction", [0, -0.1, 1, "0.1", *NOT_NUMBERS]),
+    (TrainingConfig, "valid_every", [0, -1, 1.0, "1", *NOT_NUMBERS]),
+    (TrainingConfig, "save_every", [0, -1, "0", *NOT_NUMBERS]),
+    (TrainingConfig, "log_every", [0, -1, 1.0, *NOT_NUMBERS]),
+    (TrainingConfig, "precision", ["bfloat16", "", 16]),
+    (TrainingConfig, "seed", [-1, 2**63, 1.0, *NOT_NUMBERS]),
+    (TrainingConfig, "run_windows", [0, -1, 1.0, *NOT_NUMBERS]),
+    (TrainingConfig, "unknown_rate", [-0.1, 1, *NOT_NUMBERS]),
+    (TrainingConfig, "betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), (0.9, 0.9, 0.9), (NAN, 0.9), "ab"]),
+    (SamplingConfig, "temperature", [-0.1, -1, "-1", "1,", "1,hot", (1, -1), (), *NOT_NUMBERS]),
+    (SamplingConfig, "top_k", [0, -1, 1.0, *NOT_NUMBERS]),
+    (SamplingConfig, "top_p", [0, 0.0, -0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
+    (SamplingConfig, "min_p", [-0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
+    (SamplingConfig, "typical", [0, 0.0, -0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
+    (SamplingConfig, "repetition_penalty", [0, -1, "1", *NOT_NUMBERS]),
+    (SamplingConfig, "frequency_penalty", ["1", *NOT_NUMBERS]),
+    (SamplingConfig, "no_repeat_ngram", [0, -1, 1.0, *NOT_NUMBERS]),
+    (SamplingConfig, "ban", ["", ("a", ""), (1,), 5]),
+    (SamplingConfig, "require", ["", ("a", ""), (1,), 5]),
+    (SamplingConfig, "stop", ["", ("a", ""), (1,), 5]),
+    (SamplingConfig, "beams", [0, -1, 1.0, 2**16 + 1, *NOT_NUMBERS]),
+    (SamplingConfig, "length_penalty", [-0.1, 100, "1", *NOT_NUMBERS]),
+    (SamplingConfig, "on_unknown", ["", "drop", 1]),
+    (SamplingConfig, "allow_unk", [1, 0, "yes"]),
+    (SamplingConfig, "fast", [1, 0, "yes"]),
+    (SamplingConfig, "length", [0, -1, 1.0, *NOT_NUMBERS]),
+    (SamplingConfig, "sentences", [0, -1, 1.0, *NOT_NUMBERS]),
+    (SamplingConfig, "count", [0, -1, 1.0, *NOT_NUMBERS]),
+    (SamplingConfig, "seed", [-1, 2**63, 1.0, *NOT_NUMBERS]),
+    (NoveltyConfig, "novelty", [1, 0, "yes"]),
+    (NoveltyConfig, "min_novelty", [-0.1, 1.1, "0.5", *NOT_NUMBERS]),
+    (NoveltyConfig, "copied_length", [0, -1, 1.0, *NOT_NUMBERS]),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "value"),
+    [(config, name, value) for config, name, values in REFUSED for value in values],
+    ids=lambda value: getattr(value, "__name__", repr(value))[:20],
+)
+def test_a_value_out_of_range_is_refused(config: type[Config], name: str, value: Any) -> None:
+    kind = {"model": KIND_WITH[name]} if name in KIND_WITH else {}
+    with pytest.raises(UsageError) as refused:
+        config.from_options(kind | {name: value})
+    message = str(refused.value)
+    assert flag(name) in message or "duration" in message or "a budget must" in message
+    assert refused.value.exit_code == 2
+
+
+def test_every_option_has_values_that_are_refused() -> None:
+    for config in (TokenizerConfig, ModelConfig, TrainingConfig, SamplingConfig, NoveltyConfig):
+        named = {name for refusing, name, _ in REFUSED if refusing is config}
+        assert option_names(config) == named
+
+
+def test_an_option_of_another_kind_of_model_is_refused_with_the_kinds_that_have_it() -> None:
+    with pytest.raises(UsageError, match=r"--activation is no option of --model lstm.*rnn has it"):
+        ModelConfig.from_options({"activation": "tanh"})
+    with pytest.raises(UsageError, match=r"--window is no option of --model hmm.*feedforward, bag"):
+        ModelConfig.from_options({"model": "hmm", "window": 3})
+
+
+def test_a_configuration_of_one_kind_is_not_that_of_another() -> None:
+    with pytest.raises(TypeError, match="RecurrentConfig is not the configuration of hmm"):
+        RecurrentConfig(model="hmm")
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (TokenizerConfig, {"vocab_size": 3, "min_count": 1}),
+        (ModelConfig, {"hidden_size": 1, "embedding_size": 1}),
+        (ModelConfig, {"hidden_size": 1, "embedding_size": 0}),
+        (TrainingConfig, {"dropout": 0, "warmup": 0, "weight_decay": 0, "seed": 0}),
+        (TrainingConfig, {"steps": 1, "batch_size": 1, "sequence_length": 1, "valid_every": 1}),
+        (SamplingConfig, {"temperature": 0, "top_k": 1, "top_p": 1, "seed": 2**63 - 1}),
+        (SamplingConfig, {"top_p": 1e-300, "temperature": 1e300}),
+    ],
+)
+def test_the_edges_of_the_ranges_are_allowed(config: type[Config], options: dict[str, Any]) -> None:
+    made = config.from_options(options)
+    for name, value in options.items():
+        assert getattr(made, name) in (value, (value,))
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [{"budget": 60.0, "steps": 5}, {"epochs": 2, "steps": 5}, {"budget": 60.0, "epochs": 2}],
+)
+def test_conflicting_lengths_are_both_named(lengths: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refused:
+        TrainingConfig(**lengths)
+    assert all(flag(name) in str(refused.value) for name in lengths)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"beams": 4, "temperature": (1.0, 0.5)}, ("--temperature", "--beams")),
+        ({"beams": 4, "temperature": (0.5,)}, ("--temperature", "--beams")),
+        ({"beams": 4, "top_k": 5}, ("--top-k", "--beams")),
+        ({"beams": 4, "typical": 0.5}, ("--typical", "--beams")),
+        ({"beams": 4, "repetition_penalty": 1.5}, ("--repetition-penalty", "--beams")),
+        ({"beams": 4, "count": 5}, ("--beams 4", "5 texts")),
+        ({"beams": 4, "require": ("a",)}, ("--require", "--beams")),
+        ({"require": ("abc",), "ban": ("b",)}, ("--require 'abc'", "--ban")),
+        ({"require": ("abc",), "stop": ("x", "c")}, ("--require 'abc'", "--stop")),
+        ({"length_penalty": 1.0}, ("--length-penalty", "add --beams")),
+    ],
+)
+def test_what_cannot_be_had_at_once_is_named(
+    options: dict[str, Any], named: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        SamplingConfig(**options)
+    assert all(name in str(refused.value) for name in named)
+
+
+def test_a_run_of_no_stated_length_takes_ten_minutes() -> None:
+    assert TrainingConfig().with_length().budget == 600
+    for length in ({"steps": 5}, {"epochs": 5}, {"budget": 5.0}):
+        assert TrainingConfig(**length).with_length() == TrainingConfig(**length)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TokenizerConfig(),
+        TokenizerConfig(level="word", vocab_size=50, unk_literal="<unk>", unit="paragraph"),
+        RecurrentConfig(),
+        RecurrentConfig(hidden_size=(5, 7), embedding_size=3, tie=False, vocabulary_size=66),
+        TrainingConfig(),
+        TrainingConfig(budget=90.0, betas=(0.8, 0.95), precision="bf16", dropout=0.3),
+        SamplingConfig(temperature=(0,), top_k=5, top_p=0.5, sentences=3, allow_unk=True),
+        SamplingConfig(temperature=(1, 0.5), stop=("a", "b"), ban=("c",), min_p=0.1),
+    ],
+)
+def test_a_configuration_goes_through_json_and_back(config: Config) -> None:
+    written = json.loads(json.dumps(config.to_json(), allow_nan=False))
+    assert type(config).from_options(written) == config
+
+
+def test_one_string_or_temperature_is_as_good_as_a_list_of_one() -> None:
+    one = SamplingConfig.from_options({"temperature": "0.5", "stop": "a", "ban": ["b"]})
+    assert one == SamplingConfig(temperature=(0.5,), stop=("a",), ban=("b",))
+
+
+def test_none_leaves_an_option_at_its_default() -> None:
+    nothing = {spec.name: None for spec in dataclasses.fields(TrainingConfig)}
+    assert TrainingConfig.from_options(nothing) == TrainingConfig()
+
+
+def test_a_configuration_takes_its_own_options_alone() -> None:
+    options = {"temperature": 0.5, "batch_size": 3, "level": "word"}
+    assert SamplingConfig.from_options(options) == SamplingConfig(temperature=(0.5,))
+    assert TrainingConfig.from_options(options) == TrainingConfig(batch_size=3)
+
+
+def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    check_options({"temperature": 1, "batch_size": 2}, SamplingConfig, TrainingConfig)
+    with pytest.raises(UsageError, match=r"no option 'temprature'.*temperature, top_k"):
+        check_options({"temprature": 1}, SamplingConfig)
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingConfig().seed = 2
+
+
+@pytest.mark.parametrize(
+    ("options", "least_count", "largest_vocabulary"),
+    [
+        ({}, 1, None),
+        ({"level": "word"}, 2, None),
+        ({"level": "word", "min_count": 1, "vocab_size": 99}, 1, 99),
+        ({"level": "subword"}, 1, 4000),
+    ],
+)
+def test_levels_have_defaults_of_their_own(
+    options: dict[str, Any], least_count: int, largest_vocabulary: int | None
+) -> None:
+    config = TokenizerConfig.from_options(options)
+    assert config.least_count == least_count
+    assert config.largest_vocabulary == largest_vocabulary

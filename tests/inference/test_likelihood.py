@@ -1,0 +1,258 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from textgen.inference import likelihood
+from textgen.inference.likelihood import Document, batch_token_statistics, target_log_probs
+from textgen.models import Model
+from textgen.tokenizers.base import EOS
+
+MakeModel = Callable[..., Model]
+DrawIds = Callable[..., npt.NDArray[np.uint16]]
+Floats = npt.NDArray[np.float64]
+DTYPES = [torch.float32, torch.float64]
+EXACT = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+@torch.no_grad()
+def sequential(model: Model, ids: npt.NDArray[Any], first: int = EOS) -> Floats:
+    """ln p of each token by one plain pass over the whole text, nothing side by side."""
+    targets = torch.as_tensor(ids.astype(np.int64)).unsqueeze(1)  # (time, 1)
+    inputs = torch.cat([torch.tensor([[first]]), targets[:-1]])
+    logits, _ = model(inputs, model.start(1))
+    log_probs = logits.double().log_softmax(-1).gather(-1, targets.unsqueeze(-1))
+    return log_probs.flatten().numpy()
+
+
+@torch.no_grad()
+def never_forgetting(model: Model) -> Model:
+    """The model with its forget gates held open: what it once read stays in its cells."""
+    for name, parameter in model.named_parameters():
+        if name.startswith("layers"):
+            admit, forget, candidate, expose = parameter.chunk(4)
+            if parameter.ndim == 1:
+                admit.fill_(-1.5)
+                forget.fill_(30.0)
+                expose.fill_(1.0)
+            else:
+                forget.zero_()
+                candidate.mul_(2)
+    return model
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+    """The (time, rows) of every stretch that is read while the test runs."""
+    shapes: list[tuple[int, int]] = []
+    original = likelihood._Reading._read_window
+
+    def watched(self: Any, window: int, rows: Tensor, state: Any) -> Any:
+        shapes.append((min(64, len(self._targets) - window), len(rows)))
+        return original(self, window, rows, state)
+
+    monkeypatch.setattr(likelihood._Reading, "_read_window", watched)
+    yield shapes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 255, 256, 511, 512, 513, 1000, 64 * 256 + 13])
+def test_a_document_equals_the_plain_pass_at_any_length(
+    make_model: MakeModel, random_ids: DrawIds, length: int, dtype: torch.dtype
+) -> None:
+    model = make_model(dtype=dtype)
+    ids = random_ids(length)
+    log_probs = Document(model, first=EOS).read(ids)
+    assert log_probs.shape == (length,)
+    assert log_probs.dtype == np.float64
+    assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_model_that_never_forgets_is_read_exactly(
+    make_model: MakeModel, random_ids: DrawIds, reads: list[tuple[int, int]], dtype: torch.dtype
+) -> None:
+    model = never_forgetting(make_model(dtype=dtype))
+    ids = random_ids(4096 + 5)
+    log_probs = Document(model, first=EOS).read(ids)
+    assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
+    # The guessed starts were wrong to the very end, so that every segment was read again.
+    tokens_read = sum(time * rows for time, rows in reads)
+    assert tokens_read > 8 * len(ids)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_model_that_forgets_slowly_is_read_until_its_states_truly_meet(
+    make_model: MakeModel, random_ids: DrawIds, reads: list[tuple[int, int]], dtype: torch.dtype
+) -> None:
+    """Its cells keep 31 % of what they hold through a window, so that they meet after a dozen."""
+    model = never_forgetting(make_model(dtype=dtype))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("layers") and parameter.ndim == 1:
+                parameter.chunk(4)[1].fill_(2.0)  # two biases: forget gates at sigmoid(4)
+    ids = random_ids(8000)
+    log_probs = Document(model, first=EOS, segments=3).read(ids)
+    assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
+    windows_again = sum(rows < 3 for _, rows in reads)
+    assert 8 < windows_again < 41
+
+
+def test_what_is_read_matters_for_ever_to_the_model_that_never_forgets(
+    make_model: MakeModel, random_ids: DrawIds
+) -> None:
+    model = never_forgetting(make_model(dtype=torch.float64))
+    one, other = random_ids(2000), random_ids(2000)
+    other[:20] = 2
+    gap = np.abs(sequential(model, one)[1000:] - sequential(model, other)[1000:])
+    assert gap.max() > 1e-3
+
+
+def test_a_forgetful_model_is_read_about_once(
+    make_model: MakeModel, random_ids: DrawIds, reads: list[tuple[int, int]]
+) -> None:
+    ids = random_ids(8192)
+    Document(make_model(), first=EOS).read(ids)
+    assert sum(time * rows for time, rows in reads) < 1.6 * len(ids)
+    assert max(rows for _, rows in reads) == 16
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("segments", [1, 2, 7])
+def test_the_number_of_segments_changes_nothing(
+    make_model: MakeModel, random_ids: DrawIds, segments: int, dtype: torch.dtype
+) -> None:
+    model, ids = make_model(dtype=dtype), random_ids(2100)
+    log_probs = Document(model, first=EOS, segments=segments).read(ids)
+    assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
+
+
+@pytest.mark.parametrize("remembering", [False, True])
+def test_parts_of_any_size_give_the_same_as_one_read(
+    make_model: MakeModel, random_ids: DrawIds, remembering: bool
+) -> None:
+    model = make_model(dtype=torch.float64)
+    model = never_forgetting(model) if remembering else model
+    ids = random_ids(3000)
+    document = Document(model, first=EOS)
+    parts = [document.read(part) for part in np.split(ids, [1, 2, 2, 65, 700, 701, 2400])]
+    assert np.abs(np.concatenate(parts) - sequential(model, ids)).max() < 1e-10
+
+
+def test_a_text_longer_than_a_block_is_read_block_by_block(
+    make_model: MakeModel,
+    random_ids: DrawIds,
+    reads: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(likelihood, "_BLOCK_TOKENS", 1024)
+    model, ids = make_model(dtype=torch.float64), random_ids(5000)
+    document = Document(model, first=EOS)
+    assert np.abs(document.read(ids) - sequential(model, ids)).max() < 1e-10
+    assert max(time * rows for time, rows in reads) <= 64 * 4
+    assert all(len(tensor) == 1 for tensor in document.state.tensors().values())
+
+
+def test_the_first_token_is_context_and_is_not_scored(
+    make_model: MakeModel, random_ids: DrawIds
+) -> None:
+    model, ids = make_model(dtype=torch.float64), random_ids(70)
+    after_eos, after_five = (Document(model, first=first).read(ids) for first in (EOS, 5))
+    assert np.abs(after_five - sequential(model, ids, first=5)).max() < 1e-10
+    assert len(after_five) == len(after_eos) == 70
+    assert abs(after_five[0] - after_eos[0]) > 1e-3
+
+
+def test_nothing_read_gives_nothing_and_changes_nothing(
+    make_model: MakeModel, random_ids: DrawIds
+) -> None:
+    model, ids = make_model(dtype=torch.float64), random_ids(70)
+    document = Document(model, first=EOS)
+    assert document.read(ids[:0]).shape == (0,)
+    assert np.abs(document.read(ids) - sequential(model, ids)).max() < 1e-10
+
+
+@pytest.mark.parametrize("largest", [1, 11, 30, 11 * 64])
+def test_logits_in_chunks_give_what_all_at_once_give(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    model = make_model(dtype=torch.float64)
+    hidden = torch.randn(13, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.randint(11, (13, 5), generator=torch.Generator().manual_seed(1))
+    whole = target_log_probs(model, hidden, targets)
+    calls = []
+    original = model.logits
+    monkeypatch.setattr(likelihood, "LARGEST_LOGITS", largest)
+    monkeypatch.setattr(model, "logits", lambda rows: calls.append(len(rows)) or original(rows))
+    chunked = target_log_probs(model, hidden, targets)
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-13)
+    assert sum(calls) == 13 * 5
+    assert max(calls) * 11 <= max(largest, 11)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, *DTYPES])
+def test_logits_of_1e30_give_finite_scores(
+    make_model: MakeModel, random_ids: DrawIds, dtype: torch.dtype
+) -> None:
+    model = make_model(dtype=dtype)
+    with torch.no_grad():
+        model.get_parameter("output.bias").copy_(torch.linspace(-1e30, 1e30, 11))
+    ids = random_ids(600)
+    log_probs = Document(model, first=EOS).read(ids)
+    assert np.isfinite(log_probs).all()
+    assert (log_probs <= 0).all()
+    assert log_probs.min() < -1e29
+    assert np.isfinite(log_probs.sum())
+
+
+def test_a_batch_gives_each_column_what_it_gets_alone(
+    make_model: MakeModel, random_ids: DrawIds
+) -> None:
+    model = make_model(dtype=torch.float64)
+    targets = random_ids(60).astype(np.int64).reshape(20, 3)
+    inputs = np.vstack([np.full((1, 3), EOS), targets[:-1]])
+    log_probs = batch_token_statistics(model, inputs, targets)[..., 0]
+    for column in range(3):
+        alone = sequential(model, targets[:, column])
+        assert np.abs(log_probs[:, column] - alone).max() < 1e-10
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_the_loss_of_some_rows_at_a_time_is_that_of_all(
+    make_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch, tie: bool
+) -> None:
+    model = make_model(dtype=torch.float64, hidden=(7, 6), tie=tie)
+    ids = torch.arange(5 * 4).view(5, 4) % 11
+    found = []
+    for most in (2**25, 3 * 11):  # all 20 rows at once, and three at a time
+        monkeypatch.setattr(likelihood, "_MAX_TRAINING_LOGITS", most)
+        model.zero_grad()
+        hidden, _ = model.hidden_states(ids[:-1], model.start(4))
+        loss = likelihood.mean_cross_entropy(model, hidden, ids[1:])
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_no_more_logits_are_made_at_once_than_fit(
+    make_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = make_model(), []
+    make_logits = model.logits
+    monkeypatch.setattr(likelihood, "_MAX_TRAINING_LOGITS", 3 * 11)
+
+    def watched(hidden: torch.Tensor) -> torch.Tensor:
+        seen.append(len(hidden))
+        return make_logits(hidden)
+
+    monkeypatch.setattr(model, "logits", watched)
+    ids = torch.arange(20).view(5, 4) % 11
+    hidden, _ = model.hidden_states(ids, model.start(4))
+    likelihood.mean_cross_entropy(model, hidden, ids).backward()
+    assert max(seen) == 3
+    assert sum(seen) == 2 * 20  # once forward, once more for the gradient

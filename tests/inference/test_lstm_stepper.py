@@ -1,0 +1,175 @@
+"""Steps of an LSTM, with PyTorch operators and with compiled code, against the model."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from textgen.inference.stepper import PlainStepper
+from textgen.inference.steppers import make_stepper
+from textgen.models import Model
+
+MakeModel = Callable[..., Model]
+SHAPES = [
+    (11, (7, 5), 6, False),
+    (11, (32,), 16, False),
+    (70, (33, 20, 16), 16, True),
+    (11, (7,), 0, False),
+]
+COMPILED = pytest.mark.usefixtures("compiled", "two_threads")
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def set_threads(two_threads: None) -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def compiled_gap(model: Model, rows: int, tolerance: float, *, fast: bool = False) -> float:
+    """The largest gap between logits of compiled code and of the model, below the tolerance."""
+    size = model.config.vocabulary_size
+    ids = torch.randint(0, size, (20, rows), generator=generator(rows))
+    with torch.inference_mode():
+        stepper, state = make_stepper(model, fast=fast), model.start(rows)
+        stepper.state = state
+        assert stepper.network is not None
+        largest = 0.0
+        for column in ids:
+            expected, state = model(column.unsqueeze(0), state)
+            largest = max(largest, float((stepper.step(column) - expected[0]).abs().max()))
+        if not fast:
+            assert bool(stepper.state.close_to(state, tolerance).all())
+    assert largest < tolerance
+    return largest
+
+
+@pytest.mark.parametrize(("vocabulary", "hidden", "embedding", "tie"), SHAPES)
+@pytest.mark.parametrize("table", [0, 2**24])
+def test_operators_continue_from_any_state_with_any_number_of_rows(
+    make_model: MakeModel,
+    vocabulary: int,
+    hidden: tuple[int, ...],
+    embedding: int,
+    tie: bool,
+    table: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("textgen.inference.lstm_stepper.LARGEST_TABLE", table)
+    model = make_model(vocabulary, hidden, embedding, tie=tie, dtype=torch.float64)
+    ids = torch.randint(0, vocabulary, (4, 3), generator=generator(4))
+    stepper, plain = make_stepper(model), PlainStepper(model)
+    for rows in ([0, 1, 2], [2], [1, 1, 0, 2], [0]):
+        places = torch.tensor(rows)
+        stepper.state = plain.state = model.start(3).select(places)
+        for column in ids[:, places]:
+            torch.testing.assert_close(stepper.step(column), plain.step(column), rtol=0, atol=1e-12)
+        assert bool(stepper.state.close_to(plain.state, 1e-12).all())
+    kept = stepper.state
+    before = {name: tensor.clone() for name, tensor in kept.tensors().items()}
+    stepper.step(ids[0, :1])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in kept.tensors().items())
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_operators_in_float32_give_the_model_s_logits_packed_or_not(
+    make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.inference.native.library", lambda device, dtype: None)
+    if not packs:
+        monkeypatch.setattr("textgen.inference.lstm_stepper._packs", lambda matrix: False)
+    model = make_model(11, (32, 24), 16)
+    ids = torch.randint(0, 11, (20, 3), generator=generator(4))
+    for rows in (1, 2, 3):
+        whole, _ = model(ids[:, :rows], model.start(rows))
+        stepper = make_stepper(model)
+        stepper.state = model.start(rows)
+        for time, column in enumerate(ids[:, :rows]):
+            torch.testing.assert_close(stepper.step(column), whole[time], rtol=0, atol=1e-5)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_steps_on_a_gpu_give_the_model_s_logits(model: Model) -> None:
+    model = model.cuda()
+    with torch.inference_mode():
+        stepper, state = make_stepper(model), model.start(4)
+        stepper.state = state
+        for _ in range(20):
+            ids = torch.randint(0, 11, (4,), generator=generator(0)).cuda()
+            expected, state = model(ids.unsqueeze(0), state)
+            torch.testing.assert_close(stepper.step(ids), expected[0], rtol=0, atol=1e-4)
+
+
+@COMPILED
+@pytest.mark.parametrize(("vocabulary", "hidden", "embedding", "tie"), SHAPES)
+@pytest.mark.parametrize("table", [0, 2**24])
+@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (1, 2), (1, 3), (2, 1), (9, 2), (20, 3)])
+def test_compiled_code_gives_the_model_s_logits(
+    make_model: MakeModel,
+    vocabulary: int,
+    hidden: tuple[int, ...],
+    embedding: int,
+    tie: bool,
+    table: int,
+    rows: int,
+    threads: int,
+    set_threads: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_threads(threads)
+    monkeypatch.setattr("textgen.inference.lstm_stepper.LARGEST_TABLE", table)
+    compiled_gap(make_model(vocabulary, hidden, embedding, tie=tie), rows, 2e-5)
+
+
+@COMPILED
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_weights_of_8_bits_are_near(make_model: MakeModel, rows: int) -> None:
+    assert compiled_gap(make_model(70, (32, 24), 16), rows, 0.3, fast=True) > 1e-3
+
+
+@COMPILED
+def test_weights_of_8_bits_are_the_same_in_any_batch(make_model: MakeModel) -> None:
+    model, ids = make_model(70, (32, 24), 16), torch.arange(1, 30)
+    with torch.inference_mode():
+        one, five = make_stepper(model, fast=True), make_stepper(model, fast=True)
+        five.state = model.start(5)
+        for id in ids:
+            alone, beside = one.step(id.view(1)), five.step(id.expand(5).contiguous())
+            torch.testing.assert_close(beside, alone.expand(5, -1), rtol=0, atol=2e-5)
+
+
+@COMPILED
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("size", [1e-30, 20.0, 1e4])
+def test_gates_may_be_saturated(make_model: MakeModel, rows: int, size: float) -> None:
+    model = make_model(11, (16,), 6)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("layers"):
+                parameter.mul_(size)
+    compiled_gap(model, rows, 1e-4)
+
+
+@COMPILED
+def test_a_row_of_weights_may_be_zero(make_model: MakeModel) -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.get_parameter("output.weight")[3] = 0
+    compiled_gap(model, 1, 0.3, fast=True)
+
+
+@COMPILED
+def test_several_steps_at_once_are_the_same_as_one_after_another(model: Model) -> None:
+    ids = torch.arange(11)
+    one, several = make_stepper(model), make_stepper(model)
+    for id in ids:
+        expected = one.step(id.view(1))
+    assert several.network is not None
+    several.network.read(ids.unsqueeze(1))
+    assert torch.equal(several.network.logits, expected)
+    assert bool(several.state.close_to(one.state, 0).all())

@@ -1,0 +1,82 @@
+"""Dropout, and the frequencies of tokens with which output biases start."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from textgen.models import Dropout, Model
+from textgen.models.base import frequencies
+
+MakeModel = Callable[..., Model]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_without_a_rate_dropout_changes_and_draws_nothing() -> None:
+    hidden, source = torch.randn(5, 3, 4, generator=generator()), generator(1)
+    before = source.get_state()
+    assert torch.equal(Dropout(0.0, source)(hidden), hidden)
+    assert torch.equal(source.get_state(), before)
+
+
+def test_dropout_silences_its_share_of_the_units_and_keeps_the_mean() -> None:
+    dropped = Dropout(0.3, generator())(torch.ones(2, 400, 500))
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_one_mask_serves_the_whole_window_and_differs_between_rows() -> None:
+    dropped = Dropout(0.5, generator())(torch.ones(6, 3, 40))
+    assert all(torch.equal(dropped[0], later) for later in dropped)
+    assert not torch.equal(dropped[0, 0], dropped[0, 1])
+
+
+def test_the_generator_alone_determines_the_mask() -> None:
+    masks = [Dropout(0.5, generator(seed))(torch.ones(2, 3, 40)) for seed in (1, 1, 2)]
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+def test_dropout_applies_before_every_layer_and_the_output(model: Model) -> None:
+    class Counting(Dropout):
+        seen: list[int] = []  # noqa: RUF012
+
+        def __call__(self, hidden: Tensor) -> Tensor:
+            self.seen.append(hidden.shape[-1])
+            return hidden
+
+    model(torch.tensor([[3], [5]]), model.start(1), Counting(0.5, generator()))
+    assert Counting.seen == [6, 7, 5]
+
+
+def test_frequencies_are_those_of_a_sample_from_all_over_the_text() -> None:
+    short = np.arange(2, 102) % 7
+    assert frequencies(short, 9).tolist() == np.bincount(short, minlength=9).tolist()
+    halves = np.repeat(np.array([2, 3], np.uint16), 5_000_000)
+    counts = frequencies(halves, 5)
+    assert counts.sum() < 2**22
+    assert 0.45 < counts[2] / counts.sum() < 0.55
+
+
+def test_an_untrained_model_expects_tokens_as_often_as_they_occur(make_model: MakeModel) -> None:
+    model = make_model(vocabulary=4)
+    model.initialize(generator())
+    with torch.no_grad():
+        model.get_parameter("output.weight").zero_()
+    model.initialize_from_text(np.repeat(np.arange(4), [0, 30, 10, 60]))
+    logits, _ = model(torch.tensor([[1]]), model.start(1))
+    found = logits.detach().softmax(-1).flatten()
+    assert torch.allclose(found, torch.tensor([0.5, 30.5, 10.5, 60.5]) / 102)
+
+
+def test_trained_biases_stay_as_they_are(make_model: MakeModel) -> None:
+    model = make_model(vocabulary=4)
+    trained = model.get_parameter("output.bias").detach().clone()
+    assert trained.any()
+    model.initialize_from_text(np.repeat(np.arange(4), [1, 2, 3, 4]))
+    assert torch.equal(model.get_parameter("output.bias"), trained)

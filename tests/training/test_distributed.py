@@ -1,0 +1,267 @@
+"""Several processes that learn together: what they leave, what they say, how they go on."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from textgen import checkpoint, train
+from textgen.data.batching import Streams, StreamsState
+from textgen.results import TrainingEvent, TrainingStart
+from textgen.tokenizers.base import EOS
+from textgen.training.ranks import is_first_process, placement
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are forked here")
+
+TEXT = "".join(
+    f"the {animal} {verb} the {thing}.\n"
+    for animal in ("cat", "dog", "cow", "hen")
+    for verb in ("sees", "likes", "finds")
+    for thing in ("ball", "door", "garden", "river")
+)
+OPTIONS = ["--hidden-size", "8", "--sequence-length", "8", "--batch-size", "2", "--log-every", "3"]
+SMALL: dict[str, Any] = {"hidden_size": 8, "sequence_length": 8, "log_every": 3, "device": "cpu"}
+Fault = tuple[int, signal.Signals] | None
+Start = Callable[..., list[tuple[int, str, str]]]
+
+
+def _process(arguments: list[str], environment: dict[str, str], said: Path, fault: Fault) -> None:
+    """One process of the run: ``textgen`` with its words in two files.
+
+    fault: the update at which the last process is sent a signal.
+    """
+    from textgen.cli.app import main
+    from textgen.training.state import GradientState
+
+    os.environ.update(environment)
+    if fault is not None and environment["RANK"] == str(int(environment["WORLD_SIZE"]) - 1):
+        update, (step, signum) = GradientState.update, fault
+
+        def struck_update(state: GradientState, rate: float) -> None:
+            if state.step == step:
+                os.kill(os.getpid(), signum)
+            update(state, rate)
+
+        GradientState.update = struck_update
+    with (
+        said.with_suffix(".out").open("w") as out,
+        said.with_suffix(".err").open("w") as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = main(arguments)
+    sys.exit(code)
+
+
+@pytest.fixture(scope="module")
+def forked() -> Any:
+    """Processes that have torch loaded already, so that starting them is cheap."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["textgen.training.distributed", "textgen.cli.app", "torch._dynamo"]
+    )
+    return context
+
+
+@pytest.fixture
+def start(forked: Any, tmp_path: Path) -> Start:
+    """Runs ``textgen train`` in several processes; (exit code, stdout, stderr) of each."""
+
+    def run(
+        *arguments: str, size: int = 2, fault: Fault = None, **more: str
+    ) -> list[tuple[int, str, str]]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes = []
+        for rank in map(str, range(size)):
+            environment = place | {"RANK": rank, "LOCAL_RANK": rank} | more
+            given = (["train", *arguments], environment, tmp_path / f"said{rank}", fault)
+            processes.append(forked.Process(target=_process, args=given))
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(30)
+            if process.is_alive():
+                process.kill()
+        return [
+            (process.exitcode, *((tmp_path / f"said{rank}{end}").read_text() for end in ENDS))
+            for rank, process in enumerate(processes)
+        ]
+
+    return run
+
+
+ENDS = (".out", ".err")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def weights(out: Path) -> dict[str, Any]:
+    last = out / checkpoint.LAST
+    return load_file(last / "model.safetensors") | load_file(last / "state.safetensors")
+
+
+def test_two_processes_learn_what_one_with_twice_the_batch_does_and_the_first_alone_speaks(
+    start: Start, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "two"
+    length = ["--steps", "36", "--dropout", "0", "--device", "cpu", "--format", "json"]
+    (code, said, err), (second_code, *second) = start(
+        str(corpus), "--out", str(out), *length, *OPTIONS
+    )
+    assert (code, second_code) == (0, 0), err
+    assert second == ["", ""]
+    one = train(corpus, out=tmp_path / "one", steps=36, dropout=0.0, batch_size=4, **SMALL)
+    result = json.loads(said)
+    assert result["tokens_seen"] == one.tokens_seen
+    assert one.validation is not None
+    assert result["validation"]["loss"] == pytest.approx(one.validation.loss, abs=1e-5)
+    expected, found = weights(tmp_path / "one"), weights(out)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert (tensor - found[name]).abs().max() < 1e-5, name
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_stopped_resumed_and_restarted_is_bit_identical_to_uninterrupted(
+    start: Start, corpus: Path, tmp_path: Path, size: int
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    same = [str(corpus), "--steps", "9", "--device", "cpu", *OPTIONS]
+    here, launched = ["--out", str(out)], {"TORCHELASTIC_RUN_ID": "run"}
+    run = partial(start, size=size)
+    assert {code for code, *_ in run(*same, "--out", str(whole))} == {0}
+    stopped = run(*same, *here, fault=(3, signal.SIGTERM))
+    assert {code for code, *_ in stopped} == {143}, stopped
+    lost = run("--resume", *here, fault=(6, signal.SIGKILL), **launched)
+    assert [code for code, *_ in lost] == [1] * (size - 1) + [-signal.SIGKILL]
+    assert "lost touch with the other processes" in lost[0][2].splitlines()[-1]
+    again = run("--resume", *here, **launched, TORCHELASTIC_RESTART_COUNT="1")
+    assert {code for code, *_ in again} == {0}, again
+    expected, found = weights(whole), weights(out)
+    assert all(tensor.equal(found[name]) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+def test_a_run_goes_on_with_another_number_of_processes(
+    start: Start, corpus: Path, tmp_path: Path, before: int, after: int
+) -> None:
+    out = tmp_path / "out"
+    epochs = ["--epochs", "4", "--device", "cpu", "--out", str(out), *OPTIONS]
+
+    stopped = start(
+        str(corpus), *epochs, "--valid-every", "5", size=before, fault=(12, signal.SIGTERM)
+    )
+    assert {code for code, *_ in stopped} == {143}, stopped
+    first = checkpoint.load(out / "last").header
+    assert 0 < first.step <= 13
+    ended = start("--resume", "--out", str(out), size=after)
+    assert {code for code, *_ in ended} == {0}, ended
+    assert f"goes on in {after} of {before} process" in ended[0][2]
+    header = checkpoint.load(out / "last").header
+    assert header.machine.processes == after
+    # As many tokens as were asked for, in updates of another size, at a falling learning rate.
+    tokens, per_step = header.corpus.train.tokens, after * 2 * 8
+    assert 4 * tokens <= header.tokens_seen < 4 * tokens + 2 * per_step
+    assert header.tokens_seen - first.tokens_seen == (header.step - first.step) * per_step
+    lines = map(json.loads, (out / checkpoint.METRICS).read_text().splitlines())
+    rates = [line["learning_rate"] for line in lines if line["event"] == "step"]
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    best = checkpoint.load(out / "best").header.validation
+    assert best is not None and best.loss < 2.5
+
+
+@pytest.mark.parametrize(("started_by", "goes_on"), [("this", True), ("another", False)])
+def test_a_restarted_command_goes_on_only_with_the_run_that_it_began(
+    started_by: str, goes_on: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", started_by)
+    out = tmp_path / "out"
+    train(corpus, out=out, steps=2, batch_size=2, **SMALL)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    starts: list[int] = []
+
+    def hear(event: TrainingEvent) -> None:
+        if isinstance(event, TrainingStart):
+            starts.append(event.resumed_step)
+
+    train(corpus, out=out, overwrite=True, steps=2, batch_size=2, on_event=hear, **SMALL)
+    assert starts == [2 if goes_on else 0]
+
+
+def test_an_error_of_the_first_process_ends_the_others_in_silence(
+    start: Start, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing.txt"
+    first, second = start(str(missing), "--out", str(tmp_path / "out"), "--device", "cpu")
+    assert (first[0], second[0]) == (1, 1)
+    assert first[2].count("textgen: error:") == 1
+    assert second[1:] == ("", "")
+
+
+def test_the_rows_of_two_are_those_of_one_with_twice_the_batch() -> None:
+    ids = (np.arange(3000) % 9).astype(np.uint16)
+    given = {"sequence_length": 8, "run_windows": 3, "unknown_rate": 0.05, "seed": 3}
+    whole = Streams(ids, batch_size=6, **given)
+    parts = [Streams(ids, batch_size=6, own=slice(begin, begin + 3), **given) for begin in (0, 3)]
+    for _ in range(200):
+        window, halves = whole.next(), [part.next() for part in parts]
+        for name in ("inputs", "targets", "carried"):
+            found = np.concatenate([getattr(half, name) for half in halves], axis=-1)
+            assert np.array_equal(getattr(window, name), found)
+    assert whole.state() == parts[0].state() == parts[1].state()
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (4, 6), (6, 1)])
+def test_the_rest_of_an_epoch_is_read_once_by_another_number_of_streams(
+    before: int, after: int
+) -> None:
+    ids = np.full(2000, 2, np.uint16)
+    ids[15::16] = EOS  # so that runs begin at multiples of a window, and none overlaps another
+    given = {"sequence_length": 16, "run_windows": 5, "unknown_rate": 0.0, "seed": 3}
+    reads = np.zeros(len(ids), int)
+
+    def read(streams: Streams) -> None:
+        streams.next()
+        for row in streams.state().rows:
+            if row.epoch == 0:
+                reads[row.position - 16 : row.position] += 1
+
+    first = Streams(ids, batch_size=before, **given)
+    for _ in range(7):
+        read(first)
+    written = json.loads(json.dumps(first.state().to_json()))
+    second = Streams(ids, batch_size=after, **given)
+    second.restore(StreamsState.from_json(written))
+    while second.state().epoch == 0 or any(row.epoch == 0 for row in second.state().rows):
+        read(second)
+    assert (reads == 1).all()
+
+
+@pytest.mark.parametrize("size", ["", "1"])
+def test_no_process_looks_for_others_without_torchrun(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": size, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    assert placement() is None
+    assert is_first_process()

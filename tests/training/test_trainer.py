@@ -1,0 +1,347 @@
+"""What a run does when learning goes wrong, the disk is small or somebody stops it."""
+
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from textgen import LanguageModel, checkpoint, storage, train
+from textgen.errors import CheckpointError, DivergedError, LockedError, ResourceError
+from textgen.results import TrainingEvent, TrainingStep, TrainingWarning, Validation
+from textgen.training import trainer as trainer_module
+from textgen.training.run_directory import RunDirectory
+from textgen.training.state import GradientState
+from textgen.training.trainer import Trainer
+
+TEXT = "".join(f"the {who} sees the {what}.\n" for who in ("cat", "dog") for what in "abcdefghij")
+SMALL: dict[str, Any] = {
+    "hidden_size": 8,
+    "embedding_size": 4,
+    "batch_size": 2,
+    "sequence_length": 8,
+    "log_every": 2,
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def no_number_at(monkeypatch: pytest.MonkeyPatch, *updates: int) -> None:
+    """Let the gradient of these updates, counted from 1 and over all runs, be no number."""
+    update, made = GradientState.update, [0]
+
+    def poisoned(self: GradientState, learning_rate: float) -> None:
+        update(self, learning_rate)
+        made[0] += 1
+        if made[0] in updates:
+            self._norm = torch.tensor(float("nan"))
+
+    monkeypatch.setattr(GradientState, "update", poisoned)
+
+
+def stop_at(step: int) -> Callable[[], int | None]:
+    polls = iter(range(1, 10**9))
+    return lambda: 2 if next(polls) >= step else None
+
+
+# Numerics
+
+
+def test_the_times_a_run_went_back_are_counted_over_its_resumes(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    no_number_at(monkeypatch, 2, 4, 13, 15)
+    stopped = train(corpus, out=out, steps=40, stop=stop_at(8), valid_every=1, **SMALL)
+    assert stopped.interrupted == 2
+    assert storage.read_json(out / "last" / "state.json")["progress"]["rollbacks"] == 2
+    with pytest.raises(DivergedError, match="4 times"):
+        train(out=out, resume=True)
+    assert LanguageModel.load(out).header.step > 0
+
+
+def test_a_resumed_run_that_goes_back_before_it_logs_leaves_its_metrics_whole(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    train(corpus, out=out, steps=6, **SMALL)
+    with (out / checkpoint.METRICS).open("ab") as metrics:
+        metrics.write(b'{"event": "step"}\n' * 20)  # of steps that a kill took back
+    no_number_at(monkeypatch, 1)
+    train(out=out, resume=True, steps=12)
+    written = (out / checkpoint.METRICS).read_bytes()
+    assert b"\0" not in written
+    assert b'{"event": "step"}' not in written
+
+
+def test_going_back_as_the_budget_ends_still_ends_with_a_validation_and_a_save(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roll_back, update = Trainer._roll_back, Trainer._update
+
+    def late(self: Trainer) -> float:
+        roll_back(self)
+        return self.schedule.progress(self.state.step, 1e9)
+
+    def poisoned(self: Trainer) -> None:  # and not the updates by which the speed is found out
+        update(self)
+        if self.state.step == 5:
+            self.state._norm = torch.tensor(float("nan"))
+
+    monkeypatch.setattr(Trainer, "_roll_back", late)
+    monkeypatch.setattr(Trainer, "_update", poisoned)
+    events: list[TrainingEvent] = []
+    train(corpus, out=tmp_path / "run", budget="60s", on_event=events.append, **SMALL)
+    steps = [event.step for event in events if isinstance(event, TrainingStep)]
+    assert steps
+    assert max(steps) < 5
+    assert any(isinstance(event, Validation) for event in events)
+    assert (tmp_path / "run" / "best").is_dir()
+
+
+def test_a_loss_that_explodes_is_warned_of_once_and_the_best_is_kept(
+    corpus: Path, tmp_path: Path
+) -> None:
+    events: list[TrainingEvent] = []
+    options = SMALL | {"learning_rate": 100.0, "warmup": 0.6}
+    result = train(
+        corpus, out=tmp_path / "run", steps=60, valid_every=1, on_event=events.append, **options
+    )
+    losses = [event.loss for event in events if isinstance(event, Validation)]
+    assert losses[-1] > 2 * min(losses)
+    assert result.validation is not None
+    assert result.validation.loss == min(losses)
+    kept = checkpoint.load(tmp_path / "run").header.validation
+    assert kept is not None
+    assert kept.loss == min(losses)
+    warnings = [event.text for event in events if isinstance(event, TrainingWarning)]
+    assert len(warnings) >= 1
+    assert "--learning-rate" in warnings[0]
+
+
+def test_a_held_out_part_too_long_for_the_budget_is_told_once_and_before_it_is_read(
+    corpus: Path, tmp_path: Path
+) -> None:
+    held_out = tmp_path / "valid.txt"
+    held_out.write_text(5_000 * TEXT, encoding="utf-8")
+    events: list[TrainingEvent] = []
+    train(
+        corpus,
+        valid=held_out,
+        out=tmp_path / "run",
+        budget=0.2,
+        on_event=events.append,
+        **SMALL | {"log_every": 1},
+    )
+    told = [i for i, event in enumerate(events) if isinstance(event, TrainingWarning)]
+    assert len(told) == 1
+    assert "--valid-fraction" in events[told[0]].text
+    assert told[0] < min(i for i, event in enumerate(events) if isinstance(event, Validation))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("nan")])
+def test_a_validation_that_is_no_number_is_never_the_best(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    honest = trainer_module.validate
+
+    def spoilt(model: Any, ids: Any, *, characters: int, step: int) -> Validation:
+        found = honest(model, ids, characters=characters, step=step)
+        return found if step == 4 else replace(found, loss=value)
+
+    monkeypatch.setattr(trainer_module, "validate", spoilt)
+    result = train(corpus, out=tmp_path / "run", steps=6, valid_every=2, **SMALL)
+    assert result.validation is not None
+    assert result.validation.step == 4
+    for name in ("best", "last"):
+        kept = checkpoint.load(tmp_path / "run" / name).header.validation
+        assert kept is not None
+        assert kept.step == 4
+    assert checkpoint.load(tmp_path / "run" / "best").header.step == 4
+
+
+def test_a_run_that_learns_is_not_warned_of(corpus: Path, tmp_path: Path) -> None:
+    events: list[TrainingEvent] = []
+    train(corpus, out=tmp_path / "run", steps=30, on_event=events.append, **SMALL)
+    assert not [event for event in events if isinstance(event, TrainingWarning)]
+
+
+# Saving
+
+
+class SlowDisk:
+    """A clock that only updates and saves move: a second an update, ``took`` a save."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, took: float) -> None:
+        self.now, self.saving = 0.0, 0.0
+        save_last = RunDirectory.save_last
+
+        def slow(directory: RunDirectory, state: GradientState, *rest: Any) -> Path:
+            self.now, self.saving = self.now + took, self.saving + took
+            return save_last(directory, state, *rest) if state.step == 0 else directory.out
+
+        def update(state: GradientState, rate: float) -> None:
+            state.step += 1
+            self.now += 1.0
+
+        monkeypatch.setattr(RunDirectory, "save_last", slow)
+        monkeypatch.setattr(GradientState, "update", update)
+        monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: self.now)
+
+
+def test_saving_to_a_slow_disk_takes_under_a_fiftieth_of_the_run(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, took=6.0)
+    train(corpus, out=tmp_path / "run", steps=3000, valid_every=10**6, **SMALL)
+    assert 5 * 6.0 < disk.saving < 0.02 * disk.now + 2 * 6.0  # and the first and the last
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_too_small_is_told_before_training_and_before_resuming(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6, 0))
+        with pytest.raises(ResourceError, match="not enough space"):
+            train(corpus, out=out, steps=4, **SMALL)
+        assert not out.exists()
+    train(corpus, out=out, steps=4, **SMALL)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6, 0))
+    with pytest.raises(ResourceError, match="not enough space"):
+        train(out=out, resume=True, steps=8)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+# Folders
+
+
+def test_the_best_of_an_old_run_is_never_half_removed(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill while it is being removed would leave a ``best`` that nobody can read."""
+    out = tmp_path / "run"
+    train(corpus, out=out, steps=4, **SMALL)
+    rmtree, removed = shutil.rmtree, []
+
+    def watched(path: Path, *args: Any, **kwargs: Any) -> None:
+        removed.append(Path(path).name)
+        rmtree(path, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    train(corpus, out=out, steps=2, overwrite=True, **SMALL)
+    assert removed
+    assert not {"best", "last"} & set(removed)
+
+
+def test_a_second_run_in_a_folder_is_refused_and_touches_nothing(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(corpus, out=out, steps=2, **SMALL)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with storage.locked(out):
+        for options in ({"resume": True}, {"overwrite": True, **SMALL}):
+            with pytest.raises(LockedError) as refused:
+                train(corpus, out=out, steps=4, **options)
+            assert refused.value.exit_code == 5
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_shorter_text_that_was_accepted_is_read_from_its_beginning(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    corpus.write_text(TEXT * 20, encoding="utf-8")
+    train(corpus, out=out, steps=60, **SMALL)
+    corpus.write_text(TEXT[:60], encoding="utf-8")
+    assert train(out=out, resume=True, steps=70, accept_changed_corpus=True).steps == 70
+
+
+# A hostile state of training, its checksums right
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], Any], file: str = "state.json") -> None:
+    values = storage.read_json(folder / file)
+    change(values)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with storage.new_folder(folder) as begun:
+        for name, data in kept.items():
+            if name != storage.MANIFEST:
+                (begun / name).write_bytes(data)
+        storage.write_json(begun / file, values)
+
+
+HOSTILE: list[tuple[str, Any]] = [
+    *[("progress.step", value) for value in (-1, 0, 1.5, "4", None, 10**30, True)],
+    *[(f"progress.{name}", -1) for name in ("tokens_seen", "loss_count", "rollbacks")],
+    *[("progress.seconds", value) for value in (-1, "x", None)],
+    *[("progress.learning_rate_scale", value) for value in (-1, 2, "x")],
+    *[("progress.loss_sum", value) for value in ("x", None)],
+    ("metrics_bytes", -1),
+    *[
+        ("streams", value)
+        for value in (None, [], {}, {"epoch": 0, "assigned": 0, "rows": [], "pending": []})
+    ],
+    *[("streams.epoch", value) for value in (-1, "0", 10**30, 0.5)],
+    *[("streams.assigned", value) for value in (-1, 10**9, "0", 0.5)],
+    *[("streams.rows", value) for value in ([[0, 1, 0, False]], [[]] * 2, "xy", 5)],
+    *[("streams.rows", [row] * 2) for row in ([-1, 1, 0, False], [10**30, 1, 0, False])],
+    *[("streams.rows", [row] * 2) for row in ([0, -1, 0, False], [0, 1, "0", False])],
+    *[("best", value) for value in (5, {}, "x", [])],
+    *[("best.loss", value) for value in ("x", None, [])],
+    *[("validation", value) for value in (5, {}, "x", [])],
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
+    train(folder / "corpus.txt", out=folder / "run", steps=4, **SMALL)
+    return folder / "run"
+
+
+@pytest.mark.parametrize(("path", "value"), HOSTILE, ids=lambda value: str(value)[:30])
+def test_a_state_of_training_that_does_not_fit_is_refused(
+    run: Path, tmp_path: Path, path: str, value: Any
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(run, out)
+
+    def change(values: dict[str, Any]) -> None:
+        *parents, name = path.split(".")
+        for parent in parents:
+            values = values[parent]
+        values[name] = value
+
+    reseal(out / "last", change)
+    with pytest.raises(CheckpointError) as refused:
+        train(out=out, resume=True, steps=6)
+    assert refused.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "source", [{"valid": True}, {"corpora": [5]}, {"encoding": None}, {"tokenizer": 5}]
+)
+def test_a_source_that_names_no_text_is_refused(run: Path, tmp_path: Path, source: Any) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(run, out)
+    reseal(out / "last", lambda raw: raw["source"].update(source), "config.json")
+    with pytest.raises(CheckpointError):
+        train(out=out, resume=True, steps=6)

@@ -1,0 +1,344 @@
+"""Steps of an LSTM: with PyTorch operators, or with compiled code as soon as it is there."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from textgen.inference import native
+from textgen.inference.native import LayerMemory, Library, Network, PackedLayer, PackedMatrix
+from textgen.inference.stepper import Stepper
+from textgen.models.base import State
+from textgen.models.lstm import LSTMModel, LSTMState
+from textgen.models.recurrent import RecurrentState
+
+LARGEST_TABLE = 2**24  # numbers: 64 MB of float32
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """weights: (outputs, inputs); if int8, with scales (outputs,) that multiply them."""
+
+    weights: Tensor
+    scales: Tensor | None = None
+
+    @classmethod
+    def rounded(cls, exact: Tensor) -> Self:
+        """The nearest in 8 bits: 127 steps from zero to the largest absolute weight of a row."""
+        scales = exact.abs().amax(1).div_(127).clamp_(min=torch.finfo(exact.dtype).tiny)
+        return cls((exact / scales.unsqueeze(1)).round_().to(torch.int8), scales)
+
+    def exact(self) -> Tensor:
+        """The weights with their scales multiplied in."""
+        return self.weights if self.scales is None else self.weights * self.scales.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """A layer as one product, in the order of gates input, forget, output, cell candidate.
+
+    matrix: (4 units, inputs), for the output of the layer below and the hidden state, side by
+    side. bias: (4 units,); or a table of it by token (vocabulary, 4 units) that includes what the
+    token's embedding contributes, and then the input is the hidden state alone.
+    """
+
+    matrix: Matrix
+    bias: Tensor
+
+    @property
+    def units(self) -> int:
+        return self.bias.shape[-1] // 4
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    """An LSTM's weights, prepared for steps.
+
+    embedding: (vocabulary, width), None if the first layer has a table of biases.
+    last: (vocabulary, units). last_bias: (vocabulary,).
+    """
+
+    embedding: Tensor | None
+    layers: tuple[LayerWeights, ...]
+    last: Matrix
+    last_bias: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: LSTMModel, *, fast: bool) -> Self:
+        """fast: with matrices of 8 bits."""
+        matrix_of = Matrix.rounded if fast else Matrix
+        embedding = None if model.embedding.weight is None else model.embedding.weight.detach()
+        table_size = 4 * model.config.hidden_size[0] * model.config.vocabulary_size
+        has_table = embedding is None or table_size <= LARGEST_TABLE
+        layers: list[LayerWeights] = []
+        for layer in model.layers:
+            weight_ih, weight_hh, bias_ih, bias_hh = map(_candidate_last, layer.parameters())
+            bias, weights = bias_ih + bias_hh, torch.cat([weight_ih, weight_hh], 1)
+            if not layers and embedding is None:
+                # For one-hot input, a product is a column of the weights.
+                bias, weights = weight_ih.T + bias, weight_hh
+            elif not layers and embedding is not None and has_table:
+                # Few tokens: their products with the first layer's weights are computed once.
+                bias, weights = torch.addmm(bias, embedding, weight_ih.T), weight_hh
+            layers.append(LayerWeights(matrix_of(weights), bias))
+        last, last_bias = model.output.weight.detach(), model.output.bias.detach()
+        return cls(None if has_table else embedding, tuple(layers), matrix_of(last), last_bias)
+
+
+def _candidate_last(weights: Tensor) -> Tensor:
+    """Gates in the order of nn.LSTM, i, f, g, o, as i, f, o, g."""
+    i, f, g, o = weights.detach().chunk(4)
+    return torch.cat([i, f, o, g])
+
+
+class TorchStepper(Stepper):
+    """Steps with PyTorch operators on prepared weights."""
+
+    def __init__(self, weights: StepWeights, state: RecurrentState) -> None:
+        self._embedding, self._last_bias = weights.embedding, weights.last_bias
+        self._last = _Product(weights.last)
+        self._layers = [_Layer(each) for each in weights.layers]
+        self._rows = 0
+        self.state = state
+
+    @property
+    def state(self) -> LSTMState:
+        return LSTMState.of((layer.hidden.clone(), layer.cell.clone()) for layer in self._layers)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        pairs = cast(LSTMState, state).layers
+        rows = len(pairs[0][0])
+        if rows != self._rows:
+            for layer in self._layers:
+                layer.allocate(rows)
+            self._logits = self._last_bias.new_empty(rows, len(self._last_bias))
+            self._rows = rows
+        for layer, (hidden, cell) in zip(self._layers, pairs, strict=True):
+            layer.hidden.copy_(hidden)
+            layer.cell.copy_(cell)
+
+    def step(self, ids: Tensor) -> Tensor:
+        output = None if self._embedding is None else self._embedding[ids]
+        for layer in self._layers:
+            output = layer.step(ids, output)
+        assert output is not None
+        return self._last.add_to(self._last_bias, output, self._logits)
+
+
+class _Layer:
+    """A layer, with its state in memory that stays the same for a number of rows."""
+
+    hidden: Tensor
+    cell: Tensor
+
+    def __init__(self, weights: LayerWeights) -> None:
+        self._weights, self._product = weights, _Product(weights.matrix)
+
+    def allocate(self, rows: int) -> None:
+        bias, units = self._weights.bias, self._weights.units
+        self._inputs = bias.new_empty(rows, self._weights.matrix.weights.shape[1])
+        self._below, self.hidden = self._inputs[:, :-units], self._inputs[:, -units:]
+        self.cell = bias.new_empty(rows, units)
+        self._gates = bias.new_empty(rows, 4 * units)
+
+    def step(self, ids: Tensor, below: Tensor | None) -> Tensor:
+        """ids (batch,), output of the layer below (batch, inputs) -> output (batch, units)."""
+        bias, units = self._weights.bias, self._weights.units
+        if bias.ndim == 2:
+            bias = bias.index_select(0, ids)
+        else:
+            assert below is not None
+            self._below.copy_(below)
+        gates = self._product.add_to(bias, self._inputs, self._gates)
+        gates[:, : 3 * units].sigmoid_()
+        i, f, o, g = gates.chunk(4, 1)
+        self.cell.mul_(f).addcmul_(i, g.tanh_())
+        torch.tanh(self.cell, out=self.hidden).mul_(o)
+        return self.hidden
+
+
+class _Product:
+    """A matrix (outputs, inputs) that many batches are multiplied by."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._given = matrix
+        self._packed: Tensor | None = None
+
+    @cached_property
+    def _matrix(self) -> Tensor:
+        return self._given.exact().contiguous()
+
+    def add_to(self, bias: Tensor, inputs: Tensor, out: Tensor) -> Tensor:
+        """bias, (outputs,) or (batch, outputs), plus the product with inputs (batch, inputs).
+
+        The result is in ``out`` (batch, outputs), or in new memory.
+        """
+        if len(inputs) == 1 or not _packs(self._matrix):  # a single row is faster unpacked
+            return torch.addmm(bias, inputs, self._matrix.T, out=out)
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self._matrix)
+        linear: Any = torch.ops.mkldnn._linear_pointwise
+        if bias.ndim == 1:
+            return cast(Tensor, linear(inputs, self._packed, bias, "none", [], ""))
+        return cast(Tensor, linear.binary(inputs, bias, self._packed, None, "add"))
+
+
+def _packs(matrix: Tensor) -> bool:
+    """Whether oneDNN multiplies by this matrix in a layout of its own, packed once.
+
+    PyTorch's own products pack it at each call. The operators are those of its compiler.
+    """
+    if matrix.device.type != "cpu" or matrix.dtype != torch.float32:
+        return False
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+_MAX_ROWS_IN_8_BITS = 4
+"""With more rows, the conversion from int8 takes longer than reading four times as many bytes."""
+
+_BYTES_PER_THREAD = 2**21
+"""Another thread for fewer weights gains little alone, and costs much beside another program."""
+
+
+class CompiledStepper(Stepper):
+    """Steps with compiled code, on weights packed in blocks of four vectors (``native/step.h``)."""
+
+    def __init__(self, library: Library, weights: StepWeights, state: State) -> None:
+        self._library, self._lanes = library, library.textgen_lanes()
+        self._in_8_bits = weights if weights.last.scales is not None else None
+        self._packed: dict[bool, tuple[list[PackedLayer], PackedMatrix]] = {}
+        if self._in_8_bits is None:
+            self._packed[True] = self._pack(weights, exact=True)
+        self._last_bias = self._in_blocks(weights.last_bias, of_gates=False)
+        self._embedding = None if weights.embedding is None else weights.embedding.contiguous()
+        self._rows = 0
+        self.state = state
+
+    @property
+    def state(self) -> LSTMState:
+        return LSTMState.of((hidden.clone(), cell.clone()) for hidden, cell in self._state)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        pairs = cast(LSTMState, state).layers
+        if len(pairs[0][0]) != self._rows:
+            self._allocate(len(pairs[0][0]))
+        for (hidden, cell), (new_hidden, new_cell) in zip(self._state, pairs, strict=True):
+            hidden.copy_(new_hidden)
+            cell.copy_(new_cell)
+
+    def step(self, ids: Tensor) -> Tensor:
+        self._network.read(ids.unsqueeze(0))
+        return self._network.logits
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    def _allocate(self, rows: int) -> None:
+        layers, last = self._packed_for(rows)
+        memories = [self._memory(layer, rows) for layer in layers]
+        self._state = [
+            (memory.inputs[:, -layer.units :], memory.cell[:, : layer.units])
+            for layer, memory in zip(layers, memories, strict=True)
+        ]
+        size = sum(matrix.weights.nbytes for matrix in (last, *(each.matrix for each in layers)))
+        self._network = Network(
+            self._library,
+            list(zip(layers, memories, strict=True)),
+            last,
+            self._last_bias,
+            self._embedding,
+            self._last_bias.new_empty(rows, last.outputs),
+            max(1, min(rows * size // _BYTES_PER_THREAD, torch.get_num_threads())),
+        )
+        self._rows = rows
+
+    def _memory(self, layer: PackedLayer, rows: int) -> LayerMemory:
+        blocks, inputs, _ = layer.matrix.weights.shape
+        zeros = self._last_bias.new_zeros
+        width = blocks * self._lanes
+        return LayerMemory(zeros(rows, inputs), zeros(rows, width), zeros(rows, width))
+
+    def _packed_for(self, rows: int) -> tuple[list[PackedLayer], PackedMatrix]:
+        """The packed layers and last matrix, in 8 bits only for few rows."""
+        if self._in_8_bits is None:
+            return self._packed[True]
+        exact = rows > _MAX_ROWS_IN_8_BITS
+        if exact not in self._packed:
+            self._packed[exact] = self._pack(self._in_8_bits, exact=exact)
+        return self._packed[exact]
+
+    def _pack(self, weights: StepWeights, *, exact: bool) -> tuple[list[PackedLayer], PackedMatrix]:
+        layers = [self._packed_layer(layer, exact=exact) for layer in weights.layers]
+        return layers, self._packed_matrix(weights.last, of_gates=False, exact=exact)
+
+    def _packed_layer(self, layer: LayerWeights, *, exact: bool) -> PackedLayer:
+        bias = self._in_blocks(layer.bias.movedim(-1, 0), of_gates=True)
+        if layer.bias.ndim == 2:
+            bias = bias.movedim(-1, 0).contiguous()
+        matrix = self._packed_matrix(layer.matrix, of_gates=True, exact=exact)
+        return PackedLayer(layer.units, matrix, bias)
+
+    def _packed_matrix(self, matrix: Matrix, *, of_gates: bool, exact: bool) -> PackedMatrix:
+        matrix = Matrix(matrix.exact()) if exact else matrix
+        weights, scales = self._in_blocks(matrix.weights, of_gates=of_gates), matrix.scales
+        if scales is not None:
+            scales = self._in_blocks(scales, of_gates=of_gates)
+        return PackedMatrix(len(matrix.weights), weights.transpose(1, 2).contiguous(), scales)
+
+    def _in_blocks(self, outputs: Tensor, *, of_gates: bool) -> Tensor:
+        """(outputs, ...) -> (blocks, 4 lanes, ...), padded with zeros.
+
+        A block has consecutive outputs; or, of gates, one vector of units for each gate.
+        """
+        rest = outputs.shape[1:]
+        parts = outputs.view(4, -1, *rest) if of_gates else outputs.unsqueeze(0)
+        lanes = self._lanes if of_gates else 4 * self._lanes
+        missing = -parts.shape[1] % lanes
+        parts = functional.pad(parts, (0, 0) * len(rest) + (0, missing))
+        parts = parts.reshape(len(parts), -1, lanes, *rest).transpose(0, 1)
+        return parts.reshape(-1, 4 * self._lanes, *rest).contiguous()
+
+
+class LSTMStepper(Stepper):
+    """Uses PyTorch operators until there is compiled code, then that.
+
+    fast: weights are rounded to 8 bits. Apart from rounding, all ways give the same logits.
+    """
+
+    def __init__(self, model: LSTMModel, *, fast: bool = False) -> None:
+        self._weights: StepWeights | None = StepWeights.of(model, fast=fast)
+        self._device, self._dtype = model.device, model.dtype
+        self._inner: Stepper = TorchStepper(self._weights, model.start(1))
+        self._switch_to_compiled()
+
+    @property
+    def state(self) -> State:
+        return self._inner.state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._inner.state = state
+
+    @property
+    def network(self) -> Network | None:
+        return self._inner.network
+
+    def step(self, ids: Tensor) -> Tensor:
+        self._switch_to_compiled()
+        return self._inner.step(ids)
+
+    def _switch_to_compiled(self) -> None:
+        """Use compiled code once it is there; then the weights are no longer needed."""
+        if self._weights is None:
+            return
+        if (library := native.library(self._device, self._dtype)) is not None:
+            self._inner = CompiledStepper(library, self._weights, self._inner.state)
+            self._weights = None

@@ -1,0 +1,196 @@
+"""One sequence of tokens while it is sampled: its history, its constraint, and when it ends."""
+
+import copy
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from textgen.config import SamplingConfig
+from textgen.results import FinishReason
+from textgen.tokenizers.base import EOS, Mask
+
+NOTHING = -1
+"""The id of a token that could not be drawn, because every id was excluded."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedIds:
+    """The ids that may come next.
+
+    Attributes:
+        key: Equal keys mean equal masks, among all sequences that are sampled together.
+        mask: (vocabulary,), True where an id is allowed.
+    """
+
+    key: Hashable
+    mask: Mask
+
+
+class Constraint(Protocol):
+    """What a sample must satisfy beyond the distribution of one token."""
+
+    def allowed(self) -> AllowedIds:
+        """The ids that may come next."""
+
+    def append(
+        self, id: int, log_prob: float, ending: FinishReason | None
+    ) -> tuple[str, FinishReason | None]:
+        """Append a token.
+
+        Args:
+            id: ``NOTHING`` where the sample ends because every id was excluded.
+            log_prob: Natural, of the model without any rule.
+            ending: Why the sample ends with this token as far as its tokens alone decide.
+
+        Returns:
+            The text that is complete with this token, and why the sample ends.
+        """
+
+    def copy(self) -> Self:
+        """An independent constraint in the same state."""
+
+
+class TokenHistory:
+    """The tokens of a sequence, for penalties and ``--no-repeat-ngram``.
+
+    Attributes:
+        seen: (vocabulary,) bool, whether the prompt or the sample has the id.
+        counts: (vocabulary,) int64, how often the sample has it.
+    """
+
+    def __init__(self, prompt: Sequence[int], vocabulary_size: int, no_repeat: int | None) -> None:
+        self.seen: Mask = np.zeros(vocabulary_size, np.bool_)
+        self.counts: npt.NDArray[np.int64] = np.zeros(vocabulary_size, np.int64)
+        self._no_repeat = no_repeat
+        self._ids: list[int] = []
+        self._following: dict[tuple[int, ...], list[int]] = {}
+        for id in prompt:
+            self._add(id)
+
+    def append(self, id: int) -> None:
+        self.counts[id] += 1
+        self._add(id)
+
+    def repeating(self) -> list[int]:
+        """The ids that would repeat an n-gram (Paulus, Xiong and Socher 2018)."""
+        return self._following.get(self._last(), []) if self._no_repeat is not None else []
+
+    def copy(self) -> "TokenHistory":
+        other = copy.copy(self)
+        other.seen, other.counts = self.seen.copy(), self.counts.copy()
+        other._ids = self._ids.copy()
+        other._following = {ngram: ids.copy() for ngram, ids in self._following.items()}
+        return other
+
+    def _add(self, id: int) -> None:
+        self.seen[id] = True
+        if self._no_repeat is not None:
+            if len(self._ids) >= self._no_repeat - 1:
+                self._following.setdefault(self._last(), []).append(id)
+            self._ids.append(id)
+
+    def _last(self) -> tuple[int, ...]:
+        """The tokens that begin the next n-gram."""
+        assert self._no_repeat is not None
+        return tuple(self._ids[len(self._ids) - self._no_repeat + 1 :])
+
+
+@dataclass(slots=True)
+class TokenSequence:
+    """A sample as a sequence of tokens. history: None where no rule needs it."""
+
+    config: SamplingConfig
+    constraint: Constraint
+    history: TokenHistory | None
+    tokens: int = 0
+    sentences: int = 0
+
+    @classmethod
+    def after(
+        cls,
+        prompt: Sequence[int],
+        config: SamplingConfig,
+        constraint: Constraint,
+        vocabulary_size: int,
+        kept: Sequence[int] = (),
+    ) -> Self:
+        """The sample after a prompt.
+
+        Args:
+            kept: The tokens that it has already; the constraint must have them, too.
+        """
+        needs_history = (
+            config.repetition_penalty,
+            config.frequency_penalty,
+            config.no_repeat_ngram,
+        )
+        history = None
+        if any(value is not None for value in needs_history):
+            history = TokenHistory(prompt, vocabulary_size, config.no_repeat_ngram)
+            for id in kept:
+                history.append(id)
+        return cls(config, constraint, history, len(kept), kept.count(EOS))
+
+    def temperatures(self, count: int) -> list[float]:
+        """The temperatures of the next tokens."""
+        given = self.config.temperature
+        return [given[token % len(given)] for token in range(self.tokens, self.tokens + count)]
+
+    def append(self, id: int, log_prob: float) -> tuple[str, FinishReason | None]:
+        """Append a token, or ``NOTHING``; returns as ``Constraint.append``."""
+        if id == NOTHING:
+            return self.constraint.append(id, log_prob, "blocked")
+        self.tokens += 1
+        self.sentences += id == EOS
+        ending: FinishReason | None = "length" if self.tokens == self.config.length else None
+        if self.config.sentences is not None and self.sentences == self.config.sentences:
+            ending = "eos"
+        elif self.history is not None:
+            self.history.append(id)
+        return self.constraint.append(id, log_prob, ending)
+
+    def copy(self) -> "TokenSequence":
+        """An independent sequence in the same state."""
+        other = copy.copy(self)
+        other.constraint = self.constraint.copy()
+        other.history = None if self.history is None else self.history.copy()
+        return other
+
+
+class LogitMasks:
+    """Makes the logit masks of sequences; the last one is kept while its key stays the same."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last: tuple[Hashable, Tensor] | None = None
+
+    def mask(self, sequences: Sequence[TokenSequence]) -> Tensor:
+        """0 for the ids that may come next and -inf for the others, to be added to logits.
+
+        Returns:
+            float64, (vocabulary,), or (batch, vocabulary) where the sequences differ.
+        """
+        allowed = [sequence.constraint.allowed() for sequence in sequences]
+        key = allowed[0].key
+        if len({each.key for each in allowed}) > 1:
+            mask = self._logit_mask(np.stack([each.mask for each in allowed]))
+        else:
+            if self._last is None or self._last[0] != key:
+                self._last = key, self._logit_mask(allowed[0].mask)
+            mask = self._last[1]
+        if sequences[0].history is None:
+            return mask
+        repeating = [each.history.repeating() for each in sequences if each.history is not None]
+        if any(repeating):
+            mask = mask.expand(len(sequences), -1).clone()
+            for row, ids in enumerate(repeating):
+                mask[row, ids] = -torch.inf
+        return mask
+
+    def _logit_mask(self, allowed: Mask) -> Tensor:
+        return torch.from_numpy(np.where(allowed, 0.0, -np.inf)).to(self._device)

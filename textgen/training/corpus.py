@@ -1,0 +1,194 @@
+"""The text of a run as ids, and the tokenizer that made them; imports no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from textgen.config import RecurrentConfig, TokenizerConfig, flag, option_names
+from textgen.data.corpus import Corpus, CorpusSource
+from textgen.data.encoded import EncodedCorpus, encode_corpus, is_encoded, load_encoded
+from textgen.errors import DataError, UsageError
+from textgen.tokenizers.base import SPECIAL_TOKENS, Tokenizer
+from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer_from
+from textgen.tokenizers.vocabulary import SymbolTokenizer
+from textgen.training.run import FineTuning, TrainingRun
+from textgen.training.word_vectors import WordVectors, read_vectors
+
+_MAX_NAMED = 10
+
+
+@dataclass(frozen=True)
+class TrainingCorpus:
+    """A corpus in its two parts, each with at least one token.
+
+    Attributes:
+        changed: Whether it is another text than the resumed run was reading.
+        notes: Remarks for the user on how text and tokenizer fit.
+        vectors: Initial embeddings of the tokens, from the file of ``--embeddings``.
+    """
+
+    encoded: EncodedCorpus
+    tokenizer: Tokenizer
+    changed: bool = False
+    notes: tuple[str, ...] = ()
+    vectors: WordVectors | None = None
+
+
+def read_corpus(run: TrainingRun) -> TrainingCorpus:
+    """Read the text of a run, learning the tokenizer where none is given.
+
+    Raises:
+        DataError: A part is empty, or the text is not what a resumed run was reading.
+    """
+    paths, fine_tuning = run.source.paths, run.fine_tuning
+    corpus = None
+    if len(paths) == 1 and is_encoded(paths[0]):
+        encoded, tokenizer = load_encoded(paths[0])
+        _check_encoded(run, tokenizer, paths[0])
+    else:
+        known = _known_tokenizer(run)
+        unit = (known.config if known else run.tokenizer).unit
+        corpus = run.source.open(unit, run.training.valid_fraction)
+        tokenizer = _tokenizer(run, known, corpus)
+        encoded = encode_corpus(corpus, tokenizer)
+    check_parts(encoded, paths[0])
+    _check_known(run, encoded, paths[0])
+    changed = _is_changed(run, encoded, tokenizer)
+    notes = (
+        () if fine_tuning is None else _fine_tuning_notes(fine_tuning, tokenizer, encoded, corpus)
+    )
+    vectors = None
+    embeddings = run.model.embeddings if isinstance(run.model, RecurrentConfig) else None
+    if embeddings is not None and run.resumption is None and fine_tuning is None:
+        vectors = read_vectors(embeddings, tokenizer)
+        notes += (vectors.note,)
+    return TrainingCorpus(encoded, tokenizer, changed, notes, vectors)
+
+
+def check_parts(encoded: EncodedCorpus, where: Path) -> None:
+    """Refuse a text of which nothing is left to learn from, or to be held out."""
+    for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
+        if not len(ids):
+            raise DataError(
+                f"the {part} part is empty",
+                where=where,
+                why="needed at least one token in each part",
+                fix="give more text",
+            )
+
+
+def _check_known(run: TrainingRun, encoded: EncodedCorpus, where: Path) -> None:
+    train = encoded.header.train
+    if train.unknown + train.sentences == train.tokens and train.unknown:
+        fixed = run.fine_tuning is not None and not run.fine_tuning.extend_vocabulary
+        raise DataError(
+            "no token is known",
+            where=where,
+            why=f"all {train.unknown:,} are <UNK>",
+            fix="add --extend-vocabulary" if fixed else "lower --min-count or raise --vocab-size",
+        )
+
+
+def _known_tokenizer(run: TrainingRun) -> Tokenizer | None:
+    """The tokenizer to reuse, where there is one."""
+    if run.resumption is not None:
+        return run.resumption.checkpoint.tokenizer
+    if run.fine_tuning is not None:
+        return run.fine_tuning.checkpoint.tokenizer
+    if run.source.tokenizer is not None:
+        return load_tokenizer_from(run.source.tokenizer)
+    return None
+
+
+def _tokenizer(run: TrainingRun, known: Tokenizer | None, corpus: Corpus) -> Tokenizer:
+    """The known tokenizer, extended where the run says so; or a new one."""
+    if run.fine_tuning is not None and run.fine_tuning.extend_vocabulary:
+        assert isinstance(known, SymbolTokenizer)
+        return known.extended(run.tokenizer, (text for text, _ in corpus.train()))
+    return known or learn_tokenizer(run.tokenizer, corpus.train())
+
+
+def _check_encoded(run: TrainingRun, tokenizer: Tokenizer, folder: Path) -> None:
+    """Refuse options that ids, once made, no longer follow; and ids of another tokenizer."""
+    changed = [
+        name
+        for name in sorted(run.given & option_names(TokenizerConfig))
+        if getattr(run.tokenizer, name) != getattr(tokenizer.config, name)
+    ]
+    default = CorpusSource()
+    names = ("valid", "tokenizer", "encoding", "errors")
+    changed += [name for name in names if getattr(run.source, name) != getattr(default, name)]
+    changed += sorted(run.given & {"valid_fraction"})
+    if changed and run.resumption is None:
+        raise _needs_text(changed[0], folder)
+    if run.fine_tuning is None:
+        return
+    if tokenizer.fingerprint != run.fine_tuning.checkpoint.tokenizer.fingerprint:
+        raise UsageError(
+            f"the corpus contradicts --init-from {run.fine_tuning.path}",
+            where=folder,
+            why="it was tokenized with another tokenizer",
+            fix=f"give the text, or tokenize it with --tokenizer {run.fine_tuning.path}",
+        )
+    if run.fine_tuning.extend_vocabulary:
+        raise _needs_text("extend_vocabulary", folder)
+
+
+def _needs_text(option: str, folder: Path) -> UsageError:
+    return UsageError(
+        f"{flag(option)} needs the corpus as text",
+        where=folder,
+        why="it is tokenized already",
+        fix="leave the option out, or give the text",
+    )
+
+
+def _is_changed(run: TrainingRun, encoded: EncodedCorpus, tokenizer: Tokenizer) -> bool:
+    """Whether the text is another than that of the resumed run, and was accepted."""
+    if run.resumption is None:
+        return False
+    saved = run.resumption.checkpoint
+    if tokenizer.fingerprint != saved.tokenizer.fingerprint:
+        raise DataError(
+            "the tokenizer has changed since the run was begun",
+            where=run.out,
+            fix="give the corpus it was begun with",
+        )
+    kept, found = saved.header.corpus, encoded.header
+    same = (kept.fingerprint, kept.train) == (found.fingerprint, found.train)
+    if not same and not run.resumption.accept_changed_corpus:
+        raise DataError(
+            "the corpus has changed since the run was begun",
+            where=run.out,
+            fix="give the text it was begun with, or add --accept-changed-corpus",
+        )
+    return not same
+
+
+def _fine_tuning_notes(
+    fine_tuning: FineTuning, tokenizer: Tokenizer, encoded: EncodedCorpus, corpus: Corpus | None
+) -> tuple[str, ...]:
+    """How the new text fits the old vocabulary."""
+    saved, extends = fine_tuning.checkpoint, fine_tuning.extend_vocabulary
+    notes = [
+        f"begins with the weights of {fine_tuning.path}, {saved.name} of step {saved.header.step}"
+    ]
+    if isinstance(tokenizer, SymbolTokenizer) and extends:
+        added = tokenizer.symbols[saved.tokenizer.vocabulary_size - len(SPECIAL_TOKENS) :]
+        notes.append(f"tokens added to the vocabulary: {len(added):,}{_most_frequent(added)}")
+    train = encoded.header.train
+    if train.unknown:
+        unknown: list[str] = []
+        if isinstance(tokenizer, SymbolTokenizer) and corpus is not None:
+            unknown = tokenizer.unknown_symbols(text for text, _ in corpus.train())
+        notes.append(
+            f"{train.unknown / train.tokens:.2%} of the training tokens are unknown"
+            f" and become <UNK>{_most_frequent(unknown)}"
+            + ("" if extends or not unknown else "; --extend-vocabulary would add them")
+        )
+    return tuple(notes)
+
+
+def _most_frequent(symbols: Iterable[str]) -> str:
+    named = " ".join(map(repr, [*symbols][:_MAX_NAMED]))
+    return f", most often {named}" if named else ""
