@@ -28,7 +28,7 @@ from textgen.data.encoded import EncodedCorpus, encode_corpus
 from textgen.models.lstm import LSTMModel
 from textgen.tokenizers.registry import learn_tokenizer
 from textgen.training.schedule import Schedule
-from textgen.training.validation import validate
+from textgen.training.trainer import validate
 
 SAVED = Rows("ablations.json")
 COLUMNS = (

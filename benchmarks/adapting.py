@@ -62,7 +62,7 @@ def halves(path: Path) -> tuple[list[str], list[str]]:
 
 
 def up_to(characters: int, lines: list[str]) -> Iterator[str]:
-    """The first lines with no more than so many characters."""
+    """The first lines with at most ``characters`` characters in total."""
     for line in lines:
         characters -= len(line) + 1
         if characters < 0:

@@ -20,7 +20,7 @@ from shared import Rows, by_turns, machine
 from torch import Tensor, nn
 
 from textgen.config import ModelConfig
-from textgen.inference.native.loading import loading
+from textgen.inference.native.kernels import loading
 from textgen.inference.stepper import PlainStepper, Stepper
 from textgen.inference.steppers import make_stepper
 from textgen.models import Model, build

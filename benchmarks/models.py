@@ -32,7 +32,7 @@ from shared import (
 )
 
 from textgen import LanguageModel, train
-from textgen.inference.native.loading import loading
+from textgen.inference.native.kernels import loading
 
 SAVED = Rows("models.json")
 LEFT_OUT = ("curve", "pseudo_curve", "checkpoint")
@@ -110,7 +110,7 @@ import numpy as np, torch
 from textgen.config import TokenizerConfig
 from textgen.data.corpus import Corpus
 from textgen.data.encoded import encode_corpus
-from textgen.models.ngram_tables import count
+from textgen.models.ngram import count
 from textgen.process_memory import peak_resident_bytes
 from textgen.tokenizers.registry import learn_tokenizer
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Networks that were tried in place of textgen's own, for ``studies.py`` to name."""
+"""Networks that were tried in place of those of textgen; ``studies.py`` names them."""
 
 from typing import cast
 
@@ -9,30 +9,30 @@ from textgen.models import Dropout, State
 from textgen.models.lstm import LSTMModel, LSTMState
 
 
-class Watched(LSTMModel):
-    """An LSTM that lets a penalty see its last features."""
+class ObservedLSTM(LSTMModel):
+    """An LSTM that keeps its last hidden states, for a penalty on them."""
 
-    seen: Tensor
+    last_hidden: Tensor
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, LSTMState]:
-        self.seen, following = super().hidden_states(ids, state, dropout)
-        return self.seen, following
+        self.last_hidden, following = super().hidden_states(ids, state, dropout)
+        return self.last_hidden, following
 
 
-class OutputNoise(LSTMModel):
+class OutputDropout(LSTMModel):
     """Dropout after the last layer alone, none on the embedding or between layers."""
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, LSTMState]:
-        features, following = super().hidden_states(ids, state)
-        return features if dropout is None else dropout(features), following
+        outputs, following = super().hidden_states(ids, state)
+        return outputs if dropout is None else dropout(outputs), following
 
 
 class Deep(LSTMModel):
-    """Layers with residual connections, and layer normalisation between them where asked."""
+    """Layers with residual connections, and optional layer normalisation between them."""
 
     normalised = False
 
@@ -43,18 +43,18 @@ class Deep(LSTMModel):
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, LSTMState]:
-        features = self.embedding(ids)
+        outputs = self.embedding(ids)
         following = []
         layer_states = cast(LSTMState, state).layers
         for layer, norm, (hidden, cell) in zip(self.layers, self.norms, layer_states, strict=True):
-            below = dropout(features) if dropout is not None else features
+            below = dropout(outputs) if dropout is not None else outputs
             above, (hidden, cell) = layer(below, (hidden.unsqueeze(0), cell.unsqueeze(0)))
-            features = above + features if above.shape == features.shape else above
-            features = norm(features) if self.normalised else features
+            outputs = above + outputs if above.shape == outputs.shape else above
+            outputs = norm(outputs) if self.normalised else outputs
             following.append((hidden[0], cell[0]))
         if dropout is not None:
-            features = dropout(features)
-        return features, LSTMState.of(following)
+            outputs = dropout(outputs)
+        return outputs, LSTMState.of(following)
 
 
 class DeepNormalised(Deep):

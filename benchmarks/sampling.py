@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from textgen.config import RecurrentConfig, SamplingConfig
 from textgen.inference import native
-from textgen.inference.native.loading import loading
+from textgen.inference.native.kernels import loading
 from textgen.models import Model, build
 from textgen.results import FinishReason
 from textgen.sampling.generator import Request, Uniforms, generate

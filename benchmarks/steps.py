@@ -1,9 +1,9 @@
-"""Ways to take one step of an LSTM at batch 1, by turns: tokens per second, drawing left out.
+"""Ways to take one step of an LSTM at batch 1, by turns: tokens per second, without drawing.
 
     python benchmarks/steps.py [SHAPE ...]
 
 Those that textgen has, and others that PyTorch offers; ``torch.compile`` needs a C++ compiler, and
-the seconds that it takes are told. ``results/steps.json`` has the last figures.
+the seconds that it takes are printed. ``results/steps.json`` has the last figures.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from shared import Rows, by_turns, machine
 from torch import Tensor, nn
 
 from textgen.inference.lstm_stepper import CompiledStepper, StepWeights, TorchStepper
-from textgen.inference.native.loading import loading
+from textgen.inference.native.kernels import loading
 from textgen.models import Model, build
 
 KEPT = Rows("steps.json")
@@ -77,10 +77,10 @@ def modules(embedding: nn.Module, layers: list[nn.Module], output: nn.Module) ->
     states: list[tuple[Tensor, Tensor] | None] = [None] * len(layers)
 
     def step() -> None:
-        features = embedding(ids)
+        hidden = embedding(ids)
         for place, layer in enumerate(layers):
-            features, states[place] = layer(features, states[place])
-        output(features)
+            hidden, states[place] = layer(hidden, states[place])
+        output(hidden)
 
     return step
 

@@ -69,37 +69,39 @@ COMMON = (
         "plateau, then 1 - sqrt": Setting(schedule=plateau),
         "average 0.99": Setting(techniques=lambda: (t.Average(0.99),)),
         "average 0.998": Setting(techniques=lambda: (t.Average(0.998),)),
-        "average 0.998, rate 8e-3": Setting({"learning_rate": 8e-3}, lambda: (t.Average(0.998),)),
+        "average 0.998, learning rate 8e-3": Setting(
+            {"learning_rate": 8e-3}, lambda: (t.Average(0.998),)
+        ),
         "tail average 0.1": Setting(techniques=lambda: (t.TailAverage(0.1),)),
         "weight drop 0.1": Setting(techniques=lambda: (t.WeightDrop(0.1),)),
         "weight drop 0.2": Setting(techniques=lambda: (t.WeightDrop(0.2),)),
         "weight drop 0.4": Setting(techniques=lambda: (t.WeightDrop(0.4),)),
         "embedding drop 0.1": Setting(techniques=lambda: (t.EmbeddingDrop(0.1),)),
         "AR 1e-3, TAR 1e-3": Setting(
-            techniques=lambda: (t.ActivationPenalty(1e-3, 1e-3),), model=networks.Watched
+            techniques=lambda: (t.ActivationPenalty(1e-3, 1e-3),), model=networks.ObservedLSTM
         ),
         "AR 1e-2, TAR 1e-2": Setting(
-            techniques=lambda: (t.ActivationPenalty(1e-2, 1e-2),), model=networks.Watched
+            techniques=lambda: (t.ActivationPenalty(1e-2, 1e-2),), model=networks.ObservedLSTM
         ),
         "variable window": Setting(techniques=lambda: (t.VariableWindow(),)),
         "batch from half": Setting(techniques=lambda: (t.BatchGrowth(),)),
         "batch from half to 32": Setting({"batch_size": 32}, lambda: (t.BatchGrowth(),)),
-        "Muon a gate 0.01": Setting(techniques=lambda: (Muon(0.01),)),
-        "Muon a gate 0.02": Setting(techniques=lambda: (Muon(0.02),)),
-        "Muon a gate 0.03": Setting(techniques=lambda: (Muon(0.03),)),
-        "Muon a gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (Muon(0.02),)),
-        "Muon whole 0.02": Setting(techniques=lambda: (Muon(0.02, whole=True),)),
+        "Muon per gate 0.01": Setting(techniques=lambda: (Muon(0.01),)),
+        "Muon per gate 0.02": Setting(techniques=lambda: (Muon(0.02),)),
+        "Muon per gate 0.03": Setting(techniques=lambda: (Muon(0.03),)),
+        "Muon per gate 0.02, batch 32": Setting({"batch_size": 32}, lambda: (Muon(0.02),)),
+        "Muon per matrix 0.02": Setting(techniques=lambda: (Muon(0.02, whole=True),)),
         "output from 0": Setting(techniques=lambda: (t.ScaledOutput(0.0),)),
         "output from a third": Setting(techniques=lambda: (t.ScaledOutput(0.3),)),
         "embedding from a third": Setting(techniques=lambda: (t.ScaledEmbedding(0.3),)),
         "embedding times 2": Setting(techniques=lambda: (t.ScaledEmbedding(2.0),)),
-        "rate of biases times 4": Setting(techniques=lambda: (t.BiasRate(4.0),)),
-        "rate of biases times 16": Setting(techniques=lambda: (t.BiasRate(16.0),)),
+        "bias learning rate times 4": Setting(techniques=lambda: (t.BiasRate(4.0),)),
+        "bias learning rate times 16": Setting(techniques=lambda: (t.BiasRate(16.0),)),
         "forget bias from 0": Setting(techniques=lambda: (t.ForgetBiasFromZero(),)),
         "uniform recurrence": Setting(techniques=lambda: (t.UniformRecurrence(),)),
         "tied": Setting({"tie": True, "embedding_size": None}),
         "output bias from 0": Setting(techniques=lambda: (t.BiasFromZero(),)),
-        "dropout on the output alone": Setting(model=networks.OutputNoise),
+        "dropout on the output alone": Setting(model=networks.OutputDropout),
         "two layers, residual": Setting({"hidden_size": (512, 512)}, model=networks.Deep),
         "two layers, residual, normalised": Setting(
             {"hidden_size": (512, 512)}, model=networks.DeepNormalised

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
-from networks import Watched
+from networks import ObservedLSTM
 from torch import Tensor
 
 from textgen.config import TrainingConfig
@@ -65,9 +65,9 @@ class Trial(GradientState):
 
     def _loss(self, window: Window) -> Tensor:
         loss = super()._loss(window)
-        if self.techniques and isinstance(self.model, Watched):
+        if self.techniques and isinstance(self.model, ObservedLSTM):
             for technique in self.techniques:
-                loss = loss + technique.penalty(self.model.seen)
+                loss = loss + technique.penalty(self.model.last_hidden)
         return loss
 
     def weights(self) -> list[Tensor]:
@@ -282,7 +282,7 @@ class BatchGrowth(Technique):
     def after(self, trial: Trial, progress: float) -> None:
         half, whole = self._batch_sizes
         if trial.streams is half:
-            trial.tokens_seen -= trial.tokens_a_step // 2
+            trial.tokens_seen -= trial.tokens_per_step // 2
         wanted = half if progress < 0.5 else whole
         if trial.streams is not wanted:
             self._switch(trial, wanted)

@@ -34,7 +34,7 @@ from textgen.results import (
 if TYPE_CHECKING:
     import torch
 
-    from textgen.inference.native.loading import Loading
+    from textgen.inference.native.kernels import Loading
     from textgen.models import Model
 
 # How long an example takes says more of the machine than of the code.
@@ -120,7 +120,7 @@ def compiler() -> str:
 @pytest.fixture(scope="session")
 def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
     """The compiled code."""
-    from textgen.inference.native.loading import Loading
+    from textgen.inference.native.kernels import Loading
 
     loading = Loading(tmp_path_factory.mktemp("compiled"), [compiler])
     assert loading.wait() is not None, "it does not compile"
@@ -130,7 +130,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
 @pytest.fixture
 def compiled(loaded: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps and draws are those of compiled code."""
-    monkeypatch.setattr("textgen.inference.native.loading.loading", lambda: loaded)
+    monkeypatch.setattr("textgen.inference.native.kernels.loading", lambda: loaded)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from textgen import metrics
+from textgen.results import Validation
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,10 @@ def test_surprisal_is_in_bits() -> None:
 )
 def test_a_log_probability_in_each_base(base: float, expected: float) -> None:
     assert metrics.in_base(math.log(0.001), base) == pytest.approx(expected)
+
+
+def test_a_validation_has_its_loss_in_three_units() -> None:
+    # 100 tokens of 3 bits each over 150 characters.
+    validation = Validation(loss=3 * math.log(2), tokens=100, characters=150)
+    assert validation.perplexity == pytest.approx(8)
+    assert validation.bits_per_character == pytest.approx(2)

@@ -1,4 +1,4 @@
-"""Train a recurrent language model on your own text, write with it, score sentences with it.
+"""Train a recurrent language model on your own text, generate text with it, score sentences.
 
 >>> from textgen import LanguageModel, train
 """
@@ -23,7 +23,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when first asked for: ``import textgen`` loads no torch."""
+    """Import a public name at its first use, so that ``import textgen`` does not load torch."""
     if name in _HOMES:
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""The exception tree. Every error a user can cause is a TextgenError and knows its exit code."""
+"""The exception tree. Every error a user can cause is a TextgenError with an exit code."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -8,8 +8,8 @@ class TextgenError(Exception):
     """An error that ends the command in one line: ``WHAT (WHERE): WHY; WHAT TO DO``.
 
     Attributes:
-        what: what went wrong, in the user's words.
-        where: the file, option or byte at which it went wrong.
+        what: what went wrong, in the user's terms.
+        where: the file, option or byte where it went wrong.
         why: the cause.
         fix: what the user can do about it.
     """
@@ -63,7 +63,7 @@ class DivergedError(TextgenError):
     exit_code = 4
 
 
-class ElsewhereError(TextgenError):
+class OtherProcessError(TextgenError):
     """Another of several processes failed, and reports the error itself.
 
     Args:

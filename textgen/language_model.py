@@ -64,7 +64,7 @@ class LanguageModel:
         threads: int | None = None,
         precision: ScoringPrecision = "float32",
     ) -> LanguageModel:
-        """Load the checkpoint ``best`` of a run, else ``last``, or the one that is named.
+        """Load a checkpoint: ``best`` of a run folder, else ``last``, or the folder itself.
 
         Args:
             precision: Of all arithmetic; logits become float32 or wider before any sum.
@@ -133,7 +133,7 @@ class LanguageModel:
         Args:
             prompt: With a blank, ``____``, it is a sentence to complete. A bidirectional model
                 needs one.
-            words: Predict so many of the most probable words instead, of any number of tokens.
+            words: Predict this many of the most probable words instead, of any number of tokens.
         """
         from textgen.sampling.prediction import fill, has_blank, next_tokens, next_words
 
@@ -185,7 +185,7 @@ class LanguageModel:
             texts: Sentences, or pairs of a prefix and its continuation.
             jobs: The number of processes; the texts are then read in a thread.
             on_skip: Called with each text that is skipped, in its place.
-            reader: Makes what reads the texts, instead of the reader of ``context``.
+            reader: Makes the reader of the texts, instead of that for ``context``.
             options: The fields of ``ScoringConfig``.
         """
         config = _configuration(ScoringConfig, config, options)
@@ -210,7 +210,7 @@ class LanguageModel:
 def _configuration(
     cls: type[AnyConfig], config: AnyConfig | None, options: dict[str, Any]
 ) -> AnyConfig:
-    """The configuration, or the one of these options. Raises UsageError if both are given."""
+    """The configuration, or one made of the options. Raises UsageError if both are given."""
     check_options(options, cls)
     if config is None:
         return cls.from_options(options)
@@ -240,7 +240,7 @@ def _load_again(
     threads: int,
     number: int,
 ) -> tuple[Model, Tokenizer]:
-    """The same model for the process of this number; on a GPU of its own, if there are several."""
+    """The same model in another process, on a GPU chosen by the number if there are several."""
     from textgen.models.device import device_of_process, use_threads
 
     use_threads(threads)

@@ -14,7 +14,7 @@ def perplexity(loss: float) -> float:
 
 
 def mean_perplexity(log_prob: float, count: int) -> float:
-    """The perplexity per token, word or the like of which there are ``count``; NaN for none."""
+    """The perplexity per unit, such as a word, of which there are ``count``; NaN for 0."""
     return perplexity(-log_prob / count) if count else math.nan
 
 

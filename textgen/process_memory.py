@@ -37,7 +37,7 @@ def _from_status(name: str) -> int | None:
 
 
 def release_pages(array: Any) -> None:
-    """Free the memory of what was read of a mapped file, which else grows to all of it."""
+    """Release the pages of a mapped file that were read; otherwise all of it stays in memory."""
     mapping = getattr(array, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)

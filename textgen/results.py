@@ -3,8 +3,8 @@
 Log-probabilities are natural and losses are in nats per token; surprisal and entropy are in bits.
 
 A result that is ``pseudo`` comes from a bidirectional model, which predicts each token from all the
-others: its sums are pseudo-log-likelihoods (Besag 1975; Salazar et al. 2020). They have names of
-their own where they are shown (``presentation.numbers``), and compare only with one another.
+others: its sums are pseudo-log-likelihoods (Besag 1975; Salazar et al. 2020). They are
+shown under other names (``presentation.numbers``), and are comparable only with one another.
 """
 
 import math
@@ -67,7 +67,7 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """A few words from the model during training."""
+    """A short sample from the model during training."""
 
     step: int
     text: str
@@ -120,7 +120,7 @@ class PlannedOption:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will be.
+    """The plan of a run.
 
     Attributes:
         state_bytes: Of weights, gradients and the moments of the optimizer.
@@ -194,7 +194,7 @@ FinishReason = Literal["eos", "length", "stop", "blocked"]
 
 @dataclass(frozen=True)
 class Novelty:
-    """What of a text occurs verbatim in another.
+    """How much of a text occurs verbatim in another.
 
     Attributes:
         longest_copied: The characters of the longest copied stretch.
@@ -301,22 +301,6 @@ class TokenizerSummary:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What the JSON files of a checkpoint say. training_curve: (step, loss) pairs."""
-
-    path: str
-    name: str
-    parameters: int
-    bytes: int
-    config: dict[str, Any]
-    versions: dict[str, str]
-    corpus: dict[str, Any]
-    validation: Validation | None
-    curve: tuple[Validation, ...] = ()
-    training_curve: tuple[tuple[int, float], ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class PartScore:
     """A token, word or character of a sentence. The parts of a sentence sum to its score.
@@ -402,7 +386,7 @@ class ScoreSum:
 
     @property
     def comparable(self) -> bool:
-        """Whether ``log_prob`` is that of the text as written, with the spelling of the unknown."""
+        """Whether ``log_prob`` is that of the text as written, unknown words included."""
         return self.spelled or not self.unknown
 
     def __add__(self, other: "ScoreSum") -> "ScoreSum":
@@ -427,7 +411,7 @@ class SentenceScore(ScoreSum):
         line: Its number in the input, from 1.
         prefix: The text before it, if it is not a whole sentence.
         parts: Its tokens, words or characters, if requested.
-        unknown_texts: What is unknown in the text, in its order.
+        unknown_texts: The unknown words or characters of the text, in order.
     """
 
     line: int = 0
@@ -442,7 +426,7 @@ class LossPoint:
     """A loss, and when in the run it was measured.
 
     Attributes:
-        tokens, epochs, seconds: Until then; NaN where the record lacks them.
+        tokens, epochs, seconds: Until then; NaN where they were not recorded.
     """
 
     step: int
@@ -464,7 +448,7 @@ class LossCurves:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many pairs are right. tied: pairs of equal probability, which are not right."""
+    """The number of pairs that are right. tied: pairs of equal probability, which are not right."""
 
     right: int = 0
     pairs: int = 0

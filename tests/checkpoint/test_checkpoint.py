@@ -30,12 +30,12 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 VALIDATION = Validation(loss=1.5, tokens=100, characters=90, unknown=2, step=7, seconds=3.5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return learn_tokenizer(TokenizerConfig(), [("the cat sat\n", False), ("a dog\n", True)])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(tokenizer: Tokenizer) -> Model:
     return drawn_model(tokenizer)
 
@@ -66,14 +66,20 @@ def header_of(model: Model, **changes: Any) -> Header:
     return replace(header, **changes)
 
 
-@pytest.fixture
-def run(tmp_path: Path, model: Model, tokenizer: Tokenizer) -> Path:
-    """A run's folder with ``best`` and ``last``."""
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, model: Model, tokenizer: Tokenizer) -> Path:
+    """A run's folder with ``best`` and ``last``, which no test may change."""
+    folder = tmp_path_factory.mktemp("saved")
     resumable = ({"state.hidden.0": torch.arange(3.0)}, {"step": 7, "streams": [1, 2]})
     checkpoint.save(folder / "best", header_of(model), model, tokenizer)
     checkpoint.save(folder / "last", header_of(model, step=9), model, tokenizer, resumable)
     return folder
+
+
+@pytest.fixture
+def run(saved: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(saved, tmp_path / "run"))
 
 
 def logits_of(model: Model) -> Tensor:
@@ -168,7 +174,7 @@ def test_the_state_of_training_goes_there_and_back(run: Path) -> None:
     tensors, values = checkpoint.load_resumable(run / "last")
     assert torch.equal(tensors["state.hidden.0"], torch.arange(3.0))
     assert values == {"step": 7, "streams": [1, 2]}
-    with pytest.raises(CheckpointError, match="no state of training"):
+    with pytest.raises(CheckpointError, match="no training state"):
         checkpoint.load_resumable(run / "best")
 
 
@@ -246,8 +252,8 @@ HOSTILE_WEIGHTS: dict[str, Callable[[Path], None]] = {
     "a header longer than the file": raw(struct.pack("<Q", 1000) + b"{}"),
     "a header that is no JSON": safetensors_header(b"not json"),
     "a deep header": safetensors_header(b"[" * 100_000),
-    "a header of 100,000 tensors": safetensors_header(
-        {f"t{i}": entry([0], [0, 0]) for i in range(100_000)}
+    "a header of 10,000 tensors": safetensors_header(
+        {f"t{i}": entry([0], [0, 0]) for i in range(10_000)}
     ),
     "tensors that overlap": safetensors_header(
         {"a": entry([2], [0, 8]), "b": entry([2], [4, 12])}, bytes(12)
@@ -281,7 +287,9 @@ def with_config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], Non
     return apply
 
 
+ABSENT = object()
 HOSTILE_CONFIGS: list[tuple[str, Any]] = [
+    *[(key, ABSENT) for key in ("format", "model", "training", "corpus", "progress", "parameters")],
     *[("format", value) for value in (None, 0, -1, "1", True, 1.5)],
     *[("model", value) for value in (None, [], "lstm", {})],
     *[("model.model", value) for value in ("gru", 5, [], {})],
@@ -304,20 +312,22 @@ HOSTILE_CONFIGS: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value"), HOSTILE_CONFIGS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    HOSTILE_CONFIGS,
+    ids=lambda value: "absent" if value is ABSENT else str(value)[:30],
+)
 def test_a_header_that_does_not_fit_is_refused(run: Path, path: str, value: Any) -> None:
     def change(config: dict[str, Any]) -> None:
         *parents, name = path.split(".")
         for parent in parents:
             config = config[parent]
-        config[name] = value
+        if value is ABSENT:
+            del config[name]
+        else:
+            config[name] = value
 
     assert_refused(resealed(run, with_config(change)))
-
-
-@pytest.mark.parametrize("key", ["format", "model", "training", "corpus", "progress", "parameters"])
-def test_a_header_without_one_of_its_parts_is_refused(run: Path, key: str) -> None:
-    assert_refused(resealed(run, with_config(lambda config: config.pop(key))))
 
 
 @pytest.mark.parametrize(
@@ -396,13 +406,16 @@ def test_a_checkpoint_is_described_from_its_json_and_metrics(run: Path, model: M
     text = "\n".join(map(json.dumps, lines)) + '\nnot json\n{"event": "step"}\n[]\n{"half'
     (run / "metrics.jsonl").write_text(text)
     info = checkpoint.describe(run)
-    assert (info.name, info.parameters) == ("best", sum(p.numel() for p in model.parameters()))
-    assert info.validation == VALIDATION
+    assert (info.name, info.header.parameters) == (
+        "best",
+        sum(p.numel() for p in model.parameters()),
+    )
+    assert info.header.validation == VALIDATION
     assert info.training_curve == ((20, 2.5),)
     assert [point.step for point in info.curve] == [40]
-    assert info.config["model"] == model.config.to_json()
-    assert info.config["tokenizer"]["level"] == "char"
-    assert info.bytes >= 4 * info.parameters
+    assert info.header.model == model.config
+    assert info.tokenizer.level == "char"
+    assert info.bytes >= 4 * info.header.parameters
 
 
 def test_the_curves_of_a_run_have_tokens_and_epochs_for_validations_too(run: Path) -> None:
@@ -426,19 +439,19 @@ def test_the_curves_of_a_run_have_tokens_and_epochs_for_validations_too(run: Pat
         (6000, 1.5),
     ]
     (run / "metrics.jsonl").unlink()
-    with pytest.raises(DataError, match="no curve"):
+    with pytest.raises(DataError, match="no learning curve"):
         checkpoint.loss_curves(run)
 
 
 def test_a_checkpoint_is_described_without_torch(run: Path) -> None:
     program = (
         "import sys; from textgen.checkpoint import describe; "
-        "print(describe(sys.argv[1]).parameters, 'torch' in sys.modules)"
+        "print(describe(sys.argv[1]).header.parameters, 'torch' in sys.modules)"
     )
     shown = subprocess.run(
         [sys.executable, "-c", program, run], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.split() == [str(checkpoint.describe(run).parameters), "False"]
+    assert shown.stdout.split() == [str(checkpoint.describe(run).header.parameters), "False"]
 
 
 def test_a_damaged_checkpoint_is_not_described(run: Path) -> None:

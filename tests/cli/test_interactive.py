@@ -269,8 +269,3 @@ def test_the_likeliest_words_go_on_from_the_text(session: Session) -> None:
     predicted = session.predict(4)
     assert predicted.prompt == "the ca"
     assert len(predicted.choices) == 4
-
-
-def test_beams_are_for_those_who_wait(model: LanguageModel) -> None:
-    with pytest.raises(UsageError, match="--beams"):
-        Session(model, SamplingConfig(beams=4))

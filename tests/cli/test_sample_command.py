@@ -34,11 +34,6 @@ def test_in_a_pipe_the_text_follows_its_prompt_and_nothing_else(run: Any, librar
     assert run("sample", "x", "--prompt", "once").out == "once written 0\n"
 
 
-def test_in_a_pipe_samples_are_set_apart_by_dashes(run: Any, library: Any) -> None:
-    out = run("sample", "x", "--count", "2").out
-    assert out == " written 0\n---------------\n written 1\n"
-
-
 def test_which_checkpoint_is_read_is_said_on_stderr(run: Any, library: Any) -> None:
     assert run("sample", "x").lines == ["note: reading checkpoints/x/best"]
 

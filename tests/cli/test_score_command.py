@@ -201,7 +201,7 @@ def test_what_is_unknown_is_reported_with_its_place_and_code_points(run: Any, li
     ]
     said = run("score", "x", "--text", "é").lines
     assert said[1] == (
-        "note: the figures leave out how that is spelt; --open-vocabulary puts it in"
+        "note: the figures exclude the spelling of unknown words; --open-vocabulary includes it"
     )
     assert said[0] == (
         "note: unknown to the model: 3 (37.50% of the tokens), 2 different: 'é' (U+00E9) 2 times,"

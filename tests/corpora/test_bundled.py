@@ -1,10 +1,7 @@
 """The bundled corpus and probe are what the grammar generates; the stories are consistent."""
 
 import math
-import os
 import re
-import subprocess
-import sys
 from random import Random
 
 import build
@@ -24,7 +21,7 @@ from textgen.data.corpus import Corpus, bundled_corpus
 def test_the_lines_of_stories_sum_to_the_draws_that_wrote_them(
     grammar: Grammar, stories: list[str]
 ) -> None:
-    generator, first = Random(build.SEED), stories[: len(stories) // 6]
+    generator, first = Random(build.SEED), stories[: len(stories) // 20]
     drawn = math.fsum(generate_story(grammar, generator).log_prob for _ in first)
     log_probs = log_probs_per_line(grammar, "\n\n".join(first) + "\n")
     assert math.fsum(log_probs) == pytest.approx(drawn, abs=1e-6)
@@ -70,20 +67,6 @@ def test_the_committed_corpus_and_probe_are_what_the_grammar_writes(
     assert 1_000_000 <= len(corpus) <= 1_100_000
     assert corpus.endswith("\n")
     assert "\r" not in corpus
-
-
-def test_the_corpus_does_not_depend_on_the_order_of_hashes() -> None:
-    program = (
-        "import build, hashlib; corpus = build.generate_corpus(build.load_grammar(build.GRAMMAR),"
-        "5, 30_000); print(hashlib.sha256(corpus.encode()).digest())"
-    )
-    command = [sys.executable, "-c", program]
-    path = f"{build.HERE}{os.pathsep}{build.HERE.parent}"
-    digests = {
-        subprocess.check_output(command, env={"PYTHONHASHSEED": seed, "PYTHONPATH": path})
-        for seed in ("1", "2")
-    }
-    assert len(digests) == 1
 
 
 def test_the_corpus_has_thousands_of_distinct_lines_and_hardly_any_twice(corpus: str) -> None:

@@ -78,14 +78,21 @@ def test_every_token_is_read_in_every_epoch_and_few_are_read_twice(
         assert counts.total() - 777 < runs * 8, "a run reads at most one window too far"
 
 
-def test_targets_are_the_inputs_shifted_by_one_and_nothing_is_carried_at_first() -> None:
-    source = streams(numbered_text(500))
-    for step in range(60):
+@pytest.mark.parametrize("unknown_rate", [0.0, 0.2])
+def test_inputs_are_the_targets_before_whether_or_not_tokens_are_replaced(
+    unknown_rate: float,
+) -> None:
+    source = streams(numbered_text(777), unknown_rate=unknown_rate)
+    last = None
+    for _ in range(100):
         window = source.next()
-        assert step or not window.carried.any()
         assert window.inputs.shape == window.targets.shape == (8, 3)
         assert window.inputs.dtype == window.targets.dtype == np.int64
         assert np.array_equal(window.inputs[1:], window.targets[:-1])
+        rows = window.carried
+        assert (window.inputs[0, ~rows] == EOS).all(), "a run starts after the end of a sentence"
+        assert np.array_equal(window.inputs[0, rows], [] if last is None else last[rows])
+        last = window.targets[-1]
 
 
 def test_a_run_starts_at_a_sentence_start_having_read_eos() -> None:
@@ -195,14 +202,6 @@ def test_a_corpus_shorter_than_a_window_goes_round() -> None:
     assert tuple(window.targets[:, 0].tolist()) in turned
 
 
-def test_a_memory_map_is_read_as_it_lies(tmp_path: Any) -> None:
-    ids = numbered_text(500)
-    ids.astype("<u2").tofile(tmp_path / "ids")
-    mapped = np.memmap(tmp_path / "ids", dtype="<u2", mode="r")
-    one, other = streams(ids), streams(mapped)
-    assert all(same(one.next(), other.next()) for _ in range(20))
-
-
 # <UNK> in place of some tokens
 
 
@@ -211,17 +210,6 @@ def test_tokens_are_replaced_at_the_rate_asked(rate: float) -> None:
     source = streams(numbered_text(50_000), batch_size=50, sequence_length=100, unknown_rate=rate)
     share = np.mean([(source.next().targets == UNK).mean() for _ in range(200)])
     assert share == pytest.approx(rate, rel=0.05)
-
-
-def test_a_replaced_token_is_unknown_as_target_and_then_as_input() -> None:
-    source = streams(numbered_text(777), unknown_rate=0.2)
-    previous = source.next()
-    for _ in range(100):
-        window = source.next()
-        assert np.array_equal(window.inputs[1:], window.targets[:-1])
-        rows = window.carried
-        assert np.array_equal(window.inputs[0, rows], previous.targets[-1, rows])
-        previous = window
 
 
 def unknown_places(seed: int, epochs: int = 2) -> list[set[int]]:
@@ -246,13 +234,6 @@ def test_what_is_replaced_follows_from_seed_and_epoch() -> None:
     assert unknown_places(seed=2)[0] != first
 
 
-def test_a_run_still_starts_with_eos_where_tokens_are_replaced() -> None:
-    source = streams(numbered_text(777), unknown_rate=0.5)
-    for _ in range(100):
-        window = source.next()
-        assert (window.inputs[0, ~window.carried] == EOS).all()
-
-
 # Sentences in batches
 
 
@@ -264,16 +245,19 @@ def sentences(count: int, longest: int = 30, seed: int = 0) -> list[Ids]:
     ]
 
 
-def test_every_sentence_is_in_one_batch_with_its_place_and_length() -> None:
+def test_every_sentence_is_in_one_batch_with_its_place_and_length_and_eos_below() -> None:
     given = sentences(300)
     seen = []
     for batch in bucket_by_length(given, batch_tokens=200, batch_sentences=16):
+        assert len(batch.targets) == batch.lengths.max()
         for column, (index, length) in enumerate(zip(batch.indices, batch.lengths, strict=True)):
             assert np.array_equal(batch.targets[:length, column], given[index])
             assert np.array_equal(batch.inputs[1:length, column], given[index][:-1])
             assert batch.inputs[0, column] == EOS
+            assert (batch.targets[length:, column] == EOS).all()
             seen.append(int(index))
     assert sorted(seen) == list(range(300))
+    assert not list(bucket_by_length([], batch_tokens=10))
 
 
 def test_batches_keep_their_limits_and_fill_them() -> None:
@@ -285,21 +269,10 @@ def test_batches_keep_their_limits_and_fill_them() -> None:
     assert sum(batch.targets.size for batch in batches) < 1.2 * lengths, "little padding"
 
 
-def test_padding_is_eos_below_every_sentence() -> None:
-    for batch in bucket_by_length(sentences(50), batch_tokens=10_000):
-        assert len(batch.targets) == batch.lengths.max()
-        below = np.arange(len(batch.targets))[:, None] >= batch.lengths
-        assert (batch.targets[below] == EOS).all()
-
-
 def test_a_sentence_over_the_limit_has_a_batch_of_its_own() -> None:
     given = [*sentences(5), np.append(np.full(500, 7), EOS).astype(np.uint16)]
     batches = list(bucket_by_length(given, batch_tokens=100))
     assert batches[-1].targets.shape == (501, 1)
-
-
-def test_no_sentences_are_no_batches() -> None:
-    assert not list(bucket_by_length([], batch_tokens=10))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells resident memory")

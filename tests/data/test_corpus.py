@@ -49,11 +49,6 @@ def whole(corpus: Corpus) -> str:
 # Reading
 
 
-def test_the_fingerprint_is_the_sha256_of_the_text(make: Make) -> None:
-    text = "a\né\n漢😀\n"
-    assert Corpus.open([make(text)]).fingerprint == hashlib.sha256(text.encode()).hexdigest()
-
-
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 2**20])
 def test_line_ends_marks_and_blocks_change_no_text(
     make: Make, monkeypatch: pytest.MonkeyPatch, block: int

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from textgen.inference import likelihood
-from textgen.inference.likelihood import Document, batch_token_statistics, target_log_probs
+from textgen.inference.likelihood import Document, target_log_probs
 from textgen.models import Model
 from textgen.tokenizers.base import EOS
 
@@ -59,8 +59,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     yield shapes
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 255, 256, 511, 512, 513, 1000, 64 * 256 + 13])
+@pytest.mark.parametrize(
+    ("length", "dtype"),
+    [
+        *((n, torch.float64) for n in (1, 2, 63, 64, 65, 255, 256, 511, 512, 513, 64 * 256 + 13)),
+        (1000, torch.float32),
+    ],
+)
 def test_a_document_equals_the_plain_pass_at_any_length(
     make_model: MakeModel, random_ids: DrawIds, length: int, dtype: torch.dtype
 ) -> None:
@@ -102,16 +107,6 @@ def test_a_model_that_forgets_slowly_is_read_until_its_states_truly_meet(
     assert 8 < windows_again < 41
 
 
-def test_what_is_read_matters_for_ever_to_the_model_that_never_forgets(
-    make_model: MakeModel, random_ids: DrawIds
-) -> None:
-    model = never_forgetting(make_model(dtype=torch.float64))
-    one, other = random_ids(2000), random_ids(2000)
-    other[:20] = 2
-    gap = np.abs(sequential(model, one)[1000:] - sequential(model, other)[1000:])
-    assert gap.max() > 1e-3
-
-
 def test_a_forgetful_model_is_read_about_once(
     make_model: MakeModel, random_ids: DrawIds, reads: list[tuple[int, int]]
 ) -> None:
@@ -121,14 +116,13 @@ def test_a_forgetful_model_is_read_about_once(
     assert max(rows for _, rows in reads) == 16
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("segments", [1, 2, 7])
 def test_the_number_of_segments_changes_nothing(
-    make_model: MakeModel, random_ids: DrawIds, segments: int, dtype: torch.dtype
+    make_model: MakeModel, random_ids: DrawIds, segments: int
 ) -> None:
-    model, ids = make_model(dtype=dtype), random_ids(2100)
+    model, ids = make_model(dtype=torch.float64), random_ids(2100)
     log_probs = Document(model, first=EOS, segments=segments).read(ids)
-    assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
+    assert np.abs(log_probs - sequential(model, ids)).max() < 1e-10
 
 
 @pytest.mark.parametrize("remembering", [False, True])
@@ -161,19 +155,11 @@ def test_the_first_token_is_context_and_is_not_scored(
     make_model: MakeModel, random_ids: DrawIds
 ) -> None:
     model, ids = make_model(dtype=torch.float64), random_ids(70)
-    after_eos, after_five = (Document(model, first=first).read(ids) for first in (EOS, 5))
-    assert np.abs(after_five - sequential(model, ids, first=5)).max() < 1e-10
-    assert len(after_five) == len(after_eos) == 70
-    assert abs(after_five[0] - after_eos[0]) > 1e-3
-
-
-def test_nothing_read_gives_nothing_and_changes_nothing(
-    make_model: MakeModel, random_ids: DrawIds
-) -> None:
-    model, ids = make_model(dtype=torch.float64), random_ids(70)
-    document = Document(model, first=EOS)
-    assert document.read(ids[:0]).shape == (0,)
-    assert np.abs(document.read(ids) - sequential(model, ids)).max() < 1e-10
+    document = Document(model, first=5)
+    assert document.read(ids[:0]).shape == (0,), "nothing read gives nothing and changes nothing"
+    log_probs = document.read(ids)
+    assert np.abs(log_probs - sequential(model, ids, first=5)).max() < 1e-10
+    assert abs(log_probs[0] - Document(model, first=EOS).read(ids)[0]) > 1e-3
 
 
 @pytest.mark.parametrize("largest", [1, 11, 30, 11 * 64])
@@ -209,50 +195,24 @@ def test_logits_of_1e30_give_finite_scores(
     assert np.isfinite(log_probs.sum())
 
 
-def test_a_batch_gives_each_column_what_it_gets_alone(
-    make_model: MakeModel, random_ids: DrawIds
-) -> None:
-    model = make_model(dtype=torch.float64)
-    targets = random_ids(60).astype(np.int64).reshape(20, 3)
-    inputs = np.vstack([np.full((1, 3), EOS), targets[:-1]])
-    log_probs = batch_token_statistics(model, inputs, targets)[..., 0]
-    for column in range(3):
-        alone = sequential(model, targets[:, column])
-        assert np.abs(log_probs[:, column] - alone).max() < 1e-10
-
-
 @pytest.mark.parametrize("tie", [False, True])
-def test_the_loss_of_some_rows_at_a_time_is_that_of_all(
-    make_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch, tie: bool
+def test_the_loss_of_as_many_rows_at_a_time_as_fit_is_that_of_all(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tie: bool
 ) -> None:
     model = make_model(dtype=torch.float64, hidden=(7, 6), tie=tie)
     ids = torch.arange(5 * 4).view(5, 4) % 11
-    found = []
-    for most in (2**25, 3 * 11):  # all 20 rows at once, and three at a time
+    make_logits, found = model.logits, []
+    seen: list[int] = []
+    monkeypatch.setattr(model, "logits", lambda rows: seen.append(len(rows)) or make_logits(rows))
+    for most in (2**25, 3 * 11):  # all 16 rows at once, and three at a time
         monkeypatch.setattr(likelihood, "_MAX_TRAINING_LOGITS", most)
         model.zero_grad()
         hidden, _ = model.hidden_states(ids[:-1], model.start(4))
+        seen.clear()
         loss = likelihood.mean_cross_entropy(model, hidden, ids[1:])
         loss.backward()
         found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    assert max(seen) == 3
+    assert sum(seen) == 2 * 16  # once forward, once more for the gradient
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-7)
-
-
-def test_no_more_logits_are_made_at_once_than_fit(
-    make_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, seen = make_model(), []
-    make_logits = model.logits
-    monkeypatch.setattr(likelihood, "_MAX_TRAINING_LOGITS", 3 * 11)
-
-    def watched(hidden: torch.Tensor) -> torch.Tensor:
-        seen.append(len(hidden))
-        return make_logits(hidden)
-
-    monkeypatch.setattr(model, "logits", watched)
-    ids = torch.arange(20).view(5, 4) % 11
-    hidden, _ = model.hidden_states(ids, model.start(4))
-    likelihood.mean_cross_entropy(model, hidden, ids).backward()
-    assert max(seen) == 3
-    assert sum(seen) == 2 * 20  # once forward, once more for the gradient

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from textgen.inference.stepper import PlainStepper
 from textgen.inference.steppers import make_stepper
 from textgen.models import Model
 
@@ -48,33 +47,6 @@ def compiled_gap(model: Model, rows: int, tolerance: float, *, fast: bool = Fals
     return largest
 
 
-@pytest.mark.parametrize(("vocabulary", "hidden", "embedding", "tie"), SHAPES)
-@pytest.mark.parametrize("table", [0, 2**24])
-def test_operators_continue_from_any_state_with_any_number_of_rows(
-    make_model: MakeModel,
-    vocabulary: int,
-    hidden: tuple[int, ...],
-    embedding: int,
-    tie: bool,
-    table: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("textgen.inference.lstm_stepper.LARGEST_TABLE", table)
-    model = make_model(vocabulary, hidden, embedding, tie=tie, dtype=torch.float64)
-    ids = torch.randint(0, vocabulary, (4, 3), generator=generator(4))
-    stepper, plain = make_stepper(model), PlainStepper(model)
-    for rows in ([0, 1, 2], [2], [1, 1, 0, 2], [0]):
-        places = torch.tensor(rows)
-        stepper.state = plain.state = model.start(3).select(places)
-        for column in ids[:, places]:
-            torch.testing.assert_close(stepper.step(column), plain.step(column), rtol=0, atol=1e-12)
-        assert bool(stepper.state.close_to(plain.state, 1e-12).all())
-    kept = stepper.state
-    before = {name: tensor.clone() for name, tensor in kept.tensors().items()}
-    stepper.step(ids[0, :1])
-    assert all(torch.equal(tensor, before[name]) for name, tensor in kept.tensors().items())
-
-
 @pytest.mark.parametrize("packs", [True, False])
 def test_operators_in_float32_give_the_model_s_logits_packed_or_not(
     make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
@@ -108,7 +80,7 @@ def test_steps_on_a_gpu_give_the_model_s_logits(model: Model) -> None:
 @COMPILED
 @pytest.mark.parametrize(("vocabulary", "hidden", "embedding", "tie"), SHAPES)
 @pytest.mark.parametrize("table", [0, 2**24])
-@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (1, 2), (1, 3), (2, 1), (9, 2), (20, 3)])
+@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (1, 3), (20, 1), (2, 2)])
 def test_compiled_code_gives_the_model_s_logits(
     make_model: MakeModel,
     vocabulary: int,

@@ -1,4 +1,4 @@
-"""Dropout, and the frequencies of tokens with which output biases start."""
+"""Dropout, the frequencies with which output biases start, and the precision of training."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from textgen.config import Precision, RecurrentConfig
+from textgen.errors import UsageError
 from textgen.models import Dropout, Model
 from textgen.models.base import frequencies
+from textgen.models.device import choose_precision
 
 MakeModel = Callable[..., Model]
+CPU = torch.device("cpu")
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -30,16 +34,13 @@ def test_dropout_silences_its_share_of_the_units_and_keeps_the_mean() -> None:
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
 
 
-def test_one_mask_serves_the_whole_window_and_differs_between_rows() -> None:
-    dropped = Dropout(0.5, generator())(torch.ones(6, 3, 40))
+def test_one_mask_serves_the_whole_window_and_differs_between_rows_and_seeds() -> None:
+    dropped, same, other = (
+        Dropout(0.5, generator(seed))(torch.ones(6, 3, 40)) for seed in (1, 1, 2)
+    )
     assert all(torch.equal(dropped[0], later) for later in dropped)
     assert not torch.equal(dropped[0, 0], dropped[0, 1])
-
-
-def test_the_generator_alone_determines_the_mask() -> None:
-    masks = [Dropout(0.5, generator(seed))(torch.ones(2, 3, 40)) for seed in (1, 1, 2)]
-    assert torch.equal(masks[0], masks[1])
-    assert not torch.equal(masks[0], masks[2])
+    assert torch.equal(dropped, same) and not torch.equal(dropped, other)
 
 
 def test_dropout_applies_before_every_layer_and_the_output(model: Model) -> None:
@@ -80,3 +81,19 @@ def test_trained_biases_stay_as_they_are(make_model: MakeModel) -> None:
     assert trained.any()
     model.initialize_from_text(np.repeat(np.arange(4), [1, 2, 3, 4]))
     assert torch.equal(model.get_parameter("output.bias"), trained)
+
+
+@pytest.mark.parametrize(
+    ("precision", "why"), [("bf16", "bf16 needs a processor"), ("fp16", "fp16 needs a CUDA device")]
+)
+def test_a_precision_the_processor_cannot_learn_in_is_refused(
+    precision: Precision, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.models.device.cpu_learns_in_bf16", lambda: False)
+    with pytest.raises(UsageError, match=why):
+        choose_precision(precision, CPU, RecurrentConfig())
+
+
+def test_auto_is_never_a_precision_that_is_refused() -> None:
+    chosen = choose_precision("auto", CPU, RecurrentConfig())
+    assert choose_precision(chosen, CPU, RecurrentConfig()) == chosen

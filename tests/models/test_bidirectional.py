@@ -1,5 +1,7 @@
 """The model that reads both ways does not see what it predicts."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from textgen.config import ModelConfig
 from textgen.inference.likelihood import Document, batch_token_statistics
 from textgen.models import Dropout, Model, build
 from textgen.models.base import NOTHING
-from textgen.models.bidirectional import Rests
+from textgen.models.bidirectional import SentenceSuffixes
 from textgen.scoring.scorer import SentenceReader
 from textgen.tokenizers.base import EOS
 
@@ -40,30 +42,32 @@ def read(model: Model, targets: Tensor) -> Tensor:
     return model.logits(hidden)[:, 0].log_softmax(-1)
 
 
-def test_it_reads_all_but_the_token_itself(model: Model) -> None:
+@pytest.mark.parametrize(
+    ("end", "changed", "differing"),
+    [
+        pytest.param(None, 5, {*range(12)} - {5}, id="all but the token itself"),
+        pytest.param(7, 9, {8, 10, 11}, id="after a place no farther than its sentence"),
+    ],
+)
+def test_a_token_changes_what_is_read_beside_it_in_its_sentence(
+    model: Model, end: int | None, changed: int, differing: Collection[int]
+) -> None:
     targets = ids(12)
-    changed = targets.clone()
-    changed[5] = 2 + (targets[5] - 1) % (VOCABULARY - 2)
-    assert changed[5] != targets[5]
-    moved = (read(model, targets) - read(model, changed)).abs().amax(1) > 1e-9
-    assert moved.tolist() == [place != 5 for place in range(12)]
-
-
-def test_it_reads_after_a_place_no_farther_than_its_sentence(model: Model) -> None:
-    targets = ids(12)
-    targets[7] = EOS
-    changed = targets.clone()
-    changed[9] = 2 + (targets[9] - 1) % (VOCABULARY - 2)
-    moved = (read(model, targets) - read(model, changed)).abs().amax(1) > 1e-9
-    assert moved.tolist() == [place in (8, 10, 11) for place in range(12)]
+    if end is not None:
+        targets[end] = EOS
+    other = targets.clone()
+    other[changed] = 2 + (targets[changed] - 1) % (VOCABULARY - 2)
+    assert other[changed] != targets[changed]
+    moved = (read(model, targets) - read(model, other)).abs().amax(1) > 1e-9
+    assert set(moved.nonzero().flatten().tolist()) == differing
 
 
 def test_the_rest_of_each_sentence_is_read_from_its_end() -> None:
     targets = torch.tensor([[5, 6, EOS, 7, 8, 9], [EOS, EOS, 3, EOS, NOTHING, NOTHING]]).T
-    rests = Rests.of(targets)
+    suffixes = SentenceSuffixes.of(targets)
     # A rest of one token, and two of two.
-    assert [ids.T.tolist() for ids in rests.ids] == [[[EOS]], [[EOS, 6], [9, 8]]]
-    assert rests.rows.T.tolist() == [[4, 2, 0, 5, 3, 0], [0, 0, 1, 0, 0, 0]]
+    assert [ids.T.tolist() for ids in suffixes.ids] == [[[EOS]], [[EOS, 6], [9, 8]]]
+    assert suffixes.rows.T.tolist() == [[4, 2, 0, 5, 3, 0], [0, 0, 1, 0, 0, 0]]
 
 
 def test_without_what_comes_it_is_what_nothing_after_makes_it(model: Model) -> None:

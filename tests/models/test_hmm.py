@@ -93,13 +93,6 @@ def test_a_long_text_is_as_exact_in_single_precision() -> None:
     assert float(single) == pytest.approx(float(exact), rel=1e-6)
 
 
-def test_one_hidden_state_is_a_unigram_model() -> None:
-    model = made(states=1)
-    unigrams = (model.emission.weight[:, 0] + model.emission.bias).log_softmax(0)
-    text = [1, 4, 0, 2]
-    assert torch.allclose(log_prob(model, text), unigrams[text[1:]].sum())
-
-
 def test_dropout_masks_hidden_states_and_leaves_a_distribution() -> None:
     model, ids = made(states=12), torch.tensor([[1], [4], [0]])
     dropout = Dropout(0.5, torch.Generator().manual_seed(1))

@@ -18,9 +18,8 @@ from textgen.config import ModelConfig, TokenizerConfig
 from textgen.data.corpus import bundled_corpus
 from textgen.errors import CheckpointError, DataError, UsageError
 from textgen.inference.likelihood import batch_token_statistics
-from textgen.models import Model, build, ngram_tables
-from textgen.models.ngram import NgramModel
-from textgen.models.ngram_tables import UNSEEN, Counts, NgramTables, count
+from textgen.models import Model, build, ngram
+from textgen.models.ngram import UNSEEN, Counts, NgramModel, NgramTables, count
 from textgen.results import TrainingWarning
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer
@@ -89,7 +88,7 @@ def by_counter(ids: list[int], order: int, vocabulary: int) -> list[dict[Gram, i
 def test_counts_are_those_of_a_plain_counter(
     dense_factor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ngram_tables, "_DENSE_FACTOR", dense_factor)
+    monkeypatch.setattr(ngram, "_DENSE_FACTOR", dense_factor)
     random = np.random.default_rng(4)
     texts = [random.integers(0, v, n).tolist() for v in (2, 3, 7, 40) for n in (5, 20, 60)]
     once_ended = [A, B, EOS, A, C]  # <EOS> is before the text, and once within it
@@ -185,14 +184,6 @@ def test_counts_stay_on_the_device_of_the_model() -> None:
     assert {buffer.device.type for buffer in model.buffers()} == {"meta"}
     assert model.to_empty(device="cpu").count(np.array(DOZEN)) == (9, 11)
     assert after(model, [EOS, A])[B] == pytest.approx(109 / 210)
-
-
-def test_counting_another_text_replaces_the_probabilities() -> None:
-    model = tables([A, B, C, A, B], 2, 5)
-    before = after(model, [A])
-    model.count(np.array(DOZEN))
-    assert after(model, [A]) != before
-    assert after(model, [A]) == after(tables(DOZEN, 2, 5), [A])
 
 
 # KenLM

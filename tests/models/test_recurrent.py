@@ -1,8 +1,6 @@
 """LSTM, GRU and plain recurrent networks: equations, gradients, inputs, first weights."""
 
-import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen import LanguageModel, train
 from textgen.config import ModelConfig, RecurrentConfig
 from textgen.errors import UsageError
 from textgen.inference.steppers import make_stepper
@@ -19,7 +16,7 @@ from textgen.models import Dropout, Model, build, count_parameters
 from textgen.models.lstm import LSTMModel
 from textgen.models.recurrent import OneHot, set_word_vectors
 from textgen.training.autotune import flop_per_token
-from textgen.training.fine_tuning import extended
+from textgen.training.prepare import extended
 
 MakeModel = Callable[..., Model]
 Floats = npt.NDArray[np.float64]
@@ -57,6 +54,10 @@ def changed(options: dict[str, Any], *, dtype: torch.dtype = torch.float64) -> M
 
 def some_ids(time: int = 20, batch: int = 3) -> Tensor:
     return torch.randint(11, (time, batch), generator=torch.Generator().manual_seed(4))
+
+
+def tensors(state: Any) -> list[Tensor]:
+    return list(state.tensors().values())
 
 
 def sigmoid(x: Floats) -> Floats:
@@ -111,18 +112,6 @@ def test_plain_numpy_in_float64_agrees(options: dict[str, Any], with_gradients: 
         with torch.set_grad_enabled(with_gradients):
             logits, _ = model(ids, model.start(1))
         assert np.abs(logits[:, 0].log_softmax(-1).detach().numpy() - expected).max() < tolerance
-
-
-@pytest.mark.parametrize("length", [1, 2, 5])
-def test_the_probabilities_of_all_strings_of_a_length_sum_to_one(
-    make_model: MakeModel, length: int
-) -> None:
-    model = make_model(4, (6, 5), 5, dtype=torch.float64)
-    strings = torch.tensor(list(itertools.product(range(4), repeat=length))).T  # (time, 4**length)
-    inputs = torch.cat([torch.ones_like(strings[:1]), strings[:-1]])
-    logits, _ = model(inputs, model.start(strings.shape[1]))
-    log_probs = logits.log_softmax(-1).gather(-1, strings.unsqueeze(-1)).sum((0, 2))
-    assert log_probs.exp().sum().item() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_the_carried_state_changes_what_comes_next(model: Model) -> None:
@@ -193,22 +182,24 @@ def test_parameters_are_counted_where_the_model_does_not_fit_in_memory() -> None
 # Steps
 
 
-@pytest.mark.parametrize("options", CELLS)
+@pytest.mark.parametrize("options", CELLS + LSTMS)
 @pytest.mark.parametrize("table", [0, 2**24])
+@torch.no_grad()
 def test_a_stepper_continues_from_any_state_with_any_number_of_rows(
     options: dict[str, Any], table: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.inference.steppers.LARGEST_TABLE", table)
+    for module in ("steppers", "lstm_stepper"):
+        monkeypatch.setattr(f"textgen.inference.{module}.LARGEST_TABLE", table)
     model, ids = changed(options), some_ids()
     stepper, state = make_stepper(model), model.start(3)
     for rows in ([0, 1, 2], [2], [1, 1, 0, 2]):
         places = torch.tensor(rows)
-        stepper.state = state = state.select(places % len(next(iter(state.tensors().values()))))
+        stepper.state = state = state.select(places % len(tensors(state)[0]))
         for column in ids[:4, places]:
-            kept, before = stepper.state, [each.clone() for each in stepper.state.named.values()]
+            kept, before = stepper.state, [each.clone() for each in tensors(stepper.state)]
             expected, state = model(column.unsqueeze(0), state)
             torch.testing.assert_close(stepper.step(column), expected[0], rtol=0, atol=1e-12)
-            assert all(map(torch.equal, kept.named.values(), before))  # a state does not change
+            assert all(map(torch.equal, tensors(kept), before))  # a state does not change
         assert bool(stepper.state.close_to(state, 1e-12).all())
 
 
@@ -327,18 +318,3 @@ def test_one_hot_input_has_no_matrix_to_tie() -> None:
     with pytest.raises(UsageError, match="--tie and --embedding-size 0 cannot both"):
         RecurrentConfig(tie=True, embedding_size=0, hidden_size=(8,))
     assert RecurrentConfig(embedding_size=0).resolved(5000).tie is False
-
-
-def test_a_run_with_one_hot_input_is_saved_resumed_and_sampled(tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text("the cat sat on the mat.\n" * 60)
-    options: dict[str, Any] = {"hidden_size": 12, "embedding_size": 0, "batch_size": 4}
-    options |= {"sequence_length": 16, "learning_rate": 0.02}
-    train(text, out=tmp_path / "run", steps=30, **options)
-    train(out=tmp_path / "run", resume=True, steps=40)
-    model = LanguageModel.load(tmp_path / "run")
-    assert "one-hot" in model.header.model.description
-    assert model.header.validation is not None and model.header.validation.loss < 2
-    (sample,) = model.sample(length=30, seed=3, sentences=1)
-    score = model.score(sample.text, context="sentence", eos=sample.finish_reason == "eos")
-    assert sample.log_prob == pytest.approx(score.log_prob, abs=3e-3)

@@ -11,7 +11,7 @@ import pytest
 from textgen.presentation.numbers import duration, figure, fixed, rounded, share, size, times
 
 
-@pytest.mark.parametrize("name", ["console", "formats.kenlm", "numbers", "tables"])
+@pytest.mark.parametrize("name", ["console", "formats.other_tools", "numbers", "tables"])
 def test_the_examples_in_the_docstrings_hold(name: str) -> None:
     module = importlib.import_module(f"textgen.presentation.{name}")
     failed, tried = doctest.testmod(module)

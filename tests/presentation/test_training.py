@@ -96,7 +96,7 @@ def test_a_frame_has_what_one_watches_for() -> None:
     expected = (
         *("run", "100%", "0s left", "epoch 3", "433 MB", "training loss", "1.5001  best"),
         *("perplexity", "bits/char", "41,203 tokens/s", "step 2,000"),
-        "At step 1,200 the model writes",
+        "At step 1,200 the model generates",
     )
     assert [each for each in expected if each not in shown] == []
     assert "To be,\\x1b[31m" in "\n".join(frame(state_after(50), 80, 50))

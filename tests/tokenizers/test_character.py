@@ -32,13 +32,10 @@ def test_ids_are_by_descending_count_then_by_code_point() -> None:
     assert all(ord(a) < ord(b) for a, b in pairwise(whole.symbols[1:]))
 
 
-def test_the_newline_is_eos_and_an_unseen_character_unk() -> None:
+def test_the_newline_is_eos_and_an_unseen_character_unk_and_their_names_are_text() -> None:
     tokenizer = learned("ab\n")
     assert tokenizer.encode("a\nz").tolist() == [2, EOS, UNK]
     assert tokenizer.decode([2, EOS, UNK]) == "a\n<UNK>"
-
-
-def test_a_literal_eos_is_ordinary_text() -> None:
     ids = learned("<EOS> <UNK>\n").encode("<EOS> <UNK>\n").tolist()
     assert ids.index(EOS) == len(ids) - 1
     assert UNK not in ids

@@ -1,6 +1,7 @@
 """What is chosen where the user gave no option, and the plan that shows it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from textgen.config import ModelConfig, RecurrentConfig, TrainingConfig
 from textgen.errors import UsageError
 from textgen.models import build
 from textgen.training import autotune
-from textgen.training.autotune import Choice, TaskSize, choose, flop_per_token
+from textgen.training.autotune import TaskSize, TunedOptions, choose, flop_per_token
 
 MILLION = 10**6
 computes = st.floats(1e8, 1e20)
@@ -25,7 +26,7 @@ def chosen(
     compute: float | None = None,
     options: dict[str, object] | None = None,
     **length: object,
-) -> Choice:
+) -> TunedOptions:
     options = options or {}
     training = {k: v for k, v in options.items() if k != "hidden_size"} | length
     model = {k: v for k, v in options.items() if k == "hidden_size"}
@@ -66,7 +67,7 @@ def test_what_was_given_is_kept(train_tokens: int, compute: float) -> None:
     choice = chosen(train_tokens, compute, {"hidden_size": (33,), "dropout": 0.07}, budget=1.0)
     assert choice.model.hidden_size == (33,)
     assert choice.training.dropout == 0.07
-    assert choice.reasons["dropout"] == choice.reasons["hidden_size"] == "as asked"
+    assert choice.reasons["dropout"] == choice.reasons["hidden_size"] == "as given"
 
 
 def test_a_tied_width_that_was_given_is_kept() -> None:
@@ -74,7 +75,7 @@ def test_a_tied_width_that_was_given_is_kept() -> None:
     model, training = ModelConfig.from_options(options), TrainingConfig(budget=1.0)
     choice = choose(model, training, options.keys(), TaskSize(66, MILLION, 1e15))
     assert choice.model.hidden_size == (96,)
-    assert choice.reasons["hidden_size"] == "that of the tied embedding"
+    assert choice.reasons["hidden_size"] == "equal to the tied embedding"
 
 
 def test_the_more_often_a_text_is_read_the_more_is_silenced() -> None:
@@ -114,15 +115,7 @@ def test_every_option_shown_has_a_reason() -> None:
 # Plans
 
 
-TEXT = "the cat sat on the mat, and the dog did not.\n" * 60
 SMALL = {"hidden_size": (16,), "batch_size": 4, "sequence_length": 16, "threads": 1}
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "corpus.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
 
 
 def test_a_plan_is_what_the_run_is(corpus: Path, tmp_path: Path) -> None:
@@ -130,8 +123,8 @@ def test_a_plan_is_what_the_run_is(corpus: Path, tmp_path: Path) -> None:
     result = train(corpus, out=tmp_path / "run", steps=40, **SMALL)
     assert planned.parameters == result.parameters
     assert planned.tokens == result.tokens_seen
-    config = checkpoint.describe(tmp_path / "run" / "last").config
-    made = config["model"] | config["training"]
+    header = checkpoint.describe(tmp_path / "run" / "last").header
+    made = header.model.to_json() | header.training.to_json()
     for option in planned.options:
         if option.name != "precision":  # which a run leaves at auto
             value = list(option.value) if isinstance(option.value, tuple) else option.value
@@ -164,6 +157,7 @@ def test_planning_writes_nothing(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(autotune, "tokens_per_second", lambda *_: 1e5)
     before = sorted(tmp_path.rglob("*"))
     plan(corpus, budget=60.0)
     assert sorted(tmp_path.rglob("*")) == before
@@ -192,16 +186,19 @@ def test_a_resumed_run_keeps_what_was_chosen(
 ) -> None:
     out = tmp_path / "run"
     monkeypatch.setattr(autotune, "tokens_per_second", lambda *_: 1e5)
-    train(corpus, out=out, budget=1.0, **SMALL)
-    first = checkpoint.describe(out / "last")
+    train(corpus, out=out, budget=0.5, **SMALL)
+    first = checkpoint.describe(out / "last").header
     monkeypatch.setattr(autotune, "tokens_per_second", lambda *_: 1e9)
-    train(out=out, resume=True, budget=1.5)
-    second = checkpoint.describe(out / "last")
-    assert second.config["model"] == first.config["model"]
-    assert second.config["training"] == first.config["training"] | {"budget": 1.5}
+    train(out=out, resume=True, budget=0.8)
+    second = checkpoint.describe(out / "last").header
+    assert second.model == first.model
+    assert second.training == replace(first.training, budget=0.8)
 
 
-def test_a_plan_to_go_on_from_a_model_keeps_its_shape(corpus: Path, tmp_path: Path) -> None:
+def test_a_plan_to_go_on_from_a_model_keeps_its_shape(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autotune, "tokens_per_second", lambda *_: 1e5)
     train(corpus, out=tmp_path / "run", steps=2, **SMALL)
     planned = plan(corpus, init_from=tmp_path / "run", budget=60.0)
     values = {option.name: option.value for option in planned.options}

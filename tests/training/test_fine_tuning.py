@@ -1,8 +1,7 @@
 """Fine-tuning: a run that begins with the weights, shape and tokenizer of a checkpoint."""
 
-import json
+import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,58 +10,36 @@ import torch
 
 from textgen import LanguageModel, checkpoint, train
 from textgen.cli.app import main
-from textgen.config import TokenizerConfig
+from textgen.config import RecurrentConfig, TokenizerConfig
 from textgen.data.encoded import tokenize
 from textgen.errors import CheckpointError, DataError, ResourceError, TextgenError, UsageError
+from textgen.models import Model, build
 from textgen.results import TrainingEvent, TrainingStart, Validation
 from textgen.tokenizers.registry import load_tokenizer_from
 from textgen.tokenizers.word import WordTokenizer
+from textgen.training.prepare import extended
 
-TEXT = "".join(
-    f"the {animal} {verb} the {thing}.\n"
-    for animal in ("cat", "dog", "cow", "hen", "fox")
-    for verb in ("sees", "likes", "finds", "hides")
-    for thing in ("ball", "door", "garden", "river", "house")
-)
+from .conftest import PLACE, RUN, SHAPE, TEXT, files_of, stop_at, untimed_log, written
+
 SHIFTED = TEXT.replace("the", "þe").replace("dog", "øx").replace(".", "!")
-PLACE: dict[str, Any] = {"device": "cpu", "threads": 1}
-RUN: dict[str, Any] = {"batch_size": 4, "sequence_length": 16, "log_every": 3, **PLACE}
-SHAPE: dict[str, Any] = {"hidden_size": 16, "embedding_size": 8}
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return written(tmp_path / "corpus.txt", TEXT)
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("texts") / "corpus.txt", TEXT)
 
 
-@pytest.fixture
-def shifted(tmp_path: Path) -> Path:
-    return written(tmp_path / "shifted.txt", SHIFTED)
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("texts") / "shifted.txt", SHIFTED)
 
 
-@pytest.fixture
-def source(corpus: Path, tmp_path: Path) -> Path:
-    """A trained run: 60 steps on TEXT."""
-    train(corpus, out=tmp_path / "source", steps=60, learning_rate=0.02, **SHAPE, **RUN)
-    return tmp_path / "source"
-
-
-def written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def stop_at(step: int) -> Callable[[], int | None]:
-    polls = iter(range(1, 10**9))
-    return lambda: 2 if next(polls) >= step else None
+@pytest.fixture(scope="module")
+def source(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run, which no test may change: 60 steps on TEXT."""
+    out = tmp_path_factory.mktemp("trained") / "source"
+    train(corpus, out=out, steps=60, learning_rate=0.02, **SHAPE, **RUN)
+    return out
 
 
 def events_of(*corpora: Path, **options: Any) -> list[TrainingEvent]:
@@ -93,7 +70,7 @@ def test_before_the_first_step_the_loss_is_exactly_the_source_s(
     corpus: Path, tmp_path: Path, shape: dict[str, Any]
 ) -> None:
     source = tmp_path / "source"
-    result = train(corpus, out=source, steps=20, **shape, **RUN)
+    result = train(corpus, out=source, steps=4, **shape, **RUN)
     events = events_of(corpus, out=tmp_path / "tuned", init_from=source, steps=1)
     found = first_validation(events)
     assert result.validation is not None
@@ -104,8 +81,9 @@ def test_before_the_first_step_the_loss_is_exactly_the_source_s(
 
 def test_the_source_is_only_read(source: Path, shifted: Path, tmp_path: Path) -> None:
     before = files_of(source)
-    events_of(shifted, out=tmp_path / "a", init_from=source, steps=4)
-    events_of(shifted, out=tmp_path / "b", init_from=source, steps=4, extend_vocabulary=True)
+    for extend in (True, False):
+        out = tmp_path / f"{extend}"
+        events_of(shifted, out=out, init_from=source, steps=2, extend_vocabulary=extend)
     assert files_of(source) == before
 
 
@@ -143,10 +121,10 @@ def test_best_last_and_the_run_s_folder_can_each_be_named(
 def test_fine_tuning_lowers_the_loss_on_the_new_text(
     source: Path, shifted: Path, tmp_path: Path
 ) -> None:
-    for name, extend in (("kept", False), ("extended", True)):
-        out = tmp_path / name
+    for extend in (True, False):
+        out = tmp_path / f"{extend}"
         options = {"init_from": source, "extend_vocabulary": extend, "learning_rate": 0.02}
-        events = events_of(shifted, out=out, steps=60, **options)
+        events = events_of(shifted, out=out, steps=40, **options)
         validations = [event for event in events if isinstance(event, Validation)]
         assert validations[-1].loss < 0.8 * validations[0].loss
         assert checkpoint.load(out).header.step > 0
@@ -162,16 +140,22 @@ def test_a_fine_tune_that_only_harms_keeps_the_source_as_its_best(
     assert kept.score("the cat").log_prob == begun.score("the cat").log_prob
 
 
-def test_a_new_run_has_its_own_schedule_and_options(
-    source: Path, corpus: Path, tmp_path: Path
+def test_a_fine_tune_has_its_own_schedule_and_its_source_s_shape_and_names_its_source(
+    source: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train(
-        corpus, out=tmp_path / "tuned", init_from=source, steps=7, learning_rate=1e-4, **RUN
-    )
-    assert result.steps == 7
-    header = checkpoint.load(tmp_path / "tuned").header
-    assert header.training.learning_rate == 1e-4
+    out = tmp_path / "tuned"
+    events = events_of(corpus, out=out, init_from=source, steps=7, learning_rate=1e-4)
+    header = checkpoint.load(out / "last").header
+    assert (header.step, header.training.learning_rate) == (7, 1e-4)
     assert header.model == checkpoint.load(source).header.model
+    assert str(source) in notes_of(events)
+    assert "unknown" not in notes_of(events), "all of this text is known"
+    noted = checkpoint.describe(out).header.init_from
+    assert noted.path == str(source)
+    assert noted.weights_sha256 in (source / "best" / "manifest.json").read_text()
+    assert main(["info", str(out)]) == 0
+    assert noted.weights_sha256[:16] in "".join(capsys.readouterr().out.split())
+    assert checkpoint.describe(source).header.init_from is None
 
 
 def test_what_is_unknown_to_the_source_is_said_with_its_share(
@@ -193,21 +177,12 @@ def test_at_most_ten_unknown_symbols_are_named(source: Path, tmp_path: Path) -> 
     assert "λ" not in said
 
 
-def test_a_text_that_is_all_known_has_no_note_of_unknowns(
-    source: Path, corpus: Path, tmp_path: Path
-) -> None:
-    said = notes_of(events_of(corpus, out=tmp_path / "tuned", init_from=source, steps=1))
-    assert str(source) in said
-    assert "unknown" not in said
-
-
-@pytest.mark.parametrize("level", ["char", "word"])
-@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize(("level", "tie"), [("char", True), ("word", False)])
 def test_an_extended_vocabulary_keeps_old_ids_and_their_logits(
     corpus: Path, shifted: Path, tmp_path: Path, level: str, tie: bool
 ) -> None:
     source, out = tmp_path / "source", tmp_path / "tuned"
-    train(corpus, out=source, steps=20, hidden_size=16, level=level, tie=tie, **RUN)
+    train(corpus, out=source, steps=5, hidden_size=16, level=level, tie=tie, **RUN)
     said = notes_of(events_of(shifted, out=out, init_from=source, extend_vocabulary=True, steps=3))
     old = checkpoint.load(source)
     begun = checkpoint.load(out)
@@ -257,30 +232,26 @@ def test_limits_are_of_what_is_added(source: Path, shifted: Path, tmp_path: Path
 def test_a_fine_tune_resumes_bit_for_bit_without_its_source(
     source: Path, shifted: Path, tmp_path: Path, extend: bool
 ) -> None:
-    options = {"init_from": source, "extend_vocabulary": extend, "steps": 12, "dropout": 0.2}
+    own = shutil.copytree(source, tmp_path / "source")
+    options = {"init_from": own, "extend_vocabulary": extend, "steps": 12, "dropout": 0.2}
     events_of(shifted, out=tmp_path / "whole", **options)
     runs = [tmp_path / f"stopped {step}" for step in (1, 7)]
     for out, step in zip(runs, (1, 7), strict=True):
         assert events_of(shifted, out=out, stop=stop_at(step), **options)
-    first_checkpoint(shifted, tmp_path / "at once", source) if extend else None
-    shutil.rmtree(source)
+    if extend:
+        first_checkpoint(shifted, tmp_path / "at once", own)
+    shutil.rmtree(own)
     for out in runs:
         train(out=out, resume=True)
         for name in ("model.safetensors", "state.safetensors"):
             expected = (tmp_path / "whole" / "last" / name).read_bytes()
             assert (out / "last" / name).read_bytes() == expected
-        assert untimed(out) == untimed(tmp_path / "whole")
+        assert untimed_log(out) == untimed_log(tmp_path / "whole")
         whole, resumed = (checkpoint.load(path).header for path in (tmp_path / "whole", out))
         assert resumed.init_from == whole.init_from is not None
     if extend:  # one that was cut off at step 0 validates there as it would have
         train(out=tmp_path / "at once", resume=True)
-        assert [line["step"] for line in untimed(tmp_path / "at once")][:2] == [0, 1]
-
-
-def untimed(out: Path) -> list[dict[str, Any]]:
-    lines = map(json.loads, (out / checkpoint.METRICS).read_text(encoding="utf-8").splitlines())
-    timed = ("seconds", "tokens_per_second")
-    return [{name: line[name] for name in line if name not in timed} for line in lines]
+        assert [line["step"] for line in untimed_log(tmp_path / "at once")][:2] == [0, 1]
 
 
 def test_what_contradicts_the_checkpoint_is_refused_and_what_agrees_is_not(
@@ -336,18 +307,19 @@ def test_options_that_go_with_no_other_name_both(
 def test_subwords_are_not_extended(corpus: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     train(corpus, out=source, steps=1, level="subword", vocab_size=300, **SHAPE, **RUN)
-    with pytest.raises(UsageError, match="write every text already"):
+    with pytest.raises(UsageError, match="encode any text already"):
         train(corpus, out=tmp_path / "t", init_from=source, extend_vocabulary=True, **RUN)
 
 
 def test_a_missing_or_damaged_checkpoint_is_refused(
     source: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    weights = source / "best" / "model.safetensors"
+    damaged = shutil.copytree(source, tmp_path / "damaged")
+    weights = damaged / "best" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     bad: list[tuple[Path, type[TextgenError], int]] = [
         (tmp_path / "nowhere", ResourceError, 1),
-        (source, CheckpointError, 3),
+        (damaged, CheckpointError, 3),
     ]
     for path, error, code in bad:
         with pytest.raises(error):
@@ -379,27 +351,14 @@ def test_a_text_of_which_nothing_is_known_says_how_to_learn_it(
     train(corpus, out=tmp_path / "t", init_from=source, extend_vocabulary=True, steps=1, **RUN)
 
 
-def test_info_shows_what_a_fine_tune_began_from(
-    source: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    events_of(corpus, out=tmp_path / "tuned", init_from=source, steps=1)
-    noted = checkpoint.describe(tmp_path / "tuned").config["init_from"]
-    assert noted["path"] == str(source)
-    manifest = json.loads((source / "best" / "manifest.json").read_text())
-    assert noted["weights_sha256"] in json.dumps(manifest)
-    assert main(["info", str(tmp_path / "tuned")]) == 0
-    assert noted["weights_sha256"][:16] in "".join(capsys.readouterr().out.split())
-    assert checkpoint.describe(source).config["init_from"] is None
-
-
 def test_a_fine_tune_learns_as_its_source_s_kind_does_though_no_option_names_it(
     corpus: Path, shifted: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     train(corpus, out=source, model="hmm", states=4, steps=2, **PLACE)
     train(shifted, out=tmp_path / "tuned", init_from=source, steps=2, **PLACE)
-    training = checkpoint.describe(tmp_path / "tuned").config["training"]
-    assert (training["learning_rate"], training["dropout"]) == (0.1, 0.0)
+    training = checkpoint.describe(tmp_path / "tuned").header.training
+    assert (training.learning_rate, training.dropout) == (0.1, 0.0)
 
 
 def test_n_grams_are_counted_anew_once(corpus: Path, shifted: Path, tmp_path: Path) -> None:
@@ -409,3 +368,69 @@ def test_n_grams_are_counted_anew_once(corpus: Path, shifted: Path, tmp_path: Pa
     assert (result.steps, result.interrupted) == (1, None)
     with pytest.raises(UsageError, match="--steps is no option of --model ngram"):
         train(out=source, resume=True, steps=3, **PLACE)
+
+
+# The extended model
+
+
+SHAPES = [((7,), 6, False), ((7, 5, 9), 6, False), ((5, 7), 7, True)]
+OLD, NEW = 11, 15
+
+
+def random_model(hidden: tuple[int, ...], embedding: int, tie: bool) -> Model:
+    config = RecurrentConfig(
+        hidden_size=hidden, embedding_size=embedding, tie=tie, vocabulary_size=OLD
+    )
+    model = build(config)
+    model.initialize(torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        model.get_parameter("output.bias").normal_(generator=torch.Generator().manual_seed(4))
+    return model
+
+
+@pytest.mark.parametrize(("hidden", "embedding", "tie"), SHAPES)
+def test_old_tokens_keep_their_logits(hidden: tuple[int, ...], embedding: int, tie: bool) -> None:
+    model = random_model(hidden, embedding, tie)
+    bigger = extended(model, NEW)
+    ids = torch.randint(OLD, (20, 3), generator=torch.Generator().manual_seed(5))
+    before, _ = model(ids, model.start(3))
+    after, _ = bigger(ids, bigger.start(3))
+    assert after.shape == (20, 3, NEW)
+    torch.testing.assert_close(after[..., :OLD], before, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("hidden", "embedding", "tie"), SHAPES)
+def test_new_tokens_share_the_probability_of_one_unknown(
+    hidden: tuple[int, ...], embedding: int, tie: bool
+) -> None:
+    bigger = extended(random_model(hidden, embedding, tie), NEW)
+    logits, _ = bigger(torch.tensor([[1], [4], [2]]), bigger.start(1))
+    shares = logits.softmax(-1)
+    new = shares[..., OLD:]
+    torch.testing.assert_close(new.sum(-1), shares[..., 0])
+    torch.testing.assert_close(new.amin(-1), new.amax(-1))
+    bias = bigger.get_parameter("output.bias")
+    assert bias[OLD].item() == pytest.approx(bias[0].item() - math.log(NEW - OLD))
+
+
+def test_a_new_token_is_read_as_an_unknown_one() -> None:
+    bigger = extended(random_model(*SHAPES[0]), NEW)
+    read_new, _ = bigger(torch.tensor([[1], [NEW - 1]]), bigger.start(1))
+    read_unknown, _ = bigger(torch.tensor([[1], [0]]), bigger.start(1))
+    assert torch.equal(read_new, read_unknown)
+
+
+def test_tied_weights_stay_tied_and_new_tokens_part_by_learning() -> None:
+    bigger = extended(random_model(*SHAPES[2]), NEW)
+    embedding = bigger.get_parameter("embedding.weight")
+    assert embedding is bigger.get_submodule("output").weight
+    logits, _ = bigger(torch.tensor([[1], [NEW - 1]]), bigger.start(1))
+    loss = torch.nn.functional.cross_entropy(logits[:, 0], torch.tensor([NEW - 1, NEW - 2]))
+    loss.backward()
+    assert embedding.grad is not None
+    assert not torch.equal(embedding.grad[NEW - 1], embedding.grad[NEW - 2])
+
+
+def test_no_more_tokens_is_the_same_model() -> None:
+    model = random_model(*SHAPES[0])
+    assert extended(model, OLD) is model

@@ -26,12 +26,12 @@ def test_metrics_that_were_cut_back_are_as_long_as_they_are(opened: RunDirectory
     """Else the next checkpoint would know of lines that are not there."""
     opened.open(30)
     assert opened.length() == 30
-    opened.cut_back(20)
+    opened.truncate_metrics(20)
     assert opened.length() == 20
     opened.log_step(STEP)
     kept = opened.length()
     opened.log_step(replace(STEP, step=2))
-    opened.cut_back(kept)
+    opened.truncate_metrics(kept)
     opened.close()
     content = (opened.out / checkpoint.METRICS).read_bytes()
     assert content[:20] == b"0123456789" * 2

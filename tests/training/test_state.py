@@ -130,16 +130,6 @@ def test_a_snapshot_of_another_shape_is_refused(
         state.restore(replace(snapshot, tensors=tensors | surplus))
 
 
-def test_learning_lowers_the_loss(make_state: Callable[..., GradientState]) -> None:
-    state = make_state(dropout=0.0)
-    losses = []
-    for _ in range(4):
-        for _ in range(50):
-            state.update(RATE)
-        losses.append(state.take_mean_loss())
-    assert losses[-1] < losses[0] - 0.1
-
-
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf])
 def test_a_loss_that_is_no_number_leaves_weights_and_optimizer_as_they_were(
     make_state: Callable[..., GradientState], monkeypatch: pytest.MonkeyPatch, broken: float
@@ -250,13 +240,6 @@ def test_a_long_gradient_is_cut_to_the_clip_and_a_short_one_left(
     state.update(RATE)
     assert taken == [pytest.approx(min(clip, state.gradient_norm), rel=1e-3)]
     assert state.gradient_norm > 0.01
-
-
-def test_a_rate_of_zero_changes_no_weight(make_state: Callable[..., GradientState]) -> None:
-    state = make_state()
-    before = weights_of(state)
-    state.update(0.0)
-    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(state), strict=True))
 
 
 def test_the_scale_of_the_rate_slows_learning(make_state: Callable[..., GradientState]) -> None:

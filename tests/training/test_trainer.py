@@ -12,11 +12,19 @@ import torch
 
 from textgen import LanguageModel, checkpoint, storage, train
 from textgen.errors import CheckpointError, DivergedError, LockedError, ResourceError
-from textgen.results import TrainingEvent, TrainingStep, TrainingWarning, Validation
+from textgen.results import (
+    CheckpointSaved,
+    TrainingEvent,
+    TrainingStep,
+    TrainingWarning,
+    Validation,
+)
 from textgen.training import trainer as trainer_module
 from textgen.training.run_directory import RunDirectory
 from textgen.training.state import GradientState
 from textgen.training.trainer import Trainer
+
+from .conftest import files_of, stop_at, written
 
 TEXT = "".join(f"the {who} sees the {what}.\n" for who in ("cat", "dog") for what in "abcdefghij")
 SMALL: dict[str, Any] = {
@@ -32,9 +40,15 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "corpus.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
+    return written(tmp_path / "corpus.txt", TEXT)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 steps, which no test may change."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(written(folder / "corpus.txt", TEXT), out=folder / "run", steps=4, **SMALL)
+    return folder / "run"
 
 
 def no_number_at(monkeypatch: pytest.MonkeyPatch, *updates: int) -> None:
@@ -48,11 +62,6 @@ def no_number_at(monkeypatch: pytest.MonkeyPatch, *updates: int) -> None:
             self._norm = torch.tensor(float("nan"))
 
     monkeypatch.setattr(GradientState, "update", poisoned)
-
-
-def stop_at(step: int) -> Callable[[], int | None]:
-    polls = iter(range(1, 10**9))
-    return lambda: 2 if next(polls) >= step else None
 
 
 # Numerics
@@ -72,10 +81,9 @@ def test_the_times_a_run_went_back_are_counted_over_its_resumes(
 
 
 def test_a_resumed_run_that_goes_back_before_it_logs_leaves_its_metrics_whole(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "run"
-    train(corpus, out=out, steps=6, **SMALL)
+    out = shutil.copytree(run, tmp_path / "run")
     with (out / checkpoint.METRICS).open("ab") as metrics:
         metrics.write(b'{"event": "step"}\n' * 20)  # of steps that a kill took back
     no_number_at(monkeypatch, 1)
@@ -133,14 +141,13 @@ def test_a_loss_that_explodes_is_warned_of_once_and_the_best_is_kept(
 def test_a_held_out_part_too_long_for_the_budget_is_told_once_and_before_it_is_read(
     corpus: Path, tmp_path: Path
 ) -> None:
-    held_out = tmp_path / "valid.txt"
-    held_out.write_text(5_000 * TEXT, encoding="utf-8")
+    held_out = written(tmp_path / "valid.txt", 1_500 * TEXT)
     events: list[TrainingEvent] = []
     train(
         corpus,
         valid=held_out,
         out=tmp_path / "run",
-        budget=0.2,
+        budget=0.1,
         on_event=events.append,
         **SMALL | {"log_every": 1},
     )
@@ -180,11 +187,15 @@ def test_a_run_that_learns_is_not_warned_of(corpus: Path, tmp_path: Path) -> Non
 # Saving
 
 
-class SlowDisk:
-    """A clock that only updates and saves move: a second an update, ``took`` a save."""
+class Clock:
+    """A clock that only updates and saves move: a second per update, ``took`` per save.
+
+    rates: the learning rates of the updates.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, took: float) -> None:
         self.now, self.saving = 0.0, 0.0
+        self.rates: list[float] = []
         save_last = RunDirectory.save_last
 
         def slow(directory: RunDirectory, state: GradientState, *rest: Any) -> Path:
@@ -194,6 +205,7 @@ class SlowDisk:
         def update(state: GradientState, rate: float) -> None:
             state.step += 1
             self.now += 1.0
+            self.rates.append(rate)
 
         monkeypatch.setattr(RunDirectory, "save_last", slow)
         monkeypatch.setattr(GradientState, "update", update)
@@ -203,16 +215,30 @@ class SlowDisk:
 def test_saving_to_a_slow_disk_takes_under_a_fiftieth_of_the_run(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = SlowDisk(monkeypatch, took=6.0)
+    clock = Clock(monkeypatch, took=6.0)
     train(corpus, out=tmp_path / "run", steps=3000, valid_every=10**6, **SMALL)
-    assert 5 * 6.0 < disk.saving < 0.02 * disk.now + 2 * 6.0  # and the first and the last
+    assert 5 * 6.0 < clock.saving < 0.02 * clock.now + 2 * 6.0  # and the first and the last
+
+
+def test_a_budget_is_kept_and_the_rate_ends_at_zero(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, begun = Clock(monkeypatch, took=5.0), []
+
+    def note_start(event: TrainingEvent) -> None:
+        if isinstance(event, CheckpointSaved) and not begun:  # of step 0, before the budget
+            begun.append(clock.now)
+
+    train(corpus, out=tmp_path / "run", budget="100s", on_event=note_start, **SMALL)
+    assert 85 < clock.now - begun[0] <= 100, "the last save is within the budget"
+    assert 0 < clock.rates[-1] < 0.1 * max(clock.rates)
 
 
 Usage = namedtuple("Usage", "total used free")
 
 
 def test_a_disk_too_small_is_told_before_training_and_before_resuming(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
@@ -220,23 +246,21 @@ def test_a_disk_too_small_is_told_before_training_and_before_resuming(
         with pytest.raises(ResourceError, match="not enough space"):
             train(corpus, out=out, steps=4, **SMALL)
         assert not out.exists()
-    train(corpus, out=out, steps=4, **SMALL)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    before = files_of(shutil.copytree(run, out))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6, 0))
     with pytest.raises(ResourceError, match="not enough space"):
         train(out=out, resume=True, steps=8)
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert files_of(out) == before
 
 
 # Folders
 
 
 def test_the_best_of_an_old_run_is_never_half_removed(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill while it is being removed would leave a ``best`` that nobody can read."""
-    out = tmp_path / "run"
-    train(corpus, out=out, steps=4, **SMALL)
+    out = shutil.copytree(run, tmp_path / "run")
     rmtree, removed = shutil.rmtree, []
 
     def watched(path: Path, *args: Any, **kwargs: Any) -> None:
@@ -250,17 +274,16 @@ def test_the_best_of_an_old_run_is_never_half_removed(
 
 
 def test_a_second_run_in_a_folder_is_refused_and_touches_nothing(
-    corpus: Path, tmp_path: Path
+    run: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    train(corpus, out=out, steps=2, **SMALL)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    out = shutil.copytree(run, tmp_path / "run")
+    before = files_of(out)
     with storage.locked(out):
         for options in ({"resume": True}, {"overwrite": True, **SMALL}):
             with pytest.raises(LockedError) as refused:
                 train(corpus, out=out, steps=4, **options)
             assert refused.value.exit_code == 5
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert files_of(out) == before
 
 
 def test_a_shorter_text_that_was_accepted_is_read_from_its_beginning(
@@ -307,14 +330,6 @@ HOSTILE: list[tuple[str, Any]] = [
     *[("best.loss", value) for value in ("x", None, [])],
     *[("validation", value) for value in (5, {}, "x", [])],
 ]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hostile")
-    (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
-    train(folder / "corpus.txt", out=folder / "run", steps=4, **SMALL)
-    return folder / "run"
 
 
 @pytest.mark.parametrize(("path", "value"), HOSTILE, ids=lambda value: str(value)[:30])

@@ -17,19 +17,12 @@ from textgen.process_memory import peak_resident_bytes, resident_bytes
 from textgen.results import TrainingEvent, TrainingStep
 from textgen.scoring.scorer import DocumentReader
 from textgen.tokenizers.base import EOS, UNK
-from textgen.training import validation as validation_module
-from textgen.training.validation import ngram_baseline, validate
+from textgen.training import trainer as validation_module
+from textgen.training.trainer import ngram_baseline, validate
 
-TEXT = "".join(f"the {a} sees the {b}.\n" for a in ("cat", "dog", "hen") for b in "abcdefghij")
-SMALL: dict[str, Any] = {
-    "hidden_size": 8,
-    "batch_size": 4,
-    "sequence_length": 16,
-    "steps": 4,
-    "log_every": 2,
-    "device": "cpu",
-    "threads": 1,
-}
+from .conftest import RUN, TEXT
+
+SMALL: dict[str, Any] = {**RUN, "hidden_size": 8, "steps": 4, "log_every": 2}
 
 
 def test_the_validation_loss_is_the_mean_over_every_token_once(
@@ -52,13 +45,6 @@ def test_the_validation_loss_is_what_scoring_in_document_context_gives(
     sentences = np.split(ids, np.flatnonzero(ids == EOS)[:-1] + 1)
     scored = sum(read.sum() for read in DocumentReader(model).read(sentences))
     assert validate(model, ids, characters=1).loss == pytest.approx(-scored / len(ids), abs=1e-6)
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "corpus.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
 
 
 def test_a_finished_run_is_held_against_an_n_gram_of_the_same_two_parts(

@@ -73,22 +73,22 @@ def test_a_token_is_found_by_what_it_writes(write: Write, tokenizer: Tokenizer) 
     assert sum(token.strip("￭") == '"' for token in found) == 2  # before a word, and after
 
 
-def test_of_a_word_that_stands_there_twice_the_first_counts(
-    write: Write, tokenizer: Tokenizer
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"cat 1 2\ncat 3 4\n", {"cat": [1, 2]}),
+        (
+            b"the 1 2\n\xff\xfe 1 2\n. . . 3 4\nat name@domain.com 1 2\ncat 5 6\n",
+            {"the": [1, 2], "cat": [5, 6]},
+        ),
+        (b"</s> 1 2\n<unk> 3 4\ncat 5 6\n", {"<EOS>": [1, 2], "<UNK>": [3, 4], "cat": [5, 6]}),
+    ],
+    ids=["the first of two", "neither bytes that are no UTF-8 nor spaces", "ends and unknowns"],
+)
+def test_only_what_can_be_a_token_is_read_and_once(
+    content: bytes, expected: dict[str, list[float]], write: Write, tokenizer: Tokenizer
 ) -> None:
-    assert vectors_of(write(b"cat 1 2\ncat 3 4\n"), tokenizer) == {"cat": [1, 2]}
-
-
-def test_words_that_are_not_utf8_or_have_spaces_are_passed_over(
-    write: Write, tokenizer: Tokenizer
-) -> None:
-    content = b"the 1 2\n\xff\xfe 1 2\n. . . 3 4\nat name@domain.com 1 2\ncat 5 6\n"
-    assert vectors_of(write(content), tokenizer) == {"the": [1, 2], "cat": [5, 6]}
-
-
-def test_the_ends_and_unknowns_of_other_tools_are_known(write: Write, tokenizer: Tokenizer) -> None:
-    found = vectors_of(write(b"</s> 1 2\n<unk> 3 4\ncat 5 6\n"), tokenizer)
-    assert found == {"<EOS>": [1, 2], "<UNK>": [3, 4], "cat": [5, 6]}
+    assert vectors_of(write(content), tokenizer) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_the_ends_and_unknowns_of_other_tools_are_known(write: Write, tokenizer:
         (b"the 1 2\nmouse -inf 1\n", 2, "'-inf' is not a finite number"),
         (b"the 1 2\ncat 1e60 1\n", 2, "'1e60' is not a finite number"),
         (b"the 1 2\ncat 1 2.\n\ncat  1\n", 4, "'' is not a finite number"),
-        (b"the\n", 1, "no word with its numbers"),
-        (b"", 1, "no word with its numbers"),
-        (b"5 0\n", 1, "no word with its numbers"),
+        (b"the\n", 1, "neither a word with its numbers"),
+        (b"", 1, "neither a word with its numbers"),
+        (b"5 0\n", 1, "neither a word with its numbers"),
     ],
 )
 def test_a_malformed_line_is_told_by_its_number(
@@ -151,7 +151,7 @@ def test_frozen_vectors_are_those_of_the_file_to_the_end_and_after_resuming(
 ) -> None:
     path = Path(write(GLOVE))
     model, notes = trained(tmp_path, path, model=name, freeze_embeddings=True)
-    assert "3 of 14 tokens (21%) begin with the vectors of" in notes
+    assert "3 of 14 tokens (21%) start from the vectors of" in notes
     assert model.header.model.embedding_size == 3
     path.unlink()
     train(out=tmp_path / "run", resume=True, steps=20)

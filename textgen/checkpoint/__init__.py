@@ -1,7 +1,7 @@
 """Checkpoint folders: a model, its tokenizer and how it was trained; no pickle anywhere.
 
 ``best`` and ``last`` are each complete and can be loaded alone, wherever they are copied. ``last``
-also holds what resuming needs to continue bit for bit.
+also has the state from which resuming continues bit for bit.
 """
 
 from textgen.checkpoint.folder import (
@@ -10,10 +10,13 @@ from textgen.checkpoint.folder import (
     METRICS,
     WEIGHTS,
     Checkpoint,
+    CheckpointInfo,
     Resumable,
+    describe,
     find,
     load,
     load_resumable,
+    loss_curves,
     save,
 )
 from textgen.checkpoint.header import (
@@ -23,7 +26,6 @@ from textgen.checkpoint.header import (
     read_validation,
     validation_json,
 )
-from textgen.checkpoint.metrics import describe, loss_curves
 
 __all__ = [
     "BEST",
@@ -32,6 +34,7 @@ __all__ = [
     "METRICS",
     "WEIGHTS",
     "Checkpoint",
+    "CheckpointInfo",
     "Header",
     "Resumable",
     "describe",

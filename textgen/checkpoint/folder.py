@@ -1,4 +1,4 @@
-"""Checkpoint folders: where they are, and how they are written, checked and read."""
+"""Checkpoint folders: finding, writing, checking and reading them, and the metrics of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from textgen import storage
 from textgen.checkpoint.header import CONFIG, Header, read_header, write_header
-from textgen.config import ModelConfig
+from textgen.config import ModelConfig, TokenizerConfig
 from textgen.errors import CheckpointError, ResourceError, UsageError
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.registry import load_tokenizer, save_tokenizer
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     import torch
 
     from textgen.models import Model
+import json
+import math
+from collections.abc import Sequence
 
+from textgen.checkpoint.header import read_validation
+from textgen.errors import DataError
+from textgen.results import LossCurves, LossPoint, Validation
 
 BEST, LAST = "best", "last"
 METRICS = "metrics.jsonl"
@@ -25,7 +31,7 @@ WEIGHTS = "model.safetensors"
 def find(path: Path) -> tuple[str, Path]:
     """("best" | "last", folder): the checkpoint meant by a run's folder or one of its two.
 
-    Raises ResourceError where there is none, CheckpointError for a file of another kind.
+    Raises ResourceError if there is none, CheckpointError for a file of another kind.
     """
     if path.is_file():
         with path.open("rb") as stream:
@@ -79,7 +85,7 @@ def save(
     tokenizer: Tokenizer,
     resumable: Resumable | None = None,
 ) -> None:
-    """Write a checkpoint in place of ``folder``, whole or not at all."""
+    """Write a checkpoint in place of ``folder``, completely or not at all."""
     from safetensors.torch import save_file
 
     with storage.new_folder(folder) as begun:
@@ -92,7 +98,7 @@ def save(
                 save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, begun / _TENSORS)
                 storage.write_json(begun / _VALUES, values)
         except Exception as error:
-            # safetensors raises its own exception for a full disk, with the system's words in it.
+            # safetensors raises its own exception for a full disk, with the system's message in it.
             raise _as_os_error(error) from error
 
 
@@ -112,12 +118,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_resumable(folder: Path) -> Resumable:
-    """What ``last`` holds for training to go on; ``folder`` has been loaded before."""
+    """The training state in ``last``; ``folder`` has been loaded before."""
     files = checked_files(folder)
     if _TENSORS not in files or _VALUES not in files:
-        raise CheckpointError(
-            "cannot be resumed", where=folder, why="it holds no state of training"
-        )
+        raise CheckpointError("cannot be resumed", where=folder, why="it has no training state")
     values = storage.read_json(files[_VALUES])
     if not isinstance(values, dict):
         raise CheckpointError("damaged", where=files[_VALUES], why="not an object")
@@ -153,8 +157,8 @@ def _load_model(path: Path, config: ModelConfig) -> "Model":
         raise CheckpointError("damaged", where=path.parent / CONFIG, why=str(error)) from error
     tensors = _read_tensors(path)
     if tensors.keys() != expected.keys():
-        odd = sorted(tensors.keys() ^ expected.keys())[0]
-        raise CheckpointError("not this model's weights", where=path, why=f"{odd!r} is odd")
+        why = f"{min(tensors.keys() ^ expected.keys())!r} is missing or unexpected"
+        raise CheckpointError("not this model's weights", where=path, why=why)
     _check_shapes(path, tensors, expected)
     model = build(config)
     own = model.state_dict()
@@ -190,3 +194,101 @@ def _read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
         return load_file(path)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError("damaged", where=path, why=str(error)) from error
+
+
+def loss_curves(path: Path) -> LossCurves:
+    """The loss curves of a run. Raises DataError if ``metrics.jsonl`` is missing or empty."""
+    folder = find(path)[1]
+    record = folder.parent / METRICS
+    validations, training = read_metrics(record)
+    if not validations and not training:
+        raise DataError(
+            "no learning curve",
+            where=record,
+            why="metrics.jsonl lies beside best and last, and is not copied with them",
+            fix="name the folder that train wrote",
+        )
+    held_out = tuple(_when(training or (_end(folder),), each) for each in validations)
+    pseudo = any(each.pseudo for each in validations)
+    return LossCurves(str(path), training, held_out, pseudo)
+
+
+def _end(folder: Path) -> LossPoint:
+    """The end of a run that is too short to have a log line of training."""
+    header = read_header(folder / CONFIG)
+    tokens = float(header.tokens_seen)
+    epochs = tokens / (header.corpus.train.tokens or math.nan)
+    return LossPoint(header.step, tokens, epochs, header.seconds, math.nan)
+
+
+def read_metrics(path: Path) -> tuple[tuple[Validation, ...], tuple[LossPoint, ...]]:
+    """The validations and losses in ``metrics.jsonl``; an incomplete line is skipped."""
+    validations, losses = [], []
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    raw = json.loads(line)
+                    if raw["event"] == "validation":
+                        validations.append(read_validation(raw))
+                    else:
+                        losses.append(_read_point(raw))
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    pass
+    return tuple(validations), tuple(losses)
+
+
+def _read_point(raw: dict[str, Any]) -> LossPoint:
+    tokens, epochs, seconds = (
+        float(raw.get(name, math.nan)) for name in ("tokens_seen", "epoch", "seconds")
+    )
+    return LossPoint(int(raw["step"]), tokens, epochs, seconds, float(raw["loss"]))
+
+
+def _when(training: Sequence[LossPoint], validation: Validation) -> LossPoint:
+    """A validation with the tokens and epochs of its step, in proportion to the log lines."""
+    step, tokens, epochs = validation.step, math.nan, math.nan
+    if step == 0:
+        tokens = epochs = 0.0
+    elif training:
+        # The line at or after the step; all steps but the last have the same number of tokens.
+        nearest = next((point for point in training if point.step >= step), training[-1])
+        if nearest.step:
+            share = step / nearest.step
+            tokens, epochs = share * nearest.tokens, share * nearest.epochs
+    return LossPoint(step, tokens, epochs, validation.seconds, validation.loss)
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint as its JSON describes it, without its weights.
+
+    Attributes:
+        bytes: Size of its files.
+        curve: The validations of its run.
+        training_curve: (step, training loss in nats per token) of its run.
+    """
+
+    path: str
+    name: str
+    bytes: int
+    header: Header
+    tokenizer: TokenizerConfig
+    curve: tuple[Validation, ...]
+    training_curve: tuple[tuple[int, float], ...]
+
+
+def describe(path: Path | str) -> CheckpointInfo:
+    """Read the JSON of a checkpoint and its run's ``metrics.jsonl``; imports no torch."""
+    name, folder = find(Path(path))
+    files = checked_files(folder)
+    validations, training = read_metrics(folder.parent / METRICS)
+    return CheckpointInfo(
+        path=str(folder),
+        name=name,
+        bytes=sum(file.stat().st_size for file in files.values()),
+        header=read_header(files[CONFIG]),
+        tokenizer=load_tokenizer(files).config,
+        curve=validations,
+        training_curve=tuple((point.step, point.loss) for point in training),
+    )

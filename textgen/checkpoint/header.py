@@ -22,7 +22,7 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class Machine:
-    """What was chosen for the machine that a run began on; a resumed run keeps the precision.
+    """What was chosen for the machine of a run; a resumed run keeps the precision.
 
     Attributes:
         device: ``cpu``, ``cuda`` or ``mps``.
@@ -36,7 +36,7 @@ class Machine:
     launch: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what no run writes."""
+        """Raises ValueError for invalid values."""
         for name in ("threads", "processes"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -45,7 +45,7 @@ class Machine:
             raise ValueError(f"precision {self.precision!r}")
 
     def to_json(self) -> dict[str, Any]:
-        """What differs from a process started without ``torchrun``, and the rest."""
+        """A JSON object; the fields of ``torchrun`` only if they were set."""
         launch = {} if self.launch is None else {"launch": self.launch}
         processes = {} if self.processes == 1 else {"processes": self.processes}
         machine = {name: getattr(self, name) for name in ("device", "precision", "threads")}
@@ -54,7 +54,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class InitialCheckpoint:
-    """The checkpoint that a fine-tuned run began from.
+    """The checkpoint that a fine-tuned run started from.
 
     Attributes:
         path: As it was given.
@@ -131,7 +131,7 @@ class Header:
             versions=dict(value["versions"]),
         )
         if header.model != header.model.resolved(header.model.vocabulary_size):
-            raise ValueError("the shape of the model is left open")
+            raise ValueError("the shape of the model is unresolved")
         return header
 
     def to_json(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def write_header(path: Path, header: Header) -> None:
 
 
 def read_header(path: Path) -> Header:
-    """Raises CheckpointError for what is no header of this format."""
+    """Raises CheckpointError if it is not a header of this format."""
     value = storage.read_json(path)
     try:
         storage.check_format(value["format"], _FORMAT, path)
@@ -175,7 +175,7 @@ def read_header(path: Path) -> Header:
 
 
 def validation_json(validation: Validation) -> dict[str, Any]:
-    """A validation as scripts and ``metrics.jsonl`` see it."""
+    """A validation as in JSON output and ``metrics.jsonl``."""
     if validation.pseudo:
         figures = {
             "pseudo_loss": _finite(validation.loss),
@@ -196,7 +196,7 @@ def validation_json(validation: Validation) -> dict[str, Any]:
 
 
 def read_validation(raw: dict[str, Any]) -> Validation:
-    """Raises KeyError, TypeError or ValueError for what is no validation."""
+    """Raises KeyError, TypeError or ValueError if it is not a validation."""
     pseudo = "pseudo_loss" in raw
     return Validation(
         loss=float(raw["pseudo_loss" if pseudo else "loss"]),

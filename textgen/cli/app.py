@@ -60,7 +60,7 @@ COMMANDS = {
     ),
     "train": Command("textgen.cli.train:train", MAIN, "Train a recurrent language model on text."),
     "sample": Command("textgen.cli.sample:sample", MAIN, "Generate text with a trained model."),
-    "score": Command("textgen.cli.score:score", MAIN, "Show how probable sentences are."),
+    "score": Command("textgen.cli.score:score", MAIN, "Compute the probability of sentences."),
     "predict": Command(
         "textgen.cli.predict:predict",
         FURTHER,
@@ -72,13 +72,12 @@ COMMANDS = {
     "compare": Command(
         "textgen.studies.compare.command:compare",
         FURTHER,
-        "Train several models alike on the same text, and compare what they reach.",
+        "Train several models on the same text, and compare their losses.",
     ),
     "plot": Command(
         "textgen.studies.plots.command",
         FURTHER,
-        "Plot what a model learned, and how: its loss, its gradient, its memory, its embeddings,"
-        " its units.",
+        "Plot the loss, gradients, memory, embeddings and single units of models.",
     ),
     "rerank": Command(
         "textgen.studies.rerank.command:rerank",
@@ -250,7 +249,7 @@ def textgen(
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
     """Train a recurrent language model on your own text, on your own machine; generate text with
-    it, and measure how probable sentences are.
+    it, and compute the probability of sentences.
     """
     _show_group_help(ctx)
 

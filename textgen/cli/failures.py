@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from textgen.config.options import closest
-from textgen.errors import ElsewhereError, ResourceError, TextgenError, UsageError
+from textgen.errors import OtherProcessError, ResourceError, TextgenError, UsageError
 from textgen.presentation import console
 
 INTERRUPTED = 130
@@ -68,7 +68,7 @@ def report(error: BaseException, arguments: list[str]) -> int:
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
-    if isinstance(error, ElsewhereError):
+    if isinstance(error, OtherProcessError):
         return error.code
     # From the arguments themselves: the options may not have been parsed.
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -150,7 +150,7 @@ def _no_such_option(typed: str, ctx: Any, see: str) -> UsageError:
 
 
 def _as_typed(option: str, arguments: list[str]) -> str:
-    """The whole word if Typer names only its first letter: ``-l`` for ``-length``."""
+    """The full word if Typer names only its first letter: ``-l`` for ``-length``."""
     for each in arguments:
         word = each.partition("=")[0]
         if word == option or (not option.startswith("--") and word.startswith(option)):

@@ -178,7 +178,7 @@ def command_options() -> Callable[[Callable[..., None]], Callable[..., None]]:
 def typed_options(typed: frozenset[str], *configs: Config) -> dict[str, Any]:
     """The values of the options that were typed, by field name.
 
-    The library fills in its defaults, and a resumed run those it was begun with.
+    The library fills in its defaults, and a resumed run those it was started with.
     """
     return {
         name: getattr(config, name)

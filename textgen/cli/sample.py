@@ -49,7 +49,7 @@ PromptOption = Annotated[
 ]
 PromptFileOption = Annotated[
     str | None,
-    value_option("--prompt-file", "FILE", "A file whose whole text is the prompt.", panel="Text"),
+    value_option("--prompt-file", "FILE", "A file whose content is the prompt.", panel="Text"),
 ]
 InteractiveOption = Annotated[
     bool,
@@ -139,7 +139,7 @@ def _novel(
     novelty: NoveltyConfig,
     corpus: list[str],
 ) -> Iterator[Sample]:
-    """Samples with their novelty; a note says that the index is being made, which takes a while."""
+    """Samples with their novelty; a note announces that the index is built, which takes a while."""
     from textgen.sampling.novelty import is_indexed, novel_samples, open_index
 
     if not is_indexed(model.path):
@@ -203,7 +203,7 @@ class Session:
             self.turns.append(Turn(text))
 
     def generate(self, on_text: Callable[[str], None]) -> Sample:
-        """Add a turn of the model's; after an interrupt, what it has generated until then."""
+        """Add a turn of the model's; after an interrupt, the text generated until then."""
         pieces: list[str] = []
 
         def on_piece(index: int, prompt: str, piece: str) -> None:
@@ -249,7 +249,7 @@ Type some text and the model continues it; an empty line lets it continue by its
   /again           remove the model's last turn, and generate another
   /choose [N]      choose one of the N likeliest next words
   /text            show the text so far
-  /new             begin a new text
+  /new             start a new text
   /quit            leave; so does Ctrl-D. Ctrl-C stops the model, not the program
 """
 
@@ -285,7 +285,7 @@ def _read(prompt: str = _INPUT_PROMPT) -> str | None:
 
 
 def _follow(session: Session, line: str) -> bool:
-    """Do what a line says; False: leave."""
+    """Execute a line of input; False to leave."""
     if not line.startswith("/"):
         session.add(line)
         _generate(session)

@@ -108,7 +108,7 @@ def score(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Show how probable sentences are.
+    """Compute the probability of sentences.
 
     For each sentence: its log-probability, <EOS> included; perplexity per token, with and without
     the unknown tokens; and bits per character, comparable between models with different tokens.
@@ -127,7 +127,7 @@ def score(
     named = [name for name, value in sources.items() if value]
     if len(named) > 1:
         raise UsageError(
-            f"{named[0]} and {named[1]} cannot both be given", fix="give the texts one way"
+            f"{named[0]} and {named[1]} cannot both be given", fix="choose one source of texts"
         )
     layout = score_writer(output)
     level = config.level if "level" in typed else layout.levels[0]
@@ -233,7 +233,7 @@ def write_scores(
     """Write the scores as they come, then their totals.
 
     Args:
-        at_once: Flush each score: somebody may wait for it before giving the next text.
+        at_once: Flush each score: an interactive user may wait for it.
 
     Returns:
         The first two scores.

@@ -25,7 +25,7 @@ Format = Literal["table", "json"]
 EXAMPLES = """
     Show the characters of a text:
     textgen tokenize mytext.txt
-    Learn words, and keep the tokenizer and the text as ids for train:
+    Learn words, and save the tokenizer and the encoded text for train:
     textgen tokenize books/ --level word --out tokenized/books
     Split a text into the tokens of a trained model:
     textgen tokenize --tokenizer checkpoints/mine play.txt --print tokens
@@ -37,7 +37,7 @@ OutOption = Annotated[
     value_option(
         "--out",
         "DIR",
-        "Keep the tokenizer and the text as ids here; train accepts the folder as its corpus.",
+        "Save the tokenizer and the encoded text here; train accepts the folder as its corpus.",
     ),
 ]
 OverwriteOption = Annotated[

@@ -25,7 +25,7 @@ from textgen.errors import ResourceError, UsageError
 from textgen.presentation import console, records, tables
 from textgen.presentation.training import TensorBoardLog, training_progress
 from textgen.results import TrainingEvent, TrainingStart
-from textgen.training.ranks import is_first_process, placement
+from textgen.training.ranks import is_first_process, process_rank
 
 Format = Literal["text", "json"]
 
@@ -100,7 +100,7 @@ SampleEveryOption = Annotated[
         "--sample-every",
         "TIME",
         "Time between the samples shown during training, or none. They do not affect training.",
-        panel="Watching and saving",
+        panel="Logging and saving",
         default=f"{_SECONDS_BETWEEN_SAMPLES:.0f}s on a terminal, else none",
     ),
 ]
@@ -110,7 +110,7 @@ LogDirOption = Annotated[
         "--log-dir",
         "DIR",
         "Also log to TensorBoard; needs the package tensorboard.",
-        panel="Watching and saving",
+        panel="Logging and saving",
     ),
 ]
 
@@ -174,7 +174,7 @@ def train(
             if value:
                 raise UsageError(
                     f"--plan and {flag(name)} cannot both be given",
-                    why="a plan is of a new run",
+                    why="a plan describes a new run",
                     fix="keep one",
                 )
         _plan(corpora, arguments, output)
@@ -224,7 +224,7 @@ def _run(
     if not corpora and not arguments["resume"]:
         console.note("no corpus given: training on the bundled stories")
     progress = training_progress()
-    request = StopRequest(progress.stopping, among=placement() is not None)
+    request = StopRequest(progress.stopping, among=process_rank() is not None)
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
@@ -256,7 +256,7 @@ def _run_silently(corpora: list[str], arguments: dict[str, Any]) -> None:
     request = StopRequest(among=True)
 
     def stop() -> int | None:
-        request.arm()  # the first process hears of the signal, and is the one to decide
+        request.arm()  # the signal is reported to rank 0, which decides
         return request()
 
     with listening(request):

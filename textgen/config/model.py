@@ -30,9 +30,9 @@ class Kind:
     Attributes:
         place: Its module in ``textgen.models`` and its class, imported when one is built.
         config: Gives the class of its configuration, which is defined further down.
-        defaults: Of its options, and of TrainingConfig's where its own would not do; a width that
-            is not among them is chosen for the time there is.
-        counts: Whether it is learned by counting, in one step, and has no options of learning.
+        defaults: Of its options, and of those in TrainingConfig that differ for this kind; a width
+            that is not among them is chosen for the length of the run.
+        counts: Whether it is estimated from counts in one step, without options of optimization.
     """
 
     place: str
@@ -42,7 +42,7 @@ class Kind:
 
     @property
     def options(self) -> frozenset[str]:
-        """The names of the options that such a model has."""
+        """The names of the options of such a model."""
         fields = self.config().fields().items()
         return frozenset(name for name, spec in fields if "help" in spec.metadata) - {"model"}
 
@@ -82,7 +82,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 LEARNED_BY_COUNTING = {"steps": 1}
-"""The length of a run of a model that counts."""
+"""The length of a run of a model that is estimated from counts."""
 
 UNRESOLVED: Any = None
 """The value of a field that was not given, until ``ModelConfig.resolved`` replaces it."""
@@ -92,7 +92,7 @@ Recurrence = Literal["orthogonal", "identity"]
 
 _MODEL = "Model"
 _MOST_LAYERS = 64
-_MOST_CHARACTERS = 1000  # a larger vocabulary is of words, or pieces of them
+_MOST_CHARACTERS = 1000  # a larger vocabulary has words or subwords
 _ORDER_OF_WORDS = 4
 _USUAL_HIDDEN_SIZE = (512,)
 _SIZES: Mapping[str, Callable[[Any], str]] = {
@@ -101,11 +101,11 @@ _SIZES: Mapping[str, Callable[[Any], str]] = {
     "states": "{} states".format,
     "order": "order {}".format,
 }
-"""Options that say how large a model is, beside its layers, and how each is described."""
+"""Options besides the layers that determine the size of a model, and how each is described."""
 
 
 def _defaults(name: str) -> str:
-    """What each kind of model takes by default: ``feedforward 10, bag-of-words 3``."""
+    """The default of each kind of model with this option: ``feedforward 10, bag-of-words 3``."""
     defaults = {model: kind.defaults.get(name) for model, kind in KINDS.items()}
     return ", ".join(f"{model} {value}" for model, value in defaults.items() if value is not None)
 
@@ -169,24 +169,24 @@ class ModelConfig(Config):
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        """Units of each layer; none where there are no layers, or they are unresolved."""
+        """Units of each layer; empty without layers, or if they are unresolved."""
         return ()
 
     @property
     def sizes(self) -> list[str]:
-        """The options that say how large such a model is."""
+        """The options that determine the size of such a model."""
         return [name for name in ("hidden_size", *_SIZES) if name in self.kind.options]
 
     @property
     def description(self) -> str:
-        """In a few words: ``lstm 512, embedding 128 (tied)``, ``hmm, 256 states``."""
+        """A short description: ``lstm 512, embedding 128 (tied)``, ``hmm, 256 states``."""
         layers = ",".join(map(str, self.layer_sizes))
         sizes = [_SIZES[name](getattr(self, name)) for name in self.sizes if name in _SIZES]
         return ", ".join([" ".join([self.model, *self._units, layers]).rstrip(), *sizes])
 
     @property
     def _units(self) -> tuple[str, ...]:
-        """What kind of units it has, where this is an option."""
+        """The kind of its units, if that is an option."""
         return ()
 
     def resolved(self, vocabulary_size: int) -> Self:
@@ -201,7 +201,7 @@ class ModelConfig(Config):
 
 @dataclass(frozen=True)
 class LayersConfig(ModelConfig):
-    """Tokens are embedded and read by layers of units."""
+    """Models with embeddings and layers of units."""
 
     hidden_size: tuple[int, ...] = option(
         UNRESOLVED,
@@ -237,7 +237,7 @@ class LayersConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class RecurrentConfig(LayersConfig):
-    """Of LSTMs, GRUs and the like, whose input may be one-hot and whose output may be tied."""
+    """Recurrent models, whose input may be one-hot and whose output may be tied."""
 
     tie: bool = option(
         UNRESOLVED,
@@ -267,13 +267,13 @@ class RecurrentConfig(LayersConfig):
         if self.freeze_embeddings and self.embeddings is None:
             raise UsageError(
                 "--freeze-embeddings needs --embeddings",
-                why="there is nothing to keep in vectors drawn at random",
+                why="random embeddings would never be trained",
                 fix="name a file of word vectors",
             )
         if self.freeze_embeddings and self.tie:
             raise UsageError(
                 "--freeze-embeddings and --tie cannot both be given",
-                why="the output's matrix would not learn either",
+                why="the output layer would be frozen too",
                 fix="keep one",
             )
         if UNRESOLVED in (self.hidden_size, self.embedding_size) or not self.tie:
@@ -308,7 +308,7 @@ class RecurrentConfig(LayersConfig):
 
 @dataclass(frozen=True)
 class RNNConfig(RecurrentConfig):
-    """Of plain recurrent networks."""
+    """Plain recurrent networks."""
 
     activation: Activation = option(
         UNRESOLVED, "Activation function of --model rnn.", panel=_MODEL, shown="tanh"
@@ -327,7 +327,7 @@ class RNNConfig(RecurrentConfig):
 
 @dataclass(frozen=True)
 class NgramConfig(ModelConfig):
-    """Of models with n-grams.
+    """Models with n-grams.
 
     Attributes:
         entries: The number of n-grams of each order from 2; empty before a text was counted.
@@ -351,7 +351,7 @@ class NgramConfig(ModelConfig):
             raise UsageError(f"{len(self.entries)} n-gram tables do not fit --order {self.order}")
 
     def resolved(self, vocabulary_size: int) -> Self:
-        """As for every kind; another vocabulary requires counting the text again."""
+        """As for every kind; for another vocabulary the text must be counted again."""
         config = super().resolved(vocabulary_size)
         if self.order is UNRESOLVED and vocabulary_size > _MOST_CHARACTERS:
             config = dataclasses.replace(config, order=min(config.order, _ORDER_OF_WORDS))
@@ -362,12 +362,12 @@ class NgramConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class MixtureConfig(NgramConfig, RecurrentConfig):
-    """Of an LSTM interpolated with n-grams."""
+    """An LSTM interpolated with n-grams."""
 
 
 @dataclass(frozen=True)
 class FeedForwardConfig(LayersConfig):
-    """Of models that see a fixed number of tokens."""
+    """Feedforward n-gram models, which read a fixed number of tokens."""
 
     window: int = option(
         UNRESOLVED,
@@ -382,14 +382,14 @@ class FeedForwardConfig(LayersConfig):
         if self.embedding_size == 0:
             raise UsageError(
                 f"--embedding-size 0 is no option of --model {self.model}",
-                why="its input is no one-hot vectors",
+                why="its input cannot be one-hot",
                 fix="give at least 1",
             )
 
 
 @dataclass(frozen=True)
 class HiddenMarkovConfig(ModelConfig):
-    """Of hidden Markov models."""
+    """Hidden Markov models."""
 
     states: int = option(
         UNRESOLVED,

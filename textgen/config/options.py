@@ -45,7 +45,7 @@ def option(
 
     Args:
         parse: converts the text of the command line, or an argument in Python, to the field's type.
-        shown: the default as the help shows it, if the value itself would not explain it.
+        shown: the default as the help shows it, if the value does not explain itself.
         bounds: of a number; choices are those of a ``Literal`` type.
     """
     metadata = {
@@ -195,7 +195,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def closest(typed: str, known: Sequence[str]) -> str | None:
-    """The known word that was probably meant: one that begins so, or is spelt much alike."""
+    """The known word that was probably meant: one with this prefix, or a similar spelling."""
     begins = [word for word in known if len(typed.strip("-")) > 1 and word.startswith(typed)]
     alike = difflib.get_close_matches(typed, known, n=1, cutoff=0.6)
     return next(iter(sorted(begins, key=len)[:1] + alike), None)

@@ -19,7 +19,7 @@ from textgen.errors import UsageError
 OnUnknown = Literal["unk", "error", "skip"]
 
 _DECODING, _TEXT = "Decoding", "Text"
-_OF_CHANCE = (
+_SAMPLING_RULES = (
     *("temperature", "top_k", "top_p", "min_p", "typical"),
     *("repetition_penalty", "frequency_penalty", "require"),
 )
@@ -52,8 +52,8 @@ class SamplingConfig(Config):
 
     temperature: tuple[float, ...] = option(
         (1.0,),
-        "Below 1 favours likely tokens, above 1 unlikely ones; 0 is greedy. Several alternate from"
-        " token to token.",
+        "Below 1 favours likely tokens, above 1 unlikely ones; 0 is greedy. Several are used"
+        " in turn, one per token.",
         panel=_DECODING,
         parse=parse_temperatures,
         metavar="X[,X...]",
@@ -91,7 +91,7 @@ class SamplingConfig(Config):
     )
     require: tuple[str, ...] = option(
         (),
-        "Generate this text once, where it is most probable; may be repeated.",
+        "Insert this text at a probable place if the sample lacks it; may be repeated.",
         panel=_DECODING,
         parse=parse_strings,
     )
@@ -113,7 +113,7 @@ class SamplingConfig(Config):
     )
     on_unknown: OnUnknown = option(
         "unk",
-        "What unknown characters or words of a prompt become: <UNK>, an error, or nothing.",
+        "Replace unknown characters or words of a prompt by <UNK>, stop, or skip them.",
         panel=_TEXT,
     )
     count: int = option(1, "Number of samples per prompt.", panel=_TEXT)
@@ -151,7 +151,7 @@ class SamplingConfig(Config):
         self._check_together()
 
     def _check_together(self) -> None:
-        """Refuse what cannot be had at once."""
+        """Refuse options that exclude each other."""
         for string in self.require:
             for name in ("ban", "stop"):
                 if any(other in string for other in getattr(self, name)):
@@ -161,18 +161,20 @@ class SamplingConfig(Config):
                     )
         if self.beams is None:
             if self.length_penalty:
-                raise UsageError("--length-penalty is of beam search", fix="add --beams N")
+                raise UsageError(
+                    "--length-penalty applies to beam search only", fix="add --beams N"
+                )
             return
         if self.count > self.beams:
             raise UsageError(
                 f"--beams {self.beams} cannot find {self.count} texts",
                 fix=f"give --beams {self.count} or more",
             )
-        for name in _OF_CHANCE:
+        for name in _SAMPLING_RULES:
             if getattr(self, name) != getattr(type(self), name):
                 raise UsageError(
                     f"{flag(name)} and --beams cannot both be given",
-                    why="beam search looks for the likeliest text and draws nothing",
+                    why="beam search finds the most probable texts and draws nothing",
                     fix="leave one out",
                 )
 

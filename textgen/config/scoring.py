@@ -65,7 +65,7 @@ class ScoringConfig(Config):
         if self.prefix is not None and self.context == "document":
             raise UsageError(
                 "--prefix and --context document cannot both be given",
-                why="a prefix is what each text goes on from",
+                why="each text continues the prefix, not the text before it",
                 fix="leave one out",
             )
 
@@ -75,7 +75,7 @@ _ADAPTATION = "Adaptation"
 
 @dataclass(frozen=True)
 class AdaptationConfig(Config):
-    """How a model learns from the text that it scores."""
+    """How a model is adapted to the text that it scores."""
 
     adapt: bool = option(
         False,
@@ -87,5 +87,5 @@ class AdaptationConfig(Config):
     def __post_init__(self) -> None:
         check_flag("adapt", self.adapt)
         if self.adapt_rate != type(self).adapt_rate and not self.adapt:
-            raise UsageError("--adapt-rate is of --adapt", fix="give --adapt too")
+            raise UsageError("--adapt-rate applies to --adapt only", fix="give --adapt too")
         check_real("adapt_rate", self.adapt_rate, 0, math.inf)

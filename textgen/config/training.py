@@ -27,14 +27,14 @@ _READING, _LENGTH, _LEARNING, _WATCHING, _MACHINE = (
     "Reading",
     "Length of the run",
     "Learning",
-    "Watching and saving",
+    "Logging and saving",
     "Machine",
 )
 
 
 @dataclass(frozen=True)
 class TrainingConfig(Config):
-    """How the network learns."""
+    """How a model is trained."""
 
     budget: float | None = option(
         None,
@@ -124,7 +124,7 @@ class TrainingConfig(Config):
         if len(given) > 1:
             raise UsageError(
                 f"{' and '.join(flag(name) for name in given)} cannot both be given",
-                why="each says how long the run is",
+                why="each sets the length of the run",
                 fix="keep one",
             )
         super().__post_init__()
@@ -142,7 +142,7 @@ class TrainingConfig(Config):
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # The usual course model: words, two layers, an embedding that is not tied.
+    # A common textbook model: words, two layers, embeddings that are not tied.
     "textbook": {
         "level": "word",
         "vocab_size": 10_000,

@@ -12,7 +12,7 @@ from textgen.tokenizers.base import EOS, UNK
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 _MOST_EPOCHS = 2**63 - 1
-_TOKENS_IN_MEMORY = 2**14  # after so many, the pages of a mapped corpus are released
+_TOKENS_IN_MEMORY = 2**14  # between two releases of the pages of a mapped corpus
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Streams:
         ids: the corpus.
         unknown_rate: the share of tokens that are replaced by ``<UNK>``, chosen by
             (seed, epoch, position).
-        own: the streams that ``next`` returns; the others get their runs but are not read.
+        local: the streams of this process, which ``next`` reads; all streams are assigned runs.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class Streams:
         run_windows: int,
         unknown_rate: float,
         seed: int,
-        own: slice = slice(None),
+        local: slice = slice(None),
     ) -> None:
         self.ids = ids
         self._length = sequence_length
         most = len(ids) // (batch_size * sequence_length)
         self._run = sequence_length * max(1, min(run_windows, most))
         self._threshold = np.uint64(unknown_rate * 2**64)
-        self._seed, self._own = seed, own
+        self._seed, self._local = seed, local
         self._rows = [StreamPosition() for _ in range(batch_size)]
         self._pending: list[StreamPosition] = []
         self._read = 0
@@ -125,19 +125,19 @@ class Streams:
         return self._epoch + self._assigned / len(self._order)
 
     def next(self) -> Window:
-        """The next window of the own streams."""
+        """The next window of the local streams."""
         for row in self._rows:
             if row.windows == 0:
                 self._assign_run(row)
-        own = self._rows[self._own]
-        carried = np.array([not row.fresh for row in own], np.bool_)
-        starts = np.array([row.position for row in own])
+        rows = self._rows[self._local]
+        carried = np.array([not row.fresh for row in rows], np.bool_)
+        starts = np.array([row.position for row in rows])
         places = starts[:, None] + np.arange(-1, self._length)  # (batch, 1 + time)
         places %= len(self.ids)
         ids = self.ids[places].astype(np.int64)
-        epochs = np.array([row.epoch for row in own], np.uint64)
+        epochs = np.array([row.epoch for row in rows], np.uint64)
         ids[self._unknown(places, epochs)] = UNK
-        for index, row in enumerate(own):
+        for index, row in enumerate(rows):
             if row.fresh and (row.position == 0 or self._starts_sentence(row.position)):
                 ids[index, 0] = EOS
         for row in self._rows:

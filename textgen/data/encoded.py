@@ -35,7 +35,7 @@ StoredIds = npt.NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True)
 class PartCounts:
-    """What one part of a corpus holds. sentences: number of ``<EOS>``; unknown: of ``<UNK>``."""
+    """The counts of one part of a corpus. sentences: number of ``<EOS>``; unknown: of ``<UNK>``."""
 
     tokens: int
     characters: int
@@ -50,7 +50,7 @@ class PartCounts:
 
 @dataclass(frozen=True)
 class CorpusHeader:
-    """What a file of ids holds: those of ``train`` first, then those of ``valid``.
+    """The header of a file of ids: those of ``train`` first, then those of ``valid``.
 
     Attributes:
         dtype: of each id, ``<u2`` or ``<u4``.
@@ -80,11 +80,11 @@ class CorpusHeader:
 
 
 def _read_header(path: Path) -> CorpusHeader:
-    """The header in a file that may hold anything. Raises CheckpointError."""
+    """The header in a file of any content. Raises CheckpointError."""
     try:
         return CorpusHeader.from_json(storage.read_object(path, "a corpus header", _FORMAT))
     except (KeyError, TypeError, ValueError) as error:
-        why = f"its header is not as textgen writes it ({error})"
+        why = f"its header is invalid ({error})"
         raise CheckpointError("damaged", where=path, why=why) from error
 
 

@@ -49,7 +49,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-_FEWEST_BYTES = 16  # the share of NUL in a shorter file means nothing
+_FEWEST_BYTES = 16  # in a shorter file the share of NUL is not informative
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _CONTROLS = [bytes([code]) for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b"]
 _GZIP = b"\x1f\x8b"
@@ -159,7 +159,7 @@ def _unpacked(buffered: "io.BufferedReader[io.RawIOBase]") -> Iterator[bytes]:
         with gzip.GzipFile(fileobj=buffered) as stream:
             yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
     else:
-        # What a pipe has so far: the next line is not waited for.
+        # What a pipe has so far, without waiting for the next line.
         yield from iter(lambda: buffered.read1(BLOCK_BYTES), b"")
 
 
@@ -250,7 +250,7 @@ class _Reader(io.RawIOBase):
 
 
 def _positioned(file: IO[bytes]) -> Callable[[int], bytes]:
-    """Reads a file from its start, from a position of its own."""
+    """Reads a file from its start, from a separate position."""
     position = 0
 
     def read(size: int) -> bytes:

@@ -119,7 +119,8 @@ TokenStatistics = npt.NDArray[np.float64]
 
 _WINDOW = 64
 _MAX_TRAINING_LOGITS = 2**25  # 128 MB of float32; their gradient is as large
-_SEGMENTS_ON_CPU, _SEGMENTS = 16, 128  # more on a CPU cost more second readings than they save
+# On a CPU, more segments cost more in repeated reading than they save.
+_SEGMENTS_ON_CPU, _SEGMENTS = 16, 128
 _BLOCK_TOKENS = 2**18
 _TOLERANCES = {torch.bfloat16: 2e-2, torch.float32: 1e-6, torch.float64: 1e-14}
 
@@ -187,11 +188,11 @@ def mean_cross_entropy(model: Model, hidden: HiddenStates, targets: Tensor) -> T
 class Document:
     """A text whose parts are read one after another, with the state carried over.
 
-    A recurrent network cannot skip ahead, yet it forgets. So a part is cut into segments that are
-    read side by side, all but the first from a guessed state, and then read again from the final
-    state of the segment before, until the states of both readings differ by no more than rounding.
-    If they do not converge, the reading continues to the end of the segment, and the next segment
-    is read again: always exact, mostly in one pass.
+    A recurrent network reads in order, but distant tokens hardly change its state. So a part is
+    cut into segments that are read side by side, all but the first from a guessed state, and then
+    read again from the final state of the segment before, until the states of both passes differ
+    by no more than rounding. If they do not converge, the second pass continues to the end of the
+    segment, and the next segment is read again. The result is always exact; one pass is the rule.
     """
 
     def __init__(

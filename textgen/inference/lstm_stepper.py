@@ -1,5 +1,6 @@
-"""Steps of an LSTM: with PyTorch operators, or with compiled code as soon as it is there."""
+"""Steps of an LSTM: PyTorch operators, compiled code once it is loaded, a CUDA graph on a GPU."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, cast
@@ -14,6 +15,61 @@ from textgen.inference.stepper import Stepper
 from textgen.models.base import State
 from textgen.models.lstm import LSTMModel, LSTMState
 from textgen.models.recurrent import RecurrentState
+
+Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+
+_STEPS_BEFORE = 32
+"""Capturing takes about as long as so many steps: it pays where the rows stay as many."""
+
+
+def capture(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Record what a function launches, which has run before; what is returned runs it."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = work()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return out
+
+    return replay
+
+
+class GraphedStepper(Stepper):
+    """Reads as another stepper does, whose state must stay in the same memory for as many rows."""
+
+    def __init__(self, stepper: Stepper, capture: Capture = capture) -> None:
+        self._stepper, self._capture = stepper, capture
+        self._begin(_rows(stepper.state))
+
+    def _begin(self, rows: int) -> None:
+        self._rows, self._steps = rows, 0
+        self._replay: Callable[[], Tensor] | None = None
+
+    @property
+    def state(self) -> State:
+        return self._stepper.state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._stepper.state = state
+        if _rows(state) != self._rows:
+            self._begin(_rows(state))
+
+    def step(self, ids: Tensor) -> Tensor:
+        self._steps += 1
+        if self._steps <= _STEPS_BEFORE:
+            return self._stepper.step(ids)
+        if self._replay is None:
+            self._ids = ids.clone()
+            self._replay = self._capture(lambda: self._stepper.step(self._ids))
+        self._ids.copy_(ids)
+        return self._replay()
+
+
+def _rows(state: State) -> int:
+    return len(next(iter(state.tensors().values())))
+
 
 LARGEST_TABLE = 2**24  # numbers: 64 MB of float32
 
@@ -203,7 +259,7 @@ _MAX_ROWS_IN_8_BITS = 4
 """With more rows, the conversion from int8 takes longer than reading four times as many bytes."""
 
 _BYTES_PER_THREAD = 2**21
-"""Another thread for fewer weights gains little alone, and costs much beside another program."""
+"""For fewer weights another thread gains little, and costs much if the cores are shared."""
 
 
 class CompiledStepper(Stepper):
@@ -308,7 +364,7 @@ class CompiledStepper(Stepper):
 
 
 class LSTMStepper(Stepper):
-    """Uses PyTorch operators until there is compiled code, then that.
+    """Uses PyTorch operators until compiled code is available.
 
     fast: weights are rounded to 8 bits. Apart from rounding, all ways give the same logits.
     """
@@ -317,6 +373,8 @@ class LSTMStepper(Stepper):
         self._weights: StepWeights | None = StepWeights.of(model, fast=fast)
         self._device, self._dtype = model.device, model.dtype
         self._inner: Stepper = TorchStepper(self._weights, model.start(1))
+        if model.device.type == "cuda":
+            self._inner = GraphedStepper(self._inner)
         self._switch_to_compiled()
 
     @property
@@ -336,7 +394,7 @@ class LSTMStepper(Stepper):
         return self._inner.step(ids)
 
     def _switch_to_compiled(self) -> None:
-        """Use compiled code once it is there; then the weights are no longer needed."""
+        """Use compiled code once it is available; then the weights are no longer needed."""
         if self._weights is None:
             return
         if (library := native.library(self._device, self._dtype)) is not None:

@@ -1,4 +1,4 @@
-"""The interface of steppers, and the one that any model has."""
+"""The interface of steppers, and one that works for every model."""
 
 from abc import ABC, abstractmethod
 
@@ -9,7 +9,7 @@ from textgen.models.base import Model, State
 
 
 class Stepper(ABC):
-    """Computes logits one token per row at a time. It does not follow the model's training.
+    """Computes logits one token per row at a time. Later training of the model does not change it.
 
     state: after the tokens read so far. Assigning one sets the number of rows.
     """

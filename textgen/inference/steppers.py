@@ -19,32 +19,113 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from textgen.config import Activation
 from textgen.inference.lstm_stepper import LARGEST_TABLE, LSTMStepper
 from textgen.inference.native import Network, Ngrams
-from textgen.inference.ngram_stepper import NgramStepper, ngram_step
 from textgen.inference.stepper import PlainStepper, Stepper
-from textgen.models.base import Model, State
+from textgen.models.base import Model, State, TensorState
 from textgen.models.gru import GRUModel
 from textgen.models.hmm import Emissions, HiddenMarkovModel, forward_beliefs
 from textgen.models.lstm import LSTMModel, LSTMState
 from textgen.models.mixture import MixtureModel
-from textgen.models.ngram import NgramModel
-from textgen.models.recurrent import RecurrentModel, RecurrentState
+from textgen.models.ngram import UNSEEN, NgramModel, NgramState, NgramTables
+from textgen.models.recurrent import ACTIVATIONS, RecurrentModel, RecurrentState, gru_gates
 from textgen.models.rnn import RNNModel
-from textgen.models.scan import ACTIVATIONS, gru_gates
-from textgen.models.state import TensorState
+from textgen.tokenizers.base import EOS
+
+_Ids = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+
+NgramStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(ids (rows,), contexts before them (rows, order - 1)) -> probabilities of the next token
+(rows, vocabulary), float64, and the contexts after them."""
+
+
+def ngram_step(tables: NgramTables) -> NgramStep:
+    """The faster way to take a step with these tables."""
+    if tables.counts_1.device.type == "cpu":
+        return _ArrayTables(tables).step
+
+    def step(ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        (after,) = tables.ngram_ids(ids.unsqueeze(0), contexts)
+        return tables.distributions(after), after
+
+    return step
+
+
+class NgramStepper(Stepper):
+    """Reads slices of the tables, row by row."""
+
+    def __init__(self, model: NgramModel) -> None:
+        self._model, self._step = model, ngram_step(model.tables)
+        self.state = model.start(1)
+
+    def step(self, ids: Tensor) -> Tensor:
+        contexts = cast(NgramState, self.state).named["ngram_ids"]
+        probabilities, contexts = self._step(ids, contexts)
+        self.state = NgramState({"ngram_ids": contexts})
+        return self._model.log(probabilities)
+
+
+class _ArrayTables:
+    """The tables on the CPU as NumPy arrays, which share their memory."""
+
+    def __init__(self, tables: NgramTables) -> None:
+        self._unigrams: _Floats = tables.unigrams.numpy()
+        self._orders: list[tuple[_Ids, _Ids, _Floats, _Floats]] = [
+            (
+                order.offsets.numpy(),
+                order.tokens.numpy(),
+                order.probability.numpy(),
+                order.backoff.numpy(),
+            )
+            for order in tables.orders[1:]
+        ]
+
+    def step(self, ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        """An ``NgramStep``."""
+        after = contexts.clone()
+        rows = zip(after.numpy(), ids.tolist(), strict=True)
+        return torch.from_numpy(np.stack([self._step(row, id) for row, id in rows])), after
+
+    def _step(self, context: _Ids, id: int) -> _Floats:
+        """p of each token (vocabulary,) after ``id``; updates the context (order - 1,)."""
+        starts_text = id == EOS and len(context) > 0 and context[0] == UNSEEN
+        for place in range(len(context) - 1, 0, -1):
+            context[place] = self._longer(place - 1, context[place - 1], id)
+        context[:1] = len(self._unigrams) if starts_text else id
+        result = self._unigrams.copy()
+        for order, ngram in zip(self._orders, context.tolist(), strict=True):
+            if ngram == UNSEEN:
+                break  # longer contexts are unseen, too
+            offsets, tokens, probability, backoff = order
+            result *= backoff[ngram]
+            following = slice(offsets[ngram], offsets[ngram + 1])
+            result[tokens[following]] += probability[following]
+        return result
+
+    def _longer(self, place: int, ngram: int, id: int) -> int:
+        """The id of an n-gram followed by a token."""
+        if ngram == UNSEEN:
+            return UNSEEN
+        offsets, tokens, _, _ = self._orders[place]
+        following = tokens[offsets[ngram] : offsets[ngram + 1]]
+        at = int(np.searchsorted(following, id))
+        return int(offsets[ngram]) + at if at < len(following) and following[at] == id else UNSEEN
+
 
 _PROMPT_TOKENS_AT_ONCE = 4096
 
 
 def make_stepper(model: Model, *, fast: bool = False) -> Stepper:
-    """The fastest stepper for this model, with its present weights.
+    """The fastest stepper for this model, with its current weights.
 
-    fast: it may be slightly less exact where that is faster.
+    fast: accept slightly less exact logits where that is faster.
     """
     make = _STEPPERS.get(type(model))
     return PlainStepper(model) if make is None else make(model, fast)
@@ -53,7 +134,7 @@ def make_stepper(model: Model, *, fast: bool = False) -> Stepper:
 def read_prompt(model: Model, ids: Sequence[int]) -> tuple[Tensor, State]:
     """Logits (1, vocabulary) and state after these ids, at least one, from the start of a text.
 
-    However many there are, memory is bounded: they are read in parts.
+    They are read in parts, so that memory is bounded.
     """
     state = model.start(1)
     for begin in range(0, len(ids), _PROMPT_TOKENS_AT_ONCE):
@@ -141,7 +222,7 @@ def _cell_weights(layer: nn.Module) -> CellWeights:
 
 
 class HiddenMarkovStepper(Stepper):
-    """Computes the distributions of the weights once."""
+    """Computes the distributions from the weights once."""
 
     @torch.no_grad()
     def __init__(self, model: HiddenMarkovModel) -> None:
@@ -161,7 +242,7 @@ class HiddenMarkovStepper(Stepper):
 
 
 class MixtureStepper(Stepper):
-    """Steps of the LSTM's own stepper, and of the n-grams; compiled code does both at once."""
+    """Mixes the LSTM's stepper with n-gram predictions; compiled code does both at once."""
 
     def __init__(self, model: MixtureModel, *, fast: bool = False) -> None:
         self._model, self._lstm = model, LSTMStepper(model.network, fast=fast)

@@ -51,12 +51,12 @@ def on_meta(config: ModelConfig) -> Model:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """How many weights a model of this shape has, without making them."""
+    """The number of weights of a model of this shape, without allocating them."""
     return sum(map(math.prod, weight_shapes(config).values()))
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight by its name, without making it; a shared weight has one name."""
+    """The shape of each weight by name, without allocating it; a shared weight has one name."""
     names: dict[int, str] = {}
     weights = on_meta(config).state_dict(keep_vars=True)
     for name, weight in weights.items():

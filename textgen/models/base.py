@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -18,14 +18,14 @@ from textgen.process_memory import release_pages
 IdArray = npt.NDArray[np.integer[Any]]
 
 NOTHING = -1
-"""The id of no token, where nothing is known to come."""
+"""The target where no token is known to follow; the id of no token."""
 
 LARGEST_LOGITS = 2**22
-"""Logits that are computed at once where each is only read."""
+"""The most logits computed at once where none is kept."""
 
 
 class State(Protocol):
-    """What a model remembers of the text so far, for each row of a batch. Opaque to others."""
+    """The state of a model after the text so far, one row per stream. Opaque to callers."""
 
     def detach(self) -> Self:
         """The same state, cut from the graph of gradients."""
@@ -37,7 +37,7 @@ class State(Protocol):
         """The state where the mask (batch,) is true, and the start state elsewhere."""
 
     def replace(self, rows: Tensor, other: Self) -> Self:
-        """This state with these rows taken from ``other``, whose rows are as many."""
+        """This state with these rows taken from ``other``, which has as many rows."""
 
     def close_to(self, other: Self, tolerance: float) -> Tensor:
         """For each row (batch,), whether the two differ by at most ``tolerance`` (1 + size)."""
@@ -49,7 +49,7 @@ class State(Protocol):
 class HiddenStates(Protocol):
     """What ``Model.logits`` reads, (time, batch, ...) or (tokens, ...).
 
-    A tensor, or a value of the model's own that is indexed, flattened and split like one.
+    A tensor, or a model-specific value that is indexed, flattened and split like one.
     """
 
     def __getitem__(self, index: Any, /) -> Self: ...
@@ -71,7 +71,7 @@ class Dropout:
     generator: torch.Generator
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Silence units of ``hidden`` (time, batch, units), scaled to keep the mean."""
+        """Drop units of ``hidden`` (time, batch, units), scaled to keep the mean."""
         if self.rate == 0:
             return hidden
         mask = torch.empty(hidden.shape[1:], dtype=hidden.dtype, device=hidden.device)
@@ -83,7 +83,7 @@ class Model(nn.Module, ABC):
     """A language model over ids.
 
     ``logits, state = model(ids, state)`` with ids (time, batch) gives logits
-    (time, batch, vocabulary) for the token after each. What only some kinds can do is in
+    (time, batch, vocabulary) for the token after each. What only some kinds support is in
     ``CountsNgrams`` and ``FitsMixture``.
     """
 
@@ -216,9 +216,57 @@ def frequencies(ids: IdArray, vocabulary_size: int) -> npt.NDArray[np.int64]:
 def init_output_bias(bias: Tensor, ids: IdArray) -> None:
     """Set the bias (vocabulary,) of an output layer to the unigram distribution, if it is zero.
 
-    Adam would take long to get there: an update moves a bias by no more than the learning rate,
-    and that of a rare token has to fall by ten. A bias that was trained stays as it is.
+    Adam would take long to reach it: an update moves a bias by at most the learning rate,
+    and that of a rare token has to fall by ten. A trained bias is unchanged.
     """
     if not bias.any():
         smoothed = torch.from_numpy(frequencies(ids, len(bias))).to(bias) + 0.5
         bias.copy_((smoothed / smoothed.sum()).log())
+
+
+@dataclass(frozen=True)
+class TensorState:
+    """A ``State`` of tensors by name, batch first.
+
+    initial: the value that fills a tensor at the start of a text, where it is not 0.
+    """
+
+    named: Mapping[str, Tensor]
+    initial: ClassVar[Mapping[str, float]] = {}
+
+    def detach(self) -> Self:
+        return type(self)({name: rows.detach() for name, rows in self.named.items()})
+
+    def select(self, rows: Tensor) -> Self:
+        return type(self)({name: all_rows[rows] for name, all_rows in self.named.items()})
+
+    def keep(self, mask: Tensor) -> Self:
+        # Filled, not multiplied: zero times NaN is NaN.
+        return type(self)(
+            {
+                name: rows.masked_fill(
+                    ~mask.view(-1, *[1] * (rows.ndim - 1)), self.initial.get(name, 0)
+                )
+                for name, rows in self.named.items()
+            }
+        )
+
+    def replace(self, rows: Tensor, other: Self) -> Self:
+        return type(self)(
+            {name: own.index_copy(0, rows, other.named[name]) for name, own in self.named.items()}
+        )
+
+    def close_to(self, other: Self, tolerance: float) -> Tensor:
+        close = [_close(own, other.named[name], tolerance) for name, own in self.named.items()]
+        return torch.stack(close).all(0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.named)
+
+
+def _close(own: Tensor, other: Tensor, tolerance: float) -> Tensor:
+    """For each row (batch,); integers are compared exactly."""
+    if not own.is_floating_point():
+        return (own == other).flatten(1).all(1)
+    # Cells of an LSTM may reach dozens, with proportional rounding errors.
+    return ((own - other).abs() <= tolerance * (1 + other.abs())).flatten(1).all(1)

@@ -1,7 +1,7 @@
 """Two LSTMs that read towards each token from both sides, and never the token itself.
 
 As in ELMo (Peters et al. 2018) and context2vec (Melamud et al. 2016), the two directions are
-separate in all layers. If they were mixed below the last layer, each would see the answer through
+separate in all layers. If they were mixed below the last layer, each would see the target through
 the other.
 """
 
@@ -28,8 +28,8 @@ class BidirectionalModel(LSTMModel):
     known of what follows, the backward hidden state is zero.
 
     Neither other sentences of a batch nor padding change the result. A text in document context is
-    read in windows, each with another window's length known after it: only in a sentence that is
-    longer the rest may be cut, no closer than that.
+    read in windows, each with one more window of text after it, so only the rest of a sentence
+    that is longer may be cut.
     """
 
     is_causal = False
@@ -50,7 +50,7 @@ class BidirectionalModel(LSTMModel):
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, RecurrentState]:
-        """With nothing known after any of the tokens."""
+        """Without context after any of the tokens."""
         forward, state = super().hidden_states(ids, state, dropout)
         return self._joined(forward, torch.zeros_like(forward)), state
 
@@ -66,19 +66,19 @@ class BidirectionalModel(LSTMModel):
 
     def _backward(self, targets: Tensor, dropout: Dropout | None) -> Tensor:
         """The backward hidden state after each target, (time, batch, units)."""
-        rests = Rests.of(targets)
+        suffixes = SentenceSuffixes.of(targets)
         # A row of zeros for targets after which there is nothing, before all others.
         units = self.config.hidden_size[-1]
         rows = [torch.zeros(1, units, dtype=self.dtype, device=self.device)]
-        for ids in rests.ids:
+        for ids in suffixes.ids:
             start = self.start(ids.shape[1])
             hidden, _ = self.run_layers(self.backward_layers, ids, start, dropout)
             rows.append(hidden.flatten(0, 1).to(rows[0]))
-        return torch.cat(rows)[rests.rows]
+        return torch.cat(rows)[suffixes.rows]
 
 
 @dataclass(frozen=True)
-class Rests:
+class SentenceSuffixes:
     """The rest of its sentence after each target, reversed, in groups of similar length.
 
     ids: for each group (length, sentences), the sentences from their ends without their first

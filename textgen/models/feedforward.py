@@ -1,4 +1,4 @@
-"""The feed-forward model of a fixed window (Bengio et al. 2003), and a bag of its words."""
+"""The feedforward n-gram language model (Bengio et al. 2003), and its bag-of-words variant."""
 
 import itertools
 from collections.abc import Mapping
@@ -9,8 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen.config import FeedForwardConfig
-from textgen.models.base import Dropout, HiddenStates, IdArray, Model, State, init_output_bias
-from textgen.models.state import TensorState
+from textgen.models.base import (
+    Dropout,
+    HiddenStates,
+    IdArray,
+    Model,
+    State,
+    TensorState,
+    init_output_bias,
+)
 from textgen.tokenizers.base import EOS
 
 
@@ -77,7 +84,8 @@ class FeedForwardModel(Model):
 
         If there are fewer tokens than positions, the embedding of each token is multiplied once
         by the weights of each distance, and the products are looked up and added. With the 66
-        characters of a play this takes a seventh of the time of a product for each position.
+        characters of Tiny Shakespeare this takes a seventh of the time of a product for each
+        position.
         """
         weight, bias = self.layers[0].parameters()
         vocabulary, positions = len(self.embedding.weight), windows.shape[0] * windows.shape[1]
@@ -93,7 +101,7 @@ class FeedForwardModel(Model):
 
 
 class BagOfWordsModel(FeedForwardModel):
-    """A feed-forward model of the window without its order: the mean of its embeddings."""
+    """A feedforward model whose input is the mean of the embeddings, without their order."""
 
     @staticmethod
     def _input_size(config: FeedForwardConfig) -> int:
@@ -101,8 +109,8 @@ class BagOfWordsModel(FeedForwardModel):
 
     def _first_layer(self, windows: Tensor) -> Tensor:
         # A mean of many embeddings is small: it is scaled to the size of one.
-        bag = _row_sums(windows, self.embedding.weight) * self._window**-0.5
-        return cast(Tensor, self.layers[0](bag))
+        scaled = _row_sums(windows, self.embedding.weight) * self._window**-0.5
+        return cast(Tensor, self.layers[0](scaled))
 
 
 def _row_sums(rows: Tensor, table: Tensor) -> Tensor:

@@ -4,8 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgen.models.recurrent import LayerState, LayerWeights, RecurrentModel
-from textgen.models.scan import GRUScan, scan_is_faster
+from textgen.models.recurrent import (
+    GRUScan,
+    LayerState,
+    LayerWeights,
+    RecurrentModel,
+    scan_is_faster,
+)
 
 
 class GRUModel(RecurrentModel):

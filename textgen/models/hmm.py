@@ -17,9 +17,9 @@ from textgen.models.base import (
     IdArray,
     Model,
     State,
+    TensorState,
     init_output_bias,
 )
-from textgen.models.state import TensorState
 
 _MIN_PROBABILITY = 1e-30
 

@@ -1,8 +1,8 @@
 """An LSTM and an n-gram model, interpolated in probability (Mikolov et al. 2011).
 
 The interpolation weight is a gate: a function of the context, fitted on held-out chunks of the
-text that neither model was trained on. N-grams are better on what was seen verbatim, the LSTM on
-what was not.
+text that neither model was trained on. N-grams are better on text that was seen verbatim, the
+LSTM on other text.
 """
 
 import dataclasses
@@ -18,8 +18,7 @@ from torch.nn import functional
 from textgen.config import MixtureConfig
 from textgen.models.base import LARGEST_LOGITS, Dropout, HiddenStates, IdArray, Model, State
 from textgen.models.lstm import LSTMModel
-from textgen.models.ngram import NgramModel, NgramState
-from textgen.models.ngram_tables import GATE_INPUTS_PER_ORDER, UNSEEN
+from textgen.models.ngram import GATE_INPUTS_PER_ORDER, UNSEEN, NgramModel, NgramState
 from textgen.tokenizers.base import EOS
 
 _WEIGHT_DECAY = 1e-4
@@ -30,8 +29,8 @@ _MIN_DEVIATION = 0.1
 class Gate(nn.Module):
     """The log-odds of the interpolation weight of the LSTM, linear in the gate inputs.
 
-    Its weights are buffers, which no optimizer updates: ``fit`` determines them. Before, both
-    models have weight 1/2.
+    Its weights are buffers, which no optimizer updates: ``fit`` determines them. Until
+    then, both models have weight 1/2.
     """
 
     weight: Tensor
@@ -82,7 +81,7 @@ def log_weights(log_odds: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MixtureFeatures:
+class MixtureHiddenStates:
     """hidden: (..., units), of the LSTM. ngram_ids: (..., order - 1), the n-gram contexts."""
 
     hidden: Tensor
@@ -105,7 +104,7 @@ _CHUNKS, _MAX_CHUNK, _HELD_OUT_SHARE = 32, 1024, 32
 class MixtureModel(Model):
     """p = w p(LSTM) + (1 - w) p(n-gram), where w is computed by the gate.
 
-    Its hidden states are ``MixtureFeatures``.
+    Its hidden states are ``MixtureHiddenStates``.
     """
 
     config: MixtureConfig
@@ -128,7 +127,7 @@ class MixtureModel(Model):
     def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
         """Small chunks from all over the text, each from the start of a sentence if one is near.
 
-        Adjacent text is similar: without its end in training, the end would be harder to predict.
+        Adjacent text is similar: if its end were held out, it would be harder to predict.
         """
         size = min(_MAX_CHUNK, len(ids) // (_HELD_OUT_SHARE * _CHUNKS))
         if size == 0:
@@ -156,9 +155,9 @@ class MixtureModel(Model):
         """Fit the gate to chunks of equal length."""
         targets = torch.from_numpy(np.stack(chunks, 1).astype(np.int64)).to(self.device)
         inputs = torch.cat([torch.full_like(targets[:1], EOS), targets[:-1]])
-        features, _ = self.hidden_states(inputs, self.start(len(chunks)))
+        hidden_states, _ = self.hidden_states(inputs, self.start(len(chunks)))
         rows = max(1, LARGEST_LOGITS // self.config.vocabulary_size)
-        parts = features.flatten(0, 1).split(rows), torch.split(targets.flatten(), rows)
+        parts = hidden_states.flatten(0, 1).split(rows), torch.split(targets.flatten(), rows)
         found = [self._components(*some) for some in zip(*parts, strict=True)]
         gate_inputs, log_probs = map(torch.cat, zip(*found, strict=True))
         self.gate.fit(gate_inputs, log_probs)
@@ -172,7 +171,7 @@ class MixtureModel(Model):
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[MixtureFeatures, NgramState]:
+    ) -> tuple[MixtureHiddenStates, NgramState]:
         named = dict(cast(NgramState, state).named)
         hidden, after = self.network.hidden_states(ids, self.network.restore(named), dropout)
         if dropout is None:
@@ -180,13 +179,13 @@ class MixtureModel(Model):
         else:  # ``losses``, which alone is computed with dropout, does not need them
             ngram_ids = torch.full((*ids.shape, self.config.order - 1), UNSEEN, device=ids.device)
         state = NgramState({**after.named, "ngram_ids": ngram_ids[-1]})
-        return MixtureFeatures(hidden, ngram_ids), state
+        return MixtureHiddenStates(hidden, ngram_ids), state
 
     def logits(self, hidden: HiddenStates) -> Tensor:
-        features = cast(MixtureFeatures, hidden)
-        flat = features.flatten(0, -2)
+        hidden_states = cast(MixtureHiddenStates, hidden)
+        flat = hidden_states.flatten(0, -2)
         logits, ngrams = self.network.logits(flat.hidden), self.ngrams.logits(flat.ngram_ids)
-        return self.mixed(logits, ngrams, flat.ngram_ids).view(*features.hidden.shape[:-1], -1)
+        return self.mixed(logits, ngrams, flat.ngram_ids).view(*hidden_states.hidden.shape[:-1], -1)
 
     def mixed(self, logits: Tensor, ngrams: Tensor, contexts: Tensor) -> Tensor:
         """Interpolate the predictions of both models.
@@ -205,20 +204,22 @@ class MixtureModel(Model):
         return (weights.unsqueeze(-1) + both).logsumexp(1)
 
     def log_probs(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
-        gate_inputs, log_probs = self._components(cast(MixtureFeatures, hidden), targets)
+        gate_inputs, log_probs = self._components(cast(MixtureHiddenStates, hidden), targets)
         weights: Tensor = self.gate(gate_inputs)
         return (weights + log_probs).logsumexp(-1)
 
     def losses(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
-        """Those of the LSTM, which learns the text, not only what the n-grams do not predict."""
-        return self.network.losses(cast(MixtureFeatures, hidden).hidden, targets)
+        """Those of the LSTM alone, so that it learns more than what the n-grams do not predict."""
+        return self.network.losses(cast(MixtureHiddenStates, hidden).hidden, targets)
 
-    def _components(self, features: MixtureFeatures, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _components(
+        self, hidden_states: MixtureHiddenStates, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Gate inputs (tokens, inputs), and ln p of each target by either model (tokens, 2)."""
-        log_probs = _log_softmax(self.network.logits(features.hidden))
+        log_probs = _log_softmax(self.network.logits(hidden_states.hidden))
         network = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        ngrams = self.ngrams.log_probs(features.ngram_ids, targets).to(network)
-        gate_inputs = self._gate_inputs(log_probs, features.ngram_ids)
+        ngrams = self.ngrams.log_probs(hidden_states.ngram_ids, targets).to(network)
+        gate_inputs = self._gate_inputs(log_probs, hidden_states.ngram_ids)
         return gate_inputs, torch.stack([network, ngrams], -1)
 
     def _gate_inputs(self, log_probs: Tensor, contexts: Tensor) -> Tensor:

@@ -5,8 +5,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen.config import RNNConfig
-from textgen.models.recurrent import LayerState, LayerWeights, RecurrentModel
-from textgen.models.scan import RNNScan, scan_is_faster
+from textgen.models.recurrent import (
+    LayerState,
+    LayerWeights,
+    RecurrentModel,
+    RNNScan,
+    scan_is_faster,
+)
 
 
 class RNNModel(RecurrentModel):

@@ -59,12 +59,12 @@ def prepare_streams() -> None:
 
 
 def out_console() -> Console:
-    """Lays out results for stdout as it is now; ``emit`` writes them."""
+    """A console that lays out results for the current stdout; ``emit`` writes them."""
     return _console(sys.stdout)
 
 
 def err_console() -> Console:
-    """Lays out everything else for stderr as it is now; ``say`` writes it."""
+    """A console that lays out other output for the current stderr; ``say`` writes it."""
     return _console(sys.stderr)
 
 

@@ -23,7 +23,7 @@ def rounded(value: float) -> str:
 
 
 def figure(value: float, digits: int = 4) -> str:
-    """A measured value to so many significant digits, but never fewer than its integer part.
+    """A measured value to ``digits`` significant digits, at least its integer part.
 
     >>> figure(4.33219), figure(151213.2), figure(math.nan)
     ('4.332', '151,213', '–')
@@ -38,7 +38,7 @@ def figure(value: float, digits: int = 4) -> str:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """A value with so many decimals, for a column that lines up.
+    """A value with ``decimals`` decimals, so that a column is aligned.
 
     >>> fixed(-12.3456, 2)
     '-12.35'
@@ -99,14 +99,14 @@ def _in_units(value: float, *names: str) -> str:
 
 
 def _decimals(value: float, digits: int) -> int:
-    """How many decimals show so many significant digits of a value that is not tiny."""
+    """The number of decimals for ``digits`` significant digits of a value that is not tiny."""
     if value == 0:
         return digits - 1
     return max(0, min(digits + 2, digits - 1 - math.floor(math.log10(abs(value)))))
 
 
 BITS_PER_CHARACTER = "bits/char"
-"""The name of the figure where there is little room."""
+"""The short name of the figure."""
 
 PSEUDO = "pseudo_"
 _FIGURES = frozenset(

@@ -4,13 +4,12 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textgen.config import ScoreLevel
 from textgen.presentation.console import emit
 from textgen.presentation.numbers import labelled
 from textgen.results import (
-    CheckpointInfo,
     PartScore,
     Plan,
     Prediction,
@@ -33,6 +32,12 @@ _SUMS = (
 # None of them is per character, word or byte: how the text is cut into tokens decides how much
 # the others reveal of each.
 _PSEUDO_SUMS = ("log_prob", "tokens", "unknown", *_PER_TOKEN, *_SIZES)
+
+if TYPE_CHECKING:
+    from textgen.checkpoint import CheckpointInfo
+
+
+_CONFIG = ("model", "training", "source", "init_from", "machine", "progress")
 
 
 def emit_record(record: dict[str, Any]) -> None:
@@ -102,7 +107,7 @@ def total_record(total: ScoreSum) -> dict[str, Any]:
 
 
 def sums(score: ScoreSum) -> dict[str, Any]:
-    """The figures of a score; those of a pseudo-log-likelihood under names of their own."""
+    """The figures of a score; those of a pseudo-log-likelihood under other names."""
     if not score.pseudo:
         return _fields(score, _SUMS)
     loss = -score.log_prob / score.tokens if score.tokens else math.nan
@@ -114,15 +119,24 @@ def tokenizer_record(summary: TokenizerSummary) -> dict[str, Any]:
     return _fields(summary, _TOKENS) | dataclasses.asdict(summary)
 
 
-def info_record(info: CheckpointInfo) -> dict[str, Any]:
-    record = dataclasses.asdict(info)
-    record["validation"] = info.validation and validation_record(info.validation)
-    record["curve"] = [
-        {"step": each.step, "seconds": each.seconds, **validation_record(each)}
-        for each in info.curve
-    ]
-    record["training_curve"] = [{"step": step, "loss": loss} for step, loss in info.training_curve]
-    return record
+def info_record(info: "CheckpointInfo") -> dict[str, Any]:
+    header = info.header.to_json()
+    config = {name: header[name] for name in _CONFIG}
+    return {
+        "path": info.path,
+        "name": info.name,
+        "parameters": info.header.parameters,
+        "bytes": info.bytes,
+        "config": config | {"tokenizer": info.tokenizer.to_json()},
+        "versions": header["versions"],
+        "corpus": header["corpus"],
+        "validation": info.header.validation and validation_record(info.header.validation),
+        "curve": [
+            {"step": each.step, "seconds": each.seconds, **validation_record(each)}
+            for each in info.curve
+        ],
+        "training_curve": [{"step": step, "loss": loss} for step, loss in info.training_curve],
+    }
 
 
 def _part(part: PartScore, level: ScoreLevel, *, pseudo: bool) -> dict[str, Any]:

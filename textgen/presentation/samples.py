@@ -32,7 +32,7 @@ class SampleWriter:
         self._console = out_console()
         self._waiting: dict[int, Sample] = {}
         self._begun: int | None = None
-        self._ended = 0  # so many samples
+        self._ended = 0  # the number of finished samples
         self._last = ""
 
     @property
@@ -49,7 +49,7 @@ class SampleWriter:
             self._last = text
 
     def sample(self, sample: Sample) -> None:
-        """Write a finished sample and those that wait for it; not again what came in pieces."""
+        """Write a finished sample and those that wait for it, except pieces already written."""
         self._waiting[sample.index] = sample
         while (ready := self._waiting.pop(self._ended, None)) is not None:
             if ready.index != self._begun:
@@ -100,7 +100,7 @@ class SampleWriter:
 
 
 def prediction_bars(prediction: Prediction, most: int, width: int) -> RenderableType:
-    """A line for each of the likeliest choices, and one for the rest."""
+    """A line for each of the most probable choices, and one for the rest."""
     choices = prediction.choices[:most]
     names = [token_text(choice.text, choice.id) for choice in choices]
     columns = (Column(no_wrap=True), Column(justify="right", no_wrap=True), Column(no_wrap=True))

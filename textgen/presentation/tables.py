@@ -5,25 +5,31 @@ backslash is ``\\\\``, a ``␣`` of the text itself ``\\␣`` and a literal ``<E
 ``\\<EOS>``, so that nothing is ambiguous.
 """
 
+import dataclasses
 import math
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from textgen.config import Config, ModelConfig, TokenizerConfig, TrainingConfig, flag
+from textgen.config import Config, flag
 from textgen.metrics import LOG_2
 from textgen.presentation.console import shown
 from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded, share, size
 from textgen.presentation.terminal_plot import Curve, plot
-from textgen.results import CheckpointInfo, Plan, TokenizerSummary, TrainingResult, Validation
+from textgen.results import Plan, TokenizerSummary, TrainingResult, Validation
+
+if TYPE_CHECKING:
+    from textgen.checkpoint import CheckpointInfo, Header
+    from textgen.data.encoded import CorpusHeader
+
 
 Fact = tuple[str, str | Text]
 
@@ -135,7 +141,7 @@ def _most_frequent(summary: TokenizerSummary, width: int) -> Table:
 
 
 def plan_tables(plan: Plan) -> RenderableType:
-    """What would be trained, and the options with the reason for each value."""
+    """The planned model and run, and the options with the reason for each value."""
     state, window = (count(round(each / 1e6)) for each in (plan.state_bytes, plan.window_bytes))
     memory = f"{state} MB of weights, gradients and moments, about {window} MB per update"
     threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
@@ -183,7 +189,7 @@ def validation_facts(validation: Validation) -> list[Fact]:
 
 
 def training_summary(result: TrainingResult, out: str) -> RenderableType:
-    """What a run reached, where it is, and the next commands."""
+    """The result of a run, its folder, and commands to continue with."""
     best, memory = result.validation, result.peak_memory_bytes
     pairs: list[Fact] = [
         *([*validation_facts(best), *_baselines(result)] if best is not None else []),
@@ -237,22 +243,23 @@ _PROGRESS: Mapping[str, Callable[[float], str]] = {
 }
 
 
-def checkpoint_info(info: CheckpointInfo, width: int) -> RenderableType:
+def checkpoint_info(info: "CheckpointInfo", width: int) -> RenderableType:
     """A checkpoint: model, text, training with its loss curve, validation, versions."""
-    tokenizer = info.config.get("tokenizer", {})
-    level = tokenizer.get("level")
-    relevant = {
-        name: value for name, value in tokenizer.items() if _ONLY_AT_LEVEL.get(name, level) == level
-    }
+    header, level = info.header, info.tokenizer.level
+    tokens = [
+        (name, value)
+        for name, value in _options(info.tokenizer)
+        if _ONLY_AT_LEVEL.get(name.replace("-", "_"), level) == level
+    ]
     parts = [
         section(shown(info.path), facts(_model_facts(info))),
-        section("Tokens", facts(_options(TokenizerConfig, relevant))),
-        section("Text", facts(_text_facts(info.corpus))),
-        section("Training", facts(_training_facts(info.config))),
+        section("Tokens", facts(tokens)),
+        section("Text", facts(_text_facts(header.corpus))),
+        section("Training", facts(_training_facts(header))),
     ]
-    if info.validation is not None:
-        title = f"Validation at step {count(info.validation.step)}"
-        parts.append(section(title, facts(validation_facts(info.validation))))
+    if header.validation is not None:
+        title = f"Validation at step {count(header.validation.step)}"
+        parts.append(section(title, facts(validation_facts(header.validation))))
     learned = [(float(step), loss) for step, loss in info.training_curve]
     held_out = [(float(each.step), each.loss) for each in info.curve]
     if len(learned) + len(held_out) >= 3:
@@ -260,54 +267,50 @@ def checkpoint_info(info: CheckpointInfo, width: int) -> RenderableType:
         curve = plot(curves, min(width, _WIDEST_PLOT) - 2, _PLOT_ROWS)
         if curve:
             parts.append(section("Loss", curve))
-    versions = " · ".join(f"{name} {version}" for name, version in info.versions.items())
+    versions = " · ".join(f"{name} {version}" for name, version in header.versions.items())
     parts.append(section("Made with", Text(shown(versions), style="label")))
     return Group(*parts)
 
 
-def _model_facts(info: CheckpointInfo) -> list[Fact]:
-    model, origin = info.config.get("model", {}), info.config.get("init_from") or {}
-    weights = str(origin.get("weights_sha256", ""))[:16]
-    described = f"{origin.get('path')}, step {origin.get('step')}, weights {weights}"
+def _model_facts(info: "CheckpointInfo") -> list[Fact]:
+    model, origin = info.header.model, info.header.init_from
+    described = ""
+    if origin is not None:
+        weights = origin.weights_sha256[:16]
+        described = f"{origin.path}, step {origin.step}, weights {weights}"
     return [
-        ("parameters", f"{count(info.parameters)}, {size(info.bytes)} on disk"),
-        ("vocabulary", setting(model.get("vocabulary_size"))),
-        *_options(ModelConfig, model),
-        ("fine-tuned from", described if origin else ""),
+        ("parameters", f"{count(info.header.parameters)}, {size(info.bytes)} on disk"),
+        ("vocabulary", count(model.vocabulary_size)),
+        *_options(model),
+        ("fine-tuned from", described),
     ]
 
 
-def _text_facts(corpus: Mapping[str, Any]) -> list[Fact]:
+def _text_facts(corpus: "CorpusHeader") -> list[Fact]:
     """The files, and the size of the training and the held-out part."""
-    pairs: list[Fact] = [("from", setting(corpus.get("sources", "")))]
-    for name, part in (("training", corpus.get("train")), ("held out", corpus.get("valid"))):
-        if isinstance(part, dict):
-            counts = [f"{count(part[key])} {key}" for key in part if isinstance(part[key], int)]
-            pairs.append((name, ", ".join(counts)))
-    pairs.append(("fingerprint", str(corpus.get("fingerprint", ""))[:16]))
+    pairs: list[Fact] = [("from", setting(corpus.sources))]
+    for name, part in (("training", corpus.train), ("held out", corpus.valid)):
+        counts = [f"{count(value)} {key}" for key, value in dataclasses.asdict(part).items()]
+        pairs.append((name, ", ".join(counts)))
+    pairs.append(("fingerprint", corpus.fingerprint[:16]))
     return pairs
 
 
-def _training_facts(config: Mapping[str, Any]) -> list[Fact]:
-    progress = config.get("progress", {})
+def _training_facts(header: "Header") -> list[Fact]:
     done = [
-        describe(progress[name])
+        describe(getattr(header, name))
         for name, describe in _PROGRESS.items()
-        if isinstance(progress.get(name), int | float) and math.isfinite(progress[name])
+        if math.isfinite(getattr(header, name))
     ]
-    machine = [
-        f"{name} {setting(value)}"
-        for name, value in config.get("machine", {}).items()
-        if isinstance(value, str | int | float)
-    ]
+    machine = [f"{name} {setting(value)}" for name, value in header.machine.to_json().items()]
     return [
         ("so far", ", ".join(done)),
         ("machine", ", ".join(machine)),
-        *_options(TrainingConfig, config.get("training", {})),
+        *_options(header.training),
     ]
 
 
-def _options(config: type[Config], values: Mapping[str, Any]) -> list[Fact]:
+def _options(config: Config) -> list[Fact]:
     """The settings that are options, by their names on the command line."""
     names = [name for name, spec in config.fields().items() if "help" in spec.metadata]
-    return [(name.replace("_", "-"), setting(values.get(name))) for name in names]
+    return [(name.replace("_", "-"), setting(getattr(config, name))) for name in names]

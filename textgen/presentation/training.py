@@ -86,7 +86,7 @@ def training_view(state: TrainingState, width: int, height: int) -> RenderableTy
     width = min(width, _WIDEST) - 2
     figures = _figures(state, narrow=width < _NARROW)
     head: list[RenderableType] = [*_title(state, width), *_bars(state, width)]
-    spare = height - len(head) - figures.row_count - 1  # one line for the note that it stops
+    spare = height - len(head) - figures.row_count - 1  # one line for the note on stopping
     gap = [Text()] if spare >= 3 else []  # above all, before the figures, below all
     plot_rows, sample_rows = _rows(spare - 3)
     parts = [*gap, *head, *gap, figures]
@@ -200,7 +200,7 @@ def _sample(sample: TrainingSample, width: int, rows: int, *, steady: bool) -> l
     Args:
         steady: Whether it takes a constant number of rows, so that nothing below it jumps.
     """
-    title = Text(f"At step {count(sample.step)} the model writes", style="label")
+    title = Text(f"At step {count(sample.step)} the model generates", style="label")
     text = Text(shown(sample.text.strip("\n"), keep="\n").expandtabs(4))
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
@@ -236,7 +236,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
 
 def training_progress(heading: str | None = None) -> Progress:
-    """The display for stderr as it is now.
+    """The display for the current stderr.
 
     Args:
         heading: Of a run that is one of several. A display that changes in place shows it above,
@@ -331,7 +331,7 @@ class LineProgress(Progress):
                 *([] if pseudo else [f"{figure(event.bits_per_character)} {BITS_PER_CHARACTER}"]),
             )
         elif isinstance(event, TrainingSample):
-            _say_line(f"step {count(event.step)}", "the model writes:")
+            _say_line(f"step {count(event.step)}", "the model generates:")
             for line in event.text.strip().splitlines():
                 _say_line("", shown(line))
         elif isinstance(event, TrainingWarning):

@@ -16,11 +16,11 @@ from textgen.tokenizers.base import UNK, Decoder, Mask
 class Automaton:
     """Finds strings in a sequence of symbols, characters or bytes (Aho and Corasick 1975).
 
-    A state stands for the longest end of the sequence that begins one of the strings; state 0 for
-    the empty end.
+    A state is the longest suffix of the sequence that is a prefix of one of the strings; state 0
+    is the empty suffix.
 
     Attributes:
-        depth: The length of that end, by state.
+        depth: The length of that suffix, by state.
         found: The length of the longest string that ends in a state; 0 if none does.
     """
 
@@ -38,7 +38,7 @@ class Automaton:
                     self.found.append(0)
                 state = self._next[state][symbol]
             self.found[state] = len(string)
-        self._shorter = [0] * len(self._next)  # the state of the next longest end
+        self._shorter = [0] * len(self._next)  # the state of the next longest suffix
         states = deque(self._next[0].values())
         while states:
             state = states.popleft()
@@ -104,7 +104,7 @@ class TextRules:
         context = (banned_state, decoder.context)
         if context not in self._allowed:
             mask, valid = self._known, decoder.next_mask()
-            if valid is not None and (valid & mask).any():  # otherwise nothing could come
+            if valid is not None and (valid & mask).any():  # otherwise no id would be allowed
                 mask = mask & valid
             if self.banned is not None:
                 next_bytes = decoder.next_bytes()
@@ -116,10 +116,10 @@ class TextRules:
 
 
 class ConstrainedText:
-    """The text of one sample while its tokens come; a ``Constraint``.
+    """The text of one sample while it is generated; a ``Constraint``.
 
-    A piece of text is complete when no character in it is half written and no stop string can
-    begin in it; so what was given out is never taken back.
+    A piece of text is complete when it has no incomplete character and no stop string can start
+    in it, so that text that was emitted is never retracted.
 
     Attributes:
         tokens: The number of tokens, those of a stop string and of the last ``<EOS>`` included.
@@ -133,7 +133,7 @@ class ConstrainedText:
         self._banned_state = rules.banned.read(0, before) if rules.banned else 0
         self._stop_state = 0
         self._pending = ""  # not yet complete
-        # Tokens, their ln p, and pending characters when last no character was half written.
+        # Tokens, their ln p, and pending characters when the last character was complete.
         self._whole_tokens, self._whole_log_prob, self._whole_characters = 0, 0.0, 0
         self.tokens = 0
         self.log_prob = 0.0
@@ -158,7 +158,7 @@ class ConstrainedText:
         if not self._decoder.mid_character:
             self._whole_tokens, self._whole_log_prob = self.tokens, self.log_prob
             self._whole_characters = len(self._pending)
-        elif ending == "length":  # the tokens of half a character are dropped
+        elif ending == "length":  # the tokens of an incomplete character are dropped
             self.tokens, self.log_prob = self._whole_tokens, self._whole_log_prob
             self._pending = self._pending[: self._whole_characters]
         complete = self._whole_characters

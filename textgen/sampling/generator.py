@@ -92,7 +92,7 @@ class Request:
 
     Attributes:
         index: The number of the sample.
-        read: The ids that the model reads first: the prompt, and what the sample has already.
+        read: The ids that the model reads first: the prompt, and tokens of the sample.
     """
 
     index: int
@@ -119,7 +119,7 @@ def generate(
     depends on its request alone, not on the samples beside it.
 
     Args:
-        next_requests: Returns at most as many requests as its argument says; it is called
+        next_requests: Returns at most as many requests as its argument; it is called
             whenever samples have ended.
         together: The most samples side by side.
     """
@@ -181,8 +181,8 @@ class _Batch:
     def _draw_ahead(self, network: Network) -> Iterator[Drawn]:
         """Tokens for the only row, as many as come before its logit mask changes.
 
-        They are drawn as if the mask stayed the same: each time that it did, more of them, as
-        long as that takes only a moment.
+        They are drawn as if the mask stayed the same. Each time that it does, the next call
+        draws more of them, up to a limit.
         """
         (row,) = self.rows
         count = min(self._ahead, self._config.length - row.sequence.tokens)

@@ -24,7 +24,7 @@ from textgen.sampling.text import Accept
 FOLDER, _HEADER, _FORMAT = "novelty", "novelty.json", 1
 _TEXT, _SUFFIXES = "text.bin", "suffixes.bin"
 TRIES = 20
-"""How often a sample that is not novel enough is drawn."""
+"""The most times a sample is drawn until it is novel enough."""
 
 _WORD = 8  # bytes compared at a time
 _LONGEST = 2**31 - 1 - _WORD  # positions have 32 bits
@@ -77,7 +77,7 @@ class TextIndex:
         self._order = np.memmap(folder / _SUFFIXES, "<i4", "r") if length else np.empty(0, "<i4")
 
     def novelty(self, text: str, least: int = NoveltyConfig.copied_length) -> Novelty:
-        """What of a text is copied, in stretches of at least ``least`` characters.
+        """The copied stretches of at least ``least`` characters in a text.
 
         >>> index.novelty("to be or not to be, said the cat", least=10)  # doctest: +SKIP
         Novelty(longest_copied=19, copied_share=0.59375, stretches=((0, 19),))
@@ -172,7 +172,7 @@ def open_index(checkpoint: Path, header: Header, corpora: Iterable[str] = ()) ->
 
     Args:
         checkpoint: The folder of the checkpoint.
-        corpora: Where that text is, if it is no longer where it was.
+        corpora: Where that text is, if it was moved.
 
     Raises:
         DataError: The text is another one, or the index belongs to another one.
@@ -245,7 +245,7 @@ def novel_samples(
     index: TextIndex,
     config: NoveltyConfig,
 ) -> Iterator[Sample]:
-    """Samples with their novelty, each drawn again until it is as novel as it must be.
+    """Samples with their novelty, each drawn again until it is novel enough.
 
     Args:
         generate: Generates samples; those that its argument rejects are drawn again.

@@ -155,7 +155,7 @@ def fill(model: Model, tokenizer: Tokenizer, text: str) -> Prediction:
     if len(parts) != 2:
         raise UsageError(
             f"the text has {len(parts) - 1} blanks",
-            why="one is filled, given all the rest",
+            why="one blank is filled, given the rest of the text",
             fix='mark it with ____, as in "The ____ sat on the mat"',
         )
     before, after = _around(tokenizer, *parts)

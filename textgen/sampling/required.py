@@ -97,7 +97,7 @@ def encodings(tokenizer: Tokenizer, string: str, length: int) -> list[tuple[int,
         length: The most tokens that it may have, one less than ``--length``.
 
     Raises:
-        UsageError: The model cannot generate it, or not in so few tokens.
+        UsageError: The model cannot generate it, or needs more tokens.
     """
     found = []
     for spelled in (string, " " + string):

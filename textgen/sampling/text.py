@@ -22,14 +22,14 @@ OnText = Callable[[int, str, str], None]
 """Called with the index of a sample, its prompt, and the next piece of its text."""
 
 Accept = Callable[[Sample], bool]
-"""Whether a sample will do; otherwise it is drawn again."""
+"""Whether a sample is accepted; otherwise it is drawn again."""
 
 _TOGETHER = 64
 
 
 @dataclass(frozen=True)
 class _Prompt:
-    """A prompt as the model reads it. unknown: what in its text the model does not know."""
+    """A prompt as the model reads it. unknown: its unknown words or characters."""
 
     text: str
     ids: tuple[int, ...]
@@ -68,7 +68,7 @@ def check_is_causal(model: Model) -> None:
 
 
 class TextGenerator:
-    """Generates samples as a configuration says. Raises UsageError for a model that cannot."""
+    """Generates samples according to a configuration. Raises UsageError for a non-causal model."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, config: SamplingConfig) -> None:
         check_is_causal(model)
@@ -177,7 +177,7 @@ class TextGenerator:
                 yield self._sample(index, prompt, constraint, found.text, found.finished)
 
     def _read(self, text: str) -> _Prompt:
-        """Encode a prompt; what is unknown in it is handled as the configuration says."""
+        """Encode a prompt; unknown characters or words are handled as configured."""
         start = self._tokenizer.continuation(text)
         ids = tuple(start.ids.tolist())
         if UNK not in ids:

@@ -28,13 +28,13 @@ from textgen.tokenizers.base import EOS
 BLOCK, LEARNED = 1024, 512
 """Tokens that are scored before an update, and how many of them, the last, it learns from.
 
-To learn from all of them gains half as much again, but costs more than four times a static pass:
-one text token by token takes twice as long as segments side by side, and a gradient three times as
-long as a forward pass.
+Learning from all of them increases the gain by half, but costs more than four static passes:
+reading in order takes twice as long as in parallel segments, and a gradient three times as long as
+a forward pass.
 """
 
 WINDOW, CONTEXT = 64, 8
-"""Tokens of back-propagation, and tokens at the start of a window without a loss of their own."""
+"""Tokens of back-propagation, and tokens at the start of a window that are only context."""
 
 _CLIP = 1.0
 _DEFAULT = AdaptationConfig(adapt=True)
@@ -61,7 +61,7 @@ class AdaptingReader(Reader):
             raise UsageError(
                 "a model cannot adapt in this precision",
                 where="--adapt",
-                why="what it learns is lost in rounding",
+                why="its updates are lost in rounding",
                 fix="use --precision float32",
             )
         if not any(True for _ in model.parameters()):

@@ -28,7 +28,7 @@ def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Te
     A group of ``arriving`` texts ends where they pause, so that typed text is scored at once.
 
     Args:
-        prefix: For the texts without a prefix of their own.
+        prefix: The prefix of texts that have none.
     """
     arriving = texts if isinstance(texts, ReadAhead) else None
     group: list[Text] = []
@@ -46,7 +46,7 @@ def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Te
                 yield group
                 group, characters = [], 0
     except Exception:
-        if group:  # the texts before the error are whole
+        if group:  # the texts before the error are valid
             yield group
         raise
     if group:
@@ -96,7 +96,7 @@ def scores_of_jobs(
 def _submitted(
     pool: ProcessPoolExecutor, groups: Iterable[list[Text]]
 ) -> Iterator[Future[_Scores]]:
-    """Submit each group; runs in a thread of its own."""
+    """Submit each group; runs in a separate thread."""
     # The processes start here and inherit this: Ctrl-C is for the main process, which ends them.
     # It is raised in the main thread, so that it does not interrupt their start.
     if sys.platform != "win32":

@@ -76,7 +76,7 @@ class Spellings:
 
 
 def _prefixes(way: Sequence[bytes]) -> Prefixes:
-    # The ids without a spelling of their own come last.
+    # The ids without a spelling come last.
     order = sorted(range(len(way)), key=lambda id: (id in (UNK, EOS), way[id]))
     spellings = [way[id] for id in order[:-2]]
     widest = max(len(_text(spelling)) for spelling in way)
@@ -95,7 +95,7 @@ def _prefixes(way: Sequence[bytes]) -> Prefixes:
 
 
 def _text(spelling: bytes) -> str:
-    """The text of a spelling; nothing if it is not whole characters."""
+    """The text of a spelling; empty if it has an incomplete character."""
     try:
         return spelling.decode()
     except UnicodeDecodeError:
@@ -238,7 +238,7 @@ def _characters(scored: ScoredTokens) -> Iterator[PartScore]:
     before it that have no text.
     """
     log_probs = scored.statistics.log_probs.tolist()
-    waiting, count = 0.0, 0  # of tokens without a character of their own, such as single bytes
+    waiting, count = 0.0, 0  # of tokens that complete no character, such as single bytes
     for place, (id, span) in enumerate(zip(scored.ids.tolist(), scored.texts, strict=True)):
         if id in (EOS, UNK):
             log_prob, ends = waiting + log_probs[place], id == EOS

@@ -57,7 +57,7 @@ class EncodedText:
 
     @property
     def unknown_texts(self) -> tuple[str, ...]:
-        """What is unknown in the text, in its order."""
+        """The unknown words or characters of the text, in order."""
         if not self.token_texts:
             return ()
         places = np.flatnonzero(self.scored_ids == UNK).tolist()
@@ -98,7 +98,7 @@ def encode(tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool) -
 
 
 def _first_after(token_texts: Sequence[str], characters: int) -> int:
-    """The first token that reaches beyond so many characters, or the first of its character."""
+    """The first token that ends after that many characters, or the first of its character."""
     ends = accumulate(map(len, token_texts))
     last = len(token_texts) - 1  # <EOS>
     first = next((place for place, end in enumerate(ends) if end > characters), last)
@@ -201,14 +201,14 @@ def sentence_score(
 
 @dataclass(frozen=True)
 class Skipped:
-    """A text that was not scored. unknown: what in it is unknown; empty if the text is empty."""
+    """A text that was not scored. unknown: its unknown words or characters, if not empty."""
 
     given: Text
     unknown: tuple[str, ...]
 
 
 class Scorer:
-    """Scores texts with a model, as a configuration says.
+    """Scores texts with a model according to a configuration.
 
     Args:
         reader: Makes what reads the ids; None for that of the configuration's context.
@@ -232,7 +232,7 @@ class Scorer:
         if config.open_vocabulary and self._spelling is None:
             raise UsageError(
                 "--open-vocabulary is not possible",
-                why="this model has no spelling of unknown words",
+                why="this model has no spelling model for unknown words",
                 fix="train it on a text that spells its words, without --unk-literal",
             )
         self._waiting: deque[tuple[EncodedText | Skipped, LogProbs]] = deque()
@@ -313,7 +313,7 @@ class Scorer:
 
 
 def _check_bidirectional(model: Model, config: ScoringConfig) -> None:
-    """Refuse what has no meaning if each token is predicted from those on both sides."""
+    """Refuse options that need true probabilities of a text."""
     refused = {
         "--level word": config.level == "word",
         "--level character": config.level == "character",
@@ -322,6 +322,6 @@ def _check_bidirectional(model: Model, config: ScoringConfig) -> None:
     for name in (name for name, is_requested in refused.items() if is_requested):
         raise UsageError(
             f"{name} is not possible with a {model.config.model} model",
-            why="its probabilities of tokens, each given all others, do not multiply",
+            why="its token probabilities, each given all others, cannot be multiplied",
             fix="leave it out",
         )

@@ -121,7 +121,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed before it is released, so that it is no other run's; Windows removes no open file.
+        # Removed before it is released, while it is ours; Windows cannot remove open files.
         if os.name == "posix":
             _remove_if_only_lock(folder)
         lock.release()
@@ -153,7 +153,7 @@ class NewFile:
     def __enter__(self) -> Self:
         with self._refusals():
             if self._target.exists() and not self._target.is_file():
-                why = "it is a folder" if self._target.is_dir() else "it is no ordinary file"
+                why = "it is a folder" if self._target.is_dir() else "it is not a regular file"
                 raise ResourceError("cannot write", where=self._named, why=why, fix="name a file")
             # A rename would ignore the write protection of the file itself.
             if self._target.exists() and not os.access(self._target, os.W_OK):

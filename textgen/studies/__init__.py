@@ -1,1 +1,1 @@
-"""What puts several of the rooms below together; one file a study."""
+"""Analyses built on the other packages; one folder per study."""

@@ -114,7 +114,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the tokenizer's own files into a folder, without its configuration."""
+        """Write the files of this tokenizer into a folder, without its configuration."""
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ OpenNMT's tokenizer):
 
     He said, "well-known (sic)."   ->   He said ￭, "￭ well ￭-￭ known (￭ sic ￭) ￭. ￭"
 
-- A word has no mark, so it has one id everywhere. The symbol beside it has the mark.
+- A word has no mark, so it has one id everywhere. The adjacent symbol has the mark.
 - Of two adjacent symbols, the right one has the mark, on its left.
 - A space without a word (two spaces, or one at the end of a line) is the empty token ``％0020``:
   ``a  b`` -> ``a ％0020 b``.

@@ -1,4 +1,4 @@
-"""The word tokenizer: one id per word and, with ``--split punctuation``, per symbol beside it."""
+"""The word tokenizer: one id per word and, with ``--split punctuation``, per adjacent symbol."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -86,7 +86,7 @@ class WordTokenizer(SymbolTokenizer):
         tokenizer = cls(config, symbols, most_frequent_rare(counts, symbols))
         if counter.dropped:
             tokenizer.notes = (
-                f"words counted at most {counter.dropped} times were dropped on the way,"
+                f"words counted at most {counter.dropped} times were dropped while counting,"
                 " to bound memory",
             )
         return tokenizer

@@ -1,1 +1,1 @@
-"""How a model learns: the loop, its schedule, its precision, its validation, its record."""
+"""Training: the loop, its schedule, validation, and the folder of a run."""

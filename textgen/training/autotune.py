@@ -35,30 +35,31 @@ from textgen.training.state import GradientState
 
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
 _TOKENS_OF_512 = 4e6
-_BOLD_RATE, _TOKENS_OF_BOLD_RATE, _RATE_EXPONENT, _LEAST_RATE = 1e-2, 2e6, 0.35, 4e-3
-_DROPOUT_AN_OCTAVE, _MOST_DROPOUT = 0.11, 0.5
+_MIN_LEARNING_RATE, _MAX_LEARNING_RATE = 4e-3, 1e-2
+_TOKENS_OF_MAX_LEARNING_RATE, _LEARNING_RATE_EXPONENT = 2e6, 0.35
+_DROPOUT_PER_OCTAVE, _MAX_DROPOUT = 0.11, 0.5
 _EPOCHS_WITHOUT, _WEIGHTS_EXPONENT = 3.1, 0.43  # where there is a weight for each token
 _USUAL = {
-    "hidden_size": "the usual width; only --budget says what there is time for",
-    "embedding_size": "tokens differ in far fewer ways than texts",
-    "tie": "one matrix for both pays where there are many tokens to learn about",
-    "batch_size": "many small updates teach more than few large ones in the same time",
-    "sequence_length": "a longer window makes fewer updates and teaches no more",
-    "weight_decay": "the best of those tried",
-    "clip": "the gradient is seldom longer",
-    "warmup": "the first updates are the wildest",
-    "precision": "the fastest that this machine learns in",
+    "hidden_size": "the usual width; it is chosen by size only under --budget",
+    "embedding_size": "tokens need fewer dimensions than contexts",
+    "tie": "sharing the matrix pays with a large vocabulary",
+    "batch_size": "many small updates are better than few large ones in the same time",
+    "sequence_length": "a longer window makes fewer updates for no gain",
+    "weight_decay": "the best of the values tried",
+    "clip": "the norm of the gradient is rarely larger",
+    "warmup": "the first gradients are the least reliable",
+    "precision": "the fastest on this machine",
 }
 
 
 @dataclass(frozen=True)
 class TaskSize:
-    """What a choice follows from.
+    """What the choice depends on.
 
     Attributes:
-        compute: Floating-point operations in the budget; None where steps or epochs say how long
-            the run is.
-        processes: How many learn together, each with a batch of its own.
+        compute: Floating-point operations in the budget; None if the length of the run
+            is given in steps or epochs.
+        processes: The number of processes, each with its own batch.
     """
 
     vocabulary_size: int
@@ -68,11 +69,11 @@ class TaskSize:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A model and its training with nothing left open.
+class TunedOptions:
+    """A model and its training with every option resolved.
 
     Attributes:
-        tokens: Estimate of how many will be learned from.
+        tokens: Estimated number of training tokens.
         reasons: Why each option has its value, by name.
     """
 
@@ -82,11 +83,13 @@ class Choice:
     reasons: dict[str, str]
 
 
-def choose(model: ModelConfig, training: TrainingConfig, given: Set[str], size: TaskSize) -> Choice:
-    """Choose the options that were not given, for a run of the length that ``training`` says."""
-    reasons = dict(_USUAL) | dict.fromkeys(model.kind.defaults, "the best of those tried")
+def choose(
+    model: ModelConfig, training: TrainingConfig, given: Set[str], size: TaskSize
+) -> TunedOptions:
+    """Choose the options that were not given, for a run of the length in ``training``."""
+    reasons = dict(_USUAL) | dict.fromkeys(model.kind.defaults, "the best of the values tried")
     if isinstance(model, RecurrentConfig) and model.tie and model.embedding_size:
-        reasons["hidden_size"] = "that of the tied embedding"
+        reasons["hidden_size"] = "equal to the tied embedding"
     elif (
         isinstance(model, LayersConfig)
         and "hidden_size" not in given | model.kind.defaults.keys()
@@ -97,29 +100,30 @@ def choose(model: ModelConfig, training: TrainingConfig, given: Set[str], size: 
     tokens = _tokens(model, training, size)
     own = model.kind.defaults.keys()
     if "learning_rate" not in given | own:
-        rate = _BOLD_RATE * (_TOKENS_OF_BOLD_RATE / max(tokens, 1.0)) ** _RATE_EXPONENT
-        rate = round(min(max(rate, _LEAST_RATE), _BOLD_RATE), 4)
-        training = dataclasses.replace(training, learning_rate=rate)
-        reasons["learning_rate"] = "the shorter the run, the bolder"
+        scale = (_TOKENS_OF_MAX_LEARNING_RATE / max(tokens, 1.0)) ** _LEARNING_RATE_EXPONENT
+        learning_rate = max(_MAX_LEARNING_RATE * scale, _MIN_LEARNING_RATE)
+        learning_rate = round(min(learning_rate, _MAX_LEARNING_RATE), 4)
+        training = dataclasses.replace(training, learning_rate=learning_rate)
+        reasons["learning_rate"] = "shorter runs use a higher learning rate"
     epochs = tokens / size.train_tokens
     if "dropout" not in given | own:
         weights = on_meta(model).matmul_parameters() / size.train_tokens
         overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
-        rate = round(min(max(_DROPOUT_AN_OCTAVE * math.log2(overfit), 0.0), _MOST_DROPOUT), 2)
-        training = dataclasses.replace(training, dropout=rate)
+        dropout = max(_DROPOUT_PER_OCTAVE * math.log2(overfit), 0.0)
+        training = dataclasses.replace(training, dropout=round(min(dropout, _MAX_DROPOUT), 2))
         reasons["dropout"] = (
-            f"each text is read about {_about(epochs)} times, by {_about(weights)} weights a token"
+            f"about {_about(epochs)} epochs, {_about(weights)} weights per token of text"
         )
-    return Choice(model, training, tokens, reasons | dict.fromkeys(given, "as asked"))
+    return TunedOptions(model, training, tokens, reasons | dict.fromkeys(given, "as given"))
 
 
 def flop_per_token(model: ModelConfig) -> float:
-    """What learning from one token takes: a product forward, two backward, for each weight."""
+    """Operations per training token: for each weight one product forward, two backward."""
     return 6.0 * on_meta(model).matmul_parameters()
 
 
 def _layer_weights(model: ModelConfig) -> int:
-    """Those that are neither of the tokens read nor of those written."""
+    """The number of weights in the layers, without embedding and output layer."""
     written = model.layer_sizes[-1] * model.vocabulary_size
     return on_meta(model).matmul_parameters() - written
 
@@ -128,14 +132,14 @@ def _tokens(model: ModelConfig, training: TrainingConfig, size: TaskSize) -> flo
     if training.epochs is not None:
         return float(training.epochs * size.train_tokens)
     if training.steps is not None:
-        a_step = size.processes * training.batch_size * training.sequence_length
-        return float(training.steps * a_step)
+        tokens_per_step = size.processes * training.batch_size * training.sequence_length
+        return float(training.steps * tokens_per_step)
     assert size.compute is not None
     return size.compute / flop_per_token(model)
 
 
 def _widened(model: LayersConfig, size: TaskSize) -> tuple[ModelConfig, str]:
-    """As wide as leaves time for a token a weight of the layers; and wider with the text."""
+    """The largest width with at least one training token per layer weight, limited by the text."""
     assert size.compute is not None
     by_text = 512 * max(1.0, size.train_tokens / _TOKENS_OF_512) ** 0.5
     chosen = dataclasses.replace(model, hidden_size=(_WIDTHS[0],))
@@ -143,11 +147,11 @@ def _widened(model: LayersConfig, size: TaskSize) -> tuple[ModelConfig, str]:
         wider = dataclasses.replace(model, hidden_size=(width,))
         shape = wider.resolved(size.vocabulary_size)
         if width > by_text:
-            return chosen, "about what this much text can teach"
+            return chosen, "as large as this amount of text supports"
         if size.compute / flop_per_token(shape) < _layer_weights(shape):
-            return chosen, "about what this time can train"
+            return chosen, "as large as this budget can train"
         chosen = wider
-    return chosen, "the widest that is chosen unasked"
+    return chosen, "the largest that is chosen automatically"
 
 
 def _about(value: float) -> str:
@@ -171,14 +175,14 @@ def choose_options(run: TrainingRun, corpus: TrainingCorpus, processes: int = 1)
     return dataclasses.replace(run, model=choice.model, training=choice.training)
 
 
-def _choose_for(run: TrainingRun, corpus: TrainingCorpus, processes: int) -> Choice:
+def _choose_for(run: TrainingRun, corpus: TrainingCorpus, processes: int) -> TunedOptions:
     use_threads(run.threads)
     if run.model.kind.counts:
-        return Choice(run.model, run.training, 0.0, {})
+        return TunedOptions(run.model, run.training, 0.0, {})
     model, training = run.model.resolved(corpus.tokenizer.vocabulary_size), run.training
     check_memory(model)
     given = run.given
-    if run.fine_tuning is not None:  # its shape is that of the weights it begins with
+    if run.fine_tuning is not None:  # its shape is that of the initial weights
         given |= option_names(ModelConfig)
     size = TaskSize(model.vocabulary_size, len(corpus.encoded.train), processes=processes)
     if training.budget is not None:
@@ -199,7 +203,7 @@ def _with_compute(size: TaskSize, run: TrainingRun, model: ModelConfig) -> TaskS
 
 
 def plan(run: TrainingRun, corpus: TrainingCorpus) -> Plan:
-    """What ``--plan`` shows; nothing is learned and nothing is written."""
+    """The plan that ``--plan`` shows; nothing is trained or written."""
     if run.model.kind.counts:
         raise UsageError(
             f"--plan does not apply to --model {run.model.model}",
@@ -242,25 +246,25 @@ def state_bytes(model: ModelConfig) -> int:
 
 
 def window_bytes(model: ModelConfig, training: TrainingConfig) -> int:
-    """Roughly what one update holds besides."""
-    a_token = on_meta(model).activations_per_token()
-    return training.batch_size * training.sequence_length * _FLOAT_BYTES * a_token
+    """Approximate memory of one update in addition."""
+    activations = on_meta(model).activations_per_token()
+    return training.batch_size * training.sequence_length * _FLOAT_BYTES * activations
 
 
 def check_memory(model: ModelConfig) -> None:
     """Refuse a model that the machine's memory could not hold."""
-    needed, there = state_bytes(model), _memory_bytes()
-    if there is not None and needed > there:
+    needed, available = state_bytes(model), _memory_bytes()
+    if available is not None and needed > available:
         raise UsageError(
             f"{model.description} is too large",
             why=f"training {count_parameters(model):,} parameters needs {needed:,} bytes"
-            f" of {there:,}",
+            f" of {available:,}",
             fix=f"lower {' or '.join(map(flag, model.sizes))}",
         )
 
 
 def _memory_bytes() -> int | None:
-    """The machine's memory, where the system tells."""
+    """The memory of the machine, if the system reports it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -268,7 +272,7 @@ def _memory_bytes() -> int | None:
 
 
 def tokens_per_second(run: TrainingRun, model: ModelConfig) -> float:
-    """How fast such a model learns here, measured by a second of updates on random ids."""
+    """Training tokens per second, measured by about a second of updates on random ids."""
     training, device = run.training, choose_device(run.device)
     size = training.batch_size * training.sequence_length
     scratch = build(model)

@@ -22,7 +22,7 @@ class TrainingCorpus:
     """A corpus in its two parts, each with at least one token.
 
     Attributes:
-        changed: Whether it is another text than the resumed run was reading.
+        changed: Whether it differs from the text of the resumed run.
         notes: Remarks for the user on how text and tokenizer fit.
         vectors: Initial embeddings of the tokens, from the file of ``--embeddings``.
     """
@@ -38,7 +38,7 @@ def read_corpus(run: TrainingRun) -> TrainingCorpus:
     """Read the text of a run, learning the tokenizer where none is given.
 
     Raises:
-        DataError: A part is empty, or the text is not what a resumed run was reading.
+        DataError: A part is empty, or the text differs from that of the resumed run.
     """
     paths, fine_tuning = run.source.paths, run.fine_tuning
     corpus = None
@@ -66,7 +66,7 @@ def read_corpus(run: TrainingRun) -> TrainingCorpus:
 
 
 def check_parts(encoded: EncodedCorpus, where: Path) -> None:
-    """Refuse a text of which nothing is left to learn from, or to be held out."""
+    """Refuse a text whose training or validation part is empty."""
     for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
         if not len(ids):
             raise DataError(
@@ -90,7 +90,7 @@ def _check_known(run: TrainingRun, encoded: EncodedCorpus, where: Path) -> None:
 
 
 def _known_tokenizer(run: TrainingRun) -> Tokenizer | None:
-    """The tokenizer to reuse, where there is one."""
+    """The tokenizer to reuse, if any."""
     if run.resumption is not None:
         return run.resumption.checkpoint.tokenizer
     if run.fine_tuning is not None:
@@ -101,7 +101,7 @@ def _known_tokenizer(run: TrainingRun) -> Tokenizer | None:
 
 
 def _tokenizer(run: TrainingRun, known: Tokenizer | None, corpus: Corpus) -> Tokenizer:
-    """The known tokenizer, extended where the run says so; or a new one."""
+    """The known tokenizer, extended if the run requires it; or a new one."""
     if run.fine_tuning is not None and run.fine_tuning.extend_vocabulary:
         assert isinstance(known, SymbolTokenizer)
         return known.extended(run.tokenizer, (text for text, _ in corpus.train()))
@@ -109,7 +109,7 @@ def _tokenizer(run: TrainingRun, known: Tokenizer | None, corpus: Corpus) -> Tok
 
 
 def _check_encoded(run: TrainingRun, tokenizer: Tokenizer, folder: Path) -> None:
-    """Refuse options that ids, once made, no longer follow; and ids of another tokenizer."""
+    """Refuse options that do not apply to encoded text, and ids of another tokenizer."""
     changed = [
         name
         for name in sorted(run.given & option_names(TokenizerConfig))
@@ -138,7 +138,7 @@ def _needs_text(option: str, folder: Path) -> UsageError:
     return UsageError(
         f"{flag(option)} needs the corpus as text",
         where=folder,
-        why="it is tokenized already",
+        why="it is already tokenized",
         fix="leave the option out, or give the text",
     )
 
@@ -150,17 +150,17 @@ def _is_changed(run: TrainingRun, encoded: EncodedCorpus, tokenizer: Tokenizer) 
     saved = run.resumption.checkpoint
     if tokenizer.fingerprint != saved.tokenizer.fingerprint:
         raise DataError(
-            "the tokenizer has changed since the run was begun",
+            "the tokenizer has changed since the run was started",
             where=run.out,
-            fix="give the corpus it was begun with",
+            fix="give the corpus it was started with",
         )
     kept, found = saved.header.corpus, encoded.header
     same = (kept.fingerprint, kept.train) == (found.fingerprint, found.train)
     if not same and not run.resumption.accept_changed_corpus:
         raise DataError(
-            "the corpus has changed since the run was begun",
+            "the corpus has changed since the run was started",
             where=run.out,
-            fix="give the text it was begun with, or add --accept-changed-corpus",
+            fix="give the text it was started with, or add --accept-changed-corpus",
         )
     return not same
 
@@ -171,7 +171,7 @@ def _fine_tuning_notes(
     """How the new text fits the old vocabulary."""
     saved, extends = fine_tuning.checkpoint, fine_tuning.extend_vocabulary
     notes = [
-        f"begins with the weights of {fine_tuning.path}, {saved.name} of step {saved.header.step}"
+        f"starts from the weights of {fine_tuning.path}, {saved.name} of step {saved.header.step}"
     ]
     if isinstance(tokenizer, SymbolTokenizer) and extends:
         added = tokenizer.symbols[saved.tokenizer.vocabulary_size - len(SPECIAL_TOKENS) :]

@@ -4,7 +4,7 @@ import contextlib
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -17,8 +17,8 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from textgen.data.batching import IdArray
-from textgen.errors import ElsewhereError, ResourceError, TextgenError, UsageError
-from textgen.training.ranks import Placement, Ranks, restart_count
+from textgen.errors import OtherProcessError, ResourceError, TextgenError, UsageError
+from textgen.training.ranks import ProcessRank, Ranks, restart_count
 
 T = TypeVar("T")
 
@@ -27,17 +27,18 @@ T = TypeVar("T")
 _STARTING = timedelta(minutes=5)
 _WAITING = timedelta(hours=2)
 _BLOCK_BYTES = 2**24
+_ONE_BUCKET_MB = 2**20
 _SOURCE_LINE = re.compile(r"\[[^]]*\.cc:\d+\]")
 
 
 class ProcessGroup(Ranks):
     """The processes of one ``torchrun``. CPU tensors travel by gloo, those on GPUs by nccl."""
 
-    def __init__(self, placement: Placement) -> None:
-        self.rank, self.size = placement.rank, placement.world_size
-        self._local_rank = placement.local_rank
+    def __init__(self, process_rank: ProcessRank) -> None:
+        self.rank, self.size = process_rank.rank, process_rank.world_size
+        self._local_rank = process_rank.local_rank
         with _connected():
-            _connect(placement)
+            _connect(process_rank)
             self._group = dist.new_group(timeout=_WAITING)
 
     def leave(self) -> None:
@@ -63,7 +64,7 @@ class ProcessGroup(Ranks):
             value, failure = self._broadcast(None)
             if failure is not None:
                 message, code = failure
-                raise ElsewhereError(message, code=code)
+                raise OtherProcessError(message, code=code)
             return cast(T, value)
         try:
             value = compute()
@@ -75,7 +76,7 @@ class ProcessGroup(Ranks):
         return value
 
     def maximum(self, *values: float) -> tuple[float, ...]:
-        # A message on the CPU, so that no GPU is waited for.
+        # A message on the CPU, which does not wait for a GPU.
         reduced = torch.tensor(values, dtype=torch.float64)
         with _connected():
             dist.all_reduce(reduced, dist.ReduceOp.MAX, group=self._group)
@@ -114,11 +115,16 @@ class ProcessGroup(Ranks):
         with _connected(), warnings.catch_warnings():
             # Its successor is newer than the oldest torch that we support.
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-            # Buffers are counts of the text, which every rank makes for itself.
             parallel = DistributedDataParallel(
-                module, process_group=self._group, broadcast_buffers=False
+                module,
+                process_group=self._group,
+                # Buffers are counts of the text, which every rank makes for itself.
+                broadcast_buffers=False,
+                # Almost all gradients of an LSTM are ready only at the end: one bucket for all.
+                bucket_cap_mb=_ONE_BUCKET_MB,
             )
-        parallel.register_comm_hook(self._group, _average_each)
+        places = {parameter: place for place, parameter in enumerate(module.parameters())}
+        parallel.register_comm_hook((self._group, places), _average)
         return parallel
 
     def connected(self) -> contextlib.AbstractContextManager[None]:
@@ -134,29 +140,37 @@ class ProcessGroup(Ranks):
         return messages[0]
 
 
-def _average_each(
-    group: dist.ProcessGroup,
+def _average(
+    state: tuple[dist.ProcessGroup, Mapping[Tensor, int]],
     bucket: dist.GradBucket,  # type: ignore[name-defined]
 ) -> torch.futures.Future[Tensor]:
-    """Average gradients over all ranks, each weight by itself.
+    """Average gradients over all ranks, in one message in the order of the parameters.
 
-    The order in which more than two ranks are summed depends on a number's place in the tensor
-    that is reduced, and DDP rearranges its buckets after the first update; reduced as a whole, the
-    last bits of a resumed run would differ.
+    The order in which more than two ranks are summed depends on a number's place in the message,
+    and DDP rearranges its bucket after the first update; without an order of our own the last bits
+    of a resumed run would differ.
     """
-    bucket.buffer().div_(group.size())
-    works = [
-        dist.all_reduce(gradient, group=group, async_op=True) for gradient in bucket.gradients()
-    ]
-    for work in works[:-1]:
-        work.wait()
-    return works[-1].get_future().then(lambda _: bucket.buffer())  # type: ignore[no-any-return]
+    group, places = state
+    pairs = zip(bucket.parameters(), bucket.gradients(), strict=True)
+    gradients = [gradient for _, gradient in sorted(pairs, key=lambda pair: places[pair[0]])]
+    message = torch.cat([gradient.flatten() for gradient in gradients]).div_(group.size())
+
+    def copy_back(_: object) -> Tensor:
+        parts = torch.split(message, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        buffer: Tensor = bucket.buffer()
+        return buffer
+
+    reduced = dist.all_reduce(message, group=group, async_op=True).get_future()
+    averaged: torch.futures.Future[Tensor] = reduced.then(copy_back)
+    return averaged
 
 
-def _connect(placement: Placement) -> None:
+def _connect(process_rank: ProcessRank) -> None:
     if not dist.is_available():
         raise ResourceError(
-            "this build of torch has no torch.distributed", fix="leave torchrun out"
+            "this build of torch has no torch.distributed", fix="start without torchrun"
         )
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     try:
@@ -165,11 +179,11 @@ def _connect(placement: Placement) -> None:
             "cpu:gloo,cuda:nccl" if gpus else "gloo",
             # torchrun keeps its store over a restart, and with it the dead processes' addresses.
             store=PrefixStore(f"start {restart_count()}", store),
-            rank=placement.rank,
-            world_size=placement.world_size,
+            rank=process_rank.rank,
+            world_size=process_rank.world_size,
             timeout=_STARTING,
         )
-    except ValueError as error:  # the environment makes no sense
+    except ValueError as error:  # invalid variables in the environment
         raise UsageError("cannot start several processes", why=str(error)) from error
 
 
@@ -190,7 +204,7 @@ def _connected() -> Iterator[None]:
         if "out of memory" in str(error).lower():
             raise
         raise ResourceError(
-            "lost touch with the other processes of the run",
+            "lost the connection to the other processes of the run",
             why=_SOURCE_LINE.sub("", str(error)).strip().partition(". ")[0].splitlines()[0],
-            fix="see their error messages; --resume goes on from the last save",
+            fix="see their error messages; --resume continues from the last save",
         ) from error

@@ -1,29 +1,29 @@
-"""From the value that decides a run to its model, its state and the trainer of each process."""
+"""From a ``TrainingRun`` to its model, its training state and the trainer of each process."""
 
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from textgen import checkpoint
 from textgen.checkpoint.header import Header, InitialCheckpoint, Machine
 from textgen.config import Device, ModelConfig, Precision, TrainingConfig
 from textgen.data.batching import IdArray, StreamPosition, Streams, StreamsState, separate
 from textgen.errors import CheckpointError, UsageError
-from textgen.models import Model, build, count_parameters
+from textgen.models import Model, build, count_parameters, weight_shapes
 from textgen.models.base import CountsNgrams, FitsMixture
 from textgen.models.device import choose_device, choose_precision, use_threads
 from textgen.models.recurrent import set_word_vectors
-from textgen.tokenizers.base import Tokenizer
+from textgen.tokenizers.base import UNK, Tokenizer
 from textgen.training.autotune import choose_options
 from textgen.training.corpus import TrainingCorpus
-from textgen.training.fine_tuning import extended
 from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id
 from textgen.training.run import TrainingRun
 from textgen.training.run_directory import (
@@ -31,35 +31,74 @@ from textgen.training.run_directory import (
     RunState,
     check_space,
     load_run_state,
-    unfit,
+    state_error,
 )
 from textgen.training.schedule import Patience, Schedule
 from textgen.training.state import CountingState, GradientState, TrainerState
 from textgen.training.trainer import Trainer
 
 
+@torch.no_grad()
+def extended(model: Model, vocabulary_size: int) -> Model:
+    """The model with new ids after the existing ones, each initialized as another ``<UNK>``.
+
+    ``<UNK>`` is trained on tokens that are unknown, so the new rows of
+    embedding and output are copies of its row, or of its column where input is one-hot. Each new
+    id has separate gradients, so they diverge without random noise, and a text without new
+    tokens is read as before. Together the k new ids get the probability of one more ``<UNK>``:
+    their biases are lower by ln(k), because at the full bias ten thousand new words would take
+    nearly all of the probability from the old ones. Old rows are unchanged.
+    """
+    config = model.config.resolved(vocabulary_size)
+    new = vocabulary_size - model.config.vocabulary_size
+    assert new >= 0
+    if not new:
+        return model
+    weights = dict(model.named_parameters())
+    bigger = build(config)
+    shapes, old_shapes = weight_shapes(config), weight_shapes(model.config)
+    grown = {
+        name: weights[name] if shape == old_shapes[name] else _grown(weights[name], shape)
+        for name, shape in shapes.items()
+        if name in weights  # n-grams are counted again
+    }
+    bigger.load_state_dict(grown, strict=False)  # a tied weight has one name here
+    return bigger
+
+
+def _grown(weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A weight with more ids: a bias (id,), a row per id (id, units), or a column (units, id)."""
+    axis = next(axis for axis, size in enumerate(shape) if size != weight.shape[axis])
+    old = weight.movedim(axis, 0)
+    new = shape[axis] - len(old)
+    rows = old[UNK].expand(new, *old.shape[1:])
+    if weight.ndim == 1:
+        rows = rows - math.log(new)
+    return torch.cat([old, rows]).movedim(0, axis)
+
+
 @dataclass(frozen=True)
 class SharedStart:
-    """What rank 0 decides and every rank begins with.
+    """The start of a run, decided by rank 0 and the same on every rank.
 
     Attributes:
-        header: Of the checkpoints, at the beginning of the run.
+        header: Of the checkpoints, at the start of the run.
         saved: The state of the run that is resumed.
-        reads_again: Whether that run goes on in another text.
-        processes_before: How many that run had.
+        text_changed: Whether that run continues on another text.
+        processes_before: The number of processes of that run.
     """
 
     out: Path
     header: Header
     tokenizer: Tokenizer
     saved: RunState | None
-    reads_again: bool
+    text_changed: bool
     processes_before: int | None
 
 
 @dataclass(frozen=True)
 class LocalStart:
-    """What one rank begins with: weights and ids on rank 0, which broadcasts them."""
+    """The start of a run on one rank: weights and ids on rank 0, which broadcasts them."""
 
     shared: SharedStart
     model: Model
@@ -68,19 +107,21 @@ class LocalStart:
 
 
 def start_on_first_rank(run: TrainingRun, corpus: TrainingCorpus, ranks: Ranks) -> LocalStart:
-    """Choose the options that are open, and make or load the model."""
+    """Choose the unresolved options, and make or load the model."""
     if run.resumption is None:
         run = choose_options(run, corpus, ranks.size)
     threads = use_threads(run.threads)
     device = choose_device(run.device)
     model = _model(run, corpus)
+    if isinstance(model, CountsNgrams):
+        model.check_text(corpus.encoded.train)
     machine = Machine(
         device.type, _precision(run, device, model.config), threads, ranks.size, launch_id()
     )
     saved = None
     if run.resumption is not None:
         saved = load_run_state(run.resumption.checkpoint.folder)
-        if corpus.changed:  # losses on another text are not to be compared with
+        if corpus.changed:  # losses on another text are not comparable
             saved = _on_another_text(saved)
     header = Header(
         model=model.config,
@@ -129,7 +170,7 @@ def make_trainer(
     state = make_state(
         model.to(device).train(),
         start.train_ids,
-        # ``<UNK>`` is learned from the rare tokens that it stands for, where there are some.
+        # ``<UNK>`` is learned from the rare tokens that it stands for, if there are any.
         dataclasses.replace(training, unknown_rate=0.0)
         if header.corpus.train.unknown
         else training,
@@ -140,9 +181,9 @@ def make_trainer(
         try:
             state.restore(saved.snapshot)
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise unfit(shared.out / checkpoint.LAST, error) from error
-        if shared.reads_again:
-            state.read_again()
+            raise state_error(shared.out / checkpoint.LAST, error) from error
+        if shared.text_changed:
+            state.initialize_from_text()
     directory = RunDirectory(shared.out, header, shared.tokenizer)
     if saved is not None:
         directory.best = saved.best
@@ -165,7 +206,7 @@ def make_trainer(
         sample_every=sample_every if model.is_causal else None,
         validation=None if saved is None else saved.validation,
         patience=Patience([] if saved is None else list(saved.losses_since_best)),
-        # What a fine-tune begins with is known to be good: it may well be the best.
+        # The initial weights of a fine-tuned run may remain the best.
         validates_start=header.init_from is not None,
     )
 
@@ -177,17 +218,18 @@ def make_state(
     precision: Precision = "float32",
     ranks: Ranks = SINGLE_PROCESS,
 ) -> TrainerState:
-    """The state of training at its beginning, with rank 0's weights and ids on every rank."""
-    if isinstance(model, CountsNgrams):
-        model.check_text(train_ids)
-    chunks = model.held_out_chunks(train_ids) if isinstance(model, FitsMixture) else ()
+    """The initial state of training, with the weights and ids of rank 0 on every rank."""
+    chunks: Sequence[slice] = ()
+    if ranks.is_first and isinstance(model, FitsMixture):
+        chunks = model.held_out_chunks(train_ids)
     ids, held_out = separate(train_ids, chunks)
+    ids = ranks.broadcast_ids(ids)
     if model.config.kind.counts:
         return CountingState(model, ids)
     streams = Streams(
-        ranks.broadcast_ids(ids),
+        ids,
         batch_size=ranks.size * training.batch_size,
-        own=ranks.rows(training.batch_size),
+        local=ranks.rows(training.batch_size),
         sequence_length=training.sequence_length,
         run_windows=training.run_windows,
         unknown_rate=training.unknown_rate,
@@ -197,7 +239,7 @@ def make_state(
 
 
 def _model(run: TrainingRun, corpus: TrainingCorpus) -> Model:
-    """The model to begin with, or to go on with.
+    """The initial model, or that of the resumed run.
 
     Raises:
         ResourceError: The disk could not hold its checkpoints.
@@ -227,11 +269,11 @@ def _precision(run: TrainingRun, device: torch.device, config: ModelConfig) -> P
         kept = run.resumption.checkpoint.header.machine.precision
         return choose_precision(kept, device, config)
     except UsageError as error:
-        raise CheckpointError("cannot go on", where=run.out, why=str(error)) from error
+        raise CheckpointError("cannot continue", where=run.out, why=str(error)) from error
 
 
 def _on_another_text(saved: RunState) -> RunState:
-    """The state with all streams at the beginning of the text, and nothing validated yet."""
+    """The state with all streams at the start of the text, before any validation."""
     snapshot = saved.snapshot
     if snapshot.streams is not None:
         positions = tuple(StreamPosition() for _ in snapshot.streams.rows)

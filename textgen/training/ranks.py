@@ -23,7 +23,7 @@ _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
 @dataclass(frozen=True)
-class Placement:
+class ProcessRank:
     """The number of this process among ``world_size``, and its number on its own machine."""
 
     rank: int
@@ -31,8 +31,8 @@ class Placement:
     local_rank: int
 
 
-def placement() -> Placement | None:
-    """What ``torchrun`` set in the environment; None for a process that trains alone.
+def process_rank() -> ProcessRank | None:
+    """What ``torchrun`` set in the environment; None for a single process.
 
     Raises:
         UsageError: The variables are set, but not to whole numbers.
@@ -48,12 +48,12 @@ def placement() -> Placement | None:
             why=str(error),
             fix="unset them, or start with torchrun",
         ) from error
-    return Placement(rank, world_size, local_rank) if world_size > 1 else None
+    return ProcessRank(rank, world_size, local_rank) if world_size > 1 else None
 
 
 def is_first_process() -> bool:
     """Whether this process writes to the terminal: rank 0, or the only process."""
-    return os.environ.get("RANK", "0") == "0" or placement() is None
+    return os.environ.get("RANK", "0") == "0" or process_rank() is None
 
 
 def launch_id() -> str | None:

@@ -1,4 +1,4 @@
-"""``TrainingRun``, the one value that decides a run: new, resumed, or fine-tuned from another.
+"""``TrainingRun``, everything that determines a run: new, resumed or fine-tuned.
 
 Imports no torch, so that a wrong option is reported at once.
 """
@@ -39,10 +39,10 @@ _LEFTOVERS = frozenset(
 
 @dataclass(frozen=True)
 class Resumption:
-    """The run that is resumed, as its ``last`` holds it.
+    """The run to be resumed, as stored in its ``last``.
 
     Attributes:
-        accept_changed_corpus: Whether it may go on in another text.
+        accept_changed_corpus: Whether it may continue on another text.
     """
 
     checkpoint: checkpoint.Checkpoint
@@ -51,11 +51,11 @@ class Resumption:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """The checkpoint that a run begins from.
+    """The checkpoint that a fine-tuned run starts from.
 
     Attributes:
         path: As it was given.
-        weights_sha256: Of its weights as they were read.
+        weights_sha256: Of its weights file as it was read.
         extend_vocabulary: Whether to add the tokens that are new in the text.
     """
 
@@ -67,7 +67,7 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """All that decides a run of training.
+    """Everything that determines a training run.
 
     Attributes:
         given: Names of the options that the user gave; ``autotune`` chooses the others.
@@ -95,13 +95,13 @@ class TrainingRun:
         device: Device = "auto",
         threads: int | None = None,
     ) -> Self:
-        """A run that begins with weights drawn at random.
+        """A run that starts from random weights.
 
         Args:
             options: Fields of TokenizerConfig, ModelConfig and TrainingConfig.
 
         Raises:
-            UsageError: An option is wrong, or two contradict each other.
+            UsageError: An option is invalid, or two contradict each other.
         """
         check_options(options, *_CONFIGS)
         tokenizer_options = sorted(option_names(TokenizerConfig) & options.keys())
@@ -138,7 +138,7 @@ class TrainingRun:
         """The run whose ``last`` is in ``out``, with new totals where ``options`` has one.
 
         Raises:
-            UsageError: An option contradicts what the run was begun with.
+            UsageError: An option contradicts the stored run.
         """
         new = cls.new(out, source, options, device, threads)
         folder = storage.find_complete(out / checkpoint.LAST)
@@ -175,7 +175,7 @@ class TrainingRun:
         init_from: str,
         extend_vocabulary: bool = False,
     ) -> Self:
-        """A run that begins with the weights, shape and tokenizer of a checkpoint.
+        """A run that starts from the weights, shape and tokenizer of a checkpoint.
 
         Raises:
             UsageError: An option contradicts the checkpoint, or its vocabulary cannot grow.
@@ -188,7 +188,7 @@ class TrainingRun:
             if not isinstance(saved.tokenizer, SymbolTokenizer):
                 raise UsageError(
                     f"--extend-vocabulary cannot be used with --init-from {init_from}",
-                    why=f"its {saved.tokenizer.level} tokens write every text already, by bytes"
+                    why=f"its {saved.tokenizer.level} tokens encode any text already, with bytes"
                     " where none fits",
                     fix="leave --extend-vocabulary out",
                 )
@@ -207,7 +207,7 @@ class TrainingRun:
         )
 
     def _check_same(self, saved: checkpoint.Checkpoint, options: Mapping[str, Any]) -> None:
-        """Refuse an option that the resumed run has otherwise."""
+        """Refuse an option that differs in the resumed run."""
         if self.source.tokenizer is not None:
             raise UsageError("--resume and --tokenizer cannot both be given")
         pairs: tuple[tuple[Config, Config], ...] = (
@@ -221,8 +221,8 @@ class TrainingRun:
                     raise UsageError(
                         f"{flag(name)} {options[name]} contradicts the run to be resumed",
                         where=self.out,
-                        why=f"it was begun with {getattr(kept, name, None)}",
-                        fix="leave the option out, or begin a new run",
+                        why=f"it was started with {getattr(kept, name, None)}",
+                        fix="leave the option out, or start a new run",
                     )
 
     def _check_fits(
@@ -233,7 +233,7 @@ class TrainingRun:
         *,
         extends: bool,
     ) -> None:
-        """Refuse another shape or vocabulary than the weights to begin with have."""
+        """Refuse a shape or vocabulary other than that of the initial weights."""
         tokenizer, model = saved.tokenizer.config, saved.header.model
         vocabulary_size = saved.tokenizer.vocabulary_size
         named = options.keys() - (_VOCABULARY_LIMITS if extends else frozenset())
@@ -247,7 +247,7 @@ class TrainingRun:
                 raise _contradiction(name, options[name], init_from, kept)
         size = self.tokenizer.vocab_size
         if extends and size is not None and size < vocabulary_size:
-            kept = f"{vocabulary_size} tokens, and none is dropped"
+            kept = f"{vocabulary_size} tokens, none of which can be dropped"
             raise _contradiction("vocab_size", size, init_from, kept)
         path = self.source.tokenizer
         if path is not None:
@@ -285,19 +285,19 @@ def _with_width_of_vectors(model: ModelConfig) -> ModelConfig:
 
 
 def _check_not_past(training: TrainingConfig, header: checkpoint.Header) -> None:
-    """New totals are of the whole run, what was done before included."""
+    """Refuse a new total that the run has already exceeded; totals include earlier parts."""
     for name, done in (("steps", header.step), ("budget", header.seconds)):
         total = getattr(training, name)
         if total is not None and total < done:
             raise UsageError(
-                f"{flag(name)} {total:g} is less than the run has had",
-                why=f"it has had {done:g}",
+                f"{flag(name)} {total:g} is less than the run has already done",
+                why=f"it has done {done:g}",
                 fix="give a larger total",
             )
 
 
 def _resumed_source(given: CorpusSource, kept: CorpusSource, folder: Path) -> CorpusSource:
-    """The text that the run began with, or the text given now in its place."""
+    """The text that the run started with, or the text given now instead."""
     if given.corpora:
         return dataclasses.replace(given, valid=given.valid or kept.valid)
     for name in ("valid", "encoding", "errors"):
@@ -306,8 +306,8 @@ def _resumed_source(given: CorpusSource, kept: CorpusSource, folder: Path) -> Co
             raise UsageError(
                 f"{flag(name)} {value} contradicts the run to be resumed",
                 where=folder,
-                why=f"it was begun with {getattr(kept, name)}",
-                fix="leave the option out, or give the text again too",
+                why=f"it was started with {getattr(kept, name)}",
+                fix="leave the option out, or give the text as well",
             )
     if any(path == "-" or Path(path).is_fifo() for path in kept.corpora):
         raise UsageError("the corpus came through a pipe", where=folder, fix="give the text again")
@@ -315,7 +315,7 @@ def _resumed_source(given: CorpusSource, kept: CorpusSource, folder: Path) -> Co
 
 
 def _effective(config: TokenizerConfig, name: str) -> object:
-    """An option as it takes effect, so that a default that is spelled out is the default."""
+    """The effective value of an option: giving the default is the same as leaving it out."""
     effective = {"min_count": config.least_count, "vocab_size": config.largest_vocabulary}
     return effective[name] if name in effective else getattr(config, name)
 
@@ -346,7 +346,7 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
         raise UsageError(
             "not empty",
             where=out,
-            fix="go on with --resume, start anew with --overwrite, or choose another --out",
+            fix="continue with --resume, start again with --overwrite, or choose another --out",
         )
     checkpoints = {
         name + suffix
@@ -357,7 +357,7 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
         raise UsageError(
             "will not overwrite",
             where=out,
-            why="it holds something other than a textgen run",
+            why="it contains something other than a textgen run",
             fix="choose another --out",
         )
     if resume and storage.find_complete(out / checkpoint.LAST) is None:
@@ -366,14 +366,14 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
 
 def _nothing_to_resume(out: Path) -> ResourceError:
     return ResourceError(
-        "nothing to resume", where=out, why="it holds no checkpoint", fix="leave --resume out"
+        "nothing to resume", where=out, why="it contains no checkpoint", fix="leave --resume out"
     )
 
 
 def check_init_from(
     out: Path, init_from: str | None, *, resume: bool, extend_vocabulary: bool
 ) -> None:
-    """Refuse a fine-tune that would write into the checkpoint it reads, or that goes on already."""
+    """Refuse a fine-tune that would write into the checkpoint it reads, or with --resume."""
     if init_from is None:
         if extend_vocabulary:
             raise UsageError("--extend-vocabulary needs --init-from")
@@ -381,8 +381,8 @@ def check_init_from(
     if resume:
         raise UsageError(
             "--resume and --init-from cannot both be given",
-            why="the run in --out has its own weights by now",
-            fix="leave --init-from out to go on",
+            why="the run in --out already has its own weights",
+            fix="leave --init-from out to continue",
         )
     if not init_from:
         raise UsageError("--init-from names no checkpoint", fix="give a checkpoint's folder")
@@ -391,6 +391,6 @@ def check_init_from(
     if target in (source, source.parent) or source in target.parents:
         raise UsageError(
             f"--init-from {init_from} and --out {out} are the same run",
-            why="the checkpoint that a run begins from is only read",
-            fix="choose another --out, or go on with --resume",
+            why="the initial checkpoint is never written to",
+            fix="choose another --out, or continue with --resume",
         )

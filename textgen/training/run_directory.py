@@ -1,4 +1,4 @@
-"""What a run leaves on disk: ``metrics.jsonl``, ``best`` and ``last``; and reading them back."""
+"""The files of a run: ``metrics.jsonl``, ``best`` and ``last``; written and read back."""
 
 import contextlib
 import json
@@ -21,12 +21,12 @@ from textgen.tokenizers.base import Tokenizer
 from textgen.training.state import Snapshot, TrainerState
 
 _SMALL_FILES = 2**20
-"""Bytes for what a checkpoint holds beside weights: headers, tokenizer, recurrent state."""
+"""Bytes of a checkpoint besides weights: headers, tokenizer, recurrent state."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What ``last`` holds besides model and tokenizer, for a run to go on.
+    """What ``last`` stores besides model and tokenizer, to continue the run.
 
     Attributes:
         metrics_bytes: Length of ``metrics.jsonl`` at the save.
@@ -70,7 +70,7 @@ class RunState:
 
 @dataclass
 class RunDirectory:
-    """The folder of one run, held open while it trains.
+    """The folder of one run, open while it trains.
 
     Attributes:
         template: The header of its checkpoints, except for progress.
@@ -83,7 +83,7 @@ class RunDirectory:
     best: Validation | None = None
 
     def open(self, metrics_bytes: int | None) -> None:
-        """Open the metrics, cut back to ``metrics_bytes`` (None: as they are)."""
+        """Open the metrics, truncated to ``metrics_bytes`` (None: not truncated)."""
         try:
             self._metrics: BinaryIO = (self.out / METRICS).open("ab")
             if metrics_bytes is not None:
@@ -92,21 +92,21 @@ class RunDirectory:
             raise storage.write_error(self.out / METRICS, error) from error
 
     def close(self) -> None:
-        """Every save flushed the metrics: only after an error, which is reported, can this fail."""
+        """Every save flushed the metrics, so this fails only after an error that is reported."""
         with contextlib.suppress(OSError):
             self._metrics.close()
 
-    def start_afresh(self) -> None:
-        """Clear what an earlier run left, now that the new run's first checkpoint is in place."""
+    def start_new(self) -> None:
+        """Remove the results of an earlier run, after the first save of the new run."""
         self.best = None
         storage.discard(self.out / BEST)
-        self.cut_back(0)
+        self.truncate_metrics(0)
 
     def length(self) -> int:
         """Length of the metrics in bytes."""
         return self._metrics.tell()
 
-    def cut_back(self, length: int) -> None:
+    def truncate_metrics(self, length: int) -> None:
         """Drop the metrics after ``length`` bytes: the run rolled back to where they ended."""
         self._writing(self.out / METRICS, lambda: self._truncate(length))
 
@@ -119,7 +119,7 @@ class RunDirectory:
         line = asdict(step)
         for name in ("progress", "remaining_seconds", "memory_bytes"):
             del line[name]
-        if not math.isfinite(step.gradient_norm):  # an overflow that fp16's scaler met
+        if not math.isfinite(step.gradient_norm):  # an overflow detected by fp16's gradient scaler
             line["gradient_norm"] = None
         self._log({"event": "step"} | line)
 
@@ -169,7 +169,7 @@ class RunDirectory:
             raise storage.write_error(path, error) from error
 
     def _header(self, state: TrainerState, validation: Validation | None) -> Header:
-        config = state.model.config  # a counted model knows the size of its tables only now
+        config = state.model.config  # known only after counting n-grams
         return replace(
             self.template,
             model=config,
@@ -186,21 +186,21 @@ def load_run_state(folder: Path) -> RunState:
     """The state of the run whose ``last`` is ``folder``, which has been loaded as a checkpoint.
 
     Raises:
-        CheckpointError: It is damaged, or no state of a run.
+        CheckpointError: It is damaged, or not the state of a run.
     """
     tensors, values = checkpoint.load_resumable(folder)
     try:
         state = RunState.from_json(values, tensors)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise unfit(folder, error) from error
+        raise state_error(folder, error) from error
     if state.snapshot.progress.step:  # before the first step, ``best`` is an earlier run's
         return replace(state, best=_better_on_disk(folder.parent, state.best))
     return state
 
 
-def unfit(folder: Path, error: Exception) -> CheckpointError:
-    """The error of a checkpoint whose state of training does not fit its model."""
-    why = f"its state of training does not fit ({error})"
+def state_error(folder: Path, error: Exception) -> CheckpointError:
+    """The error of a checkpoint whose training state does not fit its model."""
+    why = f"its training state does not fit ({error})"
     return CheckpointError("damaged", where=folder, why=why)
 
 
@@ -209,15 +209,15 @@ def _better_on_disk(out: Path, known: Validation | None) -> Validation | None:
     folder = storage.find_complete(out / BEST)
     if folder is None:
         return None
-    found = checkpoint.describe(folder).validation
+    found = checkpoint.read_header(folder / checkpoint.CONFIG).validation
     return min((v for v in (found, known) if v is not None), key=lambda v: v.loss, default=None)
 
 
 def check_space(out: Path, parameters: int, *, resumed: bool = False) -> None:
-    """Refuse to begin a run whose checkpoints would not fit on the disk.
+    """Refuse to start a run whose checkpoints would not fit on the disk.
 
     ``last`` holds weights and two moments, ``best`` the weights, and a new one of each is written
-    beside the old; of a resumed run the old ones are there already.
+    beside the old; a resumed run already has the old ones.
     """
     copies = 4 if resumed else 8
     needed = copies * 4 * parameters + _SMALL_FILES

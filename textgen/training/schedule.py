@@ -16,13 +16,13 @@ _FIXED_FROM = 0.05  # share of the run after which the places of its validations
 class Schedule:
     """Progress from 0 to 1 by steps or by the clock, and the learning rate that follows it.
 
-    Under a budget the last seconds are reserved for the final validation and save, so that all
-    ends with the budget.
+    Under a budget the last seconds are reserved for the final validation and save, so that
+    everything ends within the budget.
 
     Attributes:
         total_steps: Updates of the whole run; None under a budget.
         reserve: Seconds reserved at the end, as ``expect`` estimates.
-        validation_seconds: What one validation takes, as far as is known.
+        validation_seconds: Duration of one validation, as far as it is known.
     """
 
     config: TrainingConfig
@@ -37,7 +37,7 @@ class Schedule:
         if self.total_steps is not None:
             return min(1.0, step / self.total_steps)
         assert self.config.budget is not None
-        # A shorter reserve must not turn the run back, or a tenth of it would come twice.
+        # A shorter reserve must not lower the progress, or a validation would be due twice.
         self._reached = max(self._reached, seconds / (self.config.budget - self.reserve))
         return min(1.0, self._reached)
 
@@ -83,10 +83,10 @@ _WORSE, _TIMES, _PATIENCE, _LAST_STOP = 1.03, 3, 0.3, 0.8
 class Patience:
     """Early stopping.
 
-    A network that overfits gives the held-out part ever less probability, and a lower learning
-    rate does not bring that back. So a run ends when three tenths of it brought no better
-    validation and the last three rose, all at least 3 % above the best; but not in the last
-    fifth, where the falling learning rate gains most.
+    The validation loss of a network that overfits keeps rising, and a lower learning rate does
+    not reverse that. So a run ends when three tenths of it gave no better validation and the last
+    three rose, all at least 3 % above the best; but not in the last fifth, where the falling
+    learning rate gains most.
 
     Attributes:
         losses: Of the validations since the best, in nats per token.
@@ -101,7 +101,7 @@ class Patience:
         if best is None or not validation.loss > best.loss:
             self.losses = []
             return None
-        if math.isinf(validation.loss):  # which says nothing of the text
+        if math.isinf(validation.loss):  # an overflow, not a property of the text
             return None
         self.losses.append(validation.loss)
         newest = self.losses[-_TIMES:]
@@ -126,26 +126,26 @@ class SaveClock:
     """Limits saving to a fiftieth of a run's time, whatever the model's size and the disk's speed.
 
     Attributes:
-        asked: Seconds between saves, where the user chose them.
+        requested: Seconds between saves, if the user chose them.
         saved_at: Seconds of the run at which the newest save was complete.
         save_seconds: How long it took.
     """
 
-    asked: float | None = None
+    requested: float | None = None
     saved_at: float = 0.0
     save_seconds: float = 0.0
 
     @property
     def interval(self) -> float:
-        """A minute; where that would be too often, longer, but ten minutes at most."""
-        if self.asked is not None:
-            return self.asked
+        """A minute, or longer if saving is slow, up to ten minutes."""
+        if self.requested is not None:
+            return self.requested
         return min(_MAX_INTERVAL, max(_MIN_INTERVAL, self.save_seconds / _MAX_SAVING_SHARE))
 
     def is_due(self, seconds: float) -> bool:
         return seconds - self.saved_at >= self.interval
 
     def saved(self, begun_at: float, took: float) -> None:
-        """A save began at ``begun_at`` of the run's seconds and took ``took`` of them."""
+        """Record a save that started at ``begun_at`` seconds of the run and took ``took``."""
         self.save_seconds = took
         self.saved_at = begun_at + took

@@ -1,4 +1,4 @@
-"""The state of training: a model, its optimizer and its place in the text, and one update of them.
+"""The state of training: model, optimizer and position in the text; and its updates.
 
 ``GradientState`` learns by truncated back-propagation through time, ``CountingState`` by one pass
 of counting.
@@ -29,7 +29,7 @@ _STATE, _OPTIMIZER = "state.", "optimizer."
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         seconds: Wall time of the whole run, over all its resumptions.
@@ -50,7 +50,7 @@ class Progress:
     loss_count: int = 0
 
     def check(self) -> None:
-        """Raises ValueError for numbers that no run leaves."""
+        """Raises ValueError for impossible values."""
         counts = (self.step, self.tokens_seen, self.loss_count, self.rollbacks)
         if any(not 0 <= count < 2**63 for count in counts):
             raise ValueError("a count is out of range")
@@ -63,7 +63,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state of training besides the model's weights, from which ``restore`` goes on bit for bit.
+    """The state of training without the weights, from which ``restore`` continues bit for bit.
 
     Randomness is no part of it: the draws of a step are keyed by (seed, step, rank), the order of
     the corpus by (seed, epoch).
@@ -109,11 +109,12 @@ def _remarks(model: Model) -> tuple[str, ...]:
 
 
 class TrainerState(ABC):
-    """What an update changes: the model, and how far the run is (see ``Progress``).
+    """What an update changes: the model, and the progress of the run (see ``Progress``).
 
     Attributes:
         warnings: Remarks on the text, to be shown once after the first update.
         learning_rate: Of the last update.
+        held_out_tokens: Tokens that the mixture's weights are fitted on, the same on every rank.
     """
 
     def __init__(self, model: Model, held_out: Sequence[IdArray] = ()) -> None:
@@ -123,19 +124,20 @@ class TrainerState(ABC):
         self.learning_rate_scale, self.rollbacks, self.learning_rate = 1.0, 0, 0.0
         self.warnings: tuple[str, ...] = ()
         self._held_out = held_out
+        self.held_out_tokens = sum(map(len, held_out))
 
     @abstractmethod
     def update(self, learning_rate: float) -> None:
         """Learn from the next window of every stream."""
 
     @abstractmethod
-    def read_again(self) -> None:
-        """Show the model its text, where a resumed run has another than it began with."""
+    def initialize_from_text(self) -> None:
+        """Initialize what depends on the text; again if a resumed run continues on another."""
 
     @property
     @abstractmethod
     def tokens_per_step(self) -> int:
-        """Tokens that all processes together learn from in an update."""
+        """Training tokens per update, of all processes together."""
 
     @property
     def is_finite(self) -> bool:
@@ -151,10 +153,6 @@ class TrainerState(ABC):
         """Mean training loss since the last call, in nats per token."""
         return math.nan
 
-    @property
-    def held_out_tokens(self) -> int:
-        return sum(map(len, self._held_out))
-
     def prepare_validation(self) -> None:
         """Fit what depends on held-out chunks of the training part."""
         if self._held_out and isinstance(self.model, FitsMixture):
@@ -166,12 +164,12 @@ class TrainerState(ABC):
 
     @abstractmethod
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on where ``snapshot`` was called; the model's weights are restored by the caller.
+        """Continue from a snapshot; the caller restores the weights.
 
-        The number of ranks may be another than it was then.
+        The number of ranks may differ from that of the snapshot.
 
         Raises:
-            ValueError, KeyError, IndexError: The snapshot is not of such a model.
+            ValueError, KeyError, IndexError: The snapshot does not fit the model.
         """
 
     @abstractmethod
@@ -180,7 +178,7 @@ class TrainerState(ABC):
 
     @abstractmethod
     def roll_back(self) -> None:
-        """Return to what ``remember`` kept; the clocks go on."""
+        """Restore what ``remember`` copied; the times continue."""
 
     def _progress(self, loss_sum: float = 0.0, loss_count: int = 0) -> Progress:
         return Progress(
@@ -202,7 +200,7 @@ class TrainerState(ABC):
 
 
 class WindowLoss(nn.Module):
-    """The loss of a window as one module, so that it can be run in parallel as a whole."""
+    """The loss of a window as one module, so that it can be wrapped for data parallelism."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -219,7 +217,7 @@ class WindowLoss(nn.Module):
 class GradientState(TrainerState):
     """A model that learns by AdamW (Loshchilov and Hutter 2019) from windows of streams.
 
-    With several ranks each has a batch of its own; their gradients are averaged.
+    Each of several ranks has its own batch; their gradients are averaged.
     """
 
     def __init__(
@@ -235,6 +233,7 @@ class GradientState(TrainerState):
         self.streams, self.config = streams, config
         self._device = model.device
         self._precision, self._ranks = precision, ranks
+        self.held_out_tokens = int(ranks.maximum(self.held_out_tokens)[0])
         self._window_loss = ranks.parallel(WindowLoss(model))
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._state: State = model.start(config.batch_size)
@@ -256,7 +255,7 @@ class GradientState(TrainerState):
         A gradient that is not finite leaves weights and optimizer as they were.
         """
         if self.step == 0:
-            self.read_again()
+            self.initialize_from_text()
             self.warnings = _remarks(self.model)
         loss = self._loss(self.streams.next())
         with self._ranks.connected():
@@ -278,7 +277,7 @@ class GradientState(TrainerState):
         self.step += 1
         self.tokens_seen += self.tokens_per_step
 
-    def read_again(self) -> None:
+    def initialize_from_text(self) -> None:
         self.model.initialize_from_text(self.streams.ids)
 
     def _loss(self, window: Window) -> Tensor:
@@ -377,7 +376,7 @@ class GradientState(TrainerState):
             self._scaler.load_state_dict(dict(snapshot.scaler))
 
     def _own_rows(self, name: str, rows: Tensor) -> Tensor:
-        """This process's rows of all; a stream that the saved run did not have starts anew."""
+        """The rows of this process; a stream that the saved run did not have starts fresh."""
         own = self._ranks.rows(self.config.batch_size)
         found = rows[own]
         start = self.model.start(self.config.batch_size).tensors()[name]
@@ -403,7 +402,7 @@ class GradientState(TrainerState):
         expected = {_STATE + name for name in self.model.start(1).tensors()}
         expected |= {f"{_OPTIMIZER}{index}.{name}" for index in learned for name in slot_names}
         if snapshot.tensors.keys() != expected:
-            raise ValueError(f"{min(snapshot.tensors.keys() ^ expected)} is missing or too many")
+            raise ValueError(f"{min(snapshot.tensors.keys() ^ expected)} is missing or unexpected")
         for name, tensor in snapshot.tensors.items():
             allowed = _STATE_DTYPES if name.startswith(_STATE) else (torch.float32,)
             if tensor.dtype not in allowed:
@@ -435,19 +434,19 @@ def _decay_groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str
 
 
 class CountingState(TrainerState):
-    """A model that learns all of its text in one step."""
+    """A model that is estimated from all of its text in one step."""
 
     def __init__(self, model: Model, ids: IdArray) -> None:
         super().__init__(model)
         self._ids = ids
 
     def update(self, learning_rate: float) -> None:
-        self.read_again()
+        self.initialize_from_text()
         self.warnings = _remarks(self.model)
         self.step += 1
         self.tokens_seen += self.tokens_per_step
 
-    def read_again(self) -> None:
+    def initialize_from_text(self) -> None:
         self.model.initialize_from_text(self._ids)
 
     @property
@@ -459,9 +458,9 @@ class CountingState(TrainerState):
 
     def restore(self, snapshot: Snapshot) -> None:
         if snapshot.tensors:
-            raise ValueError(f"{min(snapshot.tensors)} is too many")
+            raise ValueError(f"{min(snapshot.tensors)} is unexpected")
         if snapshot.progress.step > 1:
-            raise ValueError("counts that no run leaves")
+            raise ValueError("impossible counts")
         self._restore_progress(snapshot.progress)
 
     def remember(self) -> None:

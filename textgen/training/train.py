@@ -19,7 +19,7 @@ from textgen.process_memory import peak_resident_bytes
 from textgen.results import Plan, TrainingEvent, TrainingResult, TrainingStart
 from textgen.tokenizers.base import Tokenizer
 from textgen.training.corpus import TrainingCorpus, read_corpus
-from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id, placement, restart_count
+from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id, process_rank, restart_count
 from textgen.training.run import TrainingRun, check_folder, check_init_from
 
 if TYPE_CHECKING:
@@ -51,21 +51,21 @@ def train(
     stop: Callable[[], int | None] = lambda: None,
     **options: Any,
 ) -> TrainingResult:
-    """Train a language model on text and keep it in the folder ``out``.
+    """Train a language model on text and save it in the folder ``out``.
 
-    Under ``torchrun`` every process calls this: the first alone writes and has events, and all
-    return what it reached.
+    Under ``torchrun`` every process calls this: only the first writes files and has events, and
+    all return the result.
 
     Args:
         corpora: Files, folders, ``-``, or one folder that ``tokenize`` wrote. None means the
-            bundled corpus or, on resume, the text that the run began with.
-        init_from: A checkpoint to begin with: its weights, shape and tokenizer.
+            bundled corpus or, on resume, the text that the run started with.
+        init_from: A checkpoint to start from: its weights, shape and tokenizer.
         extend_vocabulary: Whether to add the tokens that are new in the text.
-        preset: A name of PRESETS, whose options hold where none is given here.
+        preset: A name of PRESETS, whose options apply where none is given here.
         sample_every: Seconds between samples among the events.
-        baseline: Whether to measure, at the end, what counting n-grams reaches.
+        baseline: Whether to measure the loss of an n-gram model at the end.
         on_event: Called with each TrainingEvent.
-        stop: Polled after each update; the number of a signal ends the run there, saved.
+        stop: Polled after each update; if it returns a signal number, the run saves and ends.
         options: Fields of TokenizerConfig, ModelConfig and TrainingConfig, as
             ``hidden_size=512, budget="90s"``.
 
@@ -93,10 +93,10 @@ def train(
         result, corpus = _train(ranks, begin, sample_every, on_event, stop)
 
         def with_baseline() -> TrainingResult:
-            # The folder is whole and another run may lock it: this is no part of the run.
+            # The checkpoints are complete and the lock is released: this is not part of the run.
             if corpus is None or not baseline or result.interrupted is not None:
                 return result
-            from textgen.training.validation import ngram_baseline
+            from textgen.training.trainer import ngram_baseline
 
             encoded, learned = corpus.encoded, corpus.tokenizer
             found = ngram_baseline(
@@ -123,7 +123,7 @@ def _begin(
 ) -> tuple[TrainingRun, TrainingCorpus]:
     """The run and its text; ``closing`` takes the lock of its folder."""
     if _is_restart(out):
-        # Go on with the run that the failed processes left; its tokenizer is in the checkpoint.
+        # Continue the run of the processes that failed; its tokenizer is in the checkpoint.
         resume, overwrite, init_from, extend_vocabulary = True, False, None, False
         source = dataclasses.replace(source, tokenizer=None)
     arguments = (out, source, options, device, threads)
@@ -157,7 +157,7 @@ def _train(
     on_event: Callable[[TrainingEvent], None],
     stop: Callable[[], int | None],
 ) -> tuple[TrainingResult, TrainingCorpus | None]:
-    """What the run reached and, on rank 0, its text."""
+    """The result of the run and, on rank 0, its text."""
     corpus: TrainingCorpus | None = None
     start: LocalStart | None = None
     with contextlib.ExitStack() as closing:
@@ -202,7 +202,7 @@ def plan(
     errors: str = "strict",
     **options: Any,
 ) -> Plan:
-    """What ``train`` would do with the same arguments, and why; nothing is written.
+    """The plan of ``train`` with the same arguments, with reasons; nothing is written.
 
     The speed is measured, which takes some seconds.
 
@@ -255,7 +255,7 @@ def _absolute(path: str | Path) -> str:
 @contextlib.contextmanager
 def _joined() -> Iterator[Ranks]:
     """All processes of the run, once all have been started."""
-    place = placement()
+    place = process_rank()
     if place is None:
         yield SINGLE_PROCESS
         return
@@ -273,9 +273,9 @@ def _start_event(shared: "SharedStart", corpus: TrainingCorpus, ranks: Ranks) ->
     notes = list(header.corpus.notes)
     if ranks.size > 1:
         batch = header.training.batch_size
-        notes.append(f"{ranks.size} processes learn together, each with a batch of {batch}")
+        notes.append(f"{ranks.size} processes train together, each with a batch of {batch}")
     if shared.processes_before not in (None, ranks.size):
-        notes.append(f"goes on in {ranks.size} of {shared.processes_before} processes")
+        notes.append(f"processes: {ranks.size} instead of {shared.processes_before} before")
     return TrainingStart(
         parameters=header.parameters,
         vocabulary_size=header.model.vocabulary_size,
@@ -294,7 +294,7 @@ def _start_event(shared: "SharedStart", corpus: TrainingCorpus, ranks: Ranks) ->
 
 
 def write_sample(model: "Model", tokenizer: Tokenizer, seed: int) -> str:
-    """Some text from the model as it is now."""
+    """A sample of the current model."""
     from textgen.sampling.text import TextGenerator
 
     config = SamplingConfig(length=_SAMPLE_TOKENS, temperature=(_SAMPLE_TEMPERATURE,), seed=seed)

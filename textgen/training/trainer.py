@@ -1,33 +1,99 @@
-"""The training loop: updates, validations and saves until the steps or the seconds are spent."""
+"""The training loop: updates, validations and saves until the steps or the seconds are spent.
+
+Also the loss on held-out text, of a model in training and of n-grams to compare it with.
+"""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import torch
+
 from textgen import checkpoint
-from textgen.config import TrainingConfig
+from textgen.config import ModelConfig, TrainingConfig
 from textgen.errors import DivergedError
+from textgen.inference.likelihood import Document
+from textgen.models import Model, build
 from textgen.models.base import IdArray
 from textgen.process_memory import resident_bytes
 from textgen.results import (
     CheckpointSaved,
+    NgramBaseline,
     TrainingEvent,
     TrainingSample,
     TrainingStep,
     TrainingWarning,
     Validation,
 )
+from textgen.tokenizers.base import EOS, UNK
 from textgen.training.ranks import SINGLE_PROCESS, Ranks
 from textgen.training.run_directory import RunDirectory
 from textgen.training.schedule import Patience, SaveClock, Schedule
 from textgen.training.state import TrainerState
-from textgen.training.validation import validate
+
+_BLOCK_TOKENS = 2**20
+
+
+def validate(
+    model: Model, ids: IdArray, *, characters: int, step: int = 0, seconds: float = 0.0
+) -> Validation:
+    """Read a text once in document context, in float32; every token is scored once.
+
+    The loss equals that of ``score --context document`` on the same text.
+    """
+    document = Document(model, first=EOS)
+    log_prob = 0.0
+    for begin in range(0, len(ids), _BLOCK_TOKENS):
+        log_prob += float(document.read(ids[begin : begin + _BLOCK_TOKENS]).sum())
+    return Validation(
+        loss=-log_prob / len(ids),
+        tokens=len(ids),
+        characters=characters,
+        unknown=int(np.count_nonzero(ids == UNK)),
+        pseudo=not model.is_causal,
+        step=step,
+        seconds=seconds,
+    )
+
+
+TRAIN_TOKENS, VALID_TOKENS = 2_000_000, 200_000
+"""The baseline reads the last tokens of the training part and the first of the validation part."""
+
+_CHARACTER_ORDER, _OTHER_ORDER = 6, 3
+
+
+def ngram_baseline(
+    train_ids: IdArray, valid_ids: IdArray, level: str, vocabulary_size: int
+) -> NgramBaseline:
+    """The loss of 6-grams of characters, or 3-grams of other tokens, in document context."""
+    train_ids, valid_ids = train_ids[-TRAIN_TOKENS:], valid_ids[:VALID_TOKENS]
+    order = min(_CHARACTER_ORDER if level == "char" else _OTHER_ORDER, len(train_ids))
+    config = ModelConfig.from_options({"model": "ngram", "order": order})
+    model = build(config.resolved(vocabulary_size))
+    model.initialize_from_text(train_ids)
+    return NgramBaseline(
+        order=order,
+        loss=_loss(model, valid_ids),
+        train_tokens=len(train_ids),
+        valid_tokens=len(valid_ids),
+    )
+
+
+@torch.inference_mode()
+def _loss(model: Model, ids: IdArray) -> float:
+    """Nats per token, in one batch: n-grams read no further back than their order."""
+    targets = torch.from_numpy(ids.astype(np.int64))
+    inputs = torch.cat([torch.tensor([EOS]), targets[:-1]])
+    hidden, _ = model.hidden_states(inputs.unsqueeze(1), model.start(1))
+    return -float(model.log_probs(hidden[:, 0], targets).double().mean())
+
 
 _MAX_ROLLBACKS = 3
 _PASSES_TO_FIT_MIXTURE = 4
 _EXPLODED = 2.0
-"""Times the loss of a uniform guess; a model that learns at all stays below once."""
+"""As a multiple of the loss of a uniform distribution, below which every model that learns is."""
 
 
 @dataclass
@@ -42,7 +108,7 @@ class Trainer:
         validation: The newest.
         validates_start: Whether to validate before the first step too.
         interrupted: The signal that ended the run.
-        ended_early: Why the run ended before its time, where there was nothing left to gain.
+        ended_early: Why the run was stopped early, if it was.
     """
 
     state: TrainerState
@@ -70,17 +136,17 @@ class Trainer:
     _metrics_bytes: int = 0
 
     def run(self) -> Iterator[TrainingEvent]:
-        """Train to the end of the schedule or to a signal; a save is whole when its event comes.
+        """Train to the end of the schedule or to a signal; events of saves come when complete.
 
         Every rank runs this loop and takes the same branches: they follow from the clock of
         rank 0, from signals to any rank, and from averaged losses and gradients.
         """
         state = self.state
-        self._saves.asked = self.config.save_every
+        self._saves.requested = self.config.save_every
         if state.step == 0:
             yield self._save()
             if self.ranks.is_first:
-                self.directory.start_afresh()
+                self.directory.start_new()
         self._start_clock()
         self._remember()
         progress = self._progress()
@@ -96,11 +162,11 @@ class Trainer:
             progress = self._progress(polls=True)
             due = self._is_validation_due(before, progress)
             saving = self._saves.is_due(state.seconds)
-            # Only where the device would be waited for anyway, unless waiting costs nothing.
+            # Only where the device is synchronized anyway, unless that costs nothing.
             checks = due or saving or self.interrupted is not None or self._logs()
             if (checks or state.model.device.type == "cpu") and not state.is_finite:
                 progress = self._roll_back()
-                if progress >= 1:  # the budget was spent meanwhile
+                if progress >= 1:  # the budget was used up in the meantime
                     yield from self._validate(final=True)
                 continue
             yield from self._log(progress)
@@ -116,14 +182,14 @@ class Trainer:
             yield from self._sample()
 
     def _start_clock(self) -> None:
-        """Go on from the seconds that a resumed run had used."""
+        """Continue from the seconds that a resumed run had used."""
         state = self.state
         self._begun = time.perf_counter() - state.seconds
         self._saves.saved_at = self._sampled = state.seconds
         self._logged = (state.step, state.step_seconds)
 
     def _is_validation_due_at_start(self, progress: float) -> bool:
-        """Whether a validation is due where the run begins, or was due where it was stopped."""
+        """Whether a validation is due at the start, or was due when the run was stopped."""
         step = self.state.step
         if step == 0:
             return self.validates_start
@@ -135,7 +201,7 @@ class Trainer:
         return self.schedule.validates(before, progress, updates)
 
     def _clock(self, *, polls: bool = False) -> float:
-        """Seconds of the run by the clock of rank 0; ``polls``: also look for a signal to any."""
+        """Seconds of the run by the clock of rank 0. polls: whether to check for signals."""
         first = self.ranks.is_first
         seconds, update_seconds, signum = self.ranks.maximum(
             time.perf_counter() - self._begun if first else 0.0,
@@ -148,9 +214,9 @@ class Trainer:
         return seconds
 
     def _position(self) -> float:
-        """Updates so far, or as many of today's as the same tokens make.
+        """Updates so far; with another number of processes, the equivalent number.
 
-        A run of whole epochs that was resumed with another number of processes had updates of
+        A run by epochs that was resumed with another number of processes had updates of
         another size.
         """
         if self.config.epochs is None:
@@ -162,7 +228,7 @@ class Trainer:
 
     def _update(self) -> None:
         begun = time.perf_counter()
-        # An update has the learning rate of its middle, so that none is at 0.
+        # An update has the learning rate at its midpoint, so that none is 0.
         middle = self.schedule.progress(self._position() + 0.5, self.state.seconds)
         self.state.update(self.schedule.learning_rate(middle))
         seconds = time.perf_counter() - begun
@@ -175,7 +241,7 @@ class Trainer:
         self.state.warnings = ()
 
     def _roll_back(self) -> float:
-        """Return to the last good state and go on at a lower learning rate; the new progress.
+        """Return to the last good state, with a lower learning rate; returns the new progress.
 
         Raises:
             DivergedError: The whole run, resumptions included, did so too often.
@@ -195,12 +261,12 @@ class Trainer:
         state.roll_back()
         state.learning_rate_scale, state.rollbacks = scale, rollbacks
         if self.ranks.is_first:
-            self.directory.cut_back(self._metrics_bytes)
+            self.directory.truncate_metrics(self._metrics_bytes)
         self._logged = (state.step, state.step_seconds)
         return self._progress()
 
     def _remember(self) -> None:
-        """Keep a copy of the present state to roll back to."""
+        """Keep a copy of the current state to roll back to."""
         self.state.remember()
         if self.ranks.is_first:
             self._metrics_bytes = self.directory.length()
@@ -234,20 +300,20 @@ class Trainer:
         yield from self._warn_of_overrun()
 
     def _warn_of_explosion(self, event: TrainingStep) -> Iterator[TrainingEvent]:
-        """Warn once that the loss, though finite, is far worse than a uniform guess."""
+        """Warn once that the loss, though finite, is far above that of a uniform distribution."""
         uniform = math.log(self.state.model.config.vocabulary_size)
         exploded, before = event.loss > _EXPLODED * uniform, self._exploded
         self._exploded = exploded
         if exploded and not before:
             yield TrainingWarning(
                 event.step,
-                f"the training loss is {event.loss:.4g} at step {event.step}, where guessing has"
-                f" {uniform:.4g}; the best model so far is kept; if it stays so, lower"
-                " --learning-rate",
+                f"the training loss is {event.loss:.4g} at step {event.step}, that of a uniform"
+                f" distribution {uniform:.4g}; the best model so far is kept; if the loss stays"
+                " high, lower --learning-rate",
             )
 
     def _warn_of_overrun(self) -> Iterator[TrainingEvent]:
-        """Warn, before the first validation, that the last will not end with the budget."""
+        """Warn, before the first validation, that the run will exceed its budget."""
         budget, needed = self.config.budget, self._estimated_validation_seconds()
         if self._measured or self._overrun or budget is None or needed < budget / 2:
             return
@@ -255,8 +321,8 @@ class Trainer:
         tokens = self.directory.template.corpus.valid.tokens
         yield TrainingWarning(
             self.state.step,
-            f"reading the {tokens:,} tokens held out takes about {needed:,.0f} s"
-            f" here, of a budget of {budget:,.0f} s, which will be exceeded; hold out less with"
+            f"validation on the {tokens:,} held-out tokens takes about {needed:,.0f} s on this"
+            f" machine, so the budget of {budget:,.0f} s will be exceeded; hold out less with"
             " --valid-fraction, or give a shorter --valid",
         )
 
@@ -300,7 +366,7 @@ class Trainer:
         return validation, None
 
     def _estimated_validation_seconds(self) -> float:
-        """Reading a token costs about half of learning from it; fitting a mixture, some passes."""
+        """Scoring a token costs about half of training on it; fitting a mixture, some passes."""
         tokens = self.config.batch_size * self.config.sequence_length
         read = self.directory.template.corpus.valid.tokens
         read += _PASSES_TO_FIT_MIXTURE * self.state.held_out_tokens

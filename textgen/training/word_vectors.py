@@ -24,7 +24,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class WordVectors:
-    """ids: those that the file has. vectors: theirs, (ids, width). tokens: all there could be."""
+    """ids: tokens in the file. vectors: (ids, width). tokens: how many could have a vector."""
 
     path: str
     ids: npt.NDArray[np.int64]
@@ -34,13 +34,13 @@ class WordVectors:
     @property
     def note(self) -> str:
         found = f"{len(self.ids):,} of {self.tokens:,} tokens ({len(self.ids) / self.tokens:.0%})"
-        return f"{found} begin with the vectors of {self.path}, the others at random"
+        return f"{found} start from the vectors of {self.path}, the others from random vectors"
 
 
 def vector_width(path: str) -> int:
-    """How many numbers the file has for a word, by its first line.
+    """The width of the vectors, by the first line of the file.
 
-    Raises ResourceError or DataError where it cannot be read, or is no such file.
+    Raises ResourceError or DataError if it cannot be read, or has another format.
     """
     with _opened(path) as stream:
         width, _ = _begun(path, stream)
@@ -48,11 +48,11 @@ def vector_width(path: str) -> int:
 
 
 def read_vectors(path: str, tokenizer: Tokenizer) -> WordVectors:
-    """The vectors of the tokenizer's tokens; of a word that stands there twice, the first.
+    """The vectors of the tokenizer's tokens; of a word that occurs twice, the first.
 
-    A token is found by what it writes, whatever it joins: a comma after a word is a comma.
+    A token is found by its text without joiner marks: a comma after a word is a comma.
 
-    Raises DataError for a line that is not a word and its numbers, or where no token is found.
+    Raises DataError for a line that is not a word and its numbers, or if no token is found.
     """
     wanted: dict[bytes, list[int]] = {}
     for id, spelling in enumerate(tokenizer.decoder().next_bytes()):
@@ -86,14 +86,14 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _begun(path: str, stream: BinaryIO) -> tuple[int, bool]:
-    """The width of the vectors, and whether a line of its own says it. The stream is at 0."""
+    """The width of the vectors, and whether a header line gives it. The stream is at 0."""
     first = stream.readline(_LONGEST_LINE).removeprefix(_BOM).split()
     if len(first) == 2 and all(field.isdigit() for field in first):
         header, width = True, int(first[1])
     else:
         header, width = False, len(first) - 1
     if width < 1:
-        raise _malformed(path, 1, "it is no word with its numbers, and no count with a width")
+        raise _malformed(path, 1, "it is neither a word with its numbers nor a count and a width")
     return width, header
 
 
@@ -110,7 +110,7 @@ def _lines(path: str) -> Iterator[tuple[int, bytes, bytes]]:
                 word, _, numbers = text.partition(b" ")
             else:
                 word, numbers = _word_of_parts(path, number, text, width)
-            # A quick look, for nearly all vectors are of words that are not wanted.
+            # A quick check, because nearly all vectors are of other words.
             if numbers.translate(None, _OF_NUMBERS) or b"  " in text:
                 _vector(path, number, numbers)
             yield number, word, numbers
@@ -148,5 +148,5 @@ def _malformed(path: str, number: int, why: str) -> DataError:
         f"line {number} is malformed",
         where=path,
         why=why,
-        fix="give a word and its numbers a line, with single spaces between them",
+        fix="give one word and its numbers per line, separated by single spaces",
     )

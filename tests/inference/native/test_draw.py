@@ -80,17 +80,12 @@ def test_at_temperature_0_the_first_of_the_most_probable_is_drawn(
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 0.5])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_give_no_id(temperature: float, number: float) -> None:
-    logits = torch.tensor([[number, 1.0, 2.0], [1.0, number, 2.0]])
-    logit_mask = torch.tensor([-torch.inf, 0.0, 0.0], dtype=torch.float64)
-    half = torch.full((2,), 0.5, dtype=torch.float64)
-    ids, log_probs = draw(logits, logit_mask, [temperature] * 2, half)
-    assert ids.tolist() == [-1, -1]
-    assert log_probs.tolist() == [0, 0]
-
-
-def test_a_row_that_is_wholly_masked_gives_no_id() -> None:
-    logit_mask = torch.zeros(2, 3, dtype=torch.float64)
-    logit_mask[1] = -torch.inf
-    half = torch.full((2,), 0.5, dtype=torch.float64)
-    assert draw(torch.zeros(2, 3), logit_mask, [1.0] * 2, half)[0].tolist() == [1, -1]
+def test_logits_that_are_not_finite_or_all_masked_give_no_id(
+    temperature: float, number: float
+) -> None:
+    logits = torch.tensor([[number, 1.0, 2.0], [1.0, number, 2.0], [1.0, 2.0, 3.0]])
+    logit_mask = torch.tensor([[-torch.inf, 0.0, 0.0]] * 2 + [[-torch.inf] * 3]).double()
+    half = torch.full((3,), 0.5, dtype=torch.float64)
+    ids, log_probs = draw(logits, logit_mask, [temperature] * 3, half)
+    assert ids.tolist() == [-1] * 3
+    assert log_probs.tolist() == [0] * 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from textgen.inference.native import library
-from textgen.inference.native.loading import Loading
+from textgen.inference.native.kernels import Loading
 
 CPU = torch.device("cpu")
 WRITES_NONSENSE = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'

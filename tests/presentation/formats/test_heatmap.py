@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from textgen.presentation.formats import Shown, heatmap
+from textgen.presentation.formats import Shown, table
 from textgen.results import PartScore, SentenceScore
 
-PALETTE = heatmap.PALETTE
+PALETTE = table.PALETTE
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     def console() -> Console:
         return Console(force_terminal=True, color_system="truecolor", width=100, markup=False)
 
-    monkeypatch.setattr(heatmap, "out_console", console)
+    monkeypatch.setattr(table, "out_console", console)
 
 
 def test_letters_stand_out_each_colour_is_darker_than_the_last_and_none_is_lost(
     contrast: Callable[[str, str], float],
 ) -> None:
-    for colour, style in zip(PALETTE, heatmap._STYLES, strict=True):
+    for colour, style in zip(PALETTE, table._STYLES, strict=True):
         assert style.color is not None
         assert abs(contrast(colour, style.color.name)) >= 4.5
         for terminal in ("#000000", "#ffffff"):
@@ -41,17 +41,17 @@ def test_letters_stand_out_each_colour_is_darker_than_the_last_and_none_is_lost(
 def test_without_colours_each_part_is_followed_by_its_bits(write: Any) -> None:
     out = write("heatmap", "word")
     assert "1  the‹1.0› cats‹4.0› xyzzy‹10.0*› sat‹2.0› <EOS>‹3.0›\n" in out
-    assert "‹ › holds the bits of the word before it." in out
+    assert "‹ › has the bits of the word before it." in out
     assert "ln p -13.863  6 tokens (1 unk)" in out
     assert "\x1b" not in out
 
 
 def test_colours_deepen_by_two_bits_a_step_and_none_is_the_terminal_s_own(colours: None) -> None:
-    writer = heatmap.HeatMapScores(Shown(level="word"))
+    writer = table.HeatMapScores(Shown(level="word"))
     styles = [writer._style(bits) for bits in (0.0, 1.9, 2.0, 4.5, 13.9, 14.0, 99.0, float("inf"))]
     backgrounds = [style.bgcolor and style.bgcolor.name for style in styles]
     assert backgrounds == [None, None, PALETTE[0], PALETTE[1], PALETTE[5], *PALETTE[-1:] * 3]
-    characters = heatmap.HeatMapScores(Shown(level="character"))
+    characters = table.HeatMapScores(Shown(level="character"))
     assert characters._style(1.0) == writer._style(2.0)
 
 
@@ -64,7 +64,7 @@ def test_in_colours_the_text_is_the_text_itself(write: Any, colours: None) -> No
 
 
 def test_what_is_unknown_is_underlined_and_the_legend_says_so(colours: None) -> None:
-    writer = heatmap.HeatMapScores(Shown(level="word"))
+    writer = table.HeatMapScores(Shown(level="word"))
     both = [writer._painted(PartScore("x", " x", -9.0, unknown=each)) for each in (True, False)]
     underlined = [getattr(span.style, "underline", None) for each in both for span in each.spans]
     assert underlined == [True, None]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from textgen.presentation.formats import as_word, part_name
-from textgen.presentation.formats.kenlm import number
+from textgen.presentation.formats.other_tools import number
 from textgen.results import PartScore, SentenceScore
 
 

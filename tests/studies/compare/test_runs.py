@@ -65,11 +65,15 @@ def test_every_model_learns_from_the_same_tokens_and_is_an_ordinary_checkpoint(
     assert begun(events) == [(name, 1) for name in NAMES]
     assert {row.model for row in found.rows} == set(NAMES)
     infos = [describe(run.checkpoint) for run in found.runs]
-    assert infos[0].corpus == infos[1].corpus
-    sources = [info.config["source"]["corpora"] for info in infos]
+    assert infos[0].header.corpus == infos[1].header.corpus
+    sources = [info.header.source.corpora for info in infos]
     assert sources == [(str(Path(found.out) / "tokens"),)] * 2
     for run, info in zip(found.runs, infos, strict=True):
-        assert (run.steps, run.parameters, run.validation) == (3, info.parameters, info.validation)
+        assert (run.steps, run.parameters, run.validation) == (
+            3,
+            info.header.parameters,
+            info.header.validation,
+        )
         assert run.curve[-1].loss == pytest.approx(run.loss)
         written = textgen.LanguageModel.load(run.checkpoint, device="cpu", threads=1)
         (sample,) = written.sample(length=200, temperature=0.8, seed=1)
@@ -170,7 +174,7 @@ def test_other_ids_than_those_of_the_finished_runs_are_refused(
     raw = stored(copied)
     raw["settings"]["corpora"] = [str(tmp_path / "corpus.txt")]
     (copied / "comparison.json").write_text(json.dumps(raw), encoding="utf-8")
-    with pytest.raises(DataError, match="not the tokens that the comparison was begun with"):
+    with pytest.raises(DataError, match="not the tokens that the comparison was started with"):
         compare(tmp_path / "corpus.txt", copied)
 
 
@@ -199,7 +203,7 @@ def test_tokens_that_tokenize_wrote_are_read_as_they_are(
 def test_widths_are_chosen_for_the_number_of_parameters(corpus: Path, tmp_path: Path) -> None:
     options = {"models": "lstm:embedding-size=3", "parameters": 2000, "steps": 1}
     (run,) = compare(corpus, tmp_path / "c", **options).runs
-    config = describe(run.checkpoint).config["model"]
+    config = describe(run.checkpoint).header.model.to_json()
 
     def parameters(width: int) -> int:
         return count_parameters(ModelConfig.from_options(config | {"hidden_size": [width]}))

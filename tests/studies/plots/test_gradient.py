@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from textgen.errors import DataError, UsageError
-from textgen.studies.plots.gradient import gradient_norms
+from textgen.studies.plots.memory import gradient_norms
 
 
 class Letters:

@@ -8,9 +8,16 @@ import pytest
 
 from textgen.results import LossCurves, LossPoint
 from textgen.studies.plots.drawing import Line, checkpoint_names
-from textgen.studies.plots.gradient import GradientNorm, gradient_plot, power
 from textgen.studies.plots.loss import loss_plot
-from textgen.studies.plots.memory import ContextLoss, Recall, choices_plot, context_plot
+from textgen.studies.plots.memory import (
+    ContextLoss,
+    GradientNorm,
+    Recall,
+    choices_plot,
+    context_plot,
+    gradient_plot,
+    power,
+)
 
 RUNS = [
     LossCurves(

@@ -15,7 +15,7 @@ from textgen import LanguageModel
 from textgen.config import RecurrentConfig, TokenizerConfig
 from textgen.errors import DataError, UsageError
 from textgen.models import Dropout, Model, State
-from textgen.models.state import TensorState
+from textgen.models.base import TensorState
 from textgen.results import SentenceScore
 from textgen.studies.plots.memory import DISTANCES, loss_by_context, recall
 from textgen.tokenizers.character import CharacterTokenizer

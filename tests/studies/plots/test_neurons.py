@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from textgen.errors import DataError, UsageError
-from textgen.models.state import TensorState
+from textgen.models.base import TensorState
 from textgen.studies.plots.neurons import (
     Correlation,
     NeuronPlot,

@@ -96,9 +96,7 @@ def test_numbers_that_stop_counting_up_are_named(
     monkeypatch: pytest.MonkeyPatch, stray: str
 ) -> None:
     monkeypatch.setattr(nbest, "_LOOK_AHEAD", 2)
-    with pytest.raises(
-        DataError, match=rf"'{stray}' does not go on from 'a-2' \(list\.txt, line 3"
-    ):
+    with pytest.raises(DataError, match=rf"'{stray}' does not follow 'a-2' \(list\.txt, line 3"):
         read("a-1 x", "a-2 x", f"{stray} x")
 
 

@@ -2,14 +2,15 @@
 
 from textgen.inference.native.kernels import (
     LayerMemory,
+    Library,
     Network,
     Ngrams,
     Numbers,
     PackedLayer,
     PackedMatrix,
     draw,
+    library,
 )
-from textgen.inference.native.loading import Library, library
 
 __all__ = [
     "LayerMemory",

@@ -20,17 +20,17 @@ from textgen.results import PartScore, ScoreSum, SentenceScore
 
 FORMATS: Mapping[str, str] = {
     "table": "table:TableScores",
-    "tsv": "tsv:TsvScores",
-    "json": "json_lines:JsonScores",
-    "heatmap": "heatmap:HeatMapScores",
-    "kenlm": "kenlm:KenlmScores",
-    "lm-zoo": "lm_zoo:LmZooScores",
-    "neural-complexity": "neural_complexity:NeuralComplexityScores",
-    "theanolm": "theanolm:TheanolmScores",
+    "tsv": "lines:TsvScores",
+    "json": "lines:JsonScores",
+    "heatmap": "table:HeatMapScores",
+    "kenlm": "other_tools:KenlmScores",
+    "lm-zoo": "other_tools:LmZooScores",
+    "neural-complexity": "other_tools:NeuralComplexityScores",
+    "theanolm": "other_tools:TheanolmScores",
 }
 """Module and class of each layout. The module is imported when the layout is chosen."""
 
-ADAPTED = "the model learned from the text as it went: not the figures of the trained weights"
+ADAPTED = "the model was updated while scoring: not the figures of the trained weights"
 
 
 def score_writer(name: str) -> "type[ScoreWriter]":
@@ -46,7 +46,7 @@ class Shown:
     Attributes:
         eos: Whether the ``<EOS>`` of each sentence is counted.
         prefixed: Whether texts continue a prefix, which is shown beside them.
-        adapted: Whether the model learned from the text as it went.
+        adapted: Whether the model was updated on the text while scoring it.
         pseudo: Whether log-probabilities are pseudo-log-probabilities.
     """
 
@@ -116,7 +116,7 @@ def part_name(part: PartScore) -> str:
 
 
 def as_word(part: PartScore) -> str:
-    """A part for a layout of words: without white space; an unknown one as it is in the text.
+    """A part for a layout of words: without white space; an unknown one is spelled as in the text.
 
     White space, control characters and backslashes are escaped as in tables: a space is ``␣``.
     The end of a sentence is ``</s>``.
@@ -145,7 +145,7 @@ _LONGEST_SPELLED = 4  # characters whose code points are shown
 
 
 class UnknownReport:
-    """Counts what is unknown as scores come, in bounded memory, and reports it at the end.
+    """Counts unknown words or characters in bounded memory, and reports them at the end.
 
     Args:
         in_lines: Whether the number of a sentence is that of its line.
@@ -166,18 +166,18 @@ class UnknownReport:
             yield score
 
     def skipped(self, line: int, unknown: tuple[str, ...]) -> None:
-        """A sentence that was left out, because of this or because it is empty."""
+        """A sentence that was skipped because it has unknown tokens or is empty."""
         self._skipped += bool(unknown)
         self._empty += not unknown
         self._left_out += len(unknown)
         self._count(line, unknown)
 
     def say(self) -> None:
-        """Write notes to stderr, if anything was unknown or left out."""
+        """Write notes to stderr, if anything was unknown or skipped."""
         if self._empty:
-            note(f"empty sentences left out: {count(self._empty)}")
+            note(f"empty sentences skipped: {count(self._empty)}")
         if self._skipped:
-            note(f"sentences left out for something unknown: {count(self._skipped)}")
+            note(f"sentences with unknown tokens skipped: {count(self._skipped)}")
         number = self._total.unknown + self._left_out
         if not number:
             return
@@ -190,7 +190,7 @@ class UnknownReport:
             message += f", {many}{count(len(self._counts))} different: {named}"
         note(message)
         if not self._total.comparable:
-            note("the figures leave out how that is spelt; --open-vocabulary puts it in")
+            note("the figures exclude the spelling of unknown words; --open-vocabulary includes it")
 
     def _described(self, counted: tuple[str, int]) -> str:
         """Short names with their code points, which distinguish look-alikes."""

@@ -1,13 +1,16 @@
-"""Scores for people: a table, and the lines of sums that the heat map has too."""
+"""Scores for people: a table, and a heat map of the text coloured by surprisal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 from textgen import metrics
+from textgen.config import ScoreLevel
 from textgen.presentation.console import emit, laid_out, out_console, show
 from textgen.presentation.console import shown as escaped
 from textgen.presentation.formats import (
@@ -18,6 +21,7 @@ from textgen.presentation.formats import (
     sentence_count,
 )
 from textgen.presentation.numbers import BITS_PER_CHARACTER, count, figure, fixed, times
+from textgen.presentation.tables import visible
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
 Cell = str | tuple[str, str]
@@ -264,7 +268,7 @@ def _per_unit(total: ScoreSum, shown: Shown, console: Console) -> str:
 
 
 def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
-    """What the figures refer to."""
+    """Notes on the figures."""
     unit = {"e": " (nats)", "2": " (bits)"}.get(shown.base_name, "")
     basis = f"Logarithms are to base {shown.base_name}{unit}."
     basis += " Each sentence's <EOS> is counted." if shown.eos else " <EOS> is not counted."
@@ -272,7 +276,7 @@ def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
         basis += f" A {shown.level}'s bits are its surprisal, -log2 p."
     notes = [Text(basis, style="label")]
     if shown.pseudo:
-        given = "Each token is given all others of its sentence: no probability of the text."
+        given = "Tokens are predicted from both sides: the sums are not probabilities of a text."
         notes.append(Text(given, style="label"))
     if total.unknown:
         many = f"{count(total.unknown)} unknown token{'s' if total.unknown != 1 else ''}"
@@ -309,3 +313,80 @@ def comparison(first: ScoreSum, second: ScoreSum, shown: Shown) -> Text:
         unlike = "\nUnknown tokens stand for anything unseen: compare with care."
         compared.append(unlike, "warning")
     return compared
+
+
+PALETTE = ("#fdca26", "#fb9f3a", "#ed7953", "#d8576b", "#bd3786", "#9c179e", "#7201a8")
+"""Backgrounds, the least surprising first: "plasma" of van der Walt and Smith, backwards.
+
+Even steps to the eye, colour-blind or not, and each a little darker than the one before. None is
+near enough to black or to white to be lost on a terminal of that colour, and what is less
+surprising than the first has the terminal's own colours. The order is that of weather warnings.
+"""
+
+_LIGHT = 4  # the first of them have black letters, the rest white ones
+_STYLES = tuple(
+    Style(bgcolor=colour, color="#000000" if number < _LIGHT else "#ffffff")
+    for number, colour in enumerate(PALETTE)
+)
+_UNKNOWN = Style(underline=True)
+
+
+class HeatMapScores(ScoreWriter):
+    r"""Sentences in colour, the figures under each, and a legend with the scale in bits.
+
+    A step of the scale is 2 bits, 1 for characters. Without colours, a part's bits follow it, as in
+    ``the‹3.1› cat‹9.8›``; off a terminal each sentence is one line. What is unknown is
+    underlined, or has a ``*`` after its bits. White space by itself is named where it has no
+    colour: ``␣``, ``\n``.
+    """
+
+    levels: ClassVar[tuple[ScoreLevel, ...]] = ("word", "token", "character")
+
+    def __init__(self, shown: Shown) -> None:
+        super().__init__(shown)
+        console = out_console()
+        self._in_colour = console.color_system is not None and not console.no_color
+        self._wraps = console.is_terminal
+        self._step = 1 if shown.level == "character" else 2
+
+    def sentence(self, score: SentenceScore) -> None:
+        text = Text.assemble((f"{score.line}  ", "label"), no_wrap=not self._wraps)
+        for part in score.parts or ():
+            text.append_text(self._painted(part))
+        show(text, sum_line(score, self.shown), "")
+
+    def end(self, total: ScoreSum, sentences: int) -> None:
+        show(total_line(sentences), sum_line(total, self.shown), "")
+        show(self._legend(unknown=bool(total.unknown)), *footnotes(total, self.shown))
+
+    def _painted(self, part: PartScore) -> Text:
+        """The text of a part, or its name if it has none in the sentence, such as ``<EOS>``."""
+        span = escaped(part.span, keep="\n\t")
+        shown = span.lstrip() or span
+        space = span[: len(span) - len(shown)]
+        if part.ends or not span:
+            space, shown = span or " " * part.ends, part_name(part)
+        if not self._in_colour:
+            bits = f"‹{fixed(part.surprisal, 1)}{'*' if part.unknown else ''}›"
+            if shown.isspace():
+                return Text.assemble(visible(shown), (bits, "label"), "\n" * shown.count("\n"))
+            return Text.assemble(space, shown, (bits, "label"))
+        style = self._style(part.surprisal) + (_UNKNOWN if part.unknown else Style())
+        return Text.assemble(space, (shown, style))
+
+    def _style(self, bits: float) -> Style:
+        step = int(min(bits / self._step, len(_STYLES)))
+        return _STYLES[step - 1] if step else Style()
+
+    def _legend(self, *, unknown: bool) -> Text:
+        level = self.shown.level
+        if not self._in_colour:
+            return Text(f"‹ › has the bits of the {level} before it.", style="label")
+        legend = Text.assemble((f"bits per {level}  ", "label"), f"below {self._step} ")
+        for number, style in enumerate(_STYLES, start=1):
+            least = number * self._step
+            last = number == len(_STYLES)
+            legend.append(f" {least}+ " if last else f" {least}–{least + self._step} ", style)
+        if unknown:
+            legend.append("\nWhat is unknown is underlined.", "label")
+        return legend

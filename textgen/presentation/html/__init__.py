@@ -2,7 +2,7 @@
 
 ``page.html`` is the page without its text; ``page.css`` and ``page.js`` are put into it. Its
 Content-Security-Policy names them by their hashes, so that nothing else can run in it, whatever
-the text holds.
+the text contains.
 """
 
 import base64
@@ -33,7 +33,7 @@ ALTERNATIVES = 5
 EDGES_BITS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 11.0, 15.0)
 """Where one colour ends and the next begins; the same on every page, so that pages compare."""
 
-# The likely tokens come again and again, and naming them is half of the work.
+# Likely tokens recur often, and naming them is half of the work.
 _named = functools.lru_cache(maxsize=2**13)(visible)
 
 
@@ -113,7 +113,7 @@ def _rounded(value: float | None, decimals: int) -> float | None:
 
 
 def _in_quotes(value: Any) -> str:
-    """JSON as the value of an attribute in single quotes, in which its own need no escape.
+    """JSON as an attribute in single quotes, in which double quotes need no escape.
 
     Not a script element: ten thousand of those take a browser a minute, these a few seconds.
     """
@@ -127,12 +127,12 @@ _ROOM_BYTES = 4096  # for the totals, which stand above the text but are known a
 class PageScores(ScoreWriter):
     """Writes scores into one HTML file, sentence by sentence; a context manager.
 
-    The page replaces ``path`` with ``end``, when it is whole; if the block fails, what was there
+    ``end`` completes the page and replaces ``path`` with it; if the block fails, the old file
     stays. Sentences come with their parts. The same scores give the same bytes.
 
     Args:
         name: Of the text.
-        checkpoint: What scored it.
+        checkpoint: The checkpoint that scored it.
 
     Raises:
         ResourceError: On entering, where ``path`` cannot be written, or as it is written.
@@ -163,7 +163,7 @@ class PageScores(ScoreWriter):
         self._write(_sentence(score, self.shown))
 
     def end(self, total: ScoreSum, sentences: int) -> None:
-        if self._totals_at is None:  # no sentence came
+        if self._totals_at is None:  # there was no sentence
             self.begin()
         assert self._totals_at is not None
         totals = _totals(total, sentences, self.shown).encode()

@@ -1,5 +1,5 @@
 "use strict";
-// Each sentence has as JSON what its spans do not hold: its sums, and one row per part: surprisal,
+// Each sentence has as JSON what its spans do not contain: its sums, and one row per part: surprisal,
 // rank, entropy, entropy reduction, tokens, which alternative it is itself, and the alternatives as
 // name, probability, name, probability...
 (() => {
@@ -50,7 +50,7 @@
     showAlternatives(alternatives, self);
     draw(box, parts);
     mark(part, place, parts);
-    // A title would cover the very text that is pointed at; the panel has more.
+    // A title would cover the text under the pointer; the panel shows more.
     if (part.title) {
       part.setAttribute("aria-description", part.title);
       part.removeAttribute("title");
@@ -72,11 +72,11 @@
     }
     $("alternatives").replaceChildren(...rows);
   }
-  // Heard, not seen: what a reader of the screen learns on coming to a part.
-  function say(part) {
+  // For screen readers only: announces the part that has the focus.
+  function announce(part) {
     const [surprisal, rank, , , , , alternatives] = known(boxOf(part)).parts[index(part)];
     const others = alternatives.filter((_, i) => i % 2 === 0).join(", ");
-    $("said").textContent = `${bits(surprisal)}${rank === null ? "" : `, rank ${rank}`}${others ? `. Likeliest: ${others}` : ""}`;
+    $("announcement").textContent = `${bits(surprisal)}${rank === null ? "" : `, rank ${rank}`}${others ? `. Likeliest: ${others}` : ""}`;
   }
 
   // The curve: a hundred units high; where there are more parts than it has points, the highest.
@@ -163,7 +163,7 @@
     const part = partAt(event.target);
     if (!part) return;
     if (part !== chosen) choose(part, { focus: false });
-    say(part);
+    announce(part);
   });
   text.addEventListener("keydown", (event) => {
     const part = partAt(event.target), next = part && plain(event) && neighbour(part, event.key);
@@ -183,7 +183,7 @@
     along(event);
   });
   curve.addEventListener("pointermove", (event) => event.buttons && along(event));
-  // The curve is of the sentence last shown, which may have been only pointed at.
+  // The curve is of the last sentence shown, which may only have been pointed at.
   curve.addEventListener("focus", () => {
     if (!chosen || boxOf(chosen) !== drawn) choose(drawn.querySelector('[tabindex="0"]'), { focus: false });
   });

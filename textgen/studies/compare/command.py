@@ -1,4 +1,4 @@
-"""``textgen compare``: which model learns this text best?"""
+"""``textgen compare``: the losses of several models on the same text."""
 
 import contextlib
 import sys
@@ -42,13 +42,13 @@ from textgen.studies.compare.results import (
 )
 
 EXAMPLES = """
-    Every model there is, for a minute each, on your own text:
+    Every kind of model, for a minute each, on your own text:
     textgen compare mytext.txt --out comparisons/mine
     One layer against two, three times each:
     textgen compare --out c --models lstm,lstm:hidden-size=256,256 --seeds 3
-    Models of a million parameters each, that learn from as many updates:
+    Models of a million parameters each, for the same number of updates:
     textgen compare mytext.txt --out c --parameters 1000000 --steps 2000
-    Use one of them as any other checkpoint:
+    Use one of them like any other checkpoint:
     textgen sample comparisons/mine/lstm-seed1
 """
 
@@ -77,14 +77,14 @@ class ComparisonProgress(contextlib.ExitStack):
                 has = "has" if event.finished == 1 else "have"
                 what += f"; {event.finished} {has} ended already"
             if event.runs > event.finished and event.seconds is not None:
-                what += f"; altogether it takes {duration(event.seconds)} and what starting takes"
+                what += f"; they take {duration(event.seconds)} in total, and start-up"
             note(what)
         elif isinstance(event, RunStart):
             self._name = f"run {event.number} of {event.runs}: {shown(event.model)}"
             self._name += f", seed {event.seed}"
             left = event.remaining_seconds
             heading = self._name + ", resumed" * event.resumed
-            heading += "" if left is None else f"; {duration(left)} left altogether"
+            heading += "" if left is None else f"; {duration(left)} left in total"
             if not is_terminal(sys.stderr):
                 say(Text(heading, no_wrap=True))
             self._run = self.enter_context(training_progress(heading))
@@ -114,10 +114,10 @@ def comparison_summary(comparison: Comparison, width: int) -> RenderableType:
     parts = [section(title, Group(_table(rows, width - 2), Text(), *_remarks(comparison)))]
     drawn = _curves(rows, min(width, _WIDEST_PLOT) - 2)
     if drawn:
-        which = ", each model's middle run" if done > len(rows) else ""
+        which = ", the median run of each model" if done > len(rows) else ""
         parts.append(section(f"Validation loss against seconds of training{which}", drawn))
     if any(row.sample for row in rows):
-        parts.append(section("What they write", _samples(rows, width - 2)))
+        parts.append(section("Samples", _samples(rows, width - 2)))
     return Group(*parts)
 
 
@@ -166,7 +166,7 @@ def _remarks(comparison: Comparison) -> list[Text]:
         remarks.append(f"Means over {seeds} seeds; ± is the standard deviation of the loss.")
     if not all(row.is_causal for row in comparison.rows):
         remarks.append(
-            f"{_MARK} a pseudo-loss, of tokens predicted from both sides: no true one compares."
+            f"{_MARK} a pseudo-loss, of tokens predicted from both sides: no loss compares with it."
         )
     failures = [
         Text(f"{shown(run.model)}, seed {run.seed}: {shown(run.failed)}", style="warning")
@@ -215,9 +215,7 @@ OutOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the comparison that is in --out.")
 ]
-FormatOption = Annotated[
-    Format, choice_option("--format", Format, "How to show what the models reached.")
-]
+FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the results.")]
 
 
 @command_options()
@@ -237,14 +235,14 @@ def compare(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Train several models alike on the same text, and compare what they reach.
+    """Train several models on the same text, and compare their losses.
 
-    Each learns from the same tokens for the same time, or with --parameters at the same size,
-    and is an ordinary checkpoint in a folder of its own in --out. The table has the best first;
-    below it the loss is drawn against seconds, and each model writes a sample.
+    Each is trained on the same tokens for the same time, or with --parameters at the same size,
+    and is an ordinary checkpoint in its own folder in --out. The table lists the best first; below
+    it are a plot of the loss against seconds and a sample of each model.
 
-    An option of one model stands after its name. Ctrl-C saves and stops; the same command
-    continues where it stopped, and may then name more models or seeds.
+    Options of one model follow its name. Ctrl-C saves and stops; the same command continues
+    where it stopped, and may then name more models or seeds.
     """
     import textgen
 

@@ -1,4 +1,4 @@
-"""The models of a comparison, each with options of its own, and its other options."""
+"""The models of a comparison with their options, and the other options."""
 
 import dataclasses
 import re
@@ -39,7 +39,7 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind of model with options of its own: one row of the comparison.
+    """A kind of model with its options: one row of the comparison.
 
     Attributes:
         name: As typed, such as ``rnn:activation=relu``.
@@ -139,21 +139,20 @@ class ComparisonConfig(Config):
 
     models: tuple[Variant, ...] = option(
         (),
-        "Models, each with options of its own if it has any:"
-        " lstm,lstm:hidden-size=256,128:dropout=0.2.",
+        "Models, each optionally with options: lstm,lstm:hidden-size=256,128:dropout=0.2.",
         parse=parse_variants,
         metavar="NAME[,NAME...]",
         shown="all: " + ", ".join(KINDS),
     )
     seeds: int = option(
         1,
-        "Train each with so many seeds; the loss gets a mean and a standard deviation.",
+        "Number of seeds per model; mean and standard deviation of the loss are shown.",
         bounds=Bounds(1, 1000),
     )
     parameters: int | None = option(
         None,
-        "Choose each hidden size so that the model has about so many parameters.",
-        shown="each as wide as suits the time",
+        "Choose each hidden size so that the model has about this many parameters.",
+        shown="chosen for the length of the run",
         bounds=Bounds(1),
     )
     budget: float | None = option(

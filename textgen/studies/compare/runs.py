@@ -1,7 +1,7 @@
 """Train several models alike on the same tokens, and continue where that was interrupted.
 
-``comparison.json`` in the folder has the settings and the runs that have ended. It is replaced
-as a whole after each run.
+``comparison.json`` in the folder has the settings and the runs that have ended. The file
+is replaced after each run.
 """
 
 import bisect
@@ -53,7 +53,7 @@ _SAMPLE: Mapping[str, Any] = {"length": 200, "temperature": 0.8, "seed": 1}
 _SAMPLE_CHARACTERS = 200
 _WIDEST = 2**20
 _PROGRESS = ("steps", "tokens_seen", "seconds", "tokens_per_second")
-_RESTART = "start anew with --overwrite, or choose another --out"
+_RESTART = "start again with --overwrite, or choose another --out"
 
 Stop = Callable[[], int | None]
 
@@ -165,7 +165,7 @@ class _Record:
 
     @classmethod
     def read(cls, out: Path) -> Self | None:
-        """The record in a folder, if there is one. Raises CheckpointError if it is damaged."""
+        """The record of a folder, if it has one. Raises CheckpointError if it is damaged."""
         path = out / COMPARISON
         if not path.is_file():
             return None
@@ -270,7 +270,7 @@ def compare(
         tokens = _describe_tokens(folder, where=texts[0] if texts else folder)
         record = record or _Record(request.settings, {}, tokens)
         if record.tokens != tokens:
-            other = "not the tokens that the comparison was begun with"
+            other = "not the tokens that the comparison was started with"
             raise DataError(other, where=request.out, fix=_RESTART)
         record.models |= request.models
         record.write(request)
@@ -299,13 +299,13 @@ def _check_free(out: Path) -> None:
         raise UsageError(
             "not empty",
             where=out,
-            why="it holds something other than a comparison",
+            why="it contains something other than a comparison",
             fix="choose another --out",
         )
 
 
 def _remove(request: Request, record: _Record) -> None:
-    """Remove the runs of an earlier comparison, after the text has been read anew."""
+    """Remove the runs of an earlier comparison, after the text has been read again."""
     _tokenized(request, overwrite=True)
     # If it is killed from here on, the tokens of the remaining runs are not those in the folder,
     # and they are refused.
@@ -324,7 +324,7 @@ def _tokenized(request: Request, *, overwrite: bool = False) -> Path:
             raise UsageError(
                 f"{flag(name)} needs the corpus as text",
                 where=corpora[0],
-                why="it is tokenized already",
+                why="it is already tokenized",
                 fix="leave the option out, or give the text",
             )
         return Path(corpora[0])
@@ -430,8 +430,9 @@ def _run_result(
 ) -> RunResult:
     """The result of a run; if it failed, the figures are those of its best checkpoint."""
     info = checkpoint.describe(folder)
-    config = ModelConfig.from_options(info.config["model"])
-    progress = {**info.config["progress"], "steps": info.config["progress"]["step"]}
+    header = info.header
+    config = header.model
+    progress = {**header.to_json()["progress"], "steps": header.step}
     failed = str(result) if isinstance(result, DivergedError) else None
     is_causal, sample = model_class(config).is_causal, None
     if is_causal and failed is None:
@@ -443,8 +444,8 @@ def _run_result(
         seed=seed,
         checkpoint=str(folder),
         description=config.description,
-        parameters=info.parameters,
-        validation=info.validation,
+        parameters=header.parameters,
+        validation=header.validation,
         curve=info.curve,
         sample=sample,
         failed=failed,

@@ -135,7 +135,7 @@ def pairs(
 ) -> None:
     """Count the minimal pairs whose good sentence is the more probable one.
 
-    The share of such pairs is given in all and by phenomenon, each with its 95 % interval.
+    The share of such pairs is given in total and by phenomenon, each with its 95 % interval.
     """
     from textgen.language_model import LanguageModel
 

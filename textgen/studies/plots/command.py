@@ -30,8 +30,7 @@ from textgen.studies.plots import drawing
 from textgen.studies.plots.drawing import MapMethod, Plot, Row
 from textgen.studies.plots.loss import LossOver, loss_plot
 
-HELP = """Plot what a model learned, and how: its loss, its gradient, its memory, its embeddings,
-    its units.
+HELP = """Plot the loss, gradients, memory, embeddings and single units of models.
 
     Each plot is drawn in the terminal, or into a PNG or SVG file with --out.
     """
@@ -72,7 +71,7 @@ FileOption = Annotated[
     value_option(
         "--file",
         "FILE",
-        "The text to read; by default the text held out of the training if it is still there,"
+        "The text to read; by default the text held out of the training if it still exists,"
         " else the bundled stories.",
     ),
 ]
@@ -198,7 +197,7 @@ def gradient(
     hidden values and cells of all layers as one vector; that of a plain RNN its hidden values.
     """
     from textgen.language_model import LanguageModel
-    from textgen.studies.plots.gradient import gradient_norms, gradient_plot
+    from textgen.studies.plots.memory import gradient_norms, gradient_plot
     from textgen.studies.plots.text import text_to_read
 
     measured, sources = {}, []
@@ -237,7 +236,7 @@ def memory(
     choices: for a model of the bundled stories, how often it prefers the one of two
     continuations that agrees with something far before: agreement, quotes, brackets, pronouns,
     facts; by the number of characters between. context: for any model, its loss when it reads
-    only so many tokens before the one that it predicts.
+    only that many tokens before the one that it predicts.
     """
     if what == "choices" and file is not None:
         raise UsageError("--file goes with --what context", fix="leave it out, or add that")
@@ -285,7 +284,7 @@ def embeddings(
         MapMethod, choice_option("--method", MapMethod, "The projection of the map; tsne is slow.")
     ] = "pca",
 ) -> Plot:
-    """Plot the embeddings of tokens: which are similar.
+    """Plot the embeddings of tokens: a map, or nearest neighbours.
 
     In the terminal: the nearest neighbours of each of the most frequent words, or of those that
     --near names. With --out: a map. pca shows the two directions of the largest variance, tsne

@@ -86,7 +86,7 @@ def _limits(lines: Sequence[Line]) -> Point | None:
 
 
 def _rows(runs: Sequence[LossCurves]) -> list[Row]:
-    """A row per point; if a run has pseudo losses, they have a column of their own."""
+    """A row per point; if a run has pseudo losses, they have a separate column."""
     columns = ("loss", "pseudo_loss") if any(run.pseudo for run in runs) else ("loss",)
     return [
         {

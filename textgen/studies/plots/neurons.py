@@ -298,7 +298,7 @@ _TextLine = list[tuple[str, float]]
 
 
 def _lines(trace: UnitTrace, columns: int) -> list[_TextLine]:
-    """The text in lines of at most so many columns."""
+    """The text in lines of at most ``columns`` columns."""
     lines: list[_TextLine] = [[]]
     width = 0
     for text, value in zip(trace.texts, trace.values, strict=True):

@@ -123,7 +123,9 @@ TuneOption = Annotated[
 MixOption = Annotated[
     str | None,
     value_option(
-        "--mix", "MODEL", "Another checkpoint, or an ARPA or KenLM file, to mix in word by word."
+        "--mix",
+        "MODEL",
+        "Another checkpoint, or an ARPA or KenLM file, to interpolate word by word.",
     ),
 ]
 FormatOption = Annotated[
@@ -152,8 +154,8 @@ def rerank(
     """Rerank the hypotheses of n-best lists.
 
     The score of a hypothesis combines its acoustic score, its old language model score and the
-    log-probability under this model. With --tune the weights of the three are found on a list
-    with references, and shown.
+    log-probability under this model. With --tune the weights of the three are fitted to a
+    list with references, and shown.
     """
     from textgen.language_model import LanguageModel
     from textgen.studies.rerank import reranking, tuning

@@ -28,12 +28,12 @@ class RerankingConfig(Config):
     )
     lm_scale: float = option(
         1.0,
-        "What the language models' score is multiplied by before the acoustic score is added.",
+        "Factor on the language models' score before the acoustic score is added.",
         bounds=Bounds(0, _LARGEST),
     )
     length_penalty: float = option(
         0.0,
-        "Added for each word, in nats; below 0 it favours the shorter.",
+        "Added for each word, in nats; below 0 it favours shorter hypotheses.",
         bounds=Bounds(-_LARGEST, _LARGEST),
     )
 

@@ -61,7 +61,7 @@ def read_nbest(lines: Iterable[str], name: str) -> Iterator[Utterance]:
     """Read the utterances of a list, each as soon as it is complete.
 
     Adjacent hypotheses with the same id are an utterance. In Kaldi's lists every hypothesis has
-    an id of its own, with increasing numbers: ``utt7-1``, ``utt7-2``; the utterance is then
+    its own id, with increasing numbers: ``utt7-1``, ``utt7-2``; the utterance is then
     ``utt7``. The first few thousand lines decide whether a list is of this kind.
 
     Args:
@@ -159,7 +159,7 @@ def _kaldi_utterances(
         current = _numbered(hypothesis.id)
         if not _continues(previous, current):
             raise DataError(
-                f"the id {hypothesis.id!r} does not go on from {group[-1].id!r}",
+                f"the id {hypothesis.id!r} does not follow {group[-1].id!r}",
                 where=f"{name}, line {line}",
                 fix="let each utterance's ids end in -1, -2 and so on, or give them all one id",
             )

@@ -189,7 +189,7 @@ class NgramModel:
             inside = message.partition("' (")[2].removesuffix(")") or message
             why = _THROWN.sub("", inside, count=1)
             raise DataError(
-                "damaged n-gram model", where=path, why=why, fix="make it anew"
+                "damaged n-gram model", where=path, why=why, fix="build it again"
             ) from error
         self.order: int = self._model.order
 

@@ -131,7 +131,7 @@ def tune(
     Args:
         references: The true transcript by utterance.
         config: Where the search begins, and the result unless fewer errors are found. What the
-            list cannot determine stays as it is: ``weight`` without old scores, ``lm_scale``
+            list cannot determine is unchanged: ``weight`` without old scores, ``lm_scale``
             without acoustic ones.
 
     Raises:
@@ -142,7 +142,7 @@ def tune(
     _check_ids([each.id for each in listed], references)
     words = sum(len(references[each.id].split()) for each in listed)
     if not words:
-        raise DataError("no words in the references", fix="give what was said")
+        raise DataError("no words in the references", fix="give the true transcripts")
     first = listed[0].hypotheses[0]
     start = config.resolved(has_old_lm=first.old_lm is not None)
     transcripts = [references[each.id] for each in listed for _ in each.hypotheses]
@@ -186,12 +186,12 @@ def _count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> 
             fix="pip install 'textgen[rerank]'",
         ) from error
     # With one space between words, so that words are the same for jiwer as elsewhere.
-    said = [" ".join(text.split()) for text in references]
-    heard = [" ".join(text.split()) for text in hypotheses]
+    spoken = [" ".join(text.split()) for text in references]
+    recognized = [" ".join(text.split()) for text in hypotheses]
     errors: list[int] = []
-    for start in range(0, len(said), _ALIGNED_AT_ONCE):
+    for start in range(0, len(spoken), _ALIGNED_AT_ONCE):
         part = slice(start, start + _ALIGNED_AT_ONCE)
-        for chunks in jiwer.process_words(said[part], heard[part]).alignments:
+        for chunks in jiwer.process_words(spoken[part], recognized[part]).alignments:
             wrong = [each for each in chunks if each.type != "equal"]
             in_reference = [each.ref_end_idx - each.ref_start_idx for each in wrong]
             in_hypothesis = [each.hyp_end_idx - each.hyp_start_idx for each in wrong]
@@ -288,7 +288,7 @@ def _best_along(table: Table, start: Candidate, direction: Array) -> Candidate:
     old, new, penalty = moved.tolist()
     share = new / (old + new) if old + new > 0 else start.weights.weight
     weights = RerankingConfig(share, old + new, penalty)
-    # Counted anew: where lines nearly touch, rounding can move the point at which they cross.
+    # Counted again: where lines nearly touch, rounding can move the point at which they cross.
     return min(start, Candidate(weights, table.errors(weights)), key=lambda each: each.errors)
 
 

@@ -1,7 +1,8 @@
-"""Scores for R, pandas and awk: values between tabs, under a header."""
+"""Scores for programs: values between tabs under a header, and JSON, an object per line."""
 
 from typing import Any
 
+from textgen.presentation import records
 from textgen.presentation.console import emit
 from textgen.presentation.formats import ScoreWriter, cell
 from textgen.presentation.numbers import labelled
@@ -76,3 +77,16 @@ def _row(*values: str | float | None) -> str:
         for value in values
     )
     return "\t".join(fields) + "\n"
+
+
+class JsonScores(ScoreWriter):
+    """A line per sentence, then the totals. ``log_prob`` is natural, whatever the base."""
+
+    shows_pseudo = True
+
+    def sentence(self, score: SentenceScore) -> None:
+        records.emit_record(records.score_record(score, self.shown.level))
+
+    def end(self, total: ScoreSum, sentences: int) -> None:
+        adapted = {"adapted": True} if self.shown.adapted else {}
+        records.emit_record(records.total_record(total) | adapted)
