@@ -115,7 +115,8 @@ def _forgeries(folder: Path) -> Iterator[tuple[str, Change]]:
     for key in ("format", "model", "training", "corpus", "source", "machine", "progress"):
         yield f"no {key}", _with_config(lambda raw, key=key: raw.pop(key))
         yield f"{key} is a string", _with_config(lambda raw, key=key: raw.update({key: "x"}))
-    yield "a newer format", _with_config(lambda raw: raw.update(format=2))
+    yield "a newer format", _with_config(lambda raw: raw.update(format=3))
+    yield "an older format", _with_config(lambda raw: raw.update(format=1))
 
 
 _NAMES = ("../config.json", "/etc/hostname", "a/b", "..", ".lock", "a\\b", "C:x", "", "absent")
