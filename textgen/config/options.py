@@ -15,7 +15,7 @@ from textgen.errors import UsageError
 
 @dataclass(frozen=True)
 class Bounds:
-    """The interval of a number.
+    """The interval of a number, or of the length of a text, which else is at least 1.
 
     Attributes:
         high: excluded for real numbers unless ``closed_high``, included for whole ones; None: no
@@ -46,7 +46,7 @@ def option(
     Args:
         parse: converts the text of the command line, or an argument in Python, to the field's type.
         shown: the default as the help shows it, if the value does not explain itself.
-        bounds: of a number; choices are those of a ``Literal`` type.
+        bounds: of a number or of the length of a text; choices are those of a ``Literal`` type.
     """
     metadata = {
         "help": help,
@@ -123,7 +123,9 @@ class Config:
                 check_choice(spec.name, value, typing.get_args(hint))
             elif hint is bool:
                 check_flag(spec.name, value)
-            elif hint is str and not (isinstance(value, str) and value):
+            elif hint is str and (
+                not isinstance(value, str) or len(value) < (1 if bounds is None else bounds.low)
+            ):
                 raise UsageError(f"{flag(spec.name)} must be text, got {value!r}")
             elif hint is int and bounds is not None:
                 check_whole(spec.name, value, bounds.low, bounds.high or _LARGEST)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from textgen.config.options import (
+    POSITIVE,
+    Bounds,
     Config,
-    check_choice,
-    check_flag,
     check_real,
     check_strings,
-    check_whole,
     flag,
     option,
 )
@@ -18,6 +17,7 @@ from textgen.errors import UsageError
 
 OnUnknown = Literal["unk", "error", "skip"]
 
+_SHARE = Bounds(0, 1, open_low=True, closed_high=True)
 _DECODING, _TEXT = "Decoding", "Text"
 _SAMPLING_RULES = (
     *("temperature", "top_k", "top_p", "min_p", "typical"),
@@ -59,32 +59,47 @@ class SamplingConfig(Config):
         metavar="X[,X...]",
         shown="1",
     )
-    top_k: int | None = option(None, "Draw only from the N most probable tokens.", panel=_DECODING)
+    top_k: int | None = option(
+        None,
+        "Draw only from the N most probable tokens.",
+        panel=_DECODING,
+        bounds=Bounds(1),
+    )
     top_p: float | None = option(
         None,
         "Draw only from the most probable tokens that together have this probability.",
         panel=_DECODING,
+        bounds=_SHARE,
     )
     min_p: float | None = option(
         None,
         "Exclude tokens less probable than this fraction of the most probable one.",
         panel=_DECODING,
+        bounds=Bounds(0, 1, closed_high=True),
     )
     typical: float | None = option(
         None,
         "Draw only from the tokens of most typical surprisal that together have this probability.",
         panel=_DECODING,
+        bounds=_SHARE,
     )
     repetition_penalty: float | None = option(
-        None, "Divide the logits of tokens that have occurred by this.", panel=_DECODING
+        None,
+        "Divide the logits of tokens that have occurred by this.",
+        panel=_DECODING,
+        bounds=POSITIVE,
     )
     frequency_penalty: float | None = option(
         None,
         "Subtract this from the logit of a token for each time it has occurred.",
         panel=_DECODING,
+        bounds=Bounds(-math.inf, open_low=True),
     )
     no_repeat_ngram: int | None = option(
-        None, "Never repeat a sequence of N tokens.", panel=_DECODING
+        None,
+        "Never repeat a sequence of N tokens.",
+        panel=_DECODING,
+        bounds=Bounds(1),
     )
     ban: tuple[str, ...] = option(
         (), "Never generate this text; may be repeated.", panel=_DECODING, parse=parse_strings
@@ -100,14 +115,26 @@ class SamplingConfig(Config):
         None,
         "Beam search with this many beams for the most probable texts, instead of drawing.",
         panel=_DECODING,
+        bounds=Bounds(1, 2**16),
     )
     length_penalty: float = option(
         0.0,
         "In beam search, divide the log-probability of a text by its length to this power.",
         panel=_DECODING,
+        bounds=Bounds(0, 100),
     )
-    length: int = option(500, "Maximum number of tokens.", panel=_TEXT)
-    sentences: int | None = option(None, "Stop after this many sentences.", panel=_TEXT)
+    length: int = option(
+        500,
+        "Maximum number of tokens.",
+        panel=_TEXT,
+        bounds=Bounds(1),
+    )
+    sentences: int | None = option(
+        None,
+        "Stop after this many sentences.",
+        panel=_TEXT,
+        bounds=Bounds(1),
+    )
     stop: tuple[str, ...] = option(
         (), "Stop before this text; may be repeated.", panel=_TEXT, parse=parse_strings
     )
@@ -116,8 +143,18 @@ class SamplingConfig(Config):
         "Replace unknown characters or words of a prompt by <UNK>, stop, or skip them.",
         panel=_TEXT,
     )
-    count: int = option(1, "Number of samples per prompt.", panel=_TEXT)
-    seed: int = option(1, "The same seed gives the same text.", panel=_TEXT)
+    count: int = option(
+        1,
+        "Number of samples per prompt.",
+        panel=_TEXT,
+        bounds=Bounds(1),
+    )
+    seed: int = option(
+        1,
+        "The same seed gives the same text.",
+        panel=_TEXT,
+        bounds=Bounds(0),
+    )
     fast: bool = option(
         False,
         "Use 8-bit weights: faster for large models, slightly less accurate.",
@@ -130,24 +167,9 @@ class SamplingConfig(Config):
             raise UsageError("--temperature must name at least one")
         for temperature in self.temperature:
             check_real("temperature", temperature, 0, math.inf)
-        check_whole("top_k", self.top_k, 1)
-        check_real("top_p", self.top_p, 0, 1, open_low=True, closed_high=True)
-        check_real("min_p", self.min_p, 0, 1, closed_high=True)
-        check_real("typical", self.typical, 0, 1, open_low=True, closed_high=True)
-        check_real("repetition_penalty", self.repetition_penalty, 0, math.inf, open_low=True)
-        check_real("frequency_penalty", self.frequency_penalty, -math.inf, math.inf, open_low=True)
-        check_whole("no_repeat_ngram", self.no_repeat_ngram, 1)
         for name in ("ban", "require", "stop"):
             check_strings(name, getattr(self, name))
-        check_flag("allow_unk", self.allow_unk)
-        check_flag("fast", self.fast)
-        check_whole("beams", self.beams, 1, 2**16)
-        check_real("length_penalty", self.length_penalty, 0, 100)
-        check_whole("length", self.length, 1)
-        check_whole("sentences", self.sentences, 1)
-        check_choice("on_unknown", self.on_unknown, ("unk", "error", "skip"))
-        check_whole("count", self.count, 1)
-        check_whole("seed", self.seed, 0, 2**63 - 1)
+        super().__post_init__()
         self._check_together()
 
     def _check_together(self) -> None:
@@ -193,12 +215,11 @@ class NoveltyConfig(Config):
         None,
         "Draw each sample again until at least this share of it is not copied.",
         panel=_NOVELTY,
+        bounds=Bounds(0, 1, closed_high=True),
     )
     copied_length: int = option(
-        30, "Least number of characters that count as copied.", panel=_NOVELTY
+        30,
+        "Least number of characters that count as copied.",
+        panel=_NOVELTY,
+        bounds=Bounds(1),
     )
-
-    def __post_init__(self) -> None:
-        check_flag("novelty", self.novelty)
-        check_real("min_novelty", self.min_novelty, 0, 1, closed_high=True)
-        check_whole("copied_length", self.copied_length, 1)

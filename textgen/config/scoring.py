@@ -1,10 +1,9 @@
 """Configuration of scoring, and of adaptation while scoring."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from textgen.config.options import Config, check_choice, check_flag, check_real, check_whole, option
+from textgen.config.options import Bounds, Config, option, setting
 from textgen.config.sampling import OnUnknown
 from textgen.errors import UsageError
 
@@ -33,6 +32,7 @@ class ScoringConfig(Config):
         None,
         "Score each text as the continuation of this; nothing is inserted between them.",
         panel=_TEXT,
+        bounds=Bounds(0),
     )
     eos: bool | None = option(
         None,
@@ -51,17 +51,10 @@ class ScoringConfig(Config):
         panel=_TEXT,
     )
     skip_empty: bool = option(False, "Skip empty sentences.", panel=_TEXT)
-    alternatives: int = 0
+    alternatives: int = setting(0, Bounds(0, 2**10))
 
     def __post_init__(self) -> None:
-        check_choice("level", self.level, ("sentence", "word", "token", "character"))
-        check_choice("context", self.context, ("sentence", "document"))
-        check_choice("on_unknown", self.on_unknown, ("unk", "error", "skip"))
-        for name in ("eos", "open_vocabulary", "skip_empty"):
-            check_flag(name, getattr(self, name))
-        check_whole("alternatives", self.alternatives, 0, 2**10)
-        if self.prefix is not None and not isinstance(self.prefix, str):
-            raise UsageError(f"--prefix must be text, got {self.prefix!r}")
+        super().__post_init__()
         if self.prefix is not None and self.context == "document":
             raise UsageError(
                 "--prefix and --context document cannot both be given",
@@ -82,10 +75,11 @@ class AdaptationConfig(Config):
         "Train a copy of the model on each part of the text after scoring it.",
         panel=_ADAPTATION,
     )
-    adapt_rate: float = option(1.0, "Scale of these updates; 0 disables them.", panel=_ADAPTATION)
+    adapt_rate: float = option(
+        1.0, "Scale of these updates; 0 disables them.", panel=_ADAPTATION, bounds=Bounds(0)
+    )
 
     def __post_init__(self) -> None:
-        check_flag("adapt", self.adapt)
+        super().__post_init__()
         if self.adapt_rate != type(self).adapt_rate and not self.adapt:
             raise UsageError("--adapt-rate applies to --adapt only", fix="give --adapt too")
-        check_real("adapt_rate", self.adapt_rate, 0, math.inf)
