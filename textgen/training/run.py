@@ -124,29 +124,21 @@ class TrainingRun:
             given=frozenset(options),
         )
 
-    @classmethod
-    def resumed(
-        cls,
-        out: Path,
-        source: CorpusSource,
-        options: Mapping[str, Any],
-        device: Device = "auto",
-        threads: int | None = None,
-        *,
-        accept_changed_corpus: bool = False,
-    ) -> Self:
+    def resumed(self, options: Mapping[str, Any], *, accept_changed_corpus: bool = False) -> Self:
         """The run whose ``last`` is in ``out``, with new totals where ``options`` has one.
+
+        Args:
+            options: Those that this value was made of.
 
         Raises:
             UsageError: An option contradicts the stored run.
         """
-        new = cls.new(out, source, options, device, threads)
-        folder = storage.find_complete(out / checkpoint.LAST)
+        folder = storage.find_complete(self.out / checkpoint.LAST)
         if folder is None:
-            raise _nothing_to_resume(out)
+            raise _nothing_to_resume(self.out)
         saved = checkpoint.load(folder)
         header = saved.header
-        new._check_same(saved, options)
+        self._check_same(saved, options)
         training = header.training
         if options.keys() & set(_TOTALS):
             wanted = _training(options, header.model)
@@ -154,35 +146,28 @@ class TrainingRun:
             training = dataclasses.replace(training, **totals)
             _check_not_past(training, header)
         return dataclasses.replace(
-            new,
-            source=_resumed_source(source, header.source, folder),
+            self,
+            source=_resumed_source(self.source, header.source, folder),
             tokenizer=saved.tokenizer.config,
             model=header.model,
             training=training,
-            threads=threads or header.machine.threads,
+            threads=self.threads or header.machine.threads,
             resumption=Resumption(saved, accept_changed_corpus),
         )
 
-    @classmethod
     def fine_tuned(
-        cls,
-        out: Path,
-        source: CorpusSource,
-        options: Mapping[str, Any],
-        device: Device = "auto",
-        threads: int | None = None,
-        *,
-        init_from: str,
-        extend_vocabulary: bool = False,
+        self, options: Mapping[str, Any], *, init_from: str, extend_vocabulary: bool = False
     ) -> Self:
         """A run that starts from the weights, shape and tokenizer of a checkpoint.
+
+        Args:
+            options: Those that this value was made of.
 
         Raises:
             UsageError: An option contradicts the checkpoint, or its vocabulary cannot grow.
         """
-        new = cls.new(out, source, options, device, threads)
         saved = checkpoint.load(Path(init_from))
-        new._check_fits(saved, options, init_from, extends=extend_vocabulary)
+        self._check_fits(saved, options, init_from, extends=extend_vocabulary)
         tokenizer = saved.tokenizer.config
         if extend_vocabulary:
             if not isinstance(saved.tokenizer, SymbolTokenizer):
@@ -194,12 +179,12 @@ class TrainingRun:
                 )
             tokenizer = dataclasses.replace(
                 tokenizer,
-                min_count=new.tokenizer.min_count or tokenizer.min_count,
-                vocab_size=new.tokenizer.vocab_size,
+                min_count=self.tokenizer.min_count or tokenizer.min_count,
+                vocab_size=self.tokenizer.vocab_size,
             )
         weights = storage.sha256_of(saved.folder / checkpoint.WEIGHTS)
         return dataclasses.replace(
-            new,
+            self,
             tokenizer=tokenizer,
             model=saved.header.model,
             training=_training(options, saved.header.model),

@@ -126,20 +126,18 @@ def _begin(
         # Continue the run of the processes that failed; its tokenizer is in the checkpoint.
         resume, overwrite, init_from, extend_vocabulary = True, False, None, False
         source = dataclasses.replace(source, tokenizer=None)
-    arguments = (out, source, options, device, threads)
-    new = TrainingRun.new(*arguments)  # every option is checked before anything is created
+    # Every option is checked before anything is created.
+    run = TrainingRun.new(out, source, options, device, threads)
     check_init_from(out, init_from, resume=resume, extend_vocabulary=extend_vocabulary)
     check_folder(out, resume=resume, overwrite=overwrite)
     if init_from is not None:
-        new = TrainingRun.fine_tuned(
-            *arguments, init_from=init_from, extend_vocabulary=extend_vocabulary
-        )
+        run = run.fine_tuned(options, init_from=init_from, extend_vocabulary=extend_vocabulary)
     closing.enter_context(storage.locked(out))
     for name in (checkpoint.BEST, checkpoint.LAST):
         storage.clear_leftovers(out / name)
     if resume:
-        new = TrainingRun.resumed(*arguments, accept_changed_corpus=accept_changed_corpus)
-    return new, read_corpus(new)
+        run = run.resumed(options, accept_changed_corpus=accept_changed_corpus)
+    return run, read_corpus(run)
 
 
 def _is_restart(out: Path) -> bool:
@@ -210,19 +208,10 @@ def plan(
         TextgenError: As ``train``.
     """
     options = with_preset(options, preset)
-    arguments = (
-        Path(),
-        _source(corpora, valid, encoding, errors, tokenizer),
-        options,
-        device,
-        threads,
-    )
-    if init_from is None:
-        run = TrainingRun.new(*arguments)
-    else:
-        run = TrainingRun.fine_tuned(
-            *arguments, init_from=str(init_from), extend_vocabulary=extend_vocabulary
-        )
+    source = _source(corpora, valid, encoding, errors, tokenizer)
+    run = TrainingRun.new(Path(), source, options, device, threads)
+    if init_from is not None:
+        run = run.fine_tuned(options, init_from=str(init_from), extend_vocabulary=extend_vocabulary)
     corpus = read_corpus(run)
     from textgen.training import autotune
 
