@@ -140,8 +140,9 @@ def test_resume_with_a_longer_total_goes_on_and_accepts_options_that_agree(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"hidden_size": 32}, "contradicts"),
+        ({"hidden_size": 32}, r"--hidden-size 32 contradicts .* started with 16;"),
         ({"level": "word"}, "contradicts"),
+        ({"tie": True}, r"--tie contradicts .* started with --no-tie;"),
         ({"dropout": 0.5}, "contradicts"),
         ({"valid": "other.txt"}, "--valid"),
         ({"encoding": "utf-16"}, "--encoding"),

@@ -203,10 +203,11 @@ class TrainingRun:
         for new, kept in pairs:
             for name in option_names(type(new)) & options.keys() - set(_TOTALS):
                 if getattr(new, name) != getattr(kept, name, None):
+                    stored = getattr(kept, name, None)
                     raise UsageError(
-                        f"{flag(name)} {options[name]} contradicts the run to be resumed",
+                        f"{_typed(name, getattr(new, name))} contradicts the run to be resumed",
                         where=self.out,
-                        why=f"it was started with {getattr(kept, name, None)}",
+                        why=f"it was started with {_typed(name, stored, named=False)}",
                         fix="leave the option out, or start a new run",
                     )
 
@@ -305,16 +306,20 @@ def _effective(config: TokenizerConfig, name: str) -> object:
     return effective[name] if name in effective else getattr(config, name)
 
 
-def _contradiction(name: str, value: object, init_from: str, kept: object) -> UsageError:
+def _typed(name: str, value: object, *, named: bool = True) -> str:
+    """An option as a user types it; a switch is never without its name."""
     if isinstance(value, bool):
-        switches = {True: flag(name), False: flag(f"no_{name}")}
-        given, shown = switches[value], switches[not value]
-    else:
-        given = f"{flag(name)} {value}"
-        shown = ",".join(map(str, kept)) if isinstance(kept, tuple) else str(kept)
+        return flag(name if value else f"no_{name}")
+    if value is None:
+        return "none"
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{flag(name)} {shown}" if named else shown
+
+
+def _contradiction(name: str, value: object, init_from: str, kept: object) -> UsageError:
     return UsageError(
-        f"{given} contradicts --init-from {init_from}",
-        why=f"that checkpoint has {'none' if kept is None else shown}",
+        f"{_typed(name, value)} contradicts --init-from {init_from}",
+        why=f"that checkpoint has {_typed(name, kept, named=False)}",
         fix=f"leave {flag(name)} out, or train a new model without --init-from",
     )
 
