@@ -105,7 +105,7 @@ def run(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> di
         "training_loss": round(training, 4),
         "steps": steps,
         "step_over_base": round(slower, 3),
-        "epochs": round(trial.tokens_seen / len(encoded.train[: study.tokens]), 2),
+        "epochs": round(trial.progress.tokens_seen / len(encoded.train[: study.tokens]), 2),
         "seconds": round(time.perf_counter() - begun, 1),
         "parameters": sum(p.numel() for p in trial.model.parameters()),
     }

@@ -2,8 +2,8 @@
 
     TEXTGEN_CORPORA=FOLDER python benchmarks/against_kenlm.py [--budget 4m] [--model CHECKPOINT]
 
-Needs ``pip install 'textgen[kenlm]'``. Trains on the first nine tenths of War and Peace and scores
-the last. A word model is trained for the budget; its unknown words are unknown to KenLM too.
+Needs ``pip install 'textgen-lm[kenlm]'``. Trains on the first nine tenths of War and Peace and
+scores the last. A word model is trained for the budget; its unknown words are unknown to KenLM too.
 KenLM's estimator is not in its Python package, so the trigram model is estimated here: interpolated
 Kneser-Ney (Kneser and Ney 1995) with one discount per order. ``results/kenlm.json`` has the last
 figures.

@@ -127,7 +127,7 @@ begun, used = time.perf_counter(), time.process_time()
 counts = count(ids, order, tokenizer.vocabulary_size)
 print(json.dumps({
     "tokens": len(ids),
-    "n-grams": sum(len(each.words) for each in counts),
+    "n-grams": sum(len(each.tokens) for each in counts),
     "seconds": time.perf_counter() - begun,
     "tokens_per_second_of_one_core": len(ids) / (time.process_time() - used),
     "peak_megabytes": peak_resident_bytes() // 10**6,

@@ -21,7 +21,7 @@ from shared import Call, Rows, by_turns, machine, median, median_ratio, show
 from torch import Tensor, nn
 
 from textgen.config import RecurrentConfig, SamplingConfig
-from textgen.inference import native
+from textgen.inference.native import kernels
 from textgen.inference.native.kernels import loading
 from textgen.models import Model, build
 from textgen.results import FinishReason
@@ -93,11 +93,11 @@ def compare(shape: str, batch: int) -> dict[str, float]:
 
 def without_compiler(make: Callable[[], Call]) -> Call:
     def plainly(call: Callable[[], Any]) -> Any:
-        library, native.library = native.library, lambda device, dtype: None
+        library, kernels.library = kernels.library, lambda device, dtype: None
         try:
             return call()
         finally:
-            native.library = library
+            kernels.library = library
 
     step = plainly(make)
     plainly(step)  # the stepper is made at the first call
@@ -109,9 +109,7 @@ def drawing(model: Model, batch: int, *, fast: bool = False) -> Call:
     config = SamplingConfig(length=2**40, allow_unk=True, fast=fast)
 
     def requests(count: int) -> list[Request]:
-        sequences = [
-            TokenSequence.after((), config, Unconstrained(size), size) for _ in range(count)
-        ]
+        sequences = [TokenSequence((), config, Unconstrained(size), size) for _ in range(count)]
         return [
             Request(index, (), sequence, Uniforms(config.seed, index))
             for index, sequence in enumerate(sequences)

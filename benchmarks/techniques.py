@@ -282,7 +282,7 @@ class BatchGrowth(Technique):
     def after(self, trial: Trial, progress: float) -> None:
         half, whole = self._batch_sizes
         if trial.streams is half:
-            trial.tokens_seen -= trial.tokens_per_step // 2
+            trial.progress.tokens_seen -= trial.tokens_per_step // 2
         wanted = half if progress < 0.5 else whole
         if trial.streams is not wanted:
             self._switch(trial, wanted)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import types
@@ -45,6 +47,10 @@ MakeModel = Callable[..., "Model"]
 
 # The tests' tensors are small: on a busy machine threads would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Started by "nohup make test &", they ignore Ctrl-C, and so would every process that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nor is anything compiled beside them, and then found by one test and not by the one before.
 # (Processes that run the tests side by side inherit this environment.)
@@ -138,7 +144,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compiled code takes two threads wherever it has the choice."""
     import torch
 
-    monkeypatch.setattr("textgen.inference.lstm_stepper._BYTES_PER_THREAD", 1)
+    monkeypatch.setattr("textgen.inference.native.kernels._BYTES_PER_THREAD", 1)
     monkeypatch.setattr("textgen.inference.native.kernels._LOGITS_PER_THREAD", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -289,13 +295,8 @@ def _start(out: object) -> TrainingStart:
     return TrainingStart(
         parameters=1234567,
         vocabulary_size=65,
-        train_tokens=900,
-        valid_tokens=100,
-        train_characters=900,
-        level="char",
         device="cpu",
         precision="float32",
-        threads=2,
         description="lstm 512",
         out=str(out),
         notes=("a thing worth knowing",),
@@ -314,10 +315,12 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
-    """Runs the command line in this process: run("score", "x", "--text", "a")."""
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Runs the command line in this process: run("score", "x", stdin="a")."""
 
-    def call(*arguments: str | Path) -> Run:
+    def call(*arguments: str | Path, stdin: str = "") -> Run:
+        typed = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", typed)
         code = main([str(each) for each in arguments])
         captured = capsys.readouterr()
         return Run(code, captured.out, captured.err)

@@ -15,6 +15,7 @@ PAGES = [
     *(README, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "corpora" / "README.md"),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 SHORT = ["--steps", "3", "--batch-size", "2", "--sequence-length", "8", "--threads", "1"]
 TEXT = "".join(f"the {who} of Zürich was {how}.\n" for who in "abcdefgh" for how in ("ill", "well"))
 
@@ -64,7 +65,7 @@ def test_every_command_of_the_readme_runs(folder: Path) -> None:
         assert app.main(shortened(arguments)) == 0, arguments
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@each_page
 def test_every_command_of_every_page_is_accepted_by_the_parser(page: Path) -> None:
     for arguments in commands(page, "textgen"):
         command, rest = typer.main.get_command(app.app), arguments
@@ -80,35 +81,34 @@ def test_the_python_example_runs(folder: Path) -> None:
     exec(example.replace('budget="10m", hidden_size=512', "steps=3, hidden_size=8"), {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@each_page
 def test_every_make_target_of_every_page_exists(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target, *_ in commands(page, "make"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@each_page
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
-    for link in links:
-        assert (page.parent / link).exists(), link
-    for path in re.findall(
-        r"\b(?:benchmarks|corpora|tests)/[\w/.-]*\w\.(?:py|txt|json|md)\b", text
-    ):
+    named = r"\b(?:benchmarks|corpora|tests)/[\w/.-]*\w\.(?:py|txt|json|md)\b"
+    for path in re.findall(named, text):
         assert (ROOT / path).exists(), path
     if page.name == "ARCHITECTURE.md":
         for path in re.findall(r"`([a-z_]+/[\w/]*(?:\.py|/))`", text):
             assert (ROOT / path).exists() or (ROOT / "textgen" / path).exists(), path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_every_link_to_a_heading_has_its_heading(page: Path) -> None:
-    for path, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+@each_page
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for path, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
         target = page.parent / path if path else page
-        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
-        assert anchor in anchors, f"{path}#{anchor}"
+        assert target.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+            assert anchor in anchors, f"{path}#{anchor}"
 
 
 def test_the_readme_has_at_most_200_lines() -> None:

@@ -1,17 +1,16 @@
 """The exception tree. Every error a user can cause is a TextgenError with an exit code."""
 
+import importlib.metadata
 from collections.abc import Sequence
 from typing import ClassVar
 
 
 class TextgenError(Exception):
-    """An error that ends the command in one line: ``WHAT (WHERE): WHY; WHAT TO DO``.
+    """An error that ends the command in one line: ``WHAT (WHERE): WHY; FIX``.
 
     Attributes:
-        what: what went wrong, in the user's terms.
-        where: the file, option or byte where it went wrong.
-        why: the cause.
-        fix: what the user can do about it.
+        where: The file, option or byte where it went wrong.
+        fix: What the user can do about it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -64,11 +63,7 @@ class DivergedError(TextgenError):
 
 
 class OtherProcessError(TextgenError):
-    """Another of several processes failed, and reports the error itself.
-
-    Args:
-        code: the exit code of that process.
-    """
+    """Another of several processes failed with this exit code, and reports the error itself."""
 
     def __init__(self, what: str, *, code: int) -> None:
         super().__init__(what)
@@ -79,6 +74,37 @@ class LockedError(TextgenError):
     """Another run is writing into the same folder."""
 
     exit_code = 5
+
+
+def install_line(extra: str) -> str:
+    """The command that installs an extra of the distribution that this package came with."""
+    commands = importlib.metadata.entry_points(group="console_scripts", name="textgen")
+    ours = [each.dist.name for each in commands if each.dist and each.module == "textgen.cli.app"]
+    # A source tree that was never installed has no metadata.
+    return f"pip install '{ours[0] if ours else '.'}[{extra}]'"
+
+
+def missing_package(
+    what: str, package: str, extra: str, *, where: object | None = None, instead: str = ""
+) -> UsageError:
+    """The error for an optional package that is not installed.
+
+    Args:
+        what: What needs it.
+        extra: The extra of the distribution that has it.
+        instead: What can be done without it, after "or".
+    """
+    return UsageError(
+        f"{what} needs the package {package}",
+        where=where,
+        why="it is not installed",
+        fix=install_line(extra) + (f", or {instead}" if instead else ""),
+    )
+
+
+def not_both(one: str, other: str, why: str | None = None, fix: str = "keep one") -> UsageError:
+    """The error of two options that exclude each other."""
+    return UsageError(f"{one} and {other} cannot both be given", why=why, fix=fix)
 
 
 def quoted(names: Sequence[str], most: int = 8) -> str:

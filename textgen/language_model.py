@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -13,14 +14,15 @@ from textgen.config import (
     SamplingConfig,
     ScoringConfig,
     ScoringPrecision,
+    check_arguments,
     check_options,
     check_whole,
 )
-from textgen.errors import ResourceError, UsageError
+from textgen.errors import ResourceError, UsageError, not_both
 from textgen.results import Prediction, Sample, SentenceScore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _MOST_JOBS = 1024
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+AnyItem = TypeVar("AnyItem")
 
 
 class LanguageModel:
@@ -53,7 +56,7 @@ class LanguageModel:
         self.path, self.name, self.notes = loaded.folder, loaded.name, notes
         self.header = loaded.header
         self.tokenizer = loaded.tokenizer
-        self.model = loaded.model
+        self.model = loaded.model.eval()
 
     @classmethod
     def load(
@@ -73,6 +76,7 @@ class LanguageModel:
             ResourceError: There is no checkpoint.
             CheckpointError: It is damaged.
         """
+        check_arguments(LanguageModel.load, locals())
         import torch
 
         from textgen.models.device import choose_device, use_threads
@@ -81,10 +85,13 @@ class LanguageModel:
         chosen = choose_device(device)
         loaded = checkpoint.load(Path(path))
         dtypes = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.bfloat16}
-        if precision not in dtypes:
-            raise UsageError(f"--precision must be one of {', '.join(dtypes)}, got {precision!r}")
         loaded.model.to(device=chosen, dtype=dtypes[precision])
         return cls(loaded, (f"reading {loaded.folder}",))
+
+    def __repr__(self) -> str:
+        header = self.header
+        model = f"{header.model.description}, {header.parameters:,} parameters"
+        return f"<LanguageModel {str(self.path)!r}: {model}>"
 
     @property
     def is_causal(self) -> bool:
@@ -119,9 +126,13 @@ class LanguageModel:
             accept: A sample that it rejects is drawn again.
             options: The fields of ``SamplingConfig``.
         """
+        _check_functions(on_text=on_text, accept=accept)
         from textgen.sampling.text import TextGenerator
 
-        given = [prompts] if isinstance(prompts, str) else prompts
+        given = [prompts] if isinstance(prompts, str) else list(_several("prompts", prompts))
+        for prompt in given:
+            if not isinstance(prompt, str):
+                raise UsageError(f"a prompt must be text, got {prompt!r}")
         generator = TextGenerator(
             self.model, self.tokenizer, _configuration(SamplingConfig, config, options)
         )
@@ -135,12 +146,12 @@ class LanguageModel:
                 needs one.
             words: Predict this many of the most probable words instead, of any number of tokens.
         """
+        check_arguments(LanguageModel.predict, locals())
         from textgen.sampling.prediction import fill, has_blank, next_tokens, next_words
 
         if words is not None and not self.is_causal:
             raise UsageError(
-                "--words needs a causal model",
-                fix="leave it out: a blank is filled by one token",
+                "--words needs a causal model", fix="leave it out: a blank is filled by one token"
             )
         if not self.is_causal or (words is None and has_blank(prompt)):
             return fill(self.model, self.tokenizer, prompt)
@@ -190,12 +201,13 @@ class LanguageModel:
         """
         config = _configuration(ScoringConfig, config, options)
         check_whole("jobs", jobs, 1, _MOST_JOBS)
+        _check_functions(on_skip=on_skip, reader=reader)
         import torch
 
         from textgen.scoring.jobs import groups, scores_of_jobs
         from textgen.scoring.scorer import Scorer
 
-        given = groups(texts, config.prefix)
+        given = groups(_several("texts", texts), config.prefix)
         if jobs == 1:
             results = Scorer(self.model, self.tokenizer, config, reader).scores(given)
         else:
@@ -207,6 +219,19 @@ class LanguageModel:
         return _without_skipped(results, on_skip)
 
 
+def _check_functions(**functions: object) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise UsageError(f"{name} must be a function, got {function!r}")
+
+
+def _several(name: str, given: Iterable[AnyItem]) -> Iterable[AnyItem]:
+    """The texts that were given, refused where they are none or a single one."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise UsageError(f"{name} must be text or several texts, got {given!r}")
+    return given
+
+
 def _configuration(
     cls: type[AnyConfig], config: AnyConfig | None, options: dict[str, Any]
 ) -> AnyConfig:
@@ -214,11 +239,11 @@ def _configuration(
     check_options(options, cls)
     if config is None:
         return cls.from_options(options)
+    if not isinstance(config, cls):
+        raise UsageError(f"the configuration must be a {cls.__name__}, got {config!r}")
     if options:
-        raise UsageError(
-            f"{next(iter(options))} and a configuration cannot both be given",
-            fix="make it part of the configuration",
-        )
+        fix = "make it part of the configuration"
+        raise not_both(next(iter(options)), "a configuration", fix=fix)
     return config
 
 

@@ -19,14 +19,7 @@ def mean_perplexity(log_prob: float, count: int) -> float:
 
 
 def bits_per_character(log_prob: float, characters: int) -> float:
-    """-log2 P(text) / characters.
-
-    Character, subword and word models compare in this unit only, because it does not depend on
-    how the text is tokenized. ``log_prob`` is natural.
-
-    >>> bits_per_character(-2 * LOG_2, 4)
-    0.5
-    """
+    """-log2 P(text) / characters, which does not depend on how the text is tokenized."""
     return -log_prob / LOG_2 / characters if characters else math.nan
 
 
@@ -36,9 +29,5 @@ def surprisal(log_prob: float) -> float:
 
 
 def in_base(log_prob: float, base: float) -> float:
-    """A natural log-probability in another base, which is above 1.
-
-    >>> in_base(-2 * LOG_2, 2), in_base(-1.5, math.e)
-    (-2.0, -1.5)
-    """
+    """A natural log-probability in another base, which is above 1."""
     return log_prob / math.log(base)

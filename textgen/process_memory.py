@@ -1,11 +1,10 @@
 """The memory of this process, as the system counts it."""
 
+import contextlib
 import mmap
 import sys
 from pathlib import Path
 from typing import Any
-
-_STATUS = Path("/proc/self/status")
 
 
 def resident_bytes() -> int | None:
@@ -27,12 +26,10 @@ def peak_resident_bytes() -> int | None:
 
 def _from_status(name: str) -> int | None:
     """The value of a line of Linux's status file, such as ``VmRSS:     1234 kB``, in bytes."""
-    try:
-        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
             if line.startswith(name):
                 return 1024 * int(line.split()[1])
-    except OSError:
-        pass
     return None
 
 

@@ -16,18 +16,13 @@ from textgen import metrics
 
 @dataclass(frozen=True)
 class Validation:
-    """One pass over the validation part in document context, ``<EOS>`` included.
-
-    Attributes:
-        unknown: The number of tokens that are ``<UNK>``.
-        step, seconds: When in the run it was made.
-    """
+    """One pass over the validation part in document context, ``<EOS>`` included."""
 
     loss: float
     tokens: int
     characters: int
-    unknown: int = 0
-    step: int = 0
+    unknown: int = 0  # how many of the tokens are ``<UNK>``
+    step: int = 0  # when in the run it was made, as are the seconds
     seconds: float = 0.0
     pseudo: bool = False
 
@@ -42,27 +37,19 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One update of the weights, or the few since the last log line.
-
-    Attributes:
-        loss: Mean since the last log line.
-        progress: 0 to 1.
-        seconds: Since the first step, of all parts of a resumed run together.
-        remaining_seconds: An estimate.
-        memory_bytes: Of the process, where the system reports it.
-    """
+    """One update of the weights, or the few since the last log line."""
 
     step: int
     epoch: float
-    loss: float
+    loss: float  # the mean since the last log line
     learning_rate: float
     gradient_norm: float
     tokens_seen: int
     tokens_per_second: float
-    progress: float
-    seconds: float
+    progress: float  # of the run, 0 to 1
+    seconds: float  # since the first step, of all parts of a resumed run together
     remaining_seconds: float
-    memory_bytes: int | None = None
+    memory_bytes: int | None = None  # of the process, where the system reports it
 
 
 @dataclass(frozen=True)
@@ -83,10 +70,10 @@ class TrainingWarning:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """A checkpoint is complete on disk. name: ``best`` or ``last``."""
+    """A checkpoint is complete on disk."""
 
     step: int
-    name: str
+    name: str  # ``best`` or ``last``
     path: str
 
 
@@ -96,13 +83,8 @@ class TrainingStart:
 
     parameters: int
     vocabulary_size: int
-    train_tokens: int
-    valid_tokens: int
-    train_characters: int
-    level: str
     device: str
     precision: str
-    threads: int
     description: str
     out: str
     resumed_step: int = 0
@@ -111,7 +93,7 @@ class TrainingStart:
 
 @dataclass(frozen=True)
 class PlannedOption:
-    """An option of a run. reason: why it has this value."""
+    """An option of a run, and the reason for its value."""
 
     name: str
     value: Any
@@ -120,21 +102,14 @@ class PlannedOption:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run.
-
-    Attributes:
-        state_bytes: Of weights, gradients and the moments of the optimizer.
-        window_bytes: An estimate of what one update needs besides.
-        tokens_per_second: As measured on this machine.
-        tokens, seconds: Of the whole run.
-    """
+    """The plan of a run."""
 
     options: tuple[PlannedOption, ...]
     parameters: int
-    state_bytes: int
-    window_bytes: int
+    state_bytes: int  # of weights, gradients and the moments of the optimizer
+    window_bytes: int  # an estimate of what one update needs besides
     tokens_per_second: float
-    tokens: float
+    tokens: float  # of the whole run, as are the seconds
     seconds: float
     epochs: float
     vocabulary_size: int
@@ -161,31 +136,20 @@ class NgramBaseline:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a run.
-
-    Attributes:
-        tokens_per_second: Over the seconds of training steps only.
-        validation: Of the best model; None if the run was stopped before its first validation.
-        last_validation: Of the weights at the end, likewise.
-        uniform_loss: ln(vocabulary), the loss of the uniform distribution.
-        interrupted: The number of the signal that stopped the run.
-        ended_early: Why it ended before its time.
-        ngram: None if the run was stopped.
-        peak_memory_bytes: Of the process, where the system reports it.
-    """
+    """The result of a run."""
 
     checkpoint: str
     steps: int
     tokens_seen: int
     seconds: float
-    tokens_per_second: float
+    tokens_per_second: float  # over the seconds of training steps only
     parameters: int
-    validation: Validation | None
-    last_validation: Validation | None
-    uniform_loss: float
-    interrupted: int | None = None
-    ended_early: str | None = None
-    ngram: NgramBaseline | None = None
+    validation: Validation | None  # of the best model; None if stopped before the first
+    last_validation: Validation | None  # of the weights at the end, likewise
+    uniform_loss: float  # ln(vocabulary), the loss of the uniform distribution
+    interrupted: int | None = None  # the number of the signal that stopped the run
+    ended_early: str | None = None  # why it ended before its time
+    ngram: NgramBaseline | None = None  # None if the run was stopped
     peak_memory_bytes: int | None = None
 
 
@@ -194,48 +158,32 @@ FinishReason = Literal["eos", "length", "stop", "blocked"]
 
 @dataclass(frozen=True)
 class Novelty:
-    """How much of a text occurs verbatim in another.
+    """How much of a text occurs verbatim in another."""
 
-    Attributes:
-        longest_copied: The characters of the longest copied stretch.
-        copied_share: The share of characters in stretches of at least a given length.
-        stretches: Those stretches as (start, end), in characters.
-    """
-
-    longest_copied: int
-    copied_share: float
-    stretches: tuple[tuple[int, int], ...]
+    longest_copied: int  # characters of the longest copied stretch
+    copied_share: float  # of characters, in stretches of at least a given length
+    stretches: tuple[tuple[int, int], ...]  # those, as (start, end) in characters
 
     @property
     def novelty(self) -> float:
-        """The share of characters in no such stretch."""
         return 1 - self.copied_share
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated text.
-
-    Attributes:
-        text: Without the prompt, and without the final ``<EOS>`` or stop string.
-        log_prob: Under the model without sampling rules, over the same tokens as ``tokens``.
-        tokens: With the final ``<EOS>`` or the stop string, without the prompt.
-        stop: The stop string that ended it.
-        prompt_unknown: The characters or words of the prompt that the model does not know.
-        drawn: How often it was drawn until it was novel enough.
-    """
+    """A generated text."""
 
     index: int
-    text: str
+    text: str  # without the prompt, and without the final ``<EOS>`` or stop string
     prompt: str
-    log_prob: float
-    tokens: int
+    log_prob: float  # under the model without sampling rules, of the same tokens as ``tokens``
+    tokens: int  # with the final ``<EOS>`` or stop string, without the prompt
     finish_reason: FinishReason
     seed: int
-    stop: str | None = None
-    prompt_unknown: tuple[str, ...] = ()
+    stop: str | None = None  # the stop string that ended it
+    prompt_unknown: tuple[str, ...] = ()  # characters or words that the model does not know
     novelty: Novelty | None = None
-    drawn: int = 1
+    drawn: int = 1  # how often it was drawn until it was novel enough
 
     @property
     def perplexity(self) -> float:
@@ -257,17 +205,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What may come after a prompt, or stand in its blank, the most probable first.
-
-    Attributes:
-        of: What the choices are.
-        entropy: Of the whole distribution, in bits; None for words, which have no end.
-    """
+    """What may come after a prompt, or stand in its blank, the most probable first."""
 
     prompt: str
     of: Literal["token", "word"]
     choices: tuple[Choice, ...]
-    entropy: float | None
+    entropy: float | None  # of the whole distribution, in bits; None for words, which have no end
 
     @property
     def rest(self) -> float:
@@ -277,60 +220,40 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TokenizerSummary:
-    """What a tokenizer learned from a corpus.
-
-    Attributes:
-        unknown_rate: The share of ``<UNK>`` in the tokens of the validation part, or of the
-            training part if there is no validation part.
-    """
+    """What a tokenizer learned from a corpus."""
 
     level: str
-    unit: str
     vocabulary_size: int
     tokens: int
+    characters: int
+    unknown_rate: float  # of the tokens held out; of those for training if none are
+    fingerprint: str
+    unit: str
     train_tokens: int
     valid_tokens: int
     sentences: int
-    characters: int
     train_characters: int
-    unknown_rate: float
     characters_per_token: float
     most_frequent: tuple[tuple[str, int], ...]
-    fingerprint: str
     out: str | None = None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PartScore:
-    """A token, word or character of a sentence. The parts of a sentence sum to its score.
+    """A token, word or character of a sentence. The parts of a sentence sum to its score."""
 
-    Attributes:
-        text: Its name; of an unknown token ``<UNK>``.
-        span: Its text in the sentence, with the space before it; joined, the spans of all parts
-            are the sentence.
-        unknown: Whether it contains an ``<UNK>``.
-        tokens: The number of its tokens.
-        ends: Whether it is the ``<EOS>`` of the sentence, with the white space before that; a text
-            that spells ``<EOS>`` is not.
-        id: Of the first token, or of ``<EOS>``.
-        rank: Of a token, 1 for the most probable.
-        entropy: Of the distribution at its first token, in bits.
-        entropy_reduction: The decrease since the part before, at least 0, in bits (Hale 2006).
-        alternatives: The most probable tokens in its place.
-    """
-
-    text: str
-    span: str
+    text: str  # its name; of an unknown token ``<UNK>``
+    span: str  # its text with the space before it; joined, the spans are the sentence
     log_prob: float
-    unknown: bool = False
+    unknown: bool = False  # whether it contains an ``<UNK>``
     tokens: int = 1
-    ends: bool = False
-    id: int | None = None
-    rank: int | None = None
-    entropy: float | None = None
-    entropy_reduction: float | None = None
-    alternatives: tuple[Choice, ...] = ()
+    ends: bool = False  # whether it is the sentence's ``<EOS>``, not a text that spells it
+    id: int | None = None  # of the first token, or of ``<EOS>``
+    rank: int | None = None  # of a token, 1 for the most probable
+    entropy: float | None = None  # of the distribution at its first token, in bits
+    entropy_reduction: float | None = None  # since the part before, at least 0, bits (Hale 2006)
+    alternatives: tuple[Choice, ...] = ()  # the most probable tokens in its place
 
     @property
     def surprisal(self) -> float:
@@ -340,24 +263,16 @@ class PartScore:
 
 @dataclass(frozen=True)
 class ScoreSum:
-    """Log-probabilities summed in float64 over some tokens.
-
-    Attributes:
-        tokens: ``<EOS>`` included.
-        unknown: The number of them that are ``<UNK>``; ``unknown_log_prob`` is the sum of these.
-        characters, bytes: Of the text in UTF-8, terminators included.
-        words: White space separates them; each ``<EOS>`` is one, as usual in perplexity per word.
-        spelled: Whether ``log_prob`` includes the spelling of what is unknown.
-    """
+    """Log-probabilities summed in float64 over some tokens."""
 
     log_prob: float = 0.0
-    tokens: int = 0
-    unknown: int = 0
-    unknown_log_prob: float = 0.0
-    characters: int = 0
-    words: int = 0
-    bytes: int = 0
-    spelled: bool = False
+    tokens: int = 0  # ``<EOS>`` included
+    unknown: int = 0  # how many of them are ``<UNK>``
+    unknown_log_prob: float = 0.0  # the sum of these
+    characters: int = 0  # of the text, terminators included, as are the bytes
+    words: int = 0  # between white space; each ``<EOS>`` is one, as usual in perplexity per word
+    bytes: int = 0  # of the text in UTF-8
+    spelled: bool = False  # whether ``log_prob`` includes the spelling of what is unknown
     pseudo: bool = False
 
     @property
@@ -376,12 +291,10 @@ class ScoreSum:
 
     @property
     def bits_per_character(self) -> float:
-        """Comparable between models if ``comparable``."""
         return metrics.bits_per_character(self.log_prob, self.characters)
 
     @property
     def bits_per_byte(self) -> float:
-        """Comparable between models if ``comparable``."""
         return metrics.bits_per_character(self.log_prob, self.bytes)
 
     @property
@@ -405,32 +318,21 @@ class ScoreSum:
 
 @dataclass(frozen=True)
 class SentenceScore(ScoreSum):
-    """The score of one sentence.
+    """The score of one sentence."""
 
-    Attributes:
-        line: Its number in the input, from 1.
-        prefix: The text before it, if it is not a whole sentence.
-        parts: Its tokens, words or characters, if requested.
-        unknown_texts: The unknown words or characters of the text, in order.
-    """
-
-    line: int = 0
+    line: int = 0  # its number in the input, from 1
     text: str = ""
-    prefix: str | None = None
-    parts: tuple[PartScore, ...] | None = None
-    unknown_texts: tuple[str, ...] = ()
+    prefix: str | None = None  # the text before it, if it is not a whole sentence
+    parts: tuple[PartScore, ...] | None = None  # tokens, words or characters, if requested
+    unknown_texts: tuple[str, ...] = ()  # the unknown words or characters, in order
 
 
 @dataclass(frozen=True, slots=True)
 class LossPoint:
-    """A loss, and when in the run it was measured.
-
-    Attributes:
-        tokens, epochs, seconds: Until then; NaN where they were not recorded.
-    """
+    """A loss, and when in the run it was measured."""
 
     step: int
-    tokens: float
+    tokens: float  # until then, as are epochs and seconds; NaN where they were not recorded
     epochs: float
     seconds: float
     loss: float
@@ -438,21 +340,21 @@ class LossPoint:
 
 @dataclass(frozen=True)
 class LossCurves:
-    """The losses of a run. training: each the mean since the point before."""
+    """The losses of a run."""
 
     checkpoint: str
-    training: tuple[LossPoint, ...]
+    training: tuple[LossPoint, ...]  # each the mean since the point before
     validation: tuple[LossPoint, ...]
     pseudo: bool = False
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The number of pairs that are right. tied: pairs of equal probability, which are not right."""
+    """How many pairs are right."""
 
     right: int = 0
     pairs: int = 0
-    tied: int = 0
+    tied: int = 0  # pairs of equal probability, which are not right
 
     @property
     def share(self) -> float:

@@ -1,7 +1,7 @@
+import functools
 import json
 import pickle
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,20 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from textgen import checkpoint, storage
-from textgen.checkpoint import Header
-from textgen.checkpoint.header import Machine
+from textgen.checkpoint import Header, Machine
 from textgen.config import RecurrentConfig, TokenizerConfig, TrainingConfig
 from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import CorpusHeader, PartCounts
-from textgen.errors import CheckpointError, DataError, ResourceError, TextgenError
+from textgen.errors import CheckpointError, DataError, ResourceError
 from textgen.models import Model, build, count_parameters
 from textgen.results import Validation
 from textgen.tokenizers.base import Tokenizer
-from textgen.tokenizers.registry import learn_tokenizer
+from textgen.tokenizers.registry import learn_tokenizer, save_tokenizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 VALIDATION = Validation(loss=1.5, tokens=100, characters=90, unknown=2, step=7, seconds=3.5)
@@ -88,7 +87,7 @@ def logits_of(model: Model) -> Tensor:
         return model(ids, model.start(2))[0]
 
 
-def resealed(run: Path, change: Callable[[Path], None]) -> Path:
+def resealed(run: Path, change: Callable[[Path], Any]) -> Path:
     """A copy of ``best`` with something changed and every checksum right again."""
     target = run.parent / "resealed"
     with storage.new_folder(target) as begun:
@@ -194,103 +193,14 @@ def test_a_full_disk_while_saving_leaves_the_old(
     assert sorted(path.name for path in run.iterdir()) == ["best", "last"]
 
 
-# Hostile weights, their checksums right
-
-
-def with_tensors(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
-    def apply(folder: Path) -> None:
-        tensors = load_file(folder / WEIGHTS)
-        change(tensors)
-        save_file(tensors, folder / WEIGHTS)
-
-    return apply
-
-
-def poisoned(value: float) -> Callable[[Path], None]:
-    return with_tensors(lambda tensors: tensors["layers.1.weight_hh_l0"].view(-1)[3:4].fill_(value))
-
-
-def retyped(dtype: torch.dtype) -> Callable[[Path], None]:
-    return with_tensors(
-        lambda tensors: tensors.update({"output.bias": tensors["output.bias"].to(dtype)})
-    )
-
-
-def raw(data: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / WEIGHTS).write_bytes(data) and None
-
-
-def safetensors_header(header: object, payload: bytes = b"") -> Callable[[Path], None]:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return raw(struct.pack("<Q", len(text)) + text + payload)
-
-
-def entry(shape: list[int], offsets: list[int], dtype: str = "F32") -> dict[str, Any]:
-    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-
-
-HOSTILE_WEIGHTS: dict[str, Callable[[Path], None]] = {
-    "a weight is no number": poisoned(torch.nan),
-    "a weight is infinite": poisoned(torch.inf),
-    "float64": retyped(torch.float64),
-    "float16": retyped(torch.float16),
-    "int32": retyped(torch.int32),
-    "a shape is turned": with_tensors(
-        lambda t: t.update({"layers.0.weight_ih_l0": t["layers.0.weight_ih_l0"].T.contiguous()})
-    ),
-    "a shape is flat": with_tensors(
-        lambda t: t.update({"output.weight": t["output.weight"].flatten()})
-    ),
-    "one is missing": with_tensors(lambda t: t.pop("output.bias")),
-    "one is too many": with_tensors(lambda t: t.update({"extra": torch.zeros(2)})),
-    "one is renamed": with_tensors(lambda t: t.update({"bias": t.pop("output.bias")})),
-    "none": with_tensors(lambda t: t.clear()),
-    "no bytes": raw(b""),
-    "seven bytes": raw(b"1234567"),
-    "a header of 2^63 bytes": raw(struct.pack("<Q", 2**63) + b"{}"),
-    "a header of 2^64 - 1 bytes": raw(struct.pack("<Q", 2**64 - 1) + b"{}"),
-    "a header longer than the file": raw(struct.pack("<Q", 1000) + b"{}"),
-    "a header that is no JSON": safetensors_header(b"not json"),
-    "a deep header": safetensors_header(b"[" * 100_000),
-    "a header of 10,000 tensors": safetensors_header(
-        {f"t{i}": entry([0], [0, 0]) for i in range(10_000)}
-    ),
-    "tensors that overlap": safetensors_header(
-        {"a": entry([2], [0, 8]), "b": entry([2], [4, 12])}, bytes(12)
-    ),
-    "a tensor beyond the file": safetensors_header({"a": entry([2], [0, 8])}, bytes(4)),
-    "a shape that overflows": safetensors_header({"a": entry([2**62, 2**62], [0, 8])}, bytes(8)),
-    "a negative shape": safetensors_header({"a": entry([-1], [0, 4])}, bytes(4)),
-    "trailing bytes": lambda folder: (
-        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes() + b"more") and None
-    ),
-    "a pickle": raw(pickle.dumps({"a": 1})),
-    "a zip": raw(b"PK\x03\x04" + bytes(100)),
-    "absent": lambda folder: (folder / WEIGHTS).unlink(),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE_WEIGHTS)
-def test_weights_that_are_not_this_models_are_refused(run: Path, name: str) -> None:
-    assert_refused(resealed(run, HOSTILE_WEIGHTS[name]))
-
-
 # Hostile headers, their checksums right
-
-
-def with_config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-    def apply(folder: Path) -> None:
-        config = json.loads((folder / CONFIG).read_text())
-        change(config)
-        (folder / CONFIG).write_text(json.dumps(config))
-
-    return apply
 
 
 ABSENT = object()
 HOSTILE_CONFIGS: list[tuple[str, Any]] = [
-    *[(key, ABSENT) for key in ("format", "model", "training", "corpus", "progress", "parameters")],
-    *[("format", value) for value in (None, 0, -1, "1", True, 1.5)],
+    *[(key, ABSENT) for key in ("format", "model", "training", "corpus", "source", "machine")],
+    *[(key, ABSENT) for key in ("progress", "parameters")],
+    *[("format", value) for value in (None, 0, 1, 3, "2", True, 1.5)],
     *[("model", value) for value in (None, [], "lstm", {})],
     *[("model.model", value) for value in ("gru", 5, [], {})],
     *[("model.hidden_size", v) for v in (None, [], [5], [4, 5], "5,4,3", [5, "4"], [[5], 4], 5.5)],
@@ -303,7 +213,7 @@ HOSTILE_CONFIGS: list[tuple[str, Any]] = [
     *[("training.betas", value) for value in (5, [], ["a", "b"], [2, 3])],
     *[("training.budget", value) for value in ("x", -1, [])],
     *[("corpus", value) for value in (None, 5, "text")],
-    *[("machine", value) for value in (None, 5)],
+    *[(key, value) for key in ("machine", "source") for value in (None, 5, "x")],
     *[("progress", value) for value in (None, [], {}, "x")],
     *[("progress.step", value) for value in (None, "x", [], 1e999)],
     *[("validation", value) for value in (5, [], {}, "x")],
@@ -318,47 +228,24 @@ HOSTILE_CONFIGS: list[tuple[str, Any]] = [
     ids=lambda value: "absent" if value is ABSENT else str(value)[:30],
 )
 def test_a_header_that_does_not_fit_is_refused(run: Path, path: str, value: Any) -> None:
-    def change(config: dict[str, Any]) -> None:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_text())
         *parents, name = path.split(".")
-        for parent in parents:
-            config = config[parent]
+        place = functools.reduce(dict.__getitem__, parents, config)
         if value is ABSENT:
-            del config[name]
+            del place[name]
         else:
-            config[name] = value
+            place[name] = value
+        (folder / CONFIG).write_text(json.dumps(config))
 
-    assert_refused(resealed(run, with_config(change)))
-
-
-@pytest.mark.parametrize(
-    ("version", "fix"), [(3, "upgrade textgen"), (1, "make it again with this textgen")]
-)
-def test_a_newer_format_says_upgrade_and_an_older_one_to_train_again(
-    run: Path, version: int, fix: str
-) -> None:
-    message = assert_refused(
-        resealed(run, with_config(lambda config: config.update(format=version)))
-    )
-    assert message.endswith(fix)
+    assert_refused(resealed(run, change))
 
 
 def test_a_tokenizer_of_another_size_is_refused(run: Path, tmp_path: Path) -> None:
     other = learn_tokenizer(TokenizerConfig(), [("xyz\n", True)])
 
-    def change(folder: Path) -> None:
-        from textgen.tokenizers.registry import save_tokenizer
-
-        save_tokenizer(other, folder)
-
-    assert "do not belong together" in assert_refused(resealed(run, change))
-
-
-def test_files_of_two_saves_are_refused(run: Path, tokenizer: Tokenizer) -> None:
-    other = build(drawn_model(tokenizer).config)
-    other.initialize(torch.Generator().manual_seed(1))
-    checkpoint.save(run / "other", header_of(other), other, tokenizer)
-    shutil.copy(run / "other" / WEIGHTS, run / "best" / WEIGHTS)
-    assert WEIGHTS in assert_refused(run / "best")
+    forged = resealed(run, lambda folder: save_tokenizer(other, folder))
+    assert "do not belong together" in assert_refused(forged)
 
 
 # Pickles are never opened
@@ -383,7 +270,7 @@ def test_a_pickle_is_named_and_never_opened(run: Path, tmp_path: Path, protocol:
         shutil.copytree(run / "best", tmp_path / name)
         (tmp_path / name / name).write_bytes(data)
         assert "pickle" in assert_refused(tmp_path / name)
-    assert_refused(resealed(run, raw(data)))
+    assert_refused(resealed(run, lambda folder: (folder / WEIGHTS).write_bytes(data)))
     assert not sprung.exists()
     pickle.loads(data)
     assert sprung.exists(), "the trap works"
@@ -459,15 +346,3 @@ def test_a_damaged_checkpoint_is_not_described(run: Path) -> None:
         stream.write(b"x")
     with pytest.raises(CheckpointError):
         checkpoint.describe(run)
-
-
-def test_every_truncation_of_every_file_is_refused_on_loading(run: Path) -> None:
-    for path in sorted((run / "best").iterdir()):
-        whole = path.read_bytes()
-        for length in {0, 1, len(whole) // 2, len(whole) - 1}:
-            path.write_bytes(whole[:length])
-            with pytest.raises(TextgenError) as refused:
-                checkpoint.load(run / "best")
-            assert refused.value.exit_code == 3
-        path.write_bytes(whole)
-    checkpoint.load(run / "best")

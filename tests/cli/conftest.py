@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,13 +48,11 @@ def trained(corpus: Path, shared: Path) -> Path:
 
 
 @pytest.fixture
-def typed(run: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def typed(run: Any) -> Callable[..., Any]:
     """Runs a command whose exit code is part of the claim: typed("sample", x, stdin="a\\n")."""
 
     def call(*arguments: str | Path, stdin: str = "", code: int = 0) -> Any:
-        given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
-        monkeypatch.setattr(sys, "stdin", given)
-        ended = run(*arguments)
+        ended = run(*arguments, stdin=stdin)
         assert ended.code == code, ended.err
         errors = [line for line in ended.lines if "error:" in line]
         assert len(errors) == (code != 0)

@@ -51,25 +51,18 @@ def test_the_first_page_says_of_each_command_what_its_own_page_says() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("width", [40, 80, 140])
-def test_a_command_s_help_has_examples_and_fits_its_terminal(
+def test_a_command_s_help_fits_its_terminal_and_has_examples_unbroken_at_80_columns(
     run: Any, monkeypatch: pytest.MonkeyPatch, command: str, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     shown = run(command, "-h")
     assert shown.code == 0
-    assert f"textgen {command}" in shown.out.partition("Examples")[2]
     assert max(map(len, shown.out.splitlines())) <= min(width, 100)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_at_80_columns_no_example_is_broken_in_two(
-    run: Any, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    examples = run(command, "--help").out.partition("Examples\n")[2]
+    examples = shown.out.partition("Examples")[2]
+    assert f"textgen {command}" in examples
     commands = [line for line in examples.splitlines() if line.startswith("     ")]
     assert commands
-    assert all("textgen " in line for line in commands)
+    assert width < 80 or all("textgen " in line for line in commands)
 
 
 LIGHT = [
@@ -144,6 +137,10 @@ def test_a_typo_gets_a_suggestion(run: Any, arguments: list[str], said: str) -> 
 
 
 BASES = ["-2", "nan", "inf", "1e309", "pi"]
+NOT_TYPED = [
+    *(["--count", "3"], ["--format", "json"], ["--prompt", "-"]),
+    *(["--novelty"], ["--min-novelty", "0.5"], ["--corpus", "x"]),
+]
 TRAIN, SAMPLE, SCORE = ["train", "--out", "NEW"], ["sample", "x"], ["score", "x"]
 
 
@@ -157,38 +154,16 @@ TRAIN, SAMPLE, SCORE = ["train", "--out", "NEW"], ["sample", "x"], ["score", "x"
         ([*TRAIN, "--tie=3"], "--tie"),
         ([*TRAIN, "--steps", "many"], "--steps must be a whole number"),
         ([*TRAIN, "--batch-size", "1e309"], "--batch-size"),
-        ([*TRAIN, "--batch-size", "0"], "--batch-size"),
         ([*TRAIN, "--batch-size", "9" * 5000], "--batch-size"),
-        ([*TRAIN, "--learning-rate", "nan"], "--learning-rate"),
-        ([*TRAIN, "--learning-rate", "1e309"], "--learning-rate"),
-        ([*TRAIN, "--learning-rate", "-1"], "--learning-rate"),
-        ([*TRAIN, "--dropout", "1"], "--dropout"),
-        ([*TRAIN, "--budget", "soon"], "--budget"),
-        ([*TRAIN, "--hidden-size", "5,x"], "--hidden-size"),
         ([*TRAIN, "--threads", "0"], "--threads"),
         ([*TRAIN, "--sample-every", "x"], "--sample-every"),
-        ([*TRAIN, "--steps", "3", "--epochs", "3"], "--epochs and --steps cannot both be given"),
-        ([*TRAIN, "--resume", "--overwrite"], "--resume and --overwrite cannot both be given"),
         (["tokenize", "--tokenizer", "x", "--out", "y"], "--tokenizer and --out cannot both"),
         (["tokenize", "--tokenizer", "x", "--level", "word"], "--tokenizer and --level cannot"),
         (["tokenize", "--print", "ids"], "--print needs --tokenizer"),
         ([*SAMPLE, "--temperature", "hot"], "not a temperature: 'hot'"),
-        ([*SAMPLE, "--temperature", "1,,2"], "not a temperature: '1,,2'"),
-        ([*SAMPLE, "--temperature", "-1"], "--temperature must lie in [0, inf)"),
-        ([*SAMPLE, "--temperature", "1,nan"], "--temperature must lie in [0, inf)"),
-        ([*SAMPLE, "--top-p", "0"], "--top-p"),
-        ([*SAMPLE, "--top-p", "nan"], "--top-p"),
-        ([*SAMPLE, "--top-k", "0"], "--top-k"),
-        ([*SAMPLE, "--typical", "0"], "--typical must lie in (0, 1]"),
-        ([*SAMPLE, "--min-p", "2"], "--min-p must lie in [0, 1]"),
-        ([*SAMPLE, "--repetition-penalty", "0"], "--repetition-penalty must lie in (0, inf)"),
-        ([*SAMPLE, "--frequency-penalty", "inf"], "--frequency-penalty must lie in"),
-        ([*SAMPLE, "--no-repeat-ngram", "0"], "--no-repeat-ngram must be a whole number of at"),
-        ([*SAMPLE, "--ban", ""], "--ban must be text"),
-        ([*SAMPLE, "--stop", "a", "--stop", ""], "--stop must be text"),
-        ([*SAMPLE, "--on-unknown", "sikp"], "--on-unknown must be one of unk, error, skip"),
-        ([*SAMPLE, "--min-novelty", "2"], "--min-novelty must lie in [0, 1]"),
         ([*SAMPLE, "--prompt-file", "y", "--prompt", "z"], "--prompt and --prompt-file cannot"),
+        *(([*SAMPLE, "-i", *each], "--interactive generates one text") for each in NOT_TYPED),
+        ([*SAMPLE, "-i", "--beams", "3"], "--beams cannot be used with --interactive"),
         ([*SCORE, "a", "b"], "unexpected argument: b"),
         ([*SCORE, "a.txt", "--text", "a"], "FILE and --text cannot both be given"),
         ([*SCORE, "--pairs", "p"], "the command pairs now; textgen pairs CHECKPOINT FILE"),
@@ -199,11 +174,9 @@ TRAIN, SAMPLE, SCORE = ["train", "--out", "NEW"], ["sample", "x"], ["score", "x"
         ([*SCORE, "--format", "kenl"], "did you mean kenlm?"),
         ([*SCORE, "--format", "lm-zoo", "--level", "sentence"], "it has token, word, character"),
         ([*SCORE, "--format", "heatmap", "--level", "sentence"], "has no --level sentence"),
-        ([*SCORE, "--prefix", "a", "--context", "document"], "--prefix and --context document"),
         ([*SCORE, "--jobs", "0"], "--jobs must be at least 1"),
         ([*SCORE, "--adapt", "--prefix", "a"], "--adapt reads a text from its beginning"),
         ([*SCORE, "--adapt", "--context", "sentence"], "--adapt reads a text from its beginning"),
-        ([*SCORE, "--adapt-rate", "2"], "--adapt-rate applies to --adapt only"),
     ],
 )
 def test_an_argument_that_cannot_be_is_named_in_one_line_and_nothing_is_created(

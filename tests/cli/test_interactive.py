@@ -1,6 +1,5 @@
 """Writing by turns: the commands through a terminal, and the session behind them."""
 
-import io
 import os
 import re
 import signal
@@ -9,11 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from textgen import LanguageModel, train
-from textgen.cli.app import main
 from textgen.cli.sample import Session
 from textgen.config import SamplingConfig
 from textgen.errors import UsageError
@@ -157,25 +156,9 @@ def test_ctrl_c_stops_the_model_and_not_the_program(terminal: Terminal) -> None:
     assert len(terminal.type("/text")) > 20
 
 
-def test_the_end_of_the_input_ends_it_without_an_error(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("The \n"))
-    assert main(["sample", str(trained), "-i", "--length", "3"]) == 0
-    shown = capsys.readouterr()
+def test_the_end_of_the_input_ends_it_without_an_error(trained: Path, typed: Any) -> None:
+    shown = typed("sample", trained, "-i", "--length", "3", stdin="The \n")
     assert shown.out.count(PROMPT) == 2
-    assert "error" not in shown.err
-
-
-def test_what_cannot_be_interactive_is_refused(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for options in (
-        *(["--count", "3"], ["--format", "json"], ["--prompt", "-"], ["--beams", "3"]),
-        *(["--novelty"], ["--min-novelty", "0.5"], ["--corpus", "x"]),
-    ):
-        assert main(["sample", str(trained), "-i", *options]) == 2
-        assert "error:" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -199,17 +182,11 @@ def test_a_turn_is_what_the_model_would_write_there(model: LanguageModel, sessio
     assert second == model.sample(session.text.removesuffix(second.text), length=12, seed=4)[0]
 
 
-def test_what_is_taken_back_is_gone_and_comes_otherwise(session: Session) -> None:
-    assert session.take_back() is None
+def test_a_turn_that_was_taken_back_comes_otherwise(session: Session) -> None:
     session.add("the")
     first = session.generate(lambda piece: None)
-    assert session.take_back() is not None
-    assert session.text == "the"
-    again = session.generate(lambda piece: None)
-    assert again.text != first.text
-    session.take_back()
-    session.take_back()
-    assert session.text == ""
+    session.turns.pop()
+    assert session.generate(lambda piece: None).text != first.text
 
 
 def test_an_interrupted_turn_is_kept_as_far_as_it_came(session: Session) -> None:
@@ -223,35 +200,30 @@ def test_an_interrupted_turn_is_kept_as_far_as_it_came(session: Session) -> None
     with pytest.raises(KeyboardInterrupt):
         session.generate(interrupt)
     assert session.text == "".join(heard)
-    session.take_back()
-    assert session.text == ""
 
 
-def test_a_sentence_ends_with_its_newline(session: Session) -> None:
-    session.set(sentences=1, length=10_000)
+@pytest.mark.parametrize(("options", "end"), [({"sentences": 1}, "\n"), ({"stop": ("e",)}, "e")])
+def test_what_ended_a_turn_is_part_of_the_text(
+    session: Session, options: dict[str, Any], end: str
+) -> None:
+    session.set(**options, length=10_000)
     session.generate(lambda piece: None)
-    assert session.text.endswith("\n")
-    assert session.text.count("\n") == 1
+    assert session.text.endswith(end)
+    assert session.text.count(end) == 1
 
 
 def test_where_a_paragraph_is_the_unit_it_ends_as_paragraphs_do(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("the cats\nsat down.\n\nthe dogs\nslept.\n\n" * 20)
     train(text, out=tmp_path / "run", steps=2, hidden_size=8, batch_size=2, unit="paragraph")
-    session = Session(LanguageModel.load(tmp_path / "run"))
+    session = Session(LanguageModel.load(tmp_path / "run"), SamplingConfig())
     session.set(sentences=1, length=10_000)
     session.generate(lambda piece: None)
     assert session.text.endswith("\n\n")
     session.turns.clear()
-    end = next(each for each in session.predict(40).choices if each.id == EOS)
+    end = next(each for each in session.model.predict(words=40).choices if each.id == EOS)
     session.choose(end)
     assert session.text == "\n\n"
-
-
-def test_the_stop_string_was_said(session: Session) -> None:
-    session.set(stop=("e",), length=10_000)
-    session.generate(lambda piece: None)
-    assert session.text.endswith("e")
 
 
 def test_a_setting_holds_from_then_on_and_a_bad_one_changes_nothing(session: Session) -> None:
@@ -262,10 +234,3 @@ def test_a_setting_holds_from_then_on_and_a_bad_one_changes_nothing(session: Ses
         session.set(length=0)
     assert session.config.temperature == (0.5,)
     assert session.config.length == 12
-
-
-def test_the_likeliest_words_go_on_from_the_text(session: Session) -> None:
-    session.add("the ca")
-    predicted = session.predict(4)
-    assert predicted.prompt == "the ca"
-    assert len(predicted.choices) == 4

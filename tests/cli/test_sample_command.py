@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,12 @@ def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> No
     assert '"é"' in ended.out
 
 
-def test_in_a_pipe_the_text_follows_its_prompt_and_nothing_else(run: Any, library: Any) -> None:
-    assert run("sample", "x", "--prompt", "once").out == "once written 0\n"
-
-
-def test_which_checkpoint_is_read_is_said_on_stderr(run: Any, library: Any) -> None:
-    assert run("sample", "x").lines == ["note: reading checkpoints/x/best"]
+def test_in_a_pipe_is_the_text_alone_and_the_checkpoint_is_named_on_stderr(
+    run: Any, library: Any
+) -> None:
+    ended = run("sample", "x", "--prompt", "once")
+    assert ended.out == "once written 0\n"
+    assert ended.lines == ["note: reading checkpoints/x/best"]
 
 
 def test_json_comes_as_samples_are_finished_and_text_in_their_order(run: Any, library: Any) -> None:
@@ -46,11 +44,9 @@ def test_json_comes_as_samples_are_finished_and_text_in_their_order(run: Any, li
     assert out == " written 0\n---------------\n written 1\n---------------\n written 2\n"
 
 
-def test_a_dash_reads_prompts_from_stdin_one_a_line(
-    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("où\r\n\nest".encode())))
-    out = run("sample", "x", "--prompt", "-", "--count", "2", "--format", "json").out
+def test_a_dash_reads_prompts_from_stdin_one_a_line(run: Any, library: Any) -> None:
+    arguments = ("sample", "x", "--prompt", "-", "--count", "2", "--format", "json")
+    out = run(*arguments, stdin="où\r\n\nest").out
     assert library.calls["samples"]["prompts"] == ["où", "", "est"]
     records = [json.loads(line) for line in out.splitlines()]
     assert [record["prompt"] for record in records] == ["où", "où", "", "", "est", "est"]

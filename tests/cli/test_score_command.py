@@ -44,16 +44,6 @@ def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> No
     assert (sentence["tokens"], sentence["unknown"]) == (3, 1)
 
 
-def test_json_of_tokens_ends_each_sentence_with_eos(run: Any, library: Any) -> None:
-    out = run("score", "x", "--text", "a", "--format", "json", "--level", "token").out
-    tokens = json.loads(out.splitlines()[0])["token_scores"]
-    assert [list(each) for each in tokens] == [
-        ["token", "id", "log_prob", "surprisal", "unknown"]
-    ] * 2
-    assert tokens[-1]["token"] == "<EOS>"
-    assert tokens[-1]["surprisal"] == 2.0
-
-
 def test_tsv_of_sentences_names_its_base_and_ends_with_the_totals(run: Any, library: Any) -> None:
     arguments = ("--text", "a\tb", "--text", "c\\?", "--format", "tsv", "--log-base", "2")
     assert run("score", "x", *arguments).out.splitlines() == [
@@ -66,20 +56,11 @@ def test_tsv_of_sentences_names_its_base_and_ends_with_the_totals(run: Any, libr
     ]
 
 
-def test_lm_zoo_s_table_is_of_tokens_unless_another_level_is_asked_for(
-    run: Any, library: Any
-) -> None:
-    ended = run("score", "x", "--text", "a ", "--text", "b", "--format", "lm-zoo")
+def test_a_layout_shows_its_own_level_unless_another_is_asked_for(run: Any, library: Any) -> None:
+    run("score", "x", "--text", "a", "--format", "lm-zoo")
     assert library.calls["scores"]["config"].level == "token"
-    assert ended.out.splitlines() == [
-        "sentence_id\ttoken_id\ttoken\tsurprisal",
-        "1\t1\ta\t2.0",
-        "1\t2\t \t2.0",
-        "1\t3\t<EOS>\t2.0",
-        "2\t1\tb\t2.0",
-        "2\t2\t<EOS>\t2.0",
-    ]
-    assert "5 tokens" in ended.err
+    run("score", "x", "--text", "a", "--format", "lm-zoo", "--level", "word")
+    assert library.calls["scores"]["config"].level == "word"
 
 
 @pytest.mark.parametrize(("base", "name"), [("e", "ln p"), ("2", "log2 p"), ("7", "log7 p")])
@@ -98,10 +79,9 @@ def test_the_table_marks_what_unknown_tokens_make_incomparable(run: Any, library
     assert "not comparable" in unknown
 
 
-def test_two_texts_are_compared_in_the_base_as_odds_and_a_token(run: Any, library: Any) -> None:
+def test_two_texts_are_compared_in_the_base_and_as_odds(run: Any, library: Any) -> None:
     out = run("score", "x", "--text", "abc", "--text", "a", "--log-base", "2").out
     assert "The second is 16.0 times likelier: its log2 p is greater by 4.00." in out
-    assert "Per token its log2 p is -2.000 and the other's -2.000 (tokens: 2 and 4)." in out
     assert "likelier" not in run("score", "x", "--text", "a").out
     assert "equally" in run("score", "x", "--text", "a", "--text", "b").out
 
@@ -241,6 +221,7 @@ def test_adapted_figures_are_said_to_be_that(run: Any, library: Any) -> None:
     assert list(json.loads(static.out.splitlines()[-1])) == ["total"]
 
 
+@pytest.fixture
 def pseudo(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of the library reads both ways."""
     model = library.load("x")
@@ -255,41 +236,32 @@ TRUE_NAMES = ("perplexity", "bits", "ln p", "log_prob", "likelier", "surprisal")
 
 @pytest.mark.parametrize("output", ["table", "tsv", "json"])
 def test_pseudo_scores_never_have_the_name_of_a_true_one(
-    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, output: str
+    run: Any, pseudo: None, output: str
 ) -> None:
-    pseudo(library, monkeypatch)
     out = run("score", "x", "--text", "a", "--text", "b", "--format", output).out
     told = re.sub(r"pseudo[ _-](log_prob|perplexity|ln p|loss)\w*", "", out)
     assert told != out
     assert not [name for name in TRUE_NAMES if name in told], told
 
 
-def test_pseudo_scores_in_json_have_keys_of_their_own(
-    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pseudo(library, monkeypatch)
-    sentence, total = map(
-        json.loads, run("score", "x", "--text", "a", "--format", "json").out.splitlines()
-    )
+def test_pseudo_scores_in_json_have_keys_of_their_own(run: Any, pseudo: None) -> None:
+    lines = run("score", "x", "--text", "a", "--format", "json").out.splitlines()
+    sentence, total = map(json.loads, lines)
     assert sentence["pseudo_log_prob"] == -2.0 and sentence["pseudo_loss"] == 0.5
     assert sentence["pseudo_perplexity"] == pytest.approx(exp(0.5))
     assert total["total"]["pseudo_log_prob"] == -2.0
 
 
 @pytest.mark.parametrize("output", sorted(set(FORMATS) - {"table", "tsv", "json"}))
-def test_a_layout_that_cannot_say_pseudo_is_refused(
-    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, output: str
-) -> None:
-    pseudo(library, monkeypatch)
+def test_a_layout_that_cannot_say_pseudo_is_refused(run: Any, pseudo: None, output: str) -> None:
     ended = run("score", "x", "--text", "a", "--format", output)
     assert (ended.code, ended.out) == (2, "")
     assert f"--format {output} needs probabilities" in ended.err
 
 
 def test_a_page_is_refused_where_there_are_no_probabilities(
-    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Any, pseudo: None, tmp_path: Path
 ) -> None:
-    pseudo(library, monkeypatch)
     page = tmp_path / "page.html"
     ended = run("score", "x", "--text", "a", "--html", page)
     assert ended.code == 2 and "--html needs probabilities" in ended.err

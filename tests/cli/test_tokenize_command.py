@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +25,6 @@ def folder(run: Any, text: Path, tmp_path: Path) -> Path:
     return out
 
 
-@pytest.fixture
-def type_in(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def say(said: str) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(said.encode())))
-
-    return say
-
-
 def test_json_begins_with_the_keys_scripts_rely_on(run: Any, text: Path) -> None:
     ended = run("tokenize", text, "--format", "json")
     (line,) = ended.out.splitlines()
@@ -53,26 +43,23 @@ def test_the_table_shows_white_space_so_that_it_is_seen(run: Any, text: Path) ->
     assert {"␣", "\\t", "\\\\", "<EOS>"} < set(frequent)
 
 
-def test_ids_and_mask_have_one_shape_with_eos_last(run: Any, folder: Path, type_in: Any) -> None:
-    type_in("a?\nb\n")
-    ids = run("tokenize", "--tokenizer", folder).out.splitlines()
-    type_in("a?\nb\n")
-    mask = run("tokenize", "--tokenizer", folder, "-", "--print", "mask").out.splitlines()
+def test_ids_and_mask_have_one_shape_with_eos_last(run: Any, folder: Path) -> None:
+    use = ("tokenize", "--tokenizer", folder)
+    ids = run(*use, stdin="a?\nb\n").out.splitlines()
+    mask = run(*use, "-", "--print", "mask", stdin="a?\nb\n").out.splitlines()
     assert mask == ["0 1 0", "0 0"]
     assert [len(line.split()) for line in ids] == [3, 2]
     assert [line.split()[-1] for line in ids] == ["1", "1"]
     assert ids[0].split()[1] == "0"
 
 
-def test_tokens_are_printed_unambiguously(run: Any, folder: Path, type_in: Any) -> None:
-    type_in("a \\\t?")
-    out = run("tokenize", "--tokenizer", folder, "--print", "tokens").out
+def test_tokens_are_printed_unambiguously(run: Any, folder: Path) -> None:
+    out = run("tokenize", "--tokenizer", folder, "--print", "tokens", stdin="a \\\t?").out
     assert out == "a ␣ \\\\ \\t <UNK> <EOS>\n"
 
 
-def test_json_of_tokens_is_an_object_a_line(run: Any, folder: Path, type_in: Any) -> None:
-    type_in("a?\n\n")
-    out = run("tokenize", "--tokenizer", folder, "--format", "json").out
+def test_json_of_tokens_is_an_object_a_line(run: Any, folder: Path) -> None:
+    out = run("tokenize", "--tokenizer", folder, "--format", "json", stdin="a?\n\n").out
     first, second = map(json.loads, out.splitlines())
     assert list(first) == ["line", "tokens", "ids", "unknown"]
     assert first["tokens"] == ["a", "<UNK>", "<EOS>"]

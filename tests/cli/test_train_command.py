@@ -144,8 +144,8 @@ def test_log_dir_without_tensorboard_ends_before_anything_is_made(
         monkeypatch.setitem(sys.modules, "tensorboard", None)
     out, logs = tmp_path / "out", tmp_path / "logs"
     ended = run("train", "a", "--out", out, "--log-dir", logs)
-    assert (ended.code, ended.out, len(ended.lines)) == (1, "", 1)
-    assert "pip install 'textgen[tensorboard]'" in ended.err
+    assert (ended.code, ended.out, len(ended.lines)) == (2, "", 1)
+    assert "pip install 'textgen-lm[tensorboard]'" in ended.err
     assert "train" not in library.calls
     assert list(tmp_path.iterdir()) == []
 

@@ -19,8 +19,8 @@ from textgen.config import (
     flag,
     option_names,
     parse_duration,
-    parse_sizes,
 )
+from textgen.config.options import parse_sizes
 from textgen.errors import UsageError
 
 NAN, INF = math.nan, math.inf
@@ -78,10 +78,15 @@ KIND_WITH = {
     "entries": "ngram",
     "states": "hmm",
 }
-REFUSED: list[tuple[type[Config], str, list[Any]]] = [
+COUNTS = [0, -1, 1.0, "1", *NOT_NUMBERS]
+SHARES = [0, 0.0, -0.1, 1.1, 2, "0.5", *NOT_NUMBERS]
+FRACTIONS = [-0.1, 1, 1.0, 1.5, "0.1", *NOT_NUMBERS]
+SWITCHES = [1, 0, "yes", []]
+TEXTS = ["", ("a", ""), (1,), 5]
+REFUSED_TOGETHER: list[tuple[type[Config], str, list[Any]]] = [
     (TokenizerConfig, "level", ["chars", "", "CHAR", 1, True, []]),
     (TokenizerConfig, "vocab_size", [2, 0, -1, 2**31, 10.0, *NOT_NUMBERS]),
-    (TokenizerConfig, "min_count", [0, -1, 1.0, *NOT_NUMBERS]),
+    (TokenizerConfig, "min_count", COUNTS),
     (TokenizerConfig, "unit", ["lines", "", 0]),
     (TokenizerConfig, "split", ["space", ""]),
     (TokenizerConfig, "subword_model", ["BPE", ""]),
@@ -89,60 +94,46 @@ REFUSED: list[tuple[type[Config], str, list[Any]]] = [
     (ModelConfig, "hidden_size", [0, -1, "0", "8,0", "8,-1", [], [8, 0], [8.0], ["8"], True]),
     (ModelConfig, "hidden_size", [[NAN], [True], [[8]], 8.5]),
     (ModelConfig, "embedding_size", [-1, 8.0, "8", *NOT_NUMBERS]),
-    (ModelConfig, "tie", [1, 0, "yes", []]),
+    (ModelConfig, "tie", SWITCHES),
     (ModelConfig, "embeddings", [""]),
     (ModelConfig, "freeze_embeddings", [1, 0, "yes", True]),
-    (ModelConfig, "activation", ["sigmoid", "", 1]),
-    (ModelConfig, "recurrence", ["eye", "", 1]),
-    (ModelConfig, "window", [0, -1, 2**16 + 1, 8.0, "8", *NOT_NUMBERS]),
-    (ModelConfig, "order", [0, -1, 101, 8.0, "8", *NOT_NUMBERS]),
-    (ModelConfig, "states", [0, -1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "activation recurrence", ["sigmoid", "", 1]),
+    (ModelConfig, "window", [2**16 + 1, *COUNTS]),
+    (ModelConfig, "order", [101, *COUNTS]),
+    (ModelConfig, "states", COUNTS),
     (ModelConfig, "model", ["LSTM", "", 1, []]),
     (ModelConfig, "entries", [[-1], [1.5]]),
     (ModelConfig, "vocabulary_size", [-1, 5.0, *NOT_NUMBERS]),
-    (TrainingConfig, "budget", [0, -1, "0", "x", *NOT_NUMBERS]),
-    (TrainingConfig, "epochs", [0, -1, 1.0, "1", *NOT_NUMBERS]),
-    (TrainingConfig, "steps", [0, -1, 1.0, "1", *NOT_NUMBERS]),
-    (TrainingConfig, "batch_size", [0, -1, 2**20 + 1, 16.0, "16", *NOT_NUMBERS]),
-    (TrainingConfig, "sequence_length", [0, -1, 2**20 + 1, 64.0, "64", *NOT_NUMBERS]),
+    (TrainingConfig, "budget save_every", [0, -1, "0", "x", *NOT_NUMBERS]),
+    (TrainingConfig, "epochs steps valid_every log_every run_windows", COUNTS),
+    (TrainingConfig, "batch_size sequence_length", [2**20 + 1, *COUNTS]),
     (TrainingConfig, "learning_rate", [0, -0.1, 0.0, -0.0, 1000, "0.1", *NOT_NUMBERS]),
     (TrainingConfig, "weight_decay", [-0.1, 1000, "0.1", *NOT_NUMBERS]),
-    (TrainingConfig, "dropout", [-0.1, 1, 1.0, 1.5, "0.1", *NOT_NUMBERS]),
+    (TrainingConfig, "dropout warmup unknown_rate", FRACTIONS),
+    (TrainingConfig, "valid_fraction", [0, *FRACTIONS]),
     (TrainingConfig, "clip", [0, -1, "1", *NOT_NUMBERS]),
-    (TrainingConfig, "warmup", [-0.1, 1, 1.0, "0.1", *NOT_NUMBERS]),
-    (TrainingConfig, "valid_fraction", [0, -0.1, 1, "0.1", *NOT_NUMBERS]),
-    (TrainingConfig, "valid_every", [0, -1, 1.0, "1", *NOT_NUMBERS]),
-    (TrainingConfig, "save_every", [0, -1, "0", *NOT_NUMBERS]),
-    (TrainingConfig, "log_every", [0, -1, 1.0, *NOT_NUMBERS]),
     (TrainingConfig, "precision", ["bfloat16", "", 16]),
     (TrainingConfig, "seed", [-1, 2**63, 1.0, *NOT_NUMBERS]),
-    (TrainingConfig, "run_windows", [0, -1, 1.0, *NOT_NUMBERS]),
-    (TrainingConfig, "unknown_rate", [-0.1, 1, *NOT_NUMBERS]),
     (TrainingConfig, "betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), (0.9, 0.9, 0.9), (NAN, 0.9), "ab"]),
     (SamplingConfig, "temperature", [-0.1, -1, "-1", "1,", "1,hot", (1, -1), (), *NOT_NUMBERS]),
-    (SamplingConfig, "top_k", [0, -1, 1.0, *NOT_NUMBERS]),
-    (SamplingConfig, "top_p", [0, 0.0, -0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
+    (SamplingConfig, "top_k no_repeat_ngram length sentences count", COUNTS),
+    (SamplingConfig, "beams", [2**16 + 1, *COUNTS]),
+    (SamplingConfig, "top_p typical", SHARES),
     (SamplingConfig, "min_p", [-0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
-    (SamplingConfig, "typical", [0, 0.0, -0.1, 1.1, 2, "0.5", *NOT_NUMBERS]),
     (SamplingConfig, "repetition_penalty", [0, -1, "1", *NOT_NUMBERS]),
     (SamplingConfig, "frequency_penalty", ["1", *NOT_NUMBERS]),
-    (SamplingConfig, "no_repeat_ngram", [0, -1, 1.0, *NOT_NUMBERS]),
-    (SamplingConfig, "ban", ["", ("a", ""), (1,), 5]),
-    (SamplingConfig, "require", ["", ("a", ""), (1,), 5]),
-    (SamplingConfig, "stop", ["", ("a", ""), (1,), 5]),
-    (SamplingConfig, "beams", [0, -1, 1.0, 2**16 + 1, *NOT_NUMBERS]),
+    (SamplingConfig, "ban require stop", TEXTS),
     (SamplingConfig, "length_penalty", [-0.1, 100, "1", *NOT_NUMBERS]),
     (SamplingConfig, "on_unknown", ["", "drop", 1]),
-    (SamplingConfig, "allow_unk", [1, 0, "yes"]),
-    (SamplingConfig, "fast", [1, 0, "yes"]),
-    (SamplingConfig, "length", [0, -1, 1.0, *NOT_NUMBERS]),
-    (SamplingConfig, "sentences", [0, -1, 1.0, *NOT_NUMBERS]),
-    (SamplingConfig, "count", [0, -1, 1.0, *NOT_NUMBERS]),
+    (SamplingConfig, "allow_unk fast", SWITCHES),
     (SamplingConfig, "seed", [-1, 2**63, 1.0, *NOT_NUMBERS]),
-    (NoveltyConfig, "novelty", [1, 0, "yes"]),
+    (NoveltyConfig, "novelty", SWITCHES),
     (NoveltyConfig, "min_novelty", [-0.1, 1.1, "0.5", *NOT_NUMBERS]),
-    (NoveltyConfig, "copied_length", [0, -1, 1.0, *NOT_NUMBERS]),
+    (NoveltyConfig, "copied_length", COUNTS),
     (AdaptationConfig, "adapt_rate", [-1, "1", *NOT_NUMBERS]),
+]
+REFUSED = [
+    (config, name, values) for config, names, values in REFUSED_TOGETHER for name in names.split()
 ]
 
 

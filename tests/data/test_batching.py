@@ -95,30 +95,21 @@ def test_inputs_are_the_targets_before_whether_or_not_tokens_are_replaced(
         last = window.targets[-1]
 
 
-def test_a_run_starts_at_a_sentence_start_having_read_eos() -> None:
+def test_a_row_starts_at_a_sentence_or_goes_on_where_it_stopped() -> None:
     ids = numbered_text(777)
     reader = Reader(ids)
+    before, continued = [0, 0, 0], 0
     for _ in range(200):
         starts, window = reader.next(), reader.windows[-1]
-        for row in np.flatnonzero(~window.carried):
-            assert starts[row] == 0 or ids[starts[row] - 1] == EOS
-            assert window.inputs[0, row] == EOS
-    assert len({start for _, start in reader.runs}) > 20
-
-
-def test_a_continuing_row_goes_on_exactly_where_it_stopped() -> None:
-    reader = Reader(numbered_text(777))
-    before = reader.next()
-    continued = 0
-    for _ in range(100):
-        starts = reader.next()
-        previous, window = reader.windows[-2:]
-        for row in np.flatnonzero(window.carried):
-            assert starts[row] == before[row] + 8
-            assert window.inputs[0, row] == previous.targets[-1, row]
-            continued += 1
+        for row, start in enumerate(starts):
+            if window.carried[row]:
+                assert start == before[row] + 8
+                continued += 1
+            else:
+                assert start == 0 or ids[start - 1] == EOS
         before = starts
-    assert continued > 200
+    assert continued > 400
+    assert len({start for _, start in reader.runs}) > 20
 
 
 def test_a_run_is_as_long_as_asked_where_the_corpus_allows() -> None:

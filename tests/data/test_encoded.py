@@ -25,7 +25,7 @@ from textgen.data.encoded import (
 )
 from textgen.data.text import split_into_pieces
 from textgen.errors import CheckpointError, LockedError, ResourceError, TextgenError, UsageError
-from textgen.storage.manifest import write_manifest
+from textgen.storage import write_manifest
 from textgen.tokenizers.base import EOS
 from textgen.tokenizers.registry import TOKENIZERS, learn_tokenizer, load_tokenizer_from
 

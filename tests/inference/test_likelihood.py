@@ -30,17 +30,17 @@ def sequential(model: Model, ids: npt.NDArray[Any], first: int = EOS) -> Floats:
 
 
 @torch.no_grad()
-def never_forgetting(model: Model) -> Model:
-    """The model with its forget gates held open: what it once read stays in its cells."""
+def remembering(model: Model, forget_bias: float = 30.0) -> Model:
+    """The model with its forget gates held open, so that its cells keep what it read."""
     for name, parameter in model.named_parameters():
         if name.startswith("layers"):
-            admit, forget, candidate, expose = parameter.chunk(4)
+            input_gate, forget_gate, candidate, output_gate = parameter.chunk(4)
             if parameter.ndim == 1:
-                admit.fill_(-1.5)
-                forget.fill_(30.0)
-                expose.fill_(1.0)
+                input_gate.fill_(-1.5)
+                forget_gate.fill_(forget_bias)
+                output_gate.fill_(1.0)
             else:
-                forget.zero_()
+                forget_gate.zero_()
                 candidate.mul_(2)
     return model
 
@@ -49,13 +49,13 @@ def never_forgetting(model: Model) -> Model:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     """The (time, rows) of every stretch that is read while the test runs."""
     shapes: list[tuple[int, int]] = []
-    original = likelihood._Reading._read_window
+    original = likelihood._Block._read_window
 
     def watched(self: Any, window: int, rows: Tensor, state: Any) -> Any:
         shapes.append((min(64, len(self._targets) - window), len(rows)))
         return original(self, window, rows, state)
 
-    monkeypatch.setattr(likelihood._Reading, "_read_window", watched)
+    monkeypatch.setattr(likelihood._Block, "_read_window", watched)
     yield shapes
 
 
@@ -72,8 +72,7 @@ def test_a_document_equals_the_plain_pass_at_any_length(
     model = make_model(dtype=dtype)
     ids = random_ids(length)
     log_probs = Document(model, first=EOS).read(ids)
-    assert log_probs.shape == (length,)
-    assert log_probs.dtype == np.float64
+    assert log_probs.shape == (length,) and log_probs.dtype == np.float64
     assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
 
 
@@ -81,13 +80,11 @@ def test_a_document_equals_the_plain_pass_at_any_length(
 def test_a_model_that_never_forgets_is_read_exactly(
     make_model: MakeModel, random_ids: DrawIds, reads: list[tuple[int, int]], dtype: torch.dtype
 ) -> None:
-    model = never_forgetting(make_model(dtype=dtype))
-    ids = random_ids(4096 + 5)
+    model, ids = remembering(make_model(dtype=dtype)), random_ids(4096 + 5)
     log_probs = Document(model, first=EOS).read(ids)
     assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
     # The guessed starts were wrong to the very end, so that every segment was read again.
-    tokens_read = sum(time * rows for time, rows in reads)
-    assert tokens_read > 8 * len(ids)
+    assert sum(time * rows for time, rows in reads) > 8 * len(ids)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -95,16 +92,10 @@ def test_a_model_that_forgets_slowly_is_read_until_its_states_truly_meet(
     make_model: MakeModel, random_ids: DrawIds, reads: list[tuple[int, int]], dtype: torch.dtype
 ) -> None:
     """Its cells keep 31 % of what they hold through a window, so that they meet after a dozen."""
-    model = never_forgetting(make_model(dtype=dtype))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith("layers") and parameter.ndim == 1:
-                parameter.chunk(4)[1].fill_(2.0)  # two biases: forget gates at sigmoid(4)
-    ids = random_ids(8000)
+    model, ids = remembering(make_model(dtype=dtype), 2.0), random_ids(8000)
     log_probs = Document(model, first=EOS, segments=3).read(ids)
     assert np.abs(log_probs - sequential(model, ids)).max() < EXACT[dtype]
-    windows_again = sum(rows < 3 for _, rows in reads)
-    assert 8 < windows_again < 41
+    assert 8 < sum(rows < 3 for _, rows in reads) < 41
 
 
 def test_a_forgetful_model_is_read_about_once(
@@ -116,22 +107,11 @@ def test_a_forgetful_model_is_read_about_once(
     assert max(rows for _, rows in reads) == 16
 
 
-@pytest.mark.parametrize("segments", [1, 2, 7])
-def test_the_number_of_segments_changes_nothing(
-    make_model: MakeModel, random_ids: DrawIds, segments: int
-) -> None:
-    model, ids = make_model(dtype=torch.float64), random_ids(2100)
-    log_probs = Document(model, first=EOS, segments=segments).read(ids)
-    assert np.abs(log_probs - sequential(model, ids)).max() < 1e-10
-
-
-@pytest.mark.parametrize("remembering", [False, True])
+@pytest.mark.parametrize("change", [lambda model: model, remembering])
 def test_parts_of_any_size_give_the_same_as_one_read(
-    make_model: MakeModel, random_ids: DrawIds, remembering: bool
+    make_model: MakeModel, random_ids: DrawIds, change: Callable[[Model], Model]
 ) -> None:
-    model = make_model(dtype=torch.float64)
-    model = never_forgetting(model) if remembering else model
-    ids = random_ids(3000)
+    model, ids = change(make_model(dtype=torch.float64)), random_ids(3000)
     document = Document(model, first=EOS)
     parts = [document.read(part) for part in np.split(ids, [1, 2, 2, 65, 700, 701, 2400])]
     assert np.abs(np.concatenate(parts) - sequential(model, ids)).max() < 1e-10
@@ -189,10 +169,8 @@ def test_logits_of_1e30_give_finite_scores(
         model.get_parameter("output.bias").copy_(torch.linspace(-1e30, 1e30, 11))
     ids = random_ids(600)
     log_probs = Document(model, first=EOS).read(ids)
-    assert np.isfinite(log_probs).all()
-    assert (log_probs <= 0).all()
-    assert log_probs.min() < -1e29
     assert np.isfinite(log_probs.sum())
+    assert log_probs.min() < -1e29 and log_probs.max() <= 0
 
 
 @pytest.mark.parametrize("tie", [False, True])

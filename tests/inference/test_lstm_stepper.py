@@ -1,10 +1,12 @@
 """Steps of an LSTM, with PyTorch operators and with compiled code, against the model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
+from textgen.inference.lstm_stepper import StepWeights, TorchStepper
 from textgen.inference.steppers import make_stepper
 from textgen.models import Model
 
@@ -20,13 +22,6 @@ COMPILED = pytest.mark.usefixtures("compiled", "two_threads")
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture
-def set_threads(two_threads: None) -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def compiled_gap(model: Model, rows: int, tolerance: float, *, fast: bool = False) -> float:
@@ -51,7 +46,7 @@ def compiled_gap(model: Model, rows: int, tolerance: float, *, fast: bool = Fals
 def test_operators_in_float32_give_the_model_s_logits_packed_or_not(
     make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.inference.native.library", lambda device, dtype: None)
+    monkeypatch.setattr("textgen.inference.native.kernels.library", lambda device, dtype: None)
     if not packs:
         monkeypatch.setattr("textgen.inference.lstm_stepper._packs", lambda matrix: False)
     model = make_model(11, (32, 24), 16)
@@ -62,19 +57,6 @@ def test_operators_in_float32_give_the_model_s_logits_packed_or_not(
         stepper.state = model.start(rows)
         for time, column in enumerate(ids[:, :rows]):
             torch.testing.assert_close(stepper.step(column), whole[time], rtol=0, atol=1e-5)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_steps_on_a_gpu_give_the_model_s_logits(model: Model) -> None:
-    model = model.cuda()
-    with torch.inference_mode():
-        stepper, state = make_stepper(model), model.start(4)
-        stepper.state = state
-        for _ in range(20):
-            ids = torch.randint(0, 11, (4,), generator=generator(0)).cuda()
-            expected, state = model(ids.unsqueeze(0), state)
-            torch.testing.assert_close(stepper.step(ids), expected[0], rtol=0, atol=1e-4)
 
 
 @COMPILED
@@ -90,10 +72,9 @@ def test_compiled_code_gives_the_model_s_logits(
     table: int,
     rows: int,
     threads: int,
-    set_threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    set_threads(threads)
+    torch.set_num_threads(threads)  # restored by ``two_threads``
     monkeypatch.setattr("textgen.inference.lstm_stepper.LARGEST_TABLE", table)
     compiled_gap(make_model(vocabulary, hidden, embedding, tie=tie), rows, 2e-5)
 
@@ -145,3 +126,63 @@ def test_several_steps_at_once_are_the_same_as_one_after_another(model: Model) -
     several.network.read(ids.unsqueeze(1))
     assert torch.equal(several.network.logits, expected)
     assert bool(several.state.close_to(one.state, 0).all())
+
+
+# Steps that are replayed
+
+
+class Recorder:
+    """Captures as a graph does: what is replayed reads and writes the memory that it was given."""
+
+    def __init__(self) -> None:
+        self.captured = self.replayed = 0
+
+    def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        self.captured += 1
+
+        def replay() -> Tensor:
+            self.replayed += 1
+            return work()
+
+        return replay
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_what_is_replayed_is_what_would_be_read(model: Model, rows: int) -> None:
+    weights, recorder = StepWeights.of(model, fast=False), Recorder()
+    plain = TorchStepper(weights, model.start(1))
+    graphed = TorchStepper(weights, model.start(1), recorder)
+    drawing = generator(0)
+    for part in range(3):
+        state = model.start(rows + part % 2)
+        plain.state = graphed.state = state
+        for _ in range(50):
+            ids = torch.randint(0, 11, (rows + part % 2,), generator=drawing)
+            assert torch.equal(graphed.step(ids), plain.step(ids))
+        plain.state = graphed.state = graphed.state  # as where a row is replaced
+        assert torch.equal(graphed.step(ids), plain.step(ids))
+    assert (recorder.captured, recorder.replayed) == (3, 3 * 19)
+
+
+def test_the_memory_of_a_state_stays_where_it_is_for_as_many_rows(model: Model) -> None:
+    stepper = TorchStepper(StepWeights.of(model, fast=False), model.start(2))
+    ids = torch.tensor([1, 2])
+    places = [layer.hidden.data_ptr() for layer in stepper._layers]
+    stepper.state = model.start(2)
+    stepper.step(ids)
+    assert [layer.hidden.data_ptr() for layer in stepper._layers] == places
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_graph_on_the_device_reads_as_the_model_does(model: Model) -> None:
+    model = model.cuda()
+    drawing = generator(0)
+    with torch.inference_mode():
+        for rows in (1, 4):
+            stepper, state = make_stepper(model), model.start(rows)
+            stepper.state = state
+            for _ in range(80):
+                ids = torch.randint(0, 11, (rows,), generator=drawing).cuda()
+                expected, state = model(ids.unsqueeze(0), state)
+                torch.testing.assert_close(stepper.step(ids), expected[0], rtol=0, atol=1e-4)

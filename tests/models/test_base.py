@@ -1,5 +1,7 @@
-"""Dropout, the frequencies with which output biases start, and the precision of training."""
+"""Dropout, first output biases, the precision of training, and states."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +14,7 @@ from textgen.errors import UsageError
 from textgen.models import Dropout, Model
 from textgen.models.base import frequencies
 from textgen.models.device import choose_precision
+from textgen.models.lstm import LSTMState
 
 MakeModel = Callable[..., Model]
 CPU = torch.device("cpu")
@@ -97,3 +100,62 @@ def test_a_precision_the_processor_cannot_learn_in_is_refused(
 def test_auto_is_never_a_precision_that_is_refused() -> None:
     chosen = choose_precision("auto", CPU, RecurrentConfig())
     assert choose_precision(chosen, CPU, RecurrentConfig()) == chosen
+
+
+# States: selected rows are in test_every_model
+
+
+@pytest.fixture
+def state(model: Model) -> LSTMState:
+    """The state of 4 streams after 5 tokens."""
+    ids = torch.randint(11, (5, 4), generator=generator(4))
+    _, state = model(ids, model.start(4))
+    assert isinstance(state, LSTMState)
+    return state
+
+
+def test_rows_that_are_not_kept_are_at_the_start_even_if_they_were_not_finite(
+    model: Model, state: LSTMState
+) -> None:
+    broken = LSTMState.of((h * torch.nan, c * torch.inf) for h, c in state.layers)
+    restarted = broken.keep(torch.zeros(4, dtype=torch.bool))
+    assert bool(restarted.close_to(model.start(4), 0.0).all())
+
+
+def test_a_row_is_as_close_as_its_most_different_unit(state: LSTMState) -> None:
+    (hidden, cell), *rest = state.layers
+    moved = cell.clone()
+    moved[1, -1] += 0.1 * (1 + moved[1, -1].abs())
+    moved[2, 0] = torch.nan
+    other = LSTMState.of(((hidden, moved), *rest))
+    assert state.close_to(other, 0.05).tolist() == [True, False, False, True]
+    assert state.close_to(other, 0.15).tolist() == [True, True, False, True]
+    below, (last_hidden, last_cell) = state.layers
+    last_moved = LSTMState.of((below, (last_hidden + 5, last_cell)))
+    assert not bool(state.close_to(last_moved, 0.5).any())
+
+
+def test_a_large_cell_may_differ_by_its_rounding() -> None:
+    def cells(*values: float) -> LSTMState:
+        return LSTMState.of([(torch.zeros(len(values), 1), torch.tensor(values).unsqueeze(1))])
+
+    near = cells(50.00002, 0.00002, -50.00002).close_to(cells(50.0, 0.0, -50.0), 1e-6)
+    assert near.tolist() == [True, False, True]
+
+
+def test_a_detached_state_has_no_gradient(state: LSTMState) -> None:
+    assert all(tensor.requires_grad for tensor in state.tensors().values())
+    assert not any(tensor.requires_grad for tensor in state.detach().tensors().values())
+
+
+def test_the_shapes_of_a_model_do_not_load_the_compiler_of_torch() -> None:
+    """It would take seconds and 70 MB, in every command that loads a model."""
+    program = """
+import sys
+from textgen.config import KINDS, ModelConfig
+from textgen.models import weight_shapes
+for kind in KINDS:
+    weight_shapes(ModelConfig.from_options({"model": kind}).resolved(50))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0

@@ -12,6 +12,7 @@ from torch import Tensor
 from textgen import LanguageModel, train
 from textgen.config import ModelConfig, TrainingConfig
 from textgen.inference.likelihood import mean_cross_entropy
+from textgen.inference.steppers import make_stepper
 from textgen.models import build
 from textgen.models.mixture import Gate, MixtureModel
 from textgen.tokenizers.base import EOS
@@ -109,6 +110,27 @@ def test_the_training_loss_is_that_of_the_lstm_alone(
     loss.backward()
     assert all(weight.grad is not None for weight in lstm.parameters())
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"network"}
+
+
+@pytest.mark.usefixtures("compiled", "two_threads")
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_compiled_steps_are_those_of_the_model(order: int, rows: int) -> None:
+    mixture = made(order=order, hidden_size=(24,))
+    mixture.fit_mixture([text_of(200, seed) for seed in (5, 6, 7)])
+    ids = torch.randint(VOCABULARY, (40, rows), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, last = mixture(ids, mixture.start(rows))
+    stepper = make_stepper(mixture)
+    stepper.state = mixture.start(rows)
+    assert stepper.network is not None
+    found = torch.stack([stepper.step(row).log_softmax(-1) for row in ids])
+    assert torch.allclose(found, expected.log_softmax(-1), atol=2e-5)
+    assert bool(stepper.state.close_to(last, 1e-4).all())
+    selected = torch.tensor([rows - 1, 0])
+    stepper.state = state = stepper.state.select(selected)
+    (after,) = mixture(ids[:1, selected], state)[0]
+    assert torch.allclose(stepper.step(ids[0, selected]), after.log_softmax(-1), atol=2e-5)
 
 
 # The gate

@@ -17,10 +17,10 @@ from textgen import LanguageModel, checkpoint, storage, train
 from textgen.config import ModelConfig, TokenizerConfig
 from textgen.data.corpus import bundled_corpus
 from textgen.errors import CheckpointError, DataError, UsageError
-from textgen.inference.likelihood import batch_token_statistics
-from textgen.models import Model, build, ngram
+from textgen.models import build, ngram
 from textgen.models.ngram import UNSEEN, Counts, NgramModel, NgramTables, count
 from textgen.results import TrainingWarning
+from textgen.scoring.scorer import SentenceReader
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer
 
@@ -213,23 +213,12 @@ def test_perplexities_of_sentences_are_kenlms(
     config = ModelConfig.from_options({"model": "ngram", "order": order})
     model = build(config.resolved(tokenizer.vocabulary_size))
     model.initialize_from_text(learned)
-    log_probs = by_sentences(model, held)
+    sentences = np.split(held, np.flatnonzero(held == EOS)[:-1] + 1)
+    log_probs = np.concatenate(SentenceReader(model).read(sentences))
     assert len(log_probs) == KENLM["tokens"][level]
     expected = KENLM["perplexity"][level][str(order)]
     tolerance = 1e-6 if level == "word" else 2e-5
     assert math.exp(-log_probs.mean()) == pytest.approx(expected, rel=tolerance)
-
-
-def by_sentences(model: Model, ids: Any) -> Any:
-    """ln p of each token, each sentence on its own."""
-    sentences = np.split(ids, np.flatnonzero(ids == EOS)[:-1] + 1)
-    lengths = np.array([len(sentence) for sentence in sentences])
-    targets = np.full((lengths.max(), len(sentences)), EOS, np.int64)
-    for column, sentence in enumerate(sentences):
-        targets[: len(sentence), column] = sentence
-    inputs = np.concatenate([np.full_like(targets[:1], EOS), targets[:-1]])
-    within = np.arange(len(targets))[:, None] < lengths
-    return batch_token_statistics(model, inputs, targets)[..., 0][within]
 
 
 # Training

@@ -233,17 +233,14 @@ def test_a_page_of_no_sentences_is_a_page(tmp_path: Path) -> None:
     assert not page.all("article")
 
 
-@pytest.mark.parametrize("older", [None, b"older"])
-def test_a_run_that_fails_leaves_what_was_there(older: bytes | None, tmp_path: Path) -> None:
+def test_a_run_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "p.html"
-    if older is not None:
-        path.write_bytes(older)
+    path.write_bytes(b"older")
     with pytest.raises(RuntimeError), opened(path) as writer:
         writer.begin()
         writer.sentence(scored(1, part("cat"), END))
         raise RuntimeError
-    assert [each.name for each in tmp_path.iterdir()] == ([] if older is None else ["p.html"])
-    assert older is None or path.read_bytes() == older
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"older"]
 
 
 @pytest.mark.parametrize("where", ["missing/p.html", "folder", "guarded.html"])

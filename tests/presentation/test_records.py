@@ -19,15 +19,7 @@ from textgen.results import SentenceScore, TrainingResult, Validation
 
 
 def test_what_has_no_json_is_null_and_the_rest_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
-    score = SentenceScore(
-        log_prob=-1e30,
-        tokens=1,
-        unknown=1,
-        unknown_log_prob=-1e30,
-        characters=0,
-        line=1,
-        text="é\n",
-    )
+    score = SentenceScore(-1e30, 1, 1, -1e30, line=1, text="é\n")
     emit_record(score_record(score))
     emit_record({"third": 1 / 3})
     first, second = capsys.readouterr().out.splitlines()
@@ -52,7 +44,5 @@ def test_a_pseudo_loss_is_never_called_a_loss() -> None:
     written = validation_json(pseudo)
     assert not {"loss", "perplexity", "bits_per_character"} & written.keys()
     assert read_validation(written | {"step": 3, "seconds": 2.0}) == pseudo
-    assert [name for name, _ in validation_facts(pseudo)] == [
-        "validation pseudo-loss",
-        "pseudo-perplexity",
-    ]
+    names = [name for name, _ in validation_facts(pseudo)]
+    assert names == ["validation pseudo-loss", "pseudo-perplexity"]

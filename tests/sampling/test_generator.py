@@ -11,7 +11,7 @@ import torch
 
 from textgen.config import SamplingConfig
 from textgen.inference.likelihood import Document
-from textgen.inference.native import Network
+from textgen.inference.native.kernels import Network
 from textgen.models import Model
 from textgen.results import FinishReason
 from textgen.sampling.generator import Drawn, Request, Uniforms, generate
@@ -63,7 +63,7 @@ def requested(
     size = model.config.vocabulary_size
     ids = tuple(id for id in PROMPT if id < size) if prompt is None else tuple(prompt)
     constraint = constraint or Unconstrained(size, config.allow_unk)
-    sequence = TokenSequence.after(ids, config, constraint, size)
+    sequence = TokenSequence(ids, config, constraint, size)
     return Request(index, ids, sequence, Uniforms(config.seed, index, attempt))
 
 
@@ -127,33 +127,26 @@ def test_a_text_is_another_with_another_seed_index_or_attempt(double: Model) -> 
 
 
 @pytest.mark.parametrize(
-    ("indices", "together"), [((0, 3, 4), 1), ((0, 1, 2, 3, 4, 5, 6), 2), ((9, 3, 100), 64)]
-)
-def test_a_sample_depends_on_its_seed_and_index_alone(
-    double: Model, indices: tuple[int, ...], together: int
-) -> None:
-    alone = written(double, (3,), length=200, sentences=12)[3]
-    beside = written(double, indices, together=together, length=200, sentences=12)[3]
-    assert ids_of(beside) == ids_of(alone)
-    # The states go on with their own samples when others end and new ones begin.
-    gaps = [abs(a.log_prob - b.log_prob) for a, b in zip(alone, beside, strict=True)]
-    assert max(gaps) < 1e-10
-
-
-@pytest.mark.parametrize(
     "options",
     [
+        {},
         {"temperature": (1.0, 0.3, 0.0)},
         {"repetition_penalty": 1.5, "frequency_penalty": 0.3},
         {"no_repeat_ngram": 3},
         {"top_p": 0.9, "min_p": 0.05, "typical": 0.9},
     ],
 )
-def test_nor_does_it_with_rules_that_look_back(double: Model, options: dict[str, Any]) -> None:
-    options |= {"sentences": 4, "length": 60}
-    many = written(double, range(6), together=3, **options)
-    for index in (0, 4):
-        assert ids_of(many[index]) == ids_of(written(double, (index,), **options)[index])
+def test_a_sample_depends_on_its_seed_and_index_alone(
+    double: Model, options: dict[str, Any]
+) -> None:
+    options |= {"length": 100, "sentences": 6}
+    alone = written(double, (3,), **options)[3]
+    for indices, together in (((0, 3, 4), 1), (range(7), 3), ((9, 3, 100), 64)):
+        beside = written(double, indices, together=together, **options)[3]
+        assert ids_of(beside) == ids_of(alone)
+        # The states go on with their own samples when others end and new ones begin.
+        gaps = [abs(a.log_prob - b.log_prob) for a, b in zip(alone, beside, strict=True)]
+        assert max(gaps) < 1e-10
 
 
 def test_no_more_are_written_at_once_than_asked_and_each_begins_as_one_ends(model: Model) -> None:
@@ -272,10 +265,15 @@ def test_each_sample_satisfies_its_constraint_and_has_its_text(make_model: MakeM
     assert len({tuple(ids_of(sample)) for sample in samples.values()}) > 10
 
 
-def test_a_sample_ends_at_its_length(model: Model) -> None:
+def test_a_sample_ends_at_its_length_with_the_sentence_if_it_ends_there(
+    model: Model, make_model: MakeModel
+) -> None:
     for length in (1, 2, 300):
         sample = written(model, length=length)[0]
         assert [drawn.finished for drawn in sample] == [None] * (length - 1) + ["length"]
+    only_eos = memoryless(make_model(3), [0.0, 1.0, 0.0])
+    for sentences, ending in ((2, "eos"), (3, "length"), (None, "length")):
+        assert written(only_eos, length=2, sentences=sentences)[0][-1].finished == ending
 
 
 @pytest.mark.parametrize("sentences", [1, 3])
@@ -287,13 +285,6 @@ def test_a_sample_ends_at_its_last_sentence(model: Model, sentences: int) -> Non
         assert sample[-1].id == EOS
         assert ids_of(sample).count(EOS) == sentences
         assert all(drawn.finished is None for drawn in sample[:-1])
-
-
-def test_eos_at_the_very_length_ends_the_sentence(make_model: MakeModel) -> None:
-    model = memoryless(make_model(3), [0.0, 1.0, 0.0])
-    assert written(model, length=2, sentences=2)[0][-1].finished == "eos"
-    assert written(model, length=2, sentences=3)[0][-1].finished == "length"
-    assert written(model, length=2)[0][-1].finished == "length"
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])

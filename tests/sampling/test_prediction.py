@@ -12,7 +12,7 @@ import torch
 
 from textgen import LanguageModel, train
 from textgen.cli.sample import Session
-from textgen.config import TokenizerConfig
+from textgen.config import SamplingConfig, TokenizerConfig
 from textgen.errors import UsageError
 from textgen.inference.likelihood import Document
 from textgen.models import Model
@@ -143,6 +143,7 @@ def test_what_is_after_the_blank_decides(model: str, request: pytest.FixtureRequ
 
 def test_left_to_right_it_is_the_share_of_the_whole_sentence(forward: LanguageModel) -> None:
     filled = forward.predict("the ____ sat on")
+    assert len(filled.choices) == forward.tokenizer.vocabulary_size
     words = [choice.text for choice in filled.choices if choice.text.isalpha()]
     whole = forward.score([f"the {word} sat on" for word in words])
     log_probs = {each.text: each.log_prob for each in filled.choices}
@@ -191,10 +192,17 @@ def test_a_bidirectional_model_does_not_generate(both_ways: LanguageModel) -> No
         lambda: both_ways.sample("the "),
         lambda: both_ways.samples("the "),
         lambda: both_ways.sample("the ", beams=2),
-        lambda: Session(both_ways),
+        lambda: Session(both_ways, SamplingConfig()),
     ):
         with pytest.raises(UsageError, match=r"cannot generate text.* textgen predict"):
             ask()
+
+
+def test_no_preview_is_written_by_what_cannot_write(folder: Path) -> None:
+    seen: list[str] = []
+    options: dict[str, Any] = {"model": "bidirectional", "steps": 3, "sample_every": 1e-9}
+    trained(folder, "preview", on_event=lambda event: seen.append(type(event).__name__), **options)
+    assert "TrainingSample" not in seen
 
 
 def test_its_scores_are_pseudo_by_the_definition(both_ways: LanguageModel) -> None:
@@ -216,25 +224,3 @@ def test_what_pseudo_scores_cannot_tell_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match="model"):
         both_ways.score("the cat", **options)
-
-
-@pytest.mark.parametrize("name", ["lstm", "bidirectional"])
-def test_a_preview_is_written_by_what_can_write(folder: Path, name: str) -> None:
-    seen: list[str] = []
-    train(
-        folder / "text.txt",
-        out=folder / f"preview-{name}",
-        model=name,
-        hidden_size=(8,),
-        steps=3,
-        sample_every=1e-9,
-        baseline=False,
-        on_event=lambda event: seen.append(type(event).__name__),
-    )
-    assert ("TrainingSample" in seen) == (name == "lstm")
-
-
-def test_the_answer_is_exact_over_a_small_vocabulary(forward: LanguageModel) -> None:
-    with torch.inference_mode():
-        filled = forward.predict("____ cat")
-    assert len(filled.choices) == forward.tokenizer.vocabulary_size

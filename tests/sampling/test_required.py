@@ -1,6 +1,7 @@
 """Strings that a sample must hold, put where they fit."""
 
 import math
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from textgen.errors import UsageError
 from textgen.inference.likelihood import Document
 from textgen.models import Model
 from textgen.results import Sample
-from textgen.sampling.required import Places, encodings
+from textgen.sampling.required import encodings, insertions
 from textgen.tokenizers.base import EOS, Tokenizer
 
 MakeModel = Callable[..., Model]
@@ -67,29 +68,32 @@ def test_places_are_drawn_by_the_strings_probability_there(make_model: MakeModel
     total, edge = sum(expected), 0.0
     for at, share in enumerate(expected):
         for uniform in (edge + 1e-6, edge + share / total - 1e-6):
-            put = Places(model, read, written, [form], positions=range(7), length=99).draw(uniform)
-            assert put is not None
-            assert (put.position, put.ids) == (at, form)
-            assert math.exp(sum(put.log_probs)) == pytest.approx(share)
+            position, ids, log_probs = next(
+                insertions(
+                    model, read, written, [form], [uniform].pop, positions=range(7), length=99
+                )
+            )
+            assert (position, ids) == (at, form)
+            assert math.exp(sum(log_probs)) == pytest.approx(share)
         edge += share / total
 
 
-def test_a_place_that_is_refused_or_too_late_is_not_taken(make_model: MakeModel) -> None:
-    model = make_model(9, dtype=torch.float64)
-
-    def at(uniform: float, refused: tuple[int, ...] = (), length: int = 99) -> int | None:
-        where = Places(model, [], [2, 3, 4, 5], [(6, 7)], positions=range(1, 5), length=length)
-        for position in refused:
-            where.exclude(position)
-        put = where.draw(uniform)
-        return None if put is None else put.position
-
-    draws = np.linspace(0, 0.999, 50)
-    assert {at(uniform) for uniform in draws} == {1, 2, 3, 4}
-    assert {at(uniform, refused=(2, 4)) for uniform in draws} == {1, 3}
-    assert {at(uniform, length=4) for uniform in draws} == {1, 2}
-    assert at(0.5, refused=(1, 2, 3, 4)) is None
-    assert at(0.5, length=2) is None
+@pytest.mark.parametrize(
+    ("length", "places"), [(99, {1, 2, 3, 4}), (5, {1, 2, 3}), (4, {1, 2}), (2, set())]
+)
+def test_each_place_that_is_not_too_late_is_drawn_once(
+    make_model: MakeModel, length: int, places: set[int]
+) -> None:
+    model, draw = make_model(9, dtype=torch.float64), random.Random(0).random
+    firsts = set()
+    for _ in range(50):
+        found = insertions(
+            model, [], [2, 3, 4, 5], [(6, 7)], draw, positions=range(1, 5), length=length
+        )
+        positions = [position for position, _, _ in found]
+        assert sorted(positions) == sorted(places)
+        firsts.update(positions[:1])
+    assert firsts == places
 
 
 def test_what_the_model_cannot_write_is_refused(tokenizer: Tokenizer) -> None:

@@ -105,9 +105,8 @@ def test_the_number_of_jobs_changes_nothing_nor_does_ctrl_c_in_the_other_process
 def test_an_error_of_a_process_is_told_by_another() -> None:
     error = DataError("unknown", where="line 2", why="so", fix="skip it")
     told = pickle.loads(pickle.dumps(error))
-    assert isinstance(told, DataError)
+    assert (type(told), vars(told)) == (DataError, vars(error))
     assert str(told) == str(error)
-    assert (told.what, told.where, told.why, told.fix) == ("unknown", "line 2", "so", "skip it")
 
 
 def test_a_document_is_read_by_one_process(checkpoint: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from textgen.config import TokenizerConfig
 from textgen.data.lines import Text
-from textgen.scoring.parts import Spellings
+from textgen.scoring.parts import spellings, starts_word
 from textgen.tokenizers.base import EOS, UNK
 from textgen.tokenizers.registry import learn_tokenizer
 
@@ -166,11 +166,11 @@ def test_a_vocabulary_smaller_than_the_alternatives_gives_all(score: Any) -> Non
 
 def test_after_a_bracket_no_word_starts_with_a_space(make_tokenizer: Any) -> None:
     tokenizer = make_tokenizer("word", min_count=1)
-    spellings = Spellings(tokenizer)
+    ways, way = spellings(tokenizer)
     bracket, word = tokenizer.encode("(that cat")[:2].tolist()
-    starts = spellings.starts_word()
-    assert starts[spellings.way[word]].sum() > 10
-    assert np.flatnonzero(starts[spellings.way[bracket]]).tolist() == [EOS]
+    starts = starts_word(ways)
+    assert starts[way[word]].sum() > 10
+    assert starts[way[bracket]].nonzero().flatten().tolist() == [EOS]
 
 
 @pytest.mark.parametrize("kind", ["word", "subword"])

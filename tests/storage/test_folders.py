@@ -16,7 +16,6 @@ import pytest
 
 from textgen import storage
 from textgen.errors import LockedError, ResourceError, TextgenError
-from textgen.storage import folders as lock
 
 POSIX = os.name == "posix"
 Write = Callable[[Path, str], None]
@@ -129,70 +128,6 @@ def test_whichever_call_fails_the_old_or_the_new_is_complete(
     assert len(reached) == 2, "some failures come before the new is in place, some after"
 
 
-@pytest.mark.skipif(not POSIX, reason="kills by signal")
-def test_a_kill_at_any_call_leaves_the_old_or_the_new(tmp_path: Path) -> None:
-    program = """
-import os, pathlib, shutil, signal, sys
-from pathlib import Path
-from textgen import storage
-os.fsync = lambda descriptor: None
-for base in range(1, 25):
-    target = Path(sys.argv[1]) / str(base) / "last"
-    with storage.new_folder(target) as begun:
-        (begun / "config.json").write_text("{}")
-    if os.fork():
-        os.wait()
-        continue
-    calls = 0
-    def killing(original):
-        def call(*args, **kwargs):
-            global calls
-            calls += 1
-            if calls == base:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **kwargs)
-        return call
-    for owner, name in ((os, "fsync"), (pathlib.Path, "rename"), (pathlib.Path, "mkdir"),
-                        (shutil, "rmtree"), (os, "unlink"), (os, "rmdir")):
-        setattr(owner, name, killing(getattr(owner, name)))
-    with storage.new_folder(target) as begun:
-        (begun / "config.json").write_bytes(b'{"new": 1}')
-    os._exit(0)
-"""
-    subprocess.run([sys.executable, "-c", program, tmp_path], check=True, timeout=60)
-    found = []
-    for base in range(1, 25):
-        target = tmp_path / str(base) / "last"
-        folder = storage.find_complete(target)
-        assert folder is not None
-        found.append(storage.read_json(storage.verified(folder)["config.json"]))
-        storage.clear_leftovers(target)
-        assert len(names(target.parent)) == 1
-    assert found[0] == {}
-    assert found[-1] == {"new": 1}
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc names what is flushed")
-def test_every_byte_is_flushed_before_the_folder_takes_its_place(
-    target: Path, monkeypatch: pytest.MonkeyPatch, write: Write
-) -> None:
-    events: list[str] = []
-    rename = pathlib.Path.rename
-
-    def flushed(descriptor: int) -> None:
-        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-
-    def renamed(path: Path, to: Path) -> Path:
-        events.append(f"{path.name}->{to.name}")
-        return rename(path, to)
-
-    monkeypatch.setattr(os, "fsync", flushed)
-    monkeypatch.setattr(pathlib.Path, "rename", renamed)
-    write(target, "new")
-    files = ["config.json", "data.bin", "manifest.json", "last.new"]
-    assert events == [*files, "last->last.old", "last.new->last", "run"]
-
-
 # Leftovers
 
 
@@ -202,11 +137,6 @@ def test_leftovers_are_cleared_and_nothing_else(target: Path) -> None:
     (target.parent / "metrics.jsonl").touch()
     storage.clear_leftovers(target)
     assert names(target.parent) == ["last", "metrics.jsonl"]
-
-
-def test_a_folder_that_is_only_begun_is_no_version(target: Path) -> None:
-    target.rename(target.with_name("last.new"))
-    assert storage.find_complete(target) is None
 
 
 # Locks
@@ -266,7 +196,7 @@ def test_the_lock_is_removed_while_it_is_held(
 ) -> None:
     """Removed after its release, it might by then be the lock of the next run."""
     taken = []
-    original = lock._remove_if_only_lock
+    original = storage._remove_if_only_lock
 
     def removing(folder: Path) -> None:
         with contextlib.suppress(LockedError), storage.locked(folder):
@@ -276,7 +206,7 @@ def test_the_lock_is_removed_while_it_is_held(
     context = storage.locked(tmp_path / "run")
     context.__enter__()
     with monkeypatch.context() as patched:
-        patched.setattr(lock, "_remove_if_only_lock", removing)
+        patched.setattr(storage, "_remove_if_only_lock", removing)
         context.__exit__(None, None, None)
     assert not taken
 

@@ -127,19 +127,16 @@ def campaign(folder: Path, *, small: bool) -> dict[str, Any]:
         differing += differing_bits(remains(whole), remains(storm.out))
         finished += 1
     left = [name for name in _LEFTOVERS if (storm.out / name).exists()]
-    counts = {name: storm.counts[name] for name in sorted(storm.counts)}
-    zeros = {"losses": 0, "runs that failed": 0}
     faults = storm.counts["losses"] + storm.counts["runs that failed"] + len(left) + differing
-    return (
-        zeros
-        | counts
-        | {
-            "runs finished between kills": finished,
-            "bits that differ from runs never killed": differing,
-            "leftovers at the end": len(left),
-            "faults": faults,
-        }
-    )
+    return {
+        "losses": 0,
+        "runs that failed": 0,
+        **storm.counts,
+        "runs finished between kills": finished,
+        "bits that differ from runs never killed": differing,
+        "leftovers at the end": len(left),
+        "faults": faults,
+    }
 
 
 def _uninterrupted(corpus: Path, out: Path, steps: int, seed: int) -> Callable[[], None]:

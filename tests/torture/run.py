@@ -19,6 +19,7 @@ import corruption
 import descriptors
 import full_disk
 import kills
+import mutations
 import resume
 import sabotage
 import torch
@@ -28,6 +29,7 @@ CAMPAIGNS: dict[str, Callable[..., dict[str, Any]]] = {
     "resume": resume.campaign,
     "kills": kills.campaign,
     "corruption": corruption.campaign,
+    "mutations": mutations.campaign,
     "descriptors": descriptors.campaign,
     "full disk": full_disk.campaign,
     "sabotage": sabotage.campaign,

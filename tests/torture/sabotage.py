@@ -5,7 +5,6 @@ import os
 import pathlib
 import random
 import signal
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from textgen import storage, train
 from textgen.data.batching import Streams
 from textgen.errors import TextgenError
 from textgen.models import Dropout
-from textgen.storage import folders, manifest
 from textgen.training import state
 from textgen.training.run_directory import RunDirectory
 
@@ -155,20 +153,11 @@ def _nothing() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _without_flushing_files() -> contextlib.AbstractContextManager[Any]:
-    deaf = types.SimpleNamespace(fsync=lambda descriptor: None)
-    return mock.patch.object(manifest, "os", deaf)
-
-
-def _without_flushing_folders() -> contextlib.AbstractContextManager[Any]:
-    return mock.patch.object(folders, "flush_folder", lambda folder: None)
-
-
 @contextlib.contextmanager
 def _removing_before_renaming() -> Iterator[None]:
     def hasty(path: Path, to: Path) -> Path:
         if to.name.endswith(".old"):
-            folders._remove(path)
+            storage._remove(path)
             return to
         return rename(path, to)
 
@@ -179,12 +168,11 @@ def _removing_before_renaming() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writing_in_place() -> Iterator[None]:
-    beside = folders._beside
-    with mock.patch.object(
-        folders,
-        "_beside",
-        lambda target, suffix: target if suffix == ".new" else beside(target, suffix),
-    ):
+    def in_place(target: Path, suffix: str) -> Path:
+        return target if suffix == ".new" else beside(target, suffix)
+
+    beside = storage._beside
+    with mock.patch.object(storage, "_beside", in_place):
         yield
 
 
@@ -207,8 +195,8 @@ def _without_keyed_noise() -> contextlib.AbstractContextManager[Any]:
 
 _CHECKS: dict[Callable[[Path, Sabotage], str | None], dict[str, Sabotage]] = {
     _order: {
-        "flushing files": _without_flushing_files,
-        "flushing the folder": _without_flushing_folders,
+        "flushing files": _without(storage, "_flush"),
+        "flushing the folder": _without(storage, "_flush_folder"),
         "renaming the old away first": _removing_before_renaming,
     },
     _kills: {
@@ -216,15 +204,15 @@ _CHECKS: dict[Callable[[Path, Sabotage], str | None], dict[str, Sabotage]] = {
         "writing beside": _writing_in_place,
     },
     _damage: {
-        "the checksums of files": _without(manifest, "_check_file"),
+        "the checksums of files": _without(storage, "_check_file"),
         "the checksum of the manifest": lambda: mock.patch.multiple(
-            manifest, _manifest_sha256=lambda raw: raw.get("sha256"), _is_as_written=lambda *_: True
+            storage, _manifest_sha256=lambda raw: raw.get("sha256"), _is_as_written=lambda *_: True
         ),
     },
     _resume: {
         "noise keyed by the step": _without_keyed_noise,
         "the place in the text": _without(Streams, "restore"),
         "the optimizer's state": _without(torch.optim.AdamW, "load_state_dict"),
-        "cutting the log back": _without(RunDirectory, "_truncate"),
+        "cutting the log back": _without(RunDirectory, "truncate_metrics"),
     },
 }

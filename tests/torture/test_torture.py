@@ -20,6 +20,14 @@ def test_no_kill_full_disk_or_damage_loses_a_run_and_no_sabotage_goes_unnoticed(
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     report = json.loads(out.read_text(encoding="utf-8"))
-    campaigns = ("resume", "kills", "corruption", "descriptors", "full disk", "sabotage")
+    campaigns = (
+        "resume",
+        "kills",
+        "corruption",
+        "mutations",
+        "descriptors",
+        "full disk",
+        "sabotage",
+    )
     assert {name: report[name]["faults"] for name in campaigns} == dict.fromkeys(campaigns, 0)
     assert report["corruption"]["flipped bits"] > 50

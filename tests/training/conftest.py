@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from textgen import checkpoint
+from textgen import checkpoint, train
+from textgen.results import TrainingEvent
+
+Event = TypeVar("Event")
 
 TEXT = "".join(
     f"the {animal} {verb} the {thing}.\n"
@@ -35,6 +38,17 @@ def stop_at(poll: int) -> Callable[[], int | None]:
     """A ``stop`` that gives a signal at this poll and after it."""
     polls = iter(range(1, 10**9))
     return lambda: 2 if next(polls) >= poll else None
+
+
+def events_of(*corpora: Path, **options: Any) -> list[TrainingEvent]:
+    """The events of a run."""
+    events: list[TrainingEvent] = []
+    train(*corpora, on_event=events.append, **options)
+    return events
+
+
+def of_kind(kind: type[Event], events: list[TrainingEvent]) -> list[Event]:
+    return [event for event in events if isinstance(event, kind)]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 
 from textgen import checkpoint, train
 from textgen.data.batching import Streams, StreamsState
-from textgen.results import TrainingEvent, TrainingStart
+from textgen.results import TrainingStart
 from textgen.tokenizers.base import EOS
 from textgen.training.ranks import is_first_process, process_rank
 
 from . import conftest
-from .conftest import untimed_log, written
+from .conftest import events_of, of_kind, untimed_log, written
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are forked here")
 
@@ -47,7 +47,7 @@ def _process(arguments: list[str], environment: dict[str, str], said: Path, faul
         update, (step, signum) = GradientState.update, fault
 
         def struck_update(state: GradientState, rate: float) -> None:
-            if state.step == step:
+            if state.progress.step == step:
                 os.kill(os.getpid(), signum)
             update(state, rate)
 
@@ -195,14 +195,9 @@ def test_a_restarted_command_goes_on_only_with_the_run_that_it_began(
     train(corpus, out=out, steps=2, batch_size=2, **SMALL)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    starts: list[int] = []
-
-    def hear(event: TrainingEvent) -> None:
-        if isinstance(event, TrainingStart):
-            starts.append(event.resumed_step)
-
-    train(corpus, out=out, overwrite=True, steps=2, batch_size=2, on_event=hear, **SMALL)
-    assert starts == [2 if goes_on else 0]
+    events = events_of(corpus, out=out, overwrite=True, steps=2, batch_size=2, **SMALL)
+    (start,) = of_kind(TrainingStart, events)
+    assert start.resumed_step == (2 if goes_on else 0)
 
 
 def test_an_error_of_the_first_process_ends_the_others_in_silence(
@@ -213,19 +208,6 @@ def test_an_error_of_the_first_process_ends_the_others_in_silence(
     assert (first[0], second[0]) == (1, 1)
     assert first[2].count("textgen: error:") == 1
     assert second[1:] == ("", "")
-
-
-def test_the_rows_of_two_are_those_of_one_with_twice_the_batch() -> None:
-    ids = (np.arange(3000) % 9).astype(np.uint16)
-    given = {"sequence_length": 8, "run_windows": 3, "unknown_rate": 0.05, "seed": 3}
-    whole = Streams(ids, batch_size=6, **given)
-    parts = [Streams(ids, batch_size=6, local=slice(begin, begin + 3), **given) for begin in (0, 3)]
-    for _ in range(200):
-        window, halves = whole.next(), [part.next() for part in parts]
-        for name in ("inputs", "targets", "carried"):
-            found = np.concatenate([getattr(half, name) for half in halves], axis=-1)
-            assert np.array_equal(getattr(window, name), found)
-    assert whole.state() == parts[0].state() == parts[1].state()
 
 
 def test_all_processes_keep_to_the_clock_of_the_first_and_count_the_same_text(

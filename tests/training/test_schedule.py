@@ -18,6 +18,11 @@ def by_clock(budget: float, **options: object) -> Schedule:
     return Schedule(TrainingConfig.from_options({"budget": budget} | options), None)
 
 
+def due_steps(schedule: Schedule, total: int) -> list[int]:
+    steps = range(1, total + 1)
+    return [step for step in steps if schedule.validates((step - 1) / total, step / total, step)]
+
+
 def test_the_rate_rises_to_its_peak_and_falls_to_exactly_zero() -> None:
     schedule = by_steps(100, learning_rate=0.01, warmup=0.2)
     rates = [schedule.learning_rate(schedule.progress(step, 0.0)) for step in range(101)]
@@ -71,12 +76,7 @@ def test_progress_never_goes_back_though_what_comes_after_gets_shorter() -> None
 
 @pytest.mark.parametrize("total", [1, 7, 10, 95, 1000])
 def test_a_run_of_steps_is_validated_at_every_tenth_and_at_its_end(total: int) -> None:
-    schedule = by_steps(total)
-    due = [
-        step
-        for step in range(1, total + 1)
-        if schedule.validates((step - 1) / total, step / total, step)
-    ]
+    due = due_steps(by_steps(total), total)
     assert len(due) == min(10, total)
     assert due[-1] == total
     gaps = [after - before for before, after in itertools.pairwise([0, *due])]
@@ -116,9 +116,7 @@ def test_costly_validations_are_fewer_but_the_last_is_made() -> None:
 
 
 def test_the_asked_steps_are_validated_and_the_end() -> None:
-    schedule = by_steps(100, valid_every=30)
-    due = [s for s in range(1, 101) if schedule.validates((s - 1) / 100, s / 100, s)]
-    assert due == [30, 60, 90, 100]
+    assert due_steps(by_steps(100, valid_every=30), 100) == [30, 60, 90, 100]
 
 
 def test_the_places_of_the_validations_stay_when_one_takes_longer_than_thought() -> None:
@@ -134,17 +132,6 @@ def test_the_places_of_the_validations_stay_when_one_takes_longer_than_thought()
 
 
 # Saves
-
-
-@pytest.mark.parametrize("took", [0.01, 1.0, 1.3, 6.0, 11.9])
-def test_saving_takes_under_a_fiftieth_of_the_time(took: float) -> None:
-    clock, now, saving = SaveClock(), 0.0, 0.0
-    while now < 50_000:
-        now += 0.5
-        if clock.is_due(now):
-            clock.saved(now, took)
-            now, saving = now + took, saving + took
-    assert 0 < saving < 0.02 * now
 
 
 def test_a_quick_save_is_made_every_minute_and_a_slow_one_every_ten() -> None:

@@ -24,23 +24,9 @@ from textgen.training.run_directory import RunDirectory
 from textgen.training.state import GradientState
 from textgen.training.trainer import Trainer
 
-from .conftest import files_of, stop_at, written
+from .conftest import RUN, SHAPE, TEXT, events_of, files_of, of_kind, stop_at, written
 
-TEXT = "".join(f"the {who} sees the {what}.\n" for who in ("cat", "dog") for what in "abcdefghij")
-SMALL: dict[str, Any] = {
-    "hidden_size": 8,
-    "embedding_size": 4,
-    "batch_size": 2,
-    "sequence_length": 8,
-    "log_every": 2,
-    "device": "cpu",
-    "threads": 1,
-}
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return written(tmp_path / "corpus.txt", TEXT)
+SMALL: dict[str, Any] = {**RUN, **SHAPE, "log_every": 2}
 
 
 @pytest.fixture(scope="module")
@@ -100,57 +86,40 @@ def test_going_back_as_the_budget_ends_still_ends_with_a_validation_and_a_save(
 
     def late(self: Trainer) -> float:
         roll_back(self)
-        return self.schedule.progress(self.state.step, 1e9)
+        return self.schedule.progress(self.state.progress.step, 1e9)
 
     def poisoned(self: Trainer) -> None:  # and not the updates by which the speed is found out
         update(self)
-        if self.state.step == 5:
+        if self.state.progress.step == 5:
             self.state._norm = torch.tensor(float("nan"))
 
     monkeypatch.setattr(Trainer, "_roll_back", late)
     monkeypatch.setattr(Trainer, "_update", poisoned)
-    events: list[TrainingEvent] = []
-    train(corpus, out=tmp_path / "run", budget="60s", on_event=events.append, **SMALL)
-    steps = [event.step for event in events if isinstance(event, TrainingStep)]
-    assert steps
-    assert max(steps) < 5
-    assert any(isinstance(event, Validation) for event in events)
+    events = events_of(corpus, out=tmp_path / "run", budget="60s", **SMALL)
+    assert 0 < max(event.step for event in of_kind(TrainingStep, events)) < 5
+    assert of_kind(Validation, events)
     assert (tmp_path / "run" / "best").is_dir()
 
 
 def test_a_loss_that_explodes_is_warned_of_once_and_the_best_is_kept(
     corpus: Path, tmp_path: Path
 ) -> None:
-    events: list[TrainingEvent] = []
-    options = SMALL | {"learning_rate": 100.0, "warmup": 0.6}
-    result = train(
-        corpus, out=tmp_path / "run", steps=60, valid_every=1, on_event=events.append, **options
-    )
-    losses = [event.loss for event in events if isinstance(event, Validation)]
+    options = SMALL | {"learning_rate": 100.0, "warmup": 0.6, "steps": 60, "valid_every": 1}
+    events = events_of(corpus, out=tmp_path / "run", **options)
+    losses = [event.loss for event in of_kind(Validation, events)]
     assert losses[-1] > 2 * min(losses)
-    assert result.validation is not None
-    assert result.validation.loss == min(losses)
     kept = checkpoint.load(tmp_path / "run").header.validation
     assert kept is not None
     assert kept.loss == min(losses)
-    warnings = [event.text for event in events if isinstance(event, TrainingWarning)]
-    assert len(warnings) >= 1
-    assert "--learning-rate" in warnings[0]
+    assert "--learning-rate" in of_kind(TrainingWarning, events)[0].text
 
 
 def test_a_held_out_part_too_long_for_the_budget_is_told_once_and_before_it_is_read(
     corpus: Path, tmp_path: Path
 ) -> None:
-    held_out = written(tmp_path / "valid.txt", 1_500 * TEXT)
-    events: list[TrainingEvent] = []
-    train(
-        corpus,
-        valid=held_out,
-        out=tmp_path / "run",
-        budget=0.1,
-        on_event=events.append,
-        **SMALL | {"log_every": 1},
-    )
+    held_out = written(tmp_path / "valid.txt", 300 * TEXT)
+    options = SMALL | {"log_every": 1, "budget": 0.1}
+    events = events_of(corpus, valid=held_out, out=tmp_path / "run", **options)
     told = [i for i, event in enumerate(events) if isinstance(event, TrainingWarning)]
     assert len(told) == 1
     assert "--valid-fraction" in events[told[0]].text
@@ -179,9 +148,8 @@ def test_a_validation_that_is_no_number_is_never_the_best(
 
 
 def test_a_run_that_learns_is_not_warned_of(corpus: Path, tmp_path: Path) -> None:
-    events: list[TrainingEvent] = []
-    train(corpus, out=tmp_path / "run", steps=30, on_event=events.append, **SMALL)
-    assert not [event for event in events if isinstance(event, TrainingWarning)]
+    events = events_of(corpus, out=tmp_path / "run", steps=30, **SMALL)
+    assert not of_kind(TrainingWarning, events)
 
 
 # Saving
@@ -200,10 +168,10 @@ class Clock:
 
         def slow(directory: RunDirectory, state: GradientState, *rest: Any) -> Path:
             self.now, self.saving = self.now + took, self.saving + took
-            return save_last(directory, state, *rest) if state.step == 0 else directory.out
+            return save_last(directory, state, *rest) if state.progress.step == 0 else directory.out
 
         def update(state: GradientState, rate: float) -> None:
-            state.step += 1
+            state.progress.step += 1
             self.now += 1.0
             self.rates.append(rate)
 
@@ -323,9 +291,9 @@ HOSTILE: list[tuple[str, Any]] = [
     ],
     *[("streams.epoch", value) for value in (-1, "0", 10**30, 0.5)],
     *[("streams.assigned", value) for value in (-1, 10**9, "0", 0.5)],
-    *[("streams.rows", value) for value in ([[0, 1, 0, False]], [[]] * 2, "xy", 5)],
-    *[("streams.rows", [row] * 2) for row in ([-1, 1, 0, False], [10**30, 1, 0, False])],
-    *[("streams.rows", [row] * 2) for row in ([0, -1, 0, False], [0, 1, "0", False])],
+    *[("streams.rows", value) for value in ([[0, 1, 0, False]], [[]] * 4, "wxyz", 5)],
+    *[("streams.rows", [row] * 4) for row in ([-1, 1, 0, False], [10**30, 1, 0, False])],
+    *[("streams.rows", [row] * 4) for row in ([0, -1, 0, False], [0, 1, "0", False])],
     *[("best", value) for value in (5, {}, "x", [])],
     *[("best.loss", value) for value in ("x", None, [])],
     *[("validation", value) for value in (5, {}, "x", [])],

@@ -15,12 +15,11 @@ from textgen.inference.likelihood import Document
 from textgen.models import Model
 from textgen.process_memory import peak_resident_bytes, resident_bytes
 from textgen.results import TrainingEvent, TrainingStep
-from textgen.scoring.scorer import DocumentReader
 from textgen.tokenizers.base import EOS, UNK
 from textgen.training import trainer as validation_module
 from textgen.training.trainer import ngram_baseline, validate
 
-from .conftest import RUN, TEXT
+from .conftest import RUN, TEXT, of_kind
 
 SMALL: dict[str, Any] = {**RUN, "hidden_size": 8, "steps": 4, "log_every": 2}
 
@@ -36,15 +35,6 @@ def test_the_validation_loss_is_the_mean_over_every_token_once(
     assert validation.unknown == np.count_nonzero(ids == UNK) > 0
     monkeypatch.setattr(validation_module, "_BLOCK_TOKENS", 700)
     assert validate(model, ids, characters=3100).loss == pytest.approx(validation.loss, abs=1e-6)
-
-
-def test_the_validation_loss_is_what_scoring_in_document_context_gives(
-    model: Model, text_ids: npt.NDArray[np.uint16]
-) -> None:
-    ids = np.where(text_ids > 10, 10, text_ids)
-    sentences = np.split(ids, np.flatnonzero(ids == EOS)[:-1] + 1)
-    scored = sum(read.sum() for read in DocumentReader(model).read(sentences))
-    assert validate(model, ids, characters=1).loss == pytest.approx(-scored / len(ids), abs=1e-6)
 
 
 def test_a_finished_run_is_held_against_an_n_gram_of_the_same_two_parts(
@@ -101,7 +91,7 @@ def test_memory_is_told_while_it_learns_and_kept_out_of_the_metrics(
 ) -> None:
     events: list[TrainingEvent] = []
     result = train(corpus, out=tmp_path / "run", on_event=events.append, **SMALL)
-    told = [event.memory_bytes for event in events if isinstance(event, TrainingStep)]
+    told = [event.memory_bytes for event in of_kind(TrainingStep, events)]
     now, peak = resident_bytes(), peak_resident_bytes()
     if now is None or peak is None:
         pytest.skip("this system does not tell what memory a process has")

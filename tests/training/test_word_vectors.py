@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from textgen import LanguageModel, train
-from textgen.cli.app import main
 from textgen.config import TokenizerConfig
 from textgen.errors import DataError, ResourceError, UsageError
-from textgen.results import TrainingEvent, TrainingStart
+from textgen.results import TrainingStart
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer
 from textgen.training.word_vectors import read_vectors, vector_width
+
+from .conftest import events_of, of_kind, written
 
 TEXT = 'the cat sat.\n"no," said the cat; naïve dogs sat.\n'
 GLOVE = b"the 0.5 -1 2e-1\ncat 1 2 3\n, 0.1 0.1 0.1\n"
@@ -24,12 +25,12 @@ Write = Callable[[bytes], str]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def written(content: bytes) -> str:
+    def write_bytes(content: bytes) -> str:
         path = tmp_path / "vectors.txt"
         path.write_bytes(content)
         return str(path)
 
-    return written
+    return write_bytes
 
 
 @pytest.fixture
@@ -123,18 +124,12 @@ def test_a_file_without_any_of_the_words_is_refused(write: Write, tokenizer: Tok
 
 
 def trained(tmp_path: Path, path: str | Path, **options: Any) -> tuple[LanguageModel, str]:
-    text = tmp_path / "text.txt"
-    text.write_text(TEXT * 30)
-    notes: list[str] = []
-
-    def hear(event: TrainingEvent) -> None:
-        if isinstance(event, TrainingStart):
-            notes.extend(event.notes)
-
+    text = written(tmp_path / "text.txt", TEXT * 30)
     settings = {"level": "word", "hidden_size": 8, "steps": 12, "batch_size": 2} | options
     run = tmp_path / "run"
-    train(text, out=run, embeddings=path, sequence_length=8, on_event=hear, **settings)
-    return LanguageModel.load(run / "last"), " ".join(notes)
+    events = events_of(text, out=run, embeddings=path, sequence_length=8, **settings)
+    (start,) = of_kind(TrainingStart, events)
+    return LanguageModel.load(run / "last"), " ".join(start.notes)
 
 
 def embedding(model: LanguageModel, word: str) -> list[float]:
@@ -195,37 +190,18 @@ def test_what_contradicts_the_file_is_named(
     assert not (tmp_path / "run").exists()
 
 
-def test_freezing_needs_a_file() -> None:
-    with pytest.raises(UsageError, match="--freeze-embeddings needs --embeddings"):
-        train(out="nowhere", freeze_embeddings=True)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"freeze_embeddings": True}, "--freeze-embeddings needs --embeddings"),
+        ({"preset": "textbok"}, "did you mean textbook?"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        train(out="nowhere", **options)
 
 
 def test_a_file_that_is_not_there_is_an_error_of_input(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"cannot read the word vectors .*none\.txt"):
         trained(tmp_path, tmp_path / "none.txt")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["--embeddings", "{file}", "--embedding-size", "5"], 2, "contradicts --embeddings"),
-        (["--embeddings", "{file}"], 3, "line 2 is malformed"),
-        (["--activation", "relu"], 2, "--activation is no option of --model lstm"),
-        (["--embedding-size", "0", "--tie"], 2, "--tie and --embedding-size 0"),
-        (["--preset", "textbok"], 2, "did you mean textbook?"),
-    ],
-)
-def test_the_command_ends_with_the_code_of_the_fault(
-    arguments: list[str],
-    code: int,
-    said: str,
-    write: Write,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    text, path = tmp_path / "text.txt", write(b"the 1 2\ncat 1\n")
-    text.write_text(TEXT * 30)
-    typed = [each.format(file=path) for each in arguments]
-    out = ["--out", str(tmp_path / "run"), "--level", "word", "--steps", "1"]
-    assert main(["train", str(text), *out, *typed]) == code
-    assert said in capsys.readouterr().err

@@ -18,9 +18,7 @@ from textgen import __version__
 from textgen.cli import failures
 from textgen.presentation import console
 
-MAIN = "Commands"
-FURTHER = "Further commands"
-_COMPLETING = "_TEXTGEN_COMPLETE"
+MAIN, FURTHER = "Commands", "Further commands"
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,13 @@ class Command:
     Attributes:
         place: Its module and function, or its module alone for a group: the module then has
             ``HELP`` and ``COMMANDS``, pairs of a function and its examples.
-        panel: Where the first help page lists it.
         summary: The first sentence of its help, for the first help page.
+        panel: Where the first help page lists it.
     """
 
     place: str
-    panel: str
     summary: str
+    panel: str = FURTHER
 
     def load(self, name: str) -> Any:
         """The command itself, as Typer makes it from the function."""
@@ -55,43 +53,36 @@ class Command:
 COMMANDS = {
     "tokenize": Command(
         "textgen.cli.tokenize:tokenize",
-        MAIN,
         "Learn a tokenizer from text, and show its vocabulary.",
+        MAIN,
     ),
-    "train": Command("textgen.cli.train:train", MAIN, "Train a recurrent language model on text."),
-    "sample": Command("textgen.cli.sample:sample", MAIN, "Generate text with a trained model."),
-    "score": Command("textgen.cli.score:score", MAIN, "Compute the probability of sentences."),
+    "train": Command("textgen.cli.train:train", "Train a recurrent language model on text.", MAIN),
+    "sample": Command("textgen.cli.sample:sample", "Generate text with a trained model.", MAIN),
+    "score": Command("textgen.cli.score:score", "Compute the probability of sentences.", MAIN),
     "predict": Command(
         "textgen.cli.predict:predict",
-        FURTHER,
         "Show the most probable next tokens or words, or what fits into a blank (____).",
     ),
     "info": Command(
-        "textgen.cli.info:info", FURTHER, "Show what a checkpoint contains and how it was trained."
+        "textgen.cli.info:info", "Show what a checkpoint contains and how it was trained."
     ),
     "compare": Command(
         "textgen.studies.compare.command:compare",
-        FURTHER,
         "Train several models on the same text, and compare their losses.",
     ),
     "plot": Command(
         "textgen.studies.plots.command",
-        FURTHER,
         "Plot the loss, gradients, memory, embeddings and single units of models.",
     ),
     "rerank": Command(
-        "textgen.studies.rerank.command:rerank",
-        FURTHER,
-        "Rerank the hypotheses of n-best lists.",
+        "textgen.studies.rerank.command:rerank", "Rerank the hypotheses of n-best lists."
     ),
     "pairs": Command(
         "textgen.studies.pairs.command:pairs",
-        FURTHER,
         "Count the minimal pairs whose good sentence is the more probable one.",
     ),
 }
 """The commands by name, in the order of the first help page."""
-
 
 _WIDEST = 100
 _NARROW = 64
@@ -100,7 +91,7 @@ _LEFT_SHARE = 0.42
 _HelpRow = tuple[Text, Text]  # a name with its value, and what it means
 
 
-def show_help(command: Any, ctx: Any) -> None:
+def _show_help(command: Any, ctx: Any, formatter: Any) -> None:
     """Write the help page of a Typer command or group to stdout, at most 100 columns wide."""
     width = min(console.out_console().width, _WIDEST)
     panels = _panels(command, ctx)
@@ -113,20 +104,22 @@ def show_help(command: Any, ctx: Any) -> None:
         Text(),
     ]
     for title, rows in panels.items():
-        body = _rows(rows, left, narrow=width < _NARROW)
-        parts.append(
-            Panel(body, box.ROUNDED, title=title, title_align="left", border_style="faint")
-        )
-    if command.epilog:
-        parts.append(Padding(_examples(command.epilog), (0, 1)))
+        body = _stacked(rows) if width < _NARROW else _side_by_side(rows, left)
+        panel = Panel(body, box.ROUNDED, title=title, title_align="left", border_style="faint")
+        parts.append(panel)
+    if command.epilog:  # purposes and commands, which alternate line by line
+        parts.append(Text(" Examples", style="heading"))
+        for line in command.epilog.strip().splitlines():
+            is_command = "textgen " in line
+            text = Text(line.strip(), style="accent" if is_command else "label")
+            parts.append(Padding(text, (0, 1, 0, 5 if is_command else 3)))
     console.show(Group(*parts), widest=_WIDEST)
 
 
 def _panels(command: Any, ctx: Any) -> dict[str, list[_HelpRow]]:
     """The rows of each panel by its title: arguments, commands, then options."""
     panels: dict[str, list[_HelpRow]] = {"Arguments": []}
-    for name in getattr(command, "commands", {}):
-        each = command.commands[name]
+    for name, each in getattr(command, "commands", {}).items():
         row = Text(name, "accent"), Text(each.get_short_help_str(200))
         panels.setdefault(each.rich_help_panel or MAIN, []).append(row)
     for param in command.get_params(ctx):
@@ -154,17 +147,12 @@ def _prose(text: str) -> RenderableType:
     """Paragraphs, filled to the width; an indented one is kept line by line."""
     blocks: list[RenderableType] = []
     for paragraph in text.strip().split("\n\n"):
-        if blocks:
-            blocks.append(Text())
         kept = paragraph.startswith("  ")
-        blocks.append(Text(paragraph if kept else " ".join(paragraph.split())))
-    return Group(*blocks)
+        blocks += [Text(), Text(paragraph if kept else " ".join(paragraph.split()))]
+    return Group(*blocks[1:])
 
 
-def _rows(rows: list[_HelpRow], left: int, *, narrow: bool) -> RenderableType:
-    """Name and text side by side; one above the other where the terminal is narrow."""
-    if narrow:
-        return Group(*(part for name, text in rows for part in (name, Padding(text, (0, 0, 0, 4)))))
+def _side_by_side(rows: list[_HelpRow], left: int) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(width=left)
     table.add_column(ratio=1)
@@ -173,19 +161,12 @@ def _rows(rows: list[_HelpRow], left: int, *, narrow: bool) -> RenderableType:
     return table
 
 
-def _examples(epilog: str) -> RenderableType:
-    """Purposes and commands, which alternate line by line."""
-    parts: list[RenderableType] = [Text("Examples", style="heading")]
-    for line in epilog.strip().splitlines():
-        is_command = "textgen " in line
-        text = Text(line.strip(), style="accent" if is_command else "label")
-        parts.append(Padding(text, (0, 0, 0, 4 if is_command else 2)))
-    return Group(*parts)
+def _stacked(rows: list[_HelpRow]) -> RenderableType:
+    return Group(*(part for name, text in rows for part in (name, Padding(text, (0, 0, 0, 4)))))
 
 
 class _PagedGroup(typer.core.TyperGroup):
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        show_help(self, ctx)
+    format_help = _show_help
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["COMMAND", "[OPTIONS]"]
@@ -199,8 +180,7 @@ class _Registry(_PagedGroup):
 
 
 class _PagedCommand(typer.core.TyperCommand):
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        show_help(self, ctx)
+    format_help = _show_help
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         params = self.get_params(ctx)
@@ -259,18 +239,6 @@ for _name, _command in COMMANDS.items():
     app.command(_name, help=_command.summary, rich_help_panel=_command.panel)(lambda: None)
 
 
-def _run(arguments: list[str]) -> int:
-    command = typer.main.get_command(app)
-    if _COMPLETING in os.environ:
-        command.main(arguments, "textgen")
-    try:
-        with command.make_context("textgen", list(arguments)) as ctx:
-            command.invoke(ctx)
-    except typer.Exit as end:  # as --help, --version and an interrupted run end
-        return end.exit_code
-    return 0
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code; no error ends in a traceback without --debug."""
     # torch's threads wait for each other by spinning. If another program occupies one of the
@@ -280,7 +248,15 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         console.prepare_streams()
-        code = _run(arguments)
+        command = typer.main.get_command(app)
+        if "_TEXTGEN_COMPLETE" in os.environ:
+            command.main(arguments, "textgen")
+        code = 0
+        try:
+            with command.make_context("textgen", list(arguments)) as ctx:
+                command.invoke(ctx)
+        except typer.Exit as end:  # as --help, --version and an interrupted run end
+            code = end.exit_code
         console.finish_output()
         return code
     except BaseException as error:

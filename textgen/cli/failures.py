@@ -11,41 +11,29 @@ from typing import Any
 
 import typer
 
-from textgen.config.options import closest
+from textgen.config import suggestion
 from textgen.errors import OtherProcessError, ResourceError, TextgenError, UsageError
 from textgen.presentation import console
 
-INTERRUPTED = 130
-BROKEN_PIPE = 141
-"""The exit code that a shell reports of a program ended by SIGPIPE, such as ``cat | head``."""
+_SIGPIPE = 13  # which Windows does not define
 
 FOREIGN_NAMES = {
-    "--rnn-size": "--hidden-size",
     "--nhid": "--hidden-size",
     "--emsize": "--embedding-size",
     "--num-layers": "--hidden-size N,N",
     "--nlayers": "--hidden-size N,N",
-    "--seq-length": "--sequence-length",
     "--bptt": "--sequence-length",
     "--block-size": "--sequence-length",
     "--lr": "--learning-rate",
-    "--max-epochs": "--epochs",
     "--max-iters": "--steps",
-    "--grad-clip": "--clip",
-    "--wdecay": "--weight-decay",
-    "--val-frac": "--valid-fraction",
-    "--tied": "--tie",
-    "--init-from": "--resume",
     "--max-new-tokens": "--length",
     "--num-samples": "--count",
-    "--num-sentences": "--sentences",
-    "--primetext": "--prompt",
     "--start": "--prompt",
     "--start-text": "--prompt",
     "--prefix": "--prompt",
     "--output": "--format",
 }
-"""The names of options in other tools, and ours."""
+"""Names of options in other tools, and ours, where the spelling does not lead to them."""
 
 _OUT_OF_MEMORY = (
     "allocate memory",  # PyTorch's allocator on Linux and macOS
@@ -65,9 +53,9 @@ def report(error: BaseException, arguments: list[str]) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return INTERRUPTED
+        return exit_code(signal.SIGINT)
     if isinstance(error, BrokenPipeError):
-        return BROKEN_PIPE
+        return exit_code(_SIGPIPE)
     if isinstance(error, OtherProcessError):
         return error.code
     # From the arguments themselves: the options may not have been parsed.
@@ -118,7 +106,7 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
     option = getattr(error, "option_name", None)
     kind = type(error).__name__
     if kind == "NoSuchOption":
-        return _no_such_option(_as_typed(str(option), arguments), ctx, see)
+        return _no_such_option(str(option), arguments, ctx, see)
     if kind == "BadOptionUsage" and "requires" in error.format_message():
         return UsageError(f"{option} needs a value", fix=see)
     if kind == "MissingParameter" and error.param is not None:
@@ -129,7 +117,7 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
         words = [each for each in arguments if not each.startswith("-")]
         typed = words[len(ctx.command_path.split()) - 1]  # after "textgen", or "textgen plot"
         known = list(getattr(ctx.command, "commands", ()))
-        return UsageError(f"no such command: {typed}", fix=_meant(typed, known, see))
+        return UsageError(f"no such command: {typed}", fix=suggestion(typed, known) or see)
     message = error.format_message().strip().rstrip(".")
     extra = re.fullmatch(r"Got unexpected extra argument\S* \((.*)\)", message, re.DOTALL)
     if extra is not None:
@@ -137,30 +125,22 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
     return UsageError(message[:1].lower() + message[1:], fix=see)
 
 
-def _no_such_option(typed: str, ctx: Any, see: str) -> UsageError:
+def _no_such_option(option: str, arguments: list[str], ctx: Any, see: str) -> UsageError:
+    # Typer names only the first letter of -length.
+    words = [each.partition("=")[0] for each in arguments]
+    long = option.startswith("--")
+    typed = next((w for w in words if w == option or (not long and w.startswith(option))), option)
     params = ctx.command.get_params(ctx) if ctx is not None else []
-    known = [name for each in params for name in (*each.opts, *each.secondary_opts)]
-    known = [name for name in known if name.startswith("--")]
+    names = [name for each in params for name in (*each.opts, *each.secondary_opts)]
+    known = [name for name in names if name.startswith("--")]
     # In char-rnn and torch-rnn options have one dash and underscores: -rnn_size.
     wanted = "--" + typed.lstrip("-").replace("_", "-")
     foreign = FOREIGN_NAMES.get(wanted)
     if foreign is not None and foreign.split()[0] in known:
-        return UsageError(f"no such option: {typed}", fix=f"did you mean {foreign}?")
-    return UsageError(f"no such option: {typed}", fix=_meant(wanted, known, see))
-
-
-def _as_typed(option: str, arguments: list[str]) -> str:
-    """The full word if Typer names only its first letter: ``-l`` for ``-length``."""
-    for each in arguments:
-        word = each.partition("=")[0]
-        if word == option or (not option.startswith("--") and word.startswith(option)):
-            return word
-    return option
-
-
-def _meant(typed: str, known: list[str], otherwise: str) -> str:
-    meant = closest(typed, known)
-    return f"did you mean {meant}?" if meant else otherwise
+        fix = f"did you mean {foreign}?"
+    else:
+        fix = suggestion(wanted, known) or see
+    return UsageError(f"no such option: {typed}", fix=fix)
 
 
 def exit_quietly() -> None:

@@ -15,7 +15,7 @@ EXAMPLES = """
 """
 
 
-@command_options()
+@command_options
 def info(
     *,
     checkpoint: Checkpoint,

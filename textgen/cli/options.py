@@ -3,11 +3,12 @@
 Name, help, default and check of an option are stated once, in the field.
 """
 
+import dataclasses
 import functools
 import inspect
 import math
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -18,9 +19,9 @@ from textgen.config import (
     Device,
     LogBase,
     ScoringPrecision,
-    closest,
     field_type,
     flag,
+    suggestion,
 )
 from textgen.errors import UsageError
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
 
 _LONGEST_SHOWN = 40
-
 
 Parser = Callable[[Any], Any]
 
@@ -59,7 +59,8 @@ def choice(option: str, choices: Sequence[str]) -> Parser:
     def parse(value: Any) -> str:
         if value in choices:
             return str(value)
-        raise _invalid(option, f"one of {', '.join(choices)}", value, closest(str(value), choices))
+        fix = suggestion(str(value), choices)
+        raise _invalid(option, f"one of {', '.join(choices)}", value, fix)
 
     return parse
 
@@ -84,11 +85,10 @@ def typed_text(option: str, value: str) -> str:
         raise UsageError(f"{option} is not UTF-8: {value!r}") from None
 
 
-def _invalid(option: str, wanted: str, value: Any, meant: str | None = None) -> UsageError:
+def _invalid(option: str, wanted: str, value: Any, fix: str | None = None) -> UsageError:
     typed = str(value)
     if len(typed) > _LONGEST_SHOWN:
         typed = typed[: _LONGEST_SHOWN - 1] + "…"
-    fix = f"did you mean {meant}?" if meant else None
     return UsageError(f"{option} must be {wanted}, got {typed!r}", fix=fix)
 
 
@@ -108,20 +108,23 @@ def value_option(
     )
 
 
-def choice_option(
-    name: str, choices: Any, help: str, *, panel: str | None = None, default: str | None = None
+def number_option(
+    name: str, help: str, *, default: object, least: int = 1, panel: str | None = None
 ) -> Any:
-    """An option that takes one word of a Literal type, or one key of a registry.
+    """An option that takes a whole number. default: as the help shows it."""
+    parser = whole_number(name, least=least)
+    return value_option(name, "N", help, panel=panel, default=str(default), parser=parser)
 
-    default: as the help shows it; without it, the first word.
-    """
+
+def choice_option(name: str, choices: Any, help: str, *, panel: str | None = None) -> Any:
+    """An option that takes one word of a Literal type, or key of a registry; else the first."""
     words = typing.get_args(choices) or tuple(choices)
     return typer.Option(
         name,
         parser=choice(name, words),
         metavar=_metavar(name),
         help=help,
-        show_default=f"{', '.join(words)}; default: {default or words[0]}",
+        show_default=f"{', '.join(words)}; default: {words[0]}",
         rich_help_panel=panel,
     )
 
@@ -129,10 +132,8 @@ def choice_option(
 TYPED = "typed"
 _SEVERAL = tuple[str, ...]  # the type of a field whose option may be given several times
 
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-
-def command_options() -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of its configurations, and ``--debug``.
 
     A parameter whose type is a configuration stands for the options of its fields, and receives
@@ -140,39 +141,38 @@ def command_options() -> Callable[[Callable[..., None]], Callable[..., None]]:
     "open_vocabulary"]`` has that option alone. A field that an earlier configuration has too is
     one option. A parameter ``typed`` receives the names of the fields whose options were typed.
     """
+    own = inspect.signature(command).parameters
+    configs: dict[str, type[Config]] = {}
+    fields: dict[str, inspect.Parameter] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, each in own.items():
+        config = getattr(each.annotation, "__origin__", each.annotation)
+        if isinstance(config, type) and issubclass(config, Config):
+            configs[name] = config
+            names = getattr(each.annotation, "__metadata__", config.fields())
+            for field, spec in config.fields().items():
+                if "help" in spec.metadata and field in names and field not in fields:
+                    fields[field] = _field_parameter(field, spec)
+                    parameters.append(fields[field])
+        elif name != TYPED:
+            parameters.append(each)
+    debug = typer.Option("--debug", help="Show the traceback of an error.")
+    parameters.append(_parameter("debug", Annotated[bool, debug], False))
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command).parameters
-        configs: dict[str, type[Config]] = {}
-        fields: dict[str, inspect.Parameter] = {}
-        parameters = [_parameter("ctx", typer.Context, inspect.Parameter.empty)]
-        for name, each in own.items():
-            config, *names = _annotated(each.annotation)
-            if isinstance(config, type) and issubclass(config, Config):
-                configs[name] = config
-                new = {n: p for n, p in _field_parameters(config, names) if n not in fields}
-                fields |= new
-                parameters += new.values()
-            elif name != TYPED:
-                parameters.append(_parameter(name, each.annotation, each.default))
-        parameters.append(_parameter("debug", DebugOption, False))
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        del values["debug"]  # main() reads it from the arguments
+        given = {name: values.pop(name) for name in fields}
+        typed = {name: value for name, value in given.items() if value is not None}
+        for name, config in configs.items():
+            values[name] = config.from_options(typed)
+        if TYPED in own:
+            values[TYPED] = frozenset(typed)
+        command(**values)
 
-        @functools.wraps(command)
-        def run(ctx: typer.Context, **values: Any) -> None:
-            del values["debug"]  # main() reads it from the arguments
-            given = {name: values.pop(name) for name in fields}
-            typed = {name: value for name, value in given.items() if _was_typed(ctx, name)}
-            for name, config in configs.items():
-                values[name] = config.from_options(typed)
-            if TYPED in own:
-                values[TYPED] = frozenset(typed)
-            command(**values)
-
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        return run
-
-    return decorate
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
 
 
 def typed_options(typed: frozenset[str], *configs: Config) -> dict[str, Any]:
@@ -188,43 +188,34 @@ def typed_options(typed: frozenset[str], *configs: Config) -> dict[str, Any]:
     }
 
 
-def _annotated(annotation: Any) -> tuple[Any, ...]:
-    """The type, and what it is annotated with."""
-    return (getattr(annotation, "__origin__", annotation), *getattr(annotation, "__metadata__", ()))
-
-
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, annotation=annotation, default=default)
 
 
-def _field_parameters(
-    config: type[Config], names: Sequence[str]
-) -> Iterable[tuple[str, inspect.Parameter]]:
-    """The options of the named fields, or of all that have a help text.
-
-    Their defaults are None here: the configuration has the real ones.
-    """
-    for field, spec in config.fields().items():
-        if "help" not in spec.metadata or (names and field not in names):
-            continue
-        hint, name, metadata = field_type(spec), flag(field), spec.metadata
-        is_switch = hint is bool
-        option = typer.Option(
-            f"{name}/--no-{name.removeprefix('--')}" if is_switch else name,
-            parser=None if is_switch else metadata["parse"] or _field_parser(name, hint),
-            metavar=metadata["metavar"] or _metavar(name, hint),
-            help=metadata["help"],
-            show_default=_remark(hint, spec.default, metadata["shown"]) or False,
-            rich_help_panel=metadata["panel"],
-        )
-        if hint == _SEVERAL:
-            option.parser = functools.partial(typed_text, name)
-        kind: Any = bool if is_switch else list[str] if hint == _SEVERAL else str
-        yield field, _parameter(field, Annotated[kind | None, option], None)
+def _field_parameter(field: str, spec: "dataclasses.Field[Any]") -> inspect.Parameter:
+    """The option of a field. None: not typed; the configuration has the real default."""
+    hint, name, metadata = field_type(spec), flag(field), spec.metadata
+    is_switch, is_list = hint is bool, hint == _SEVERAL
+    option = typer.Option(
+        f"{name}/--no-{name.removeprefix('--')}" if is_switch else name,
+        parser=_field_parser(name, hint, metadata["parse"]),
+        metavar=metadata["metavar"] or _metavar(name, hint),
+        help=metadata["help"],
+        show_default=_remark(hint, spec.default, metadata["shown"]) or False,
+        rich_help_panel=metadata["panel"],
+    )
+    kind: Any = bool if is_switch else list[str] if is_list else str
+    return _parameter(field, Annotated[kind | None, option], None)
 
 
-def _field_parser(name: str, hint: Any) -> Parser:
+def _field_parser(name: str, hint: Any, parse: Parser | None) -> Parser | None:
+    if hint is bool:
+        return None
+    if hint == _SEVERAL:  # each of the texts is parsed alone
+        return functools.partial(typed_text, name)
+    if parse is not None:
+        return parse
     if typing.get_origin(hint) is Literal:
         return choice(name, typing.get_args(hint))
     if hint is int:
@@ -239,18 +230,13 @@ def _metavar(name: str, hint: Any = None) -> str:
 
 
 def _remark(hint: Any, default: Any, shown: str | None) -> str:
-    choices = list(typing.get_args(hint)) if typing.get_origin(hint) is Literal else []
+    """The choices and the default, as the help shows them."""
     if shown is None and isinstance(default, float):
         shown = f"{default:g}"
     elif shown is None and default not in (None, False, ()):
         shown = str(default)
-    parts = [", ".join(choices)] if choices else []
-    return "; ".join(parts + ([f"default: {shown}"] if shown else []))
-
-
-def _was_typed(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    choices = ", ".join(typing.get_args(hint)) if typing.get_origin(hint) is Literal else ""
+    return "; ".join(filter(None, (choices, shown and f"default: {shown}")))
 
 
 def _expanded(preset: str) -> str:
@@ -281,14 +267,7 @@ DeviceOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    value_option(
-        "--threads",
-        "N",
-        "Number of CPU threads.",
-        panel=_MACHINE,
-        default="all cores",
-        parser=whole_number("--threads", least=1),
-    ),
+    number_option("--threads", "Number of CPU threads.", default="all cores", panel=_MACHINE),
 ]
 EncodingOption = Annotated[
     str,
@@ -343,14 +322,12 @@ PrecisionOption = Annotated[
 ]
 JobsOption = Annotated[
     int,
-    value_option(
+    number_option(
         "--jobs",
-        "N",
         "Number of processes, each with its own copy of the model, and its own GPU if there are"
         " several.",
+        default=1,
         panel=_MACHINE,
-        default="1",
-        parser=whole_number("--jobs", least=1),
     ),
 ]
 

@@ -4,16 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from textgen.cli.options import (
-    Checkpoint,
-    DeviceOption,
-    ThreadsOption,
-    choice_option,
-    command_options,
-    typed_text,
-    value_option,
-    whole_number,
-)
+from textgen.cli import options
+from textgen.cli.options import choice_option, command_options, number_option, typed_text
 from textgen.presentation import console, records
 from textgen.presentation.samples import prediction_bars
 
@@ -31,10 +23,10 @@ EXAMPLES = """
 """
 
 
-@command_options()
+@command_options
 def predict(
     *,
-    checkpoint: Checkpoint,
+    checkpoint: options.Checkpoint,
     prompt: Annotated[
         str,
         typer.Argument(
@@ -45,18 +37,11 @@ def predict(
         bool, typer.Option("--words", help="Predict words, of any number of tokens.")
     ] = False,
     top: Annotated[
-        int,
-        value_option(
-            "--top",
-            "N",
-            "How many to show, the most probable first.",
-            default="10",
-            parser=whole_number("--top", least=1),
-        ),
+        int, number_option("--top", "How many to show, the most probable first.", default=10)
     ] = 10,
     output: Annotated[Format, choice_option("--format", Format, "How to show it.")] = "bars",
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    device: options.DeviceOption = "auto",
+    threads: options.ThreadsOption = None,
 ) -> None:
     """Show the most probable next tokens or words, or what fits into a blank (____).
 

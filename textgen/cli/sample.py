@@ -2,27 +2,25 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from textgen.cli import options
 from textgen.cli.options import (
-    Checkpoint,
-    DeviceOption,
-    ThreadsOption,
     choice_option,
     command_options,
     typed_text,
     value_option,
     whole_number,
 )
-from textgen.config import NoveltyConfig, SamplingConfig, closest
-from textgen.errors import TextgenError, UsageError, quoted
+from textgen.config import NoveltyConfig, SamplingConfig, suggestion
+from textgen.errors import TextgenError, UsageError, not_both, quoted
 from textgen.presentation import console, records
 from textgen.presentation.samples import SampleWriter, numbered_choices
-from textgen.results import Choice, Prediction, Sample
+from textgen.results import Choice, Sample
 
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
@@ -74,10 +72,10 @@ FormatOption = Annotated[
 ]
 
 
-@command_options()
+@command_options
 def sample(
     *,
-    checkpoint: Checkpoint,
+    checkpoint: options.Checkpoint,
     prompt: PromptOption = None,
     prompt_file: PromptFileOption = None,
     interactive: InteractiveOption = False,
@@ -86,8 +84,8 @@ def sample(
     typed: frozenset[str],
     corpus: CorpusOption = None,
     output: FormatOption = "text",
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    device: options.DeviceOption = "auto",
+    threads: options.ThreadsOption = None,
 ) -> None:
     """Generate text with a trained model.
 
@@ -107,6 +105,8 @@ def sample(
             "--interactive generates one text as it is typed",
             fix="leave out --count, --format json, --prompt - and the options of novelty",
         )
+    if interactive and config.beams is not None:
+        raise UsageError("--beams cannot be used with --interactive", fix="leave one out")
     prompts = _prompts(prompt, prompt_file)
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
     for message in model.notes:
@@ -116,7 +116,14 @@ def sample(
         return
     writer = SampleWriter(len(prompts) * config.count)
     if measures_novelty:
-        samples = _novel(model, prompts, config, novelty, corpus or [])
+        from textgen.sampling.novelty import is_indexed, novel_samples, open_index
+
+        if not is_indexed(model.path):
+            console.note("indexing the training text, this once")
+        index = open_index(model.path, model.header, corpus or [])
+        samples = novel_samples(
+            lambda accept: model.samples(prompts, config, accept=accept), index, novelty
+        )
     else:
         on_text = writer.piece if writer.streams and output == "text" else None
         samples = model.samples(prompts, config, on_text=on_text)
@@ -132,30 +139,12 @@ def sample(
     writer.end()
 
 
-def _novel(
-    model: "LanguageModel",
-    prompts: list[str],
-    config: SamplingConfig,
-    novelty: NoveltyConfig,
-    corpus: list[str],
-) -> Iterator[Sample]:
-    """Samples with their novelty; a note announces that the index is built, which takes a while."""
-    from textgen.sampling.novelty import is_indexed, novel_samples, open_index
-
-    if not is_indexed(model.path):
-        console.note("indexing the training text, this once")
-    index = open_index(model.path, model.header, corpus)
-    return novel_samples(
-        lambda accept: model.samples(prompts, config, accept=accept), index, novelty
-    )
-
-
 def _prompts(prompt: str | None, file: str | None) -> list[str]:
     """The prompts. Files are read by the rules for a corpus."""
     from textgen.data.text import sentences
 
     if prompt is not None and file is not None:
-        raise UsageError("--prompt and --prompt-file cannot both be given", fix="leave one out")
+        raise not_both("--prompt", "--prompt-file", fix="leave one out")
     if file is not None:
         return ["\n".join(sentences(file))]
     if prompt == "-":
@@ -165,10 +154,10 @@ def _prompts(prompt: str | None, file: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Turn:
-    """A piece of the text. sample: what the model generated; None for the user's own text."""
+    """A piece of the text. generated: by the model, not typed."""
 
     text: str
-    sample: Sample | None = None
+    generated: bool = False
 
 
 class Session:
@@ -178,14 +167,11 @@ class Session:
         config: ``length`` is that of each turn.
     """
 
-    def __init__(self, model: "LanguageModel", config: SamplingConfig | None = None) -> None:
+    def __init__(self, model: "LanguageModel", config: SamplingConfig) -> None:
         from textgen.sampling.text import check_is_causal
 
         check_is_causal(model.model)
-        self._model, self._terminator = model, model.tokenizer.terminator
-        self.config = config or SamplingConfig()
-        if self.config.beams is not None:
-            raise UsageError("--beams cannot be used with --interactive", fix="leave one out")
+        self.model, self.config = model, config
         self.turns: list[Turn] = []
         self._generated = 0  # the model's turns, those taken back included: each has its own seed
 
@@ -202,6 +188,12 @@ class Session:
         if text:
             self.turns.append(Turn(text))
 
+    def choose(self, choice: Choice) -> None:
+        """Add a predicted token or word as a turn of the user's."""
+        from textgen.tokenizers.base import EOS
+
+        self.add(self.model.tokenizer.terminator if choice.id == EOS else choice.text)
+
     def generate(self, on_text: Callable[[str], None]) -> Sample:
         """Add a turn of the model's; after an interrupt, the text generated until then."""
         pieces: list[str] = []
@@ -214,28 +206,15 @@ class Session:
         config = dataclasses.replace(self.config, seed=seed)
         self._generated += 1
         try:
-            (sample,) = self._model.samples(self.text, config, on_text=on_piece)
+            (sample,) = self.model.samples(self.text, config, on_text=on_piece)
         except KeyboardInterrupt:
             self.add("".join(pieces))
             raise
         # The <EOS> or the stop string that ended it is part of the text.
-        end = self._terminator if sample.finish_reason == "eos" else sample.stop or ""
-        self.turns.append(Turn(sample.text + end, sample))
+        ended = sample.finish_reason == "eos"
+        end = self.model.tokenizer.terminator if ended else sample.stop or ""
+        self.turns.append(Turn(sample.text + end, generated=True))
         return sample
-
-    def take_back(self) -> Turn | None:
-        """Remove the last turn; None: there is none."""
-        return self.turns.pop() if self.turns else None
-
-    def predict(self, most: int) -> Prediction:
-        """The likeliest next words."""
-        return self._model.predict(self.text, words=most)
-
-    def choose(self, choice: Choice) -> None:
-        """Add a predicted token or word as a turn of the user's."""
-        from textgen.tokenizers.base import EOS
-
-        self.add(self._terminator if choice.id == EOS else choice.text)
 
 
 _INPUT_PROMPT = "› "
@@ -252,6 +231,7 @@ Type some text and the model continues it; an empty line lets it continue by its
   /new             start a new text
   /quit            leave; so does Ctrl-D. Ctrl-C stops the model, not the program
 """
+_COMMANDS = ("temperature", "length", "back", "again", "choose", "text", "new", "help", "quit")
 
 
 def converse(session: Session, prompt: str) -> None:
@@ -263,10 +243,14 @@ def converse(session: Session, prompt: str) -> None:
         session.add(prompt)
         console.emit(console.shown(prompt, keep="\n\t"))
         _generate(session)
-    while (line := _read()) is not None:
+    while (line := _read()) is not None and line.partition(" ")[0] not in ("/quit", "/q"):
         try:
-            if not _follow(session, line):
-                return
+            if line.startswith("/"):
+                name, _, value = line[1:].partition(" ")
+                _execute(session, name, value.strip())
+            else:
+                session.add(line)
+                _generate(session)
         except TextgenError as error:
             console.say_error(str(error))
 
@@ -276,30 +260,9 @@ def _read(prompt: str = _INPUT_PROMPT) -> str | None:
     console.finish_output()
     try:
         return typed_text("input", input(prompt))
-    except EOFError:
+    except (EOFError, KeyboardInterrupt) as end:
         console.emit("\n")
-        return None
-    except KeyboardInterrupt:
-        console.emit("\n")
-        return ""
-
-
-def _follow(session: Session, line: str) -> bool:
-    """Execute a line of input; False to leave."""
-    if not line.startswith("/"):
-        session.add(line)
-        _generate(session)
-        return True
-    name, _, value = line[1:].partition(" ")
-    if name in ("quit", "q"):
-        return False
-    command = _COMMANDS.get(_ALIASES.get(name, name))
-    if command is None:
-        meant = closest(name, [*_COMMANDS, "quit"])
-        fix = f"did you mean /{meant}?" if meant else "see /help"
-        raise UsageError(f"no such command: /{name}", fix=fix)
-    command(session, value.strip())
-    return True
+        return None if isinstance(end, EOFError) else ""
 
 
 def _generate(session: Session) -> None:
@@ -308,52 +271,46 @@ def _generate(session: Session) -> None:
     console.emit("\n")
 
 
-def _length(session: Session, value: str) -> None:
-    try:
-        session.set(length=int(value))
-    except ValueError:
-        raise UsageError(f"/length needs a whole number, got {value!r}") from None
+def _execute(session: Session, name: str, value: str) -> None:
+    match name:
+        case "temperature" | "t":
+            session.set(temperature=value or SamplingConfig.temperature)
+        case "length":
+            try:
+                session.set(length=int(value))
+            except ValueError:
+                raise UsageError(f"/length needs a whole number, got {value!r}") from None
+        case "back" | "b":
+            if not session.turns:
+                raise UsageError("there is nothing to take back")
+            console.note(f"took back {console.shown(session.turns.pop().text[:60])!r}")
+        case "again" | "a":
+            if session.turns and session.turns[-1].generated:
+                session.turns.pop()
+            _generate(session)
+        case "choose" | "c":
+            _choose(session, whole_number("/choose", least=1)(value or _MOST_CHOICES))
+        case "text":
+            _show_text(session)
+        case "new":
+            session.turns.clear()
+        case "help" | "h":
+            console.emit(HELP)
+        case _:
+            fix = suggestion(f"/{name}", [f"/{each}" for each in _COMMANDS]) or "see /help"
+            raise UsageError(f"no such command: /{name}", fix=fix)
 
 
-def _back(session: Session, value: str) -> None:
-    removed = session.take_back()
-    if removed is None:
-        raise UsageError("there is nothing to take back")
-    console.note(f"took back {console.shown(removed.text[:60])!r}")
-
-
-def _again(session: Session, value: str) -> None:
-    if session.turns and session.turns[-1].sample is not None:
-        session.take_back()
-    _generate(session)
-
-
-def _choose(session: Session, value: str) -> None:
-    most = whole_number("/choose", least=1)(value) if value else _MOST_CHOICES
+def _choose(session: Session, most: int) -> None:
     while True:
-        predicted = session.predict(most)
+        predicted = session.model.predict(session.text, words=most)
         console.emit(numbered_choices(predicted))
         line = _read(f"1 to {len(predicted.choices)}, or nothing › ")
         if not line or not line.isdigit() or not 1 <= int(line) <= len(predicted.choices):
             return
         session.choose(predicted.choices[int(line) - 1])
-        _text(session, "")
+        _show_text(session)
 
 
-def _text(session: Session, value: str) -> None:
+def _show_text(session: Session) -> None:
     console.emit(console.shown(session.text, keep="\n\t") + "\n")
-
-
-_COMMANDS: dict[str, Callable[[Session, str], None]] = {
-    "temperature": lambda session, value: session.set(
-        temperature=value or SamplingConfig.temperature
-    ),
-    "length": _length,
-    "back": _back,
-    "again": _again,
-    "choose": _choose,
-    "text": _text,
-    "new": lambda session, value: session.turns.clear(),
-    "help": lambda session, value: console.emit(HELP),
-}
-_ALIASES = {"t": "temperature", "b": "back", "a": "again", "c": "choose", "h": "help"}

@@ -3,31 +3,17 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textgen.cli.options import (
-    Checkpoint,
-    DeviceOption,
-    EncodingOption,
-    ErrorsOption,
-    JobsOption,
-    LogBaseOption,
-    PrecisionOption,
-    TextFiles,
-    ThreadsOption,
-    choice_option,
-    command_options,
-    refuse_pseudo,
-    typed_text,
-    value_option,
-)
+from textgen.cli import options
+from textgen.cli.options import choice_option, command_options, typed_text, value_option
 from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, Unit
-from textgen.errors import TextgenError, UsageError
+from textgen.errors import TextgenError, UsageError, not_both
 from textgen.presentation import console
 from textgen.presentation.formats import (
     ADAPTED,
@@ -83,30 +69,31 @@ HtmlOption = Annotated[
 ]
 NbestOption = Annotated[str | None, typer.Option("--nbest", hidden=True)]
 PairsOption = Annotated[str | None, typer.Option("--pairs", hidden=True)]
+STDIN = "standard input"
 FormatOption = Annotated[str, choice_option("--format", FORMATS, "The layout of the scores.")]
 
 
-@command_options()
+@command_options
 def score(
     *,
-    checkpoint: Checkpoint,
+    checkpoint: options.Checkpoint,
     file: FileArgument = None,
     text: TextOption = None,
     continuations: ContinuationsOption = None,
     output: FormatOption = "table",
-    log_base: LogBaseOption = math.e,
+    log_base: options.LogBaseOption = math.e,
     html: HtmlOption = None,
     nbest: NbestOption = None,
     pairs: PairsOption = None,
     config: ScoringConfig,
     adaptation: AdaptationConfig,
     typed: frozenset[str],
-    encoding: EncodingOption = "utf-8",
-    errors: ErrorsOption = "strict",
-    precision: PrecisionOption = "float32",
-    jobs: JobsOption = 1,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    encoding: options.EncodingOption = "utf-8",
+    errors: options.ErrorsOption = "strict",
+    precision: options.PrecisionOption = "float32",
+    jobs: options.JobsOption = 1,
+    device: options.DeviceOption = "auto",
+    threads: options.ThreadsOption = None,
 ) -> None:
     """Compute the probability of sentences.
 
@@ -126,9 +113,7 @@ def score(
     sources = {"FILE": file, "--text": text, "--continuations": continuations}
     named = [name for name, value in sources.items() if value]
     if len(named) > 1:
-        raise UsageError(
-            f"{named[0]} and {named[1]} cannot both be given", fix="choose one source of texts"
-        )
+        raise not_both(named[0], named[1], fix="choose one source of texts")
     layout = score_writer(output)
     level = config.level if "level" in typed else layout.levels[0]
     if level not in layout.levels:
@@ -153,8 +138,9 @@ def score(
     )
     from textgen.language_model import LanguageModel
 
-    files, unknown = TextFiles(encoding, errors), UnknownReport()
-    texts = Texts(file, tuple(text or ()), continuations, files)
+    files, unknown = options.TextFiles(encoding, errors), UnknownReport()
+    source = continuations or file or "-"
+    name = "typed text" if text else STDIN if source == "-" else Path(source).name
     with contextlib.ExitStack() as stack:
         writers: list[ScoreWriter] = []
         config = dataclasses.replace(config, level=level)
@@ -166,7 +152,7 @@ def score(
             page = PageScores(
                 Path(html),
                 dataclasses.replace(shown, level=part),
-                name=texts.name,
+                name=name,
                 checkpoint=checkpoint,
                 config=config,
             )
@@ -179,52 +165,36 @@ def score(
         model = LanguageModel.load(checkpoint, device=device, threads=threads, precision=precision)
         if html is not None or adaptation.adapt or not layout.shows_pseudo:
             option = "--html" if html is not None else f"--format {output}"
-            refuse_pseudo(model, "--adapt" if adaptation.adapt and html is None else option)
+            options.refuse_pseudo(model, "--adapt" if adaptation.adapt and html is None else option)
         writers.append(layout(dataclasses.replace(shown, pseudo=not model.is_causal)))
         scores = model.scores(
-            texts.sentences(model.tokenizer.config.unit),
+            _texts(text or [], source, continuations, files, model.tokenizer.config.unit),
             config,
             jobs=jobs,
             on_skip=lambda skipped: unknown.skipped(skipped.given.line, skipped.unknown),
             reader=reader,
         )
-        first = write_scores(unknown.counted(scores), writers, at_once=texts.name == STDIN)
+        first = write_scores(unknown.counted(scores), writers, at_once=name == STDIN)
     unknown.say()
     if adaptation.adapt:
         console.note(ADAPTED)
-    if output == "table" and len(texts.typed) == len(first) == 2:
+    if output == "table" and len(text or ()) == len(first) == 2:
         console.show("", comparison(first[0], first[1], writers[-1].shown))
     files.say_notes(model)
 
 
-STDIN = "standard input"
+def _texts(
+    typed: list[str], file: str, continuations: str | None, files: options.TextFiles, unit: Unit
+) -> "Iterable[Item]":
+    """The texts as they come: typed, in columns after their prefixes, or in a file."""
+    from textgen.data import lines
 
-
-@dataclasses.dataclass(frozen=True)
-class Texts:
-    """The texts: in a file, on the command line, or in columns, each after its prefix."""
-
-    file: str | None
-    typed: tuple[str, ...]
-    continuations: str | None
-    files: TextFiles
-
-    def sentences(self, unit: Unit) -> "Iterable[Item]":
-        """The texts, as they come."""
-        from textgen.data.lines import arriving, continuations
-
-        if self.typed:
-            return [typed_text("--text", each) for each in self.typed]
-        if self.continuations is not None:
-            rows: Iterator[str] = self.files.read(self.continuations)
-            return arriving(continuations(rows, self.continuations))
-        return arriving(self.files.read(self.file or "-", unit=unit))
-
-    @property
-    def name(self) -> str:
-        """For the title of a page."""
-        path = self.continuations or self.file or "-"
-        return "typed text" if self.typed else STDIN if path == "-" else Path(path).name
+    if typed:
+        return [typed_text("--text", each) for each in typed]
+    if continuations is not None:
+        rows = files.read(continuations)
+        return lines.arriving(lines.continuations(rows, continuations))
+    return lines.arriving(files.read(file, unit=unit))
 
 
 def write_scores(

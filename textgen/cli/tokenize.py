@@ -1,22 +1,14 @@
 """``textgen tokenize``: learn a tokenizer from text, or use one on text."""
 
+import dataclasses
 from typing import Annotated, Literal
 
 import typer
 
-from textgen.cli.options import (
-    Corpora,
-    EncodingOption,
-    ErrorHandling,
-    ErrorsOption,
-    ValidOption,
-    choice,
-    choice_option,
-    command_options,
-    value_option,
-)
+from textgen.cli import options
+from textgen.cli.options import ErrorHandling, choice, choice_option, command_options, value_option
 from textgen.config import TokenizerConfig, TrainingConfig, flag
-from textgen.errors import UsageError
+from textgen.errors import UsageError, not_both
 from textgen.presentation import console, records, tables
 
 Print = Literal["ids", "tokens", "mask"]
@@ -68,19 +60,19 @@ PrintOption = Annotated[
 ]
 
 
-@command_options()
+@command_options
 def tokenize(
     *,
-    corpus: Corpora = None,
+    corpus: options.Corpora = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
     output: FormatOption = "table",
     config: TokenizerConfig,
     held_out: Annotated[TrainingConfig, "valid_fraction"],
     typed: frozenset[str],
-    valid: ValidOption = None,
-    encoding: EncodingOption = "utf-8",
-    errors: ErrorsOption = "strict",
+    valid: options.ValidOption = None,
+    encoding: options.EncodingOption = "utf-8",
+    errors: options.ErrorsOption = "strict",
     tokenizer: TokenizerOption = None,
     printed: PrintOption = None,
 ) -> None:
@@ -97,11 +89,7 @@ def tokenize(
         learning = {"--out": out, "--valid": valid, "--overwrite": overwrite or None}
         named = [name for name, value in learning.items() if value is not None]
         for name in (*named, *map(flag, sorted(typed))):
-            raise UsageError(
-                f"--tokenizer and {name} cannot both be given",
-                why="with --tokenizer nothing is learned",
-                fix="keep one",
-            )
+            raise not_both("--tokenizer", name, "with --tokenizer nothing is learned")
         if corpus is not None and len(corpus) > 1:
             raise UsageError("--tokenizer encodes one file", fix="name one, or - for stdin")
         path = corpus[0] if corpus else "-"
@@ -127,10 +115,9 @@ def tokenize(
     for message in summary.notes:
         console.note(message)
     if output == "json":
-        records.emit_record(records.tokenizer_record(summary))
+        records.emit_record(dataclasses.asdict(summary))
     else:
-        width = console.out_console().width
-        console.show(tables.tokenizer_summary(summary, width))
+        console.show(tables.tokenizer_summary(summary))
 
 
 def _encode(

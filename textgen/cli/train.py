@@ -6,22 +6,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from textgen.cli import options
 from textgen.cli.failures import StopRequest, exit_code, listening
-from textgen.cli.options import (
-    Corpora,
-    DeviceOption,
-    EncodingOption,
-    ErrorsOption,
-    PresetOption,
-    ThreadsOption,
-    ValidOption,
-    choice_option,
-    command_options,
-    typed_options,
-    value_option,
-)
-from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, flag, parse_duration
-from textgen.errors import ResourceError, UsageError
+from textgen.cli.options import choice_option, command_options, typed_options, value_option
+from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, parse_duration
+from textgen.errors import ResourceError, UsageError, not_both
 from textgen.presentation import console, records, tables
 from textgen.presentation.training import TensorBoardLog, training_progress
 from textgen.results import TrainingEvent, TrainingStart
@@ -58,8 +47,7 @@ PlanOption = Annotated[
     ),
 ]
 ResumeOption = Annotated[
-    bool,
-    typer.Option("--resume", help="Continue the stopped run in --out, with its own options."),
+    bool, typer.Option("--resume", help="Continue the stopped run in --out, with its own options.")
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the run that is in --out.")
@@ -115,31 +103,31 @@ LogDirOption = Annotated[
 ]
 
 
-@command_options()
+@command_options
 def train(
     *,
-    corpus: Corpora = None,
+    corpus: options.Corpora = None,
     out: OutOption = None,
     plan: PlanOption = False,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     accept_changed_corpus: ChangedCorpusOption = False,
     output: FormatOption = "text",
-    valid: ValidOption = None,
-    encoding: EncodingOption = "utf-8",
-    errors: ErrorsOption = "strict",
+    valid: options.ValidOption = None,
+    encoding: options.EncodingOption = "utf-8",
+    errors: options.ErrorsOption = "strict",
     init_from: InitFromOption = None,
     tokenizer: TokenizerOption = None,
     extend_vocabulary: ExtendVocabularyOption = False,
-    preset: PresetOption = None,
+    preset: options.PresetOption = None,
     tokens: TokenizerConfig,
     model: ModelConfig,
     training: TrainingConfig,
     typed: frozenset[str],
     sample_every: SampleEveryOption = None,
     log_dir: LogDirOption = None,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    device: options.DeviceOption = "auto",
+    threads: options.ThreadsOption = None,
 ) -> None:
     """Train a recurrent language model on text.
 
@@ -150,12 +138,6 @@ def train(
     The folder --out then holds two checkpoints, best and last. Ctrl-C saves and stops; the same
     command with --resume continues as if the run had never stopped.
     """
-    if resume and overwrite:
-        raise UsageError(
-            "--resume and --overwrite cannot both be given",
-            why="one keeps the run in --out, the other replaces it",
-            fix="keep one",
-        )
     corpora = corpus or []
     arguments: dict[str, Any] = {
         "tokenizer": tokenizer,
@@ -170,14 +152,18 @@ def train(
         **typed_options(typed, tokens, model, training),
     }
     if plan:
-        for name, value in (("resume", resume), ("overwrite", overwrite)):
-            if value:
-                raise UsageError(
-                    f"--plan and {flag(name)} cannot both be given",
-                    why="a plan describes a new run",
-                    fix="keep one",
-                )
-        _plan(corpora, arguments, output)
+        if resume or overwrite:
+            other = "--resume" if resume else "--overwrite"
+            raise not_both("--plan", other, "a plan describes a new run")
+        from textgen import plan as library_plan
+
+        if not corpora:
+            console.note("no corpus given: planning for the bundled stories")
+        planned = library_plan(*corpora, **arguments)
+        if output == "json":
+            records.emit_record(records.plan_record(planned))
+        else:
+            console.show(tables.plan_tables(planned))
         return
     if out is None:
         raise UsageError("--out is needed", fix="name the folder of the run")
@@ -192,18 +178,6 @@ def train(
         _run(corpora, arguments, output, log_dir)
     else:
         _run_silently(corpora, arguments)
-
-
-def _plan(corpora: list[str], arguments: dict[str, Any], output: Format) -> None:
-    from textgen import plan as library_plan
-
-    if not corpora:
-        console.note("no corpus given: planning for the bundled stories")
-    found = library_plan(*corpora, **arguments)
-    if output == "json":
-        records.emit_record(records.plan_record(found))
-    else:
-        console.show(tables.plan_tables(found))
 
 
 def _seconds_between_samples(typed: str | None) -> float | None:

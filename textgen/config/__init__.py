@@ -8,11 +8,9 @@ from typing import Literal
 from textgen.config.model import (
     KINDS,
     LEARNED_BY_COUNTING,
-    UNRESOLVED,
     Activation,
     FeedForwardConfig,
     HiddenMarkovConfig,
-    Kind,
     LayersConfig,
     MixtureConfig,
     ModelConfig,
@@ -22,6 +20,7 @@ from textgen.config.model import (
 )
 from textgen.config.options import (
     Config,
+    check_arguments,
     check_options,
     check_whole,
     closest,
@@ -29,24 +28,11 @@ from textgen.config.options import (
     flag,
     option_names,
     parse_duration,
-    parse_sizes,
+    suggestion,
 )
 from textgen.config.sampling import NoveltyConfig, SamplingConfig
-from textgen.config.scoring import (
-    AdaptationConfig,
-    Context,
-    ScoreLevel,
-    ScoringConfig,
-    ScoringPrecision,
-)
-from textgen.config.tokenizer import (
-    UNIT_TERMINATORS,
-    Level,
-    Split,
-    SubwordModel,
-    TokenizerConfig,
-    Unit,
-)
+from textgen.config.scoring import AdaptationConfig, ScoreLevel, ScoringConfig, ScoringPrecision
+from textgen.config.tokenizer import UNIT_TERMINATORS, Level, Split, TokenizerConfig, Unit
 from textgen.config.training import PRESETS, VALID_FRACTION, Precision, TrainingConfig, with_preset
 
 __all__ = [
@@ -54,16 +40,13 @@ __all__ = [
     "LEARNED_BY_COUNTING",
     "PRESETS",
     "UNIT_TERMINATORS",
-    "UNRESOLVED",
     "VALID_FRACTION",
     "Activation",
     "AdaptationConfig",
     "Config",
-    "Context",
     "Device",
     "FeedForwardConfig",
     "HiddenMarkovConfig",
-    "Kind",
     "LayersConfig",
     "Level",
     "LogBase",
@@ -79,10 +62,10 @@ __all__ = [
     "ScoringConfig",
     "ScoringPrecision",
     "Split",
-    "SubwordModel",
     "TokenizerConfig",
     "TrainingConfig",
     "Unit",
+    "check_arguments",
     "check_options",
     "check_whole",
     "closest",
@@ -90,7 +73,7 @@ __all__ = [
     "flag",
     "option_names",
     "parse_duration",
-    "parse_sizes",
+    "suggestion",
     "with_preset",
 ]
 

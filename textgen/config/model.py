@@ -8,6 +8,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Self, cast
 
 from textgen.config.options import (
@@ -20,7 +21,7 @@ from textgen.config.options import (
     parse_sizes,
     setting,
 )
-from textgen.errors import UsageError
+from textgen.errors import UsageError, not_both
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ UNRESOLVED: Any = None
 Activation = Literal["tanh", "relu"]
 Recurrence = Literal["orthogonal", "identity"]
 
-_MODEL = "Model"
+_option = partial(option, panel="Model")
 _MOST_LAYERS = 64
 _MOST_CHARACTERS = 1000  # a larger vocabulary has words or subwords
 _ORDER_OF_WORDS = 4
@@ -118,12 +119,7 @@ class ModelConfig(Config):
     configuration in which nothing is unresolved.
     """
 
-    model: str = option(
-        "lstm",
-        "The kind of model: " + ", ".join(KINDS) + ".",
-        panel=_MODEL,
-        metavar="NAME",
-    )
+    model: str = _option("lstm", "The kind of model: " + ", ".join(KINDS) + ".", metavar="NAME")
     vocabulary_size: int = setting(0, Bounds(0))
 
     def __post_init__(self) -> None:
@@ -181,13 +177,9 @@ class ModelConfig(Config):
     def description(self) -> str:
         """A short description: ``lstm 512, embedding 128 (tied)``, ``hmm, 256 states``."""
         layers = ",".join(map(str, self.layer_sizes))
+        parts = (self.model, getattr(self, "activation", ""), layers)
         sizes = [_SIZES[name](getattr(self, name)) for name in self.sizes if name in _SIZES]
-        return ", ".join([" ".join([self.model, *self._units, layers]).rstrip(), *sizes])
-
-    @property
-    def _units(self) -> tuple[str, ...]:
-        """The kind of its units, if that is an option."""
-        return ()
+        return ", ".join([" ".join(filter(None, parts)), *sizes])
 
     def resolved(self, vocabulary_size: int) -> Self:
         """The shape for a vocabulary of this size, no field of which is unresolved."""
@@ -203,18 +195,16 @@ class ModelConfig(Config):
 class LayersConfig(ModelConfig):
     """Models with embeddings and layers of units."""
 
-    hidden_size: tuple[int, ...] = option(
+    hidden_size: tuple[int, ...] = _option(
         UNRESOLVED,
         "Units per layer, one number for each layer, such as 256,128.",
-        panel=_MODEL,
         parse=parse_sizes,
         metavar="N[,N...]",
         shown="chosen for the length of the run",
     )
-    embedding_size: int = option(
+    embedding_size: int = _option(
         UNRESOLVED,
         "Size of the embeddings; with 0 the input is one-hot vectors.",
-        panel=_MODEL,
         shown="depends on the vocabulary",
         bounds=Bounds(0),
     )
@@ -239,31 +229,24 @@ class LayersConfig(ModelConfig):
 class RecurrentConfig(LayersConfig):
     """Recurrent models, whose input may be one-hot and whose output may be tied."""
 
-    tie: bool = option(
+    tie: bool = _option(
         UNRESOLVED,
         "Use the same matrix for embedding and output.",
-        panel=_MODEL,
         shown="if the vocabulary is over 1000",
     )
-    embeddings: str | None = option(
+    embeddings: str | None = _option(
         None,
         "Initialize the embeddings from word vectors, in the text format of word2vec or GloVe.",
-        panel=_MODEL,
         parse=os.fspath,
         metavar="FILE",
     )
-    freeze_embeddings: bool | None = option(
-        None, "Do not train the vectors of --embeddings.", panel=_MODEL
-    )
+    freeze_embeddings: bool | None = _option(None, "Do not train the vectors of --embeddings.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tie and self.embedding_size == 0:
-            raise UsageError(
-                "--tie and --embedding-size 0 cannot both be given",
-                why="one-hot input has no matrix to share with the output",
-                fix="keep one",
-            )
+            why = "one-hot input has no matrix to share with the output"
+            raise not_both("--tie", "--embedding-size 0", why)
         if self.freeze_embeddings and self.embeddings is None:
             raise UsageError(
                 "--freeze-embeddings needs --embeddings",
@@ -271,11 +254,7 @@ class RecurrentConfig(LayersConfig):
                 fix="name a file of word vectors",
             )
         if self.freeze_embeddings and self.tie:
-            raise UsageError(
-                "--freeze-embeddings and --tie cannot both be given",
-                why="the output layer would be frozen too",
-                fix="keep one",
-            )
+            raise not_both("--freeze-embeddings", "--tie", "the output layer would be frozen too")
         if UNRESOLVED in (self.hidden_size, self.embedding_size) or not self.tie:
             return
         if self.embedding_size != self.hidden_size[-1]:
@@ -310,19 +289,14 @@ class RecurrentConfig(LayersConfig):
 class RNNConfig(RecurrentConfig):
     """Plain recurrent networks."""
 
-    activation: Activation = option(
-        UNRESOLVED, "Activation function of --model rnn.", panel=_MODEL, shown="tanh"
+    activation: Activation = _option(
+        UNRESOLVED, "Activation function of --model rnn.", shown="tanh"
     )
-    recurrence: Recurrence = option(
+    recurrence: Recurrence = _option(
         UNRESOLVED,
         "Initialization of the recurrent weights of --model rnn; identity is for relu.",
-        panel=_MODEL,
         shown="orthogonal",
     )
-
-    @property
-    def _units(self) -> tuple[str, ...]:
-        return (self.activation,)
 
 
 @dataclass(frozen=True)
@@ -333,10 +307,9 @@ class NgramConfig(ModelConfig):
         entries: The number of n-grams of each order from 2; empty before a text was counted.
     """
 
-    order: int = option(
+    order: int = _option(
         UNRESOLVED,
         "Order of the n-grams: the number of tokens in the longest.",
-        panel=_MODEL,
         shown=_defaults("order") + f"; {_ORDER_OF_WORDS} where the vocabulary is over 1000",
         bounds=Bounds(1, 100),
     )
@@ -369,10 +342,9 @@ class MixtureConfig(NgramConfig, RecurrentConfig):
 class FeedForwardConfig(LayersConfig):
     """Feedforward n-gram models, which read a fixed number of tokens."""
 
-    window: int = option(
+    window: int = _option(
         UNRESOLVED,
         "Number of tokens that a model with a fixed window reads.",
-        panel=_MODEL,
         shown=_defaults("window"),
         bounds=Bounds(1, 2**16),
     )
@@ -391,10 +363,6 @@ class FeedForwardConfig(LayersConfig):
 class HiddenMarkovConfig(ModelConfig):
     """Hidden Markov models."""
 
-    states: int = option(
-        UNRESOLVED,
-        "Number of hidden states.",
-        panel=_MODEL,
-        shown=_defaults("states"),
-        bounds=Bounds(1),
+    states: int = _option(
+        UNRESOLVED, "Number of hidden states.", shown=_defaults("states"), bounds=Bounds(1)
     )

@@ -2,12 +2,15 @@
 
 import dataclasses
 import difflib
+import inspect
 import math
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from textgen.errors import UsageError
@@ -48,15 +51,8 @@ def option(
         shown: the default as the help shows it, if the value does not explain itself.
         bounds: of a number or of the length of a text; choices are those of a ``Literal`` type.
     """
-    metadata = {
-        "help": help,
-        "panel": panel,
-        "parse": parse,
-        "metavar": metavar,
-        "shown": shown,
-        "bounds": bounds,
-    }
-    return field(default=default, metadata=metadata)
+    shown_as = {"help": help, "panel": panel, "metavar": metavar, "shown": shown}
+    return field(default=default, metadata=shown_as | {"parse": parse, "bounds": bounds})
 
 
 def setting(default: Any, bounds: Bounds) -> Any:
@@ -114,25 +110,26 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check each value against the type and bounds of its field. Raises UsageError."""
-        for spec in self.fields().values():
-            hint, value = field_type(spec), getattr(self, spec.name)
-            bounds = spec.metadata.get("bounds")
+        for name, spec in self.fields().items():
+            hint, value, bounds = field_type(spec), getattr(self, name), spec.metadata.get("bounds")
             if value is None and spec.default is None:
                 continue
             if typing.get_origin(hint) is Literal:
-                check_choice(spec.name, value, typing.get_args(hint))
+                check_choice(name, value, typing.get_args(hint))
             elif hint is bool:
-                check_flag(spec.name, value)
-            elif hint is str and (
-                not isinstance(value, str) or len(value) < (1 if bounds is None else bounds.low)
-            ):
-                raise UsageError(f"{flag(spec.name)} must be text, got {value!r}")
+                if not isinstance(value, bool):
+                    raise UsageError(f"{flag(name)} must be true or false, got {value!r}")
+            elif hint in (str, tuple[str, ...]):
+                texts = (value,) if hint is str else value
+                least = 1 if bounds is None else bounds.low
+                if not isinstance(texts, tuple) or not all(
+                    isinstance(each, str) and len(each) >= least for each in texts
+                ):
+                    raise UsageError(f"{flag(name)} must be text, got {value!r}")
             elif hint is int and bounds is not None:
-                check_whole(spec.name, value, bounds.low, bounds.high or _LARGEST)
+                check_whole(name, value, bounds.low, bounds.high or _LARGEST)
             elif hint is float and bounds is not None:
-                high = math.inf if bounds.high is None else bounds.high
-                closed = {"open_low": bounds.open_low, "closed_high": bounds.closed_high}
-                check_real(spec.name, value, bounds.low, high, **closed)
+                check_real(name, value, bounds)
 
     @classmethod
     def fields(cls) -> "dict[str, dataclasses.Field[Any]]":
@@ -181,6 +178,51 @@ def check_options(options: Mapping[str, Any], *configs: type[Config]) -> None:
             raise UsageError(f"no option {name!r}", fix=f"there are {', '.join(sorted(known))}")
 
 
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of a public function that are not of the types that it declares.
+
+    Raises:
+        UsageError: One of them is of another type.
+    """
+    hints = typing.get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        value, hint = arguments.get(name), hints.get(name, Any)
+        several = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        for each in value if several else [value]:  # type: ignore[union-attr]
+            if name in arguments and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                _check_argument(name, each, hint)
+
+
+_TYPE_NAMES: Mapping[Any, str] = {
+    **{str: "text", Path: "a path", bool: "true or false", int: "a whole number"},
+    **{float: "a number", types.NoneType: "None", Callable: "a function"},
+}
+
+
+def _check_argument(name: str, value: object, hint: Any) -> None:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    members = typing.get_args(hint) if is_union else (hint,)
+    if not any(_is_of(value, each) for each in members):
+        literal = next((each for each in members if typing.get_origin(each) is Literal), None)
+        if literal is not None:
+            check_choice(name, value, typing.get_args(literal))
+        kinds = [_TYPE_NAMES.get(typing.get_origin(each) or each, str(each)) for each in members]
+        raise UsageError(f"{name} must be {' or '.join(kinds)}, got {value!r}")
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if origin is Callable:
+        return callable(value)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, os.PathLike)
+    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
+
+
 def flag(name: str) -> str:
     """The command-line spelling of a field: ``batch_size`` -> ``--batch-size``."""
     return "--" + name.replace("_", "-")
@@ -188,12 +230,8 @@ def flag(name: str) -> str:
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        meant = closest(str(value), choices)
-        raise UsageError(
-            f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}",
-            where=flag(name),
-            fix=f"did you mean {meant}?" if meant else None,
-        )
+        what = f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}"
+        raise UsageError(what, where=flag(name), fix=suggestion(str(value), choices))
 
 
 def closest(typed: str, known: Sequence[str]) -> str | None:
@@ -203,43 +241,29 @@ def closest(typed: str, known: Sequence[str]) -> str | None:
     return next(iter(sorted(begins, key=len)[:1] + alike), None)
 
 
-def check_whole(name: str, value: int | None, low: float, high: float = _LARGEST) -> None:
-    if value is None:
-        return
+def suggestion(typed: str, known: Sequence[str]) -> str | None:
+    """What to do about a word that is not known: type the one that was probably meant."""
+    meant = closest(typed, known)
+    return f"did you mean {meant}?" if meant else None
+
+
+def check_whole(name: str, value: object, low: float, high: float = _LARGEST) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise UsageError(f"{flag(name)} must be a whole number of at least {low}, got {value!r}")
     if value > high:
         raise UsageError(f"{flag(name)} must be at most {high}, got {value!r}")
 
 
-def check_real(
-    name: str,
-    value: float | None,
-    low: float,
-    high: float,
-    *,
-    open_low: bool = False,
-    closed_high: bool = False,
-) -> None:
-    if value is None:
-        return
+def check_real(name: str, value: object, bounds: Bounds) -> None:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    number = _as_float(value) if real else math.nan
-    above = number > low if open_low else number >= low
-    below = number <= high if closed_high else number < high
+    number = _as_float(value) if real else math.nan  # type: ignore[arg-type]
+    low, high = bounds.low, math.inf if bounds.high is None else bounds.high
+    above = number > low if bounds.open_low else number >= low
+    below = number <= high if bounds.closed_high else number < high
     if not (above and below):
-        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{']' if closed_high else ')'}"
+        opening, closing = "(" if bounds.open_low else "[", "]" if bounds.closed_high else ")"
+        interval = f"{opening}{low:g}, {high:g}{closing}"
         raise UsageError(f"{flag(name)} must lie in {interval}, got {value!r}")
-
-
-def check_strings(name: str, values: object) -> None:
-    if not isinstance(values, tuple) or not all(isinstance(each, str) and each for each in values):
-        raise UsageError(f"{flag(name)} must be text, got {values!r}")
-
-
-def check_flag(name: str, value: bool | None) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise UsageError(f"{flag(name)} must be true or false, got {value!r}")
 
 
 def _as_float(value: float) -> float:

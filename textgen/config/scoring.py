@@ -1,17 +1,19 @@
 """Configuration of scoring, and of adaptation while scoring."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from textgen.config.options import Bounds, Config, option, setting
 from textgen.config.sampling import OnUnknown
-from textgen.errors import UsageError
+from textgen.errors import UsageError, not_both
 
 ScoreLevel = Literal["sentence", "word", "token", "character"]
 Context = Literal["sentence", "document"]
 ScoringPrecision = Literal["float32", "float64", "bf16"]
 
-_TEXT = "Text"
+_text = partial(option, panel="Text")
+_adaptation = partial(option, panel="Adaptation")
 
 
 @dataclass(frozen=True)
@@ -23,60 +25,45 @@ class ScoringConfig(Config):
         "Score sentences, or also the words, tokens or characters of each.",
         shown="depends on --format",
     )
-    context: Context = option(
+    context: Context = _text(
         "sentence",
         "Score each sentence by itself, or carry the state of the model over to the next.",
-        panel=_TEXT,
     )
-    prefix: str | None = option(
+    prefix: str | None = _text(
         None,
         "Score each text as the continuation of this; nothing is inserted between them.",
-        panel=_TEXT,
         bounds=Bounds(0),
     )
-    eos: bool | None = option(
-        None,
-        "Include the end of each text, <EOS>.",
-        panel=_TEXT,
-        shown="yes, but not after a prefix",
+    eos: bool | None = _text(
+        None, "Include the end of each text, <EOS>.", shown="yes, but not after a prefix"
     )
-    open_vocabulary: bool = option(
+    open_vocabulary: bool = _text(
         False,
         "Give unknown words the probability of their spelling, so that models are comparable.",
-        panel=_TEXT,
     )
-    on_unknown: OnUnknown = option(
+    on_unknown: OnUnknown = _text(
         "unk",
         "What to do with unknown words or characters: score <UNK>, stop, or skip the sentence.",
-        panel=_TEXT,
     )
-    skip_empty: bool = option(False, "Skip empty sentences.", panel=_TEXT)
+    skip_empty: bool = _text(False, "Skip empty sentences.")
     alternatives: int = setting(0, Bounds(0, 2**10))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.prefix is not None and self.context == "document":
-            raise UsageError(
-                "--prefix and --context document cannot both be given",
-                why="each text continues the prefix, not the text before it",
-                fix="leave one out",
-            )
-
-
-_ADAPTATION = "Adaptation"
+            why = "each text continues the prefix, not the text before it"
+            raise not_both("--prefix", "--context document", why, fix="leave one out")
 
 
 @dataclass(frozen=True)
 class AdaptationConfig(Config):
     """How a model is adapted to the text that it scores."""
 
-    adapt: bool = option(
-        False,
-        "Train a copy of the model on each part of the text after scoring it.",
-        panel=_ADAPTATION,
+    adapt: bool = _adaptation(
+        False, "Train a copy of the model on each part of the text after scoring it."
     )
-    adapt_rate: float = option(
-        1.0, "Scale of these updates; 0 disables them.", panel=_ADAPTATION, bounds=Bounds(0)
+    adapt_rate: float = _adaptation(
+        1.0, "Scale of these updates; 0 disables them.", bounds=Bounds(0)
     )
 
     def __post_init__(self) -> None:

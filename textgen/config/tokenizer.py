@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from textgen.config.options import Bounds, Config, option
@@ -14,45 +15,37 @@ SubwordModel = Literal["unigram", "bpe"]
 UNIT_TERMINATORS: Mapping[Unit, str] = {"line": "\n", "paragraph": "\n\n", "document": ""}
 """The text that each unit's ``<EOS>`` stands for. A document ends where its file ends."""
 
-_TOKENS = "Tokens"
+_option = partial(option, panel="Tokens")
 
 
 @dataclass(frozen=True)
 class TokenizerConfig(Config):
     """How text becomes tokens."""
 
-    level: Level = option("char", "The kind of tokens.", panel=_TOKENS)
-    vocab_size: int | None = option(
+    level: Level = _option("char", "The kind of tokens.")
+    vocab_size: int | None = _option(
         None,
         "Maximum size of the vocabulary, <UNK> and <EOS> included.",
-        panel=_TOKENS,
         shown="all (subword: 4000)",
         bounds=Bounds(3, 2**31 - 1),
     )
-    min_count: int | None = option(
+    min_count: int | None = _option(
         None,
         "Exclude characters, words or subwords that occur less often.",
-        panel=_TOKENS,
         shown="1 (word: 2)",
         bounds=Bounds(1),
     )
-    unit: Unit = option(
-        "line",
-        "The unit of text that ends with <EOS>: a line, a paragraph or a file.",
-        panel=_TOKENS,
+    unit: Unit = _option(
+        "line", "The unit of text that ends with <EOS>: a line, a paragraph or a file."
     )
-    split: Split = option(
-        "punctuation",
-        "Where to split words; 'punctuation' preserves spacing exactly.",
-        panel=_TOKENS,
+    split: Split = _option(
+        "punctuation", "Where to split words; 'punctuation' preserves spacing exactly."
     )
-    subword_model: SubwordModel = option(
-        "unigram", "The sentencepiece algorithm for --level subword.", panel=_TOKENS
+    subword_model: SubwordModel = _option(
+        "unigram", "The sentencepiece algorithm for --level subword."
     )
-    unk_literal: str | None = option(
-        None,
-        "The text that stands for unknown words in the corpus, such as '<unk>'.",
-        panel=_TOKENS,
+    unk_literal: str | None = _option(
+        None, "The text that stands for unknown words in the corpus, such as '<unk>'."
     )
 
     @property

@@ -17,103 +17,72 @@ from textgen.config.options import (
     parse_duration,
     setting,
 )
-from textgen.errors import UsageError
+from textgen.errors import UsageError, not_both
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 VALID_FRACTION = 0.1
 
-_READING, _LENGTH, _LEARNING, _WATCHING, _MACHINE = (
-    "Reading",
-    "Length of the run",
-    "Learning",
-    "Logging and saving",
-    "Machine",
-)
+_reading = partial(option, panel="Reading")
+_length = partial(option, panel="Length of the run")
+_learning = partial(option, panel="Learning")
+_watching = partial(option, panel="Logging and saving")
+_machine = partial(option, panel="Machine")
 
 
 @dataclass(frozen=True)
 class TrainingConfig(Config):
     """How a model is trained."""
 
-    budget: float | None = option(
+    budget: float | None = _length(
         None,
         "Wall-clock time, validation and saving included: 90s, 10m, 2h.",
-        panel=_LENGTH,
         parse=parse_duration,
         metavar="TIME",
         shown="10m, if neither --steps nor --epochs is given",
         bounds=POSITIVE,
     )
-    epochs: int | None = option(
-        None, "Number of passes over the training part.", panel=_LENGTH, bounds=Bounds(1)
+    epochs: int | None = _length(None, "Number of passes over the training part.", bounds=Bounds(1))
+    steps: int | None = _length(None, "Number of updates of the weights.", bounds=Bounds(1))
+    batch_size: int = _learning(
+        16, "Number of streams of text read in parallel.", bounds=Bounds(1, 2**20)
     )
-    steps: int | None = option(
-        None, "Number of updates of the weights.", panel=_LENGTH, bounds=Bounds(1)
+    sequence_length: int = _learning(
+        64, "Tokens per window, over which the gradient is propagated.", bounds=Bounds(1, 2**20)
     )
-    batch_size: int = option(
-        16, "Number of streams of text read in parallel.", panel=_LEARNING, bounds=Bounds(1, 2**20)
+    learning_rate: float = _learning(
+        5e-3, "The peak learning rate.", bounds=Bounds(0, 1e3, open_low=True)
     )
-    sequence_length: int = option(
-        64,
-        "Tokens per window, over which the gradient is propagated.",
-        panel=_LEARNING,
-        bounds=Bounds(1, 2**20),
+    weight_decay: float = _learning(0.1, "Decoupled weight decay (AdamW).", bounds=Bounds(0, 1e3))
+    dropout: float = _learning(
+        0.1, "Share of units set to zero, the same throughout a window.", bounds=Bounds(0, 1)
     )
-    learning_rate: float = option(
-        5e-3, "The peak learning rate.", panel=_LEARNING, bounds=Bounds(0, 1e3, open_low=True)
+    clip: float = _learning(1.0, "Maximum norm of the gradient.", bounds=POSITIVE)
+    warmup: float = _learning(
+        0.05, "Share of the run in which the learning rate rises to its peak.", bounds=Bounds(0, 1)
     )
-    weight_decay: float = option(
-        0.1, "Decoupled weight decay (AdamW).", panel=_LEARNING, bounds=Bounds(0, 1e3)
-    )
-    dropout: float = option(
-        0.1,
-        "Share of units set to zero, the same throughout a window.",
-        panel=_LEARNING,
-        bounds=Bounds(0, 1),
-    )
-    clip: float = option(1.0, "Maximum norm of the gradient.", panel=_LEARNING, bounds=POSITIVE)
-    warmup: float = option(
-        0.05,
-        "Share of the run in which the learning rate rises to its peak.",
-        panel=_LEARNING,
-        bounds=Bounds(0, 1),
-    )
-    valid_fraction: float = option(
+    valid_fraction: float = _reading(
         VALID_FRACTION,
         "Share of the text, at its end, that is held out for validation.",
-        panel=_READING,
         bounds=Bounds(0, 1, open_low=True),
     )
-    valid_every: int | None = option(
-        None,
-        "Steps between validations.",
-        panel=_WATCHING,
-        shown="a tenth of the run",
-        bounds=Bounds(1),
+    valid_every: int | None = _watching(
+        None, "Steps between validations.", shown="a tenth of the run", bounds=Bounds(1)
     )
-    save_every: float | None = option(
+    save_every: float | None = _watching(
         None,
         "Time between checkpoints.",
-        panel=_WATCHING,
         parse=partial(parse_duration, option="--save-every"),
         metavar="TIME",
         shown="60s, more if saving is slow",
         bounds=POSITIVE,
     )
-    log_every: int = option(
-        20, "Steps between lines of metrics.jsonl.", panel=_WATCHING, bounds=Bounds(1)
+    log_every: int = _watching(20, "Steps between lines of metrics.jsonl.", bounds=Bounds(1))
+    precision: Precision = _machine(
+        "auto", "Arithmetic of training; auto is bf16 on hardware where it is faster."
     )
-    precision: Precision = option(
-        "auto",
-        "Arithmetic of training; auto is bf16 on hardware where it is faster.",
-        panel=_MACHINE,
-    )
-    seed: int = option(
-        1,
-        "The same seed on the same machine gives the same weights.",
-        panel=_MACHINE,
-        bounds=Bounds(0),
+    seed: int = _machine(
+        1, "The same seed on the same machine gives the same weights.", bounds=Bounds(0)
     )
     run_windows: int = setting(32, Bounds(1))
     unknown_rate: float = setting(5e-4, Bounds(0, 1))
@@ -122,17 +91,13 @@ class TrainingConfig(Config):
     def __post_init__(self) -> None:
         given = [name for name in ("budget", "epochs", "steps") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise UsageError(
-                f"{' and '.join(flag(name) for name in given)} cannot both be given",
-                why="each sets the length of the run",
-                fix="keep one",
-            )
+            raise not_both(flag(given[0]), flag(given[1]), "each sets the length of the run")
         super().__post_init__()
         object.__setattr__(self, "betas", tuple(self.betas))
         if len(self.betas) != 2:
             raise UsageError(f"--betas must be two numbers, got {self.betas!r}")
         for beta in self.betas:
-            check_real("betas", beta, 0, 1)
+            check_real("betas", beta, Bounds(0, 1))
 
     def with_length(self) -> "TrainingConfig":
         """This configuration with the default length, ten minutes, if it has none."""
@@ -150,7 +115,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "hidden_size": (256, 128),
         "embedding_size": 200,
         "tie": False,
-    },
+    }
 }
 
 

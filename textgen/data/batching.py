@@ -138,7 +138,7 @@ class Streams:
         epochs = np.array([row.epoch for row in rows], np.uint64)
         ids[self._unknown(places, epochs)] = UNK
         for index, row in enumerate(rows):
-            if row.fresh and (row.position == 0 or self._starts_sentence(row.position)):
+            if row.fresh and (row.position == 0 or self.ids[row.position - 1] == EOS):
                 ids[index, 0] = EOS
         for row in self._rows:
             row.position += self._length
@@ -220,9 +220,6 @@ class Streams:
         ends = np.flatnonzero(self.ids[nominal - 1 : nominal - 1 + self._run] == EOS)
         return min(nominal + int(ends[0]), len(self.ids)) if len(ends) else nominal
 
-    def _starts_sentence(self, position: int) -> bool:
-        return bool(self.ids[position - 1] == EOS)
-
     def _unknown(
         self, places: npt.NDArray[np.int64], epochs: npt.NDArray[np.uint64]
     ) -> npt.NDArray[np.bool_]:
@@ -284,14 +281,10 @@ def bucket_by_length(
             and (end - begin + 1) * len(numbered[end][1]) <= batch_tokens
         ):
             end += 1
-        yield _padded(numbered[begin:end])
+        indices, batch = zip(*numbered[begin:end], strict=True)
+        lengths = np.array([len(ids) for ids in batch], np.int64)
+        grid = np.full((int(lengths.max()) + 1, len(batch)), EOS, np.int64)  # (1 + time, batch)
+        for column, ids in enumerate(batch):
+            grid[1 : len(ids) + 1, column] = ids
+        yield SentenceBatch(grid[:-1], grid[1:], lengths, np.array(indices, np.int64))
         begin = end
-
-
-def _padded(numbered: list[tuple[int, IdArray]]) -> SentenceBatch:
-    lengths = np.array([len(ids) for _, ids in numbered], np.int64)
-    grid = np.full((int(lengths.max()) + 1, len(numbered)), EOS, np.int64)  # (1 + time, batch)
-    for column, (_, ids) in enumerate(numbered):
-        grid[1 : len(ids) + 1, column] = ids
-    indices = np.array([index for index, _ in numbered], np.int64)
-    return SentenceBatch(grid[:-1], grid[1:], lengths, indices)

@@ -5,14 +5,14 @@ Every pass reads the sources again, in memory that does not grow with them.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 
 from textgen.config import UNIT_TERMINATORS, VALID_FRACTION, Unit
-from textgen.config.options import check_real
+from textgen.config.options import Bounds, check_real
 from textgen.data.sources import Source, find_sources
 from textgen.data.text import Findings, Piece, Reading, normalized, split_into_pieces
 from textgen.errors import DataError, ResourceError, UsageError
@@ -38,7 +38,15 @@ class Corpus:
         self._reading = reading
         self._sources = tuple(sources)
         findings, digest = Findings(), hashlib.sha256()
-        sizes = [self._measure(source, findings, digest.update) for source in sources]
+        sizes: list[int] = []
+        for source in sources:
+            characters = 0
+            for text in normalized(source, reading, findings):
+                characters += len(text)
+                digest.update(text.encode("utf-8", "surrogatepass"))
+            if self.unit == "document" and characters:
+                digest.update(_DOCUMENT_END)
+            sizes.append(characters)
         self._ends = (0, *accumulate(sizes))  # of the sources, in characters
         self.characters = self._ends[-1]
         self.train_characters = self.characters
@@ -70,7 +78,7 @@ class Corpus:
         """
         if not paths:
             raise UsageError("no corpus given", fix="name a file, a folder, or - for stdin")
-        check_real("valid_fraction", valid_fraction, 0, 1, open_low=True)
+        check_real("valid_fraction", valid_fraction, Bounds(0, 1, open_low=True))
         if valid is not None and str(valid) == "-" in map(str, paths):
             raise UsageError("stdin (-) cannot be both the corpus and --valid")
         sources, notes = find_sources(paths)
@@ -95,17 +103,6 @@ class Corpus:
     def valid(self) -> Iterator[Piece]:
         """The validation part, likewise."""
         return self._pieces(self.train_characters, self.characters)
-
-    def _measure(
-        self, source: Source, findings: Findings, update: Callable[[bytes], object]
-    ) -> int:
-        characters = 0
-        for text in normalized(source, self._reading, findings):
-            characters += len(text)
-            update(text.encode("utf-8", "surrogatepass"))
-        if self.unit == "document" and characters:
-            update(_DOCUMENT_END)
-        return characters
 
     def _start_of_tail(self, fraction: float) -> int:
         """Where the last ``fraction`` of the characters begin, from the next sentence on."""

@@ -314,15 +314,13 @@ def _check_free(target: Path, overwrite: bool) -> None:
     if target.exists() and not target.is_dir():
         raise UsageError("not a folder", where=target, fix=_ELSEWHERE)
     written = storage.find_complete(target)
-    if written is None or all(_is_leftover(path) for path in written.iterdir()):
+    if written is None:
         return
+    if all(path.name == storage.LOCK or path.name.endswith(".new") for path in written.iterdir()):
+        return  # only what a killed process has left
     if not is_encoded(target):
         raise UsageError(
             "not empty", where=target, why="textgen tokenize did not write it", fix=_ELSEWHERE
         )
     if not overwrite:
         raise UsageError("not empty", where=target, fix=f"add --overwrite or {_ELSEWHERE}")
-
-
-def _is_leftover(path: Path) -> bool:
-    return path.name == storage.LOCK or path.name.endswith(".new")

@@ -1,7 +1,6 @@
 """Log-probabilities of the tokens of a text, and token statistics, for validation and scoring.
 
-A token statistic reduces the predictive distribution at each token to a few numbers, such as its
-entropy. It is computed only on request, because it needs the whole distribution.
+A token statistic is computed only on request, because it needs the whole distribution.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +18,7 @@ from textgen.models.base import LARGEST_LOGITS, NOTHING, HiddenStates, IdArray, 
 
 
 class TokenStatistic(ABC):
-    """Some numbers for each token. columns: how many."""
+    """Some numbers for each token, so many ``columns``."""
 
     columns: int = 1
 
@@ -106,7 +105,7 @@ class PrefixMasses(TokenStatistic):
             if not len(rows):
                 continue
             sums = log_probs[rows][:, table.order.to(rows.device)].to(dtype).exp().cumsum(-1)
-            sums = torch.nn.functional.pad(sums, (1, 0))
+            sums = functional.pad(sums, (1, 0))
             begin, end = (t.to(rows.device)[targets[rows]] for t in (table.begin, table.end))
             between = sums.gather(1, end) - sums.gather(1, begin)
             masses[rows, : begin.shape[1]] = between.masked_fill(end == 0, torch.nan)
@@ -163,12 +162,11 @@ def token_statistics(
 
 
 def mean_cross_entropy(model: Model, hidden: HiddenStates, targets: Tensor) -> Tensor:
-    """The training loss, in nats per token.
+    """The training loss, in nats per token: hidden (time, batch, units), targets (time, batch).
 
-    hidden: (time, batch, units), targets: (time, batch). If the logits of a whole window would be
-    too large, those of some tokens at a time are computed, and again for the gradient
-    (checkpointing; Chen et al. 2016), so that no more than ``_MAX_TRAINING_LOGITS`` are in memory:
-    a third more work in the output layer for bounded memory.
+    If the logits of a whole window would be too large, those of some tokens at a time are computed,
+    and again for the gradient (checkpointing; Chen et al. 2016): a third more work in the output
+    layer for bounded memory.
     """
     flat, ids = hidden.flatten(0, 1), targets.flatten()
     rows = max(1, _MAX_TRAINING_LOGITS // model.config.vocabulary_size)
@@ -190,9 +188,8 @@ class Document:
 
     A recurrent network reads in order, but distant tokens hardly change its state. So a part is
     cut into segments that are read side by side, all but the first from a guessed state, and then
-    read again from the final state of the segment before, until the states of both passes differ
-    by no more than rounding. If they do not converge, the second pass continues to the end of the
-    segment, and the next segment is read again. The result is always exact; one pass is the rule.
+    again from the final state of the segment before, until the states of both passes differ by no
+    more than rounding, if need be to the end of all segments. The result is always exact.
     """
 
     def __init__(
@@ -210,7 +207,7 @@ class Document:
         self.model, self._previous, self.statistics = model, first, statistics
         by_device = _SEGMENTS_ON_CPU if model.device.type == "cpu" else _SEGMENTS
         self.segments = segments or by_device
-        self.tolerance = _TOLERANCES[model.dtype]
+        self.columns = 1 + sum(statistic.columns for statistic in statistics)
         self.state = model.start(1)
 
     def read(self, ids: IdArray) -> LogProbs:
@@ -220,73 +217,71 @@ class Document:
     @torch.inference_mode()
     def token_statistics(self, ids: IdArray) -> TokenStatistics:
         """As ``read``, with the statistics."""
-        pieces = []
+        pieces = [np.empty((0, self.columns))]
         for begin in range(0, len(ids), _BLOCK_TOKENS):
             known = ids[begin : begin + _BLOCK_TOKENS + _WINDOW]
             around = torch.as_tensor(np.asarray(known, np.int64), device=self.model.device)
             block = around[:_BLOCK_TOKENS]
             inputs = torch.cat([block.new_tensor([self._previous]), block[:-1]])
-            reading = _Reading(self, inputs, block, around)
-            read, self.state = reading.token_statistics()
+            read, self.state = _Block(self, inputs, block, around).read()
             self._previous = int(block[-1])
             pieces.append(read.cpu().double().numpy())
-        return np.concatenate(pieces) if pieces else np.empty((0, 1 + _columns(self.statistics)))
+        return np.concatenate(pieces)
+
+    def read_window(
+        self, inputs: Tensor, targets: Tensor, around: Tensor, state: State
+    ) -> tuple[Tensor, State]:
+        """The result for each token (time, batch, columns), and the next state."""
+        hidden, state = self.model.hidden_states_in_context(inputs, around, state)
+        return token_statistics(self.model, hidden, inputs, targets, self.statistics), state
 
 
-class _Reading:
+class _Block:
     """One block of a text, read in segments side by side.
 
     around: its targets and the tokens after them, some of which each window has in context.
     """
 
     def __init__(self, document: Document, inputs: Tensor, targets: Tensor, around: Tensor) -> None:
-        model, self._state = document.model, document.state
-        self._model, self._tolerance = model, document.tolerance
-        self._statistics = document.statistics
+        self._document, model = document, document.model
         count = max(1, min(document.segments, len(targets) // (4 * _WINDOW)))
         length = len(targets) // count
         whole = count * length
         self._inputs = inputs[:whole].view(count, length).T  # (time, segment)
         self._targets = targets[:whole].view(count, length).T
-        self._rest = (inputs[whole:].unsqueeze(1), targets[whole:].unsqueeze(1))
         ended = functional.pad(around, (0, _WINDOW), value=NOTHING)
         self._around = ended.unfold(0, length + _WINDOW, length)[:count].T  # (time, segment)
-        self._around_rest = ended[whole:].unsqueeze(1)
+        self._rest = [each[whole:].unsqueeze(1) for each in (inputs, targets, ended)]
         dtype = torch.promote_types(model.dtype, torch.float32)
-        shape = (*self._targets.shape, 1 + _columns(self._statistics))
+        shape = (length, count, document.columns)
         self._results = torch.empty(shape, dtype=dtype, device=targets.device)
         self._edges: list[State] = []  # the state after each window, rows being segments
 
-    def token_statistics(self) -> tuple[Tensor, State]:
+    def read(self) -> tuple[Tensor, State]:
         """The result for each token of the block (tokens, columns), and the final state."""
         segments = self._targets.shape[1]
         every = torch.arange(segments, device=self._targets.device)
-        guess = self._model.start(segments).replace(every[:1], self._state)
-        self._read(every, guess)
+        state = self._document.model.start(segments).replace(every[:1], self._document.state)
+        for window in range(0, len(self._targets), _WINDOW):
+            state = self._read_window(window, every, state)
+            self._edges.append(state)
         unconverged = every[1:]
         while len(unconverged):
             changed = self._read_again(unconverged)
             unconverged = changed[changed < segments - 1] + 1
         last = self._edges[-1].select(every[-1:])
         flat = self._results.transpose(0, 1).flatten(0, 1)
-        inputs, targets = self._rest
+        inputs, targets, around = self._rest
         if len(inputs):
-            hidden, last = self._model.hidden_states_in_context(inputs, self._around_rest, last)
-            rest = token_statistics(self._model, hidden, inputs, targets, self._statistics)
+            rest, last = self._document.read_window(inputs, targets, around, last)
             flat = torch.cat([flat, rest.flatten(0, 1).to(flat.dtype)])
         return flat, last
-
-    def _read(self, rows: Tensor, state: State) -> None:
-        for window in range(0, len(self._targets), _WINDOW):
-            state = self._read_window(window, rows, state)
-            self._edges.append(state)
 
     def _read_window(self, window: int, rows: Tensor, state: State) -> State:
         inputs = self._inputs[window : window + _WINDOW, rows]
         targets = self._targets[window : window + _WINDOW, rows]
         around = self._around[window : window + 2 * _WINDOW, rows]
-        hidden, state = self._model.hidden_states_in_context(inputs, around, state)
-        read = token_statistics(self._model, hidden, inputs, targets, self._statistics)
+        read, state = self._document.read_window(inputs, targets, around, state)
         self._results[window : window + _WINDOW, rows] = read.to(self._results.dtype)
         return state
 
@@ -295,8 +290,9 @@ class _Reading:
         state = self._edges[-1].select(rows - 1)
         for edge, window in enumerate(range(0, len(self._targets), _WINDOW)):
             state = self._read_window(window, rows, state)
-            converged = state.close_to(self._edges[edge].select(rows), self._tolerance)
-            self._edges[edge] = self._edges[edge].replace(rows, state)
+            before = self._edges[edge]
+            converged = state.close_to(before.select(rows), _TOLERANCES[self._document.model.dtype])
+            self._edges[edge] = before.replace(rows, state)
             rows = rows[~converged]
             state = state.select((~converged).nonzero().flatten())
             if not len(rows):
@@ -315,7 +311,3 @@ def batch_token_statistics(
     before, target = (torch.as_tensor(ids, device=model.device) for ids in (inputs, targets))
     hidden, _ = model.hidden_states_in_context(before, target, model.start(before.shape[1]))
     return token_statistics(model, hidden, before, target, statistics).cpu().double().numpy()
-
-
-def _columns(statistics: Sequence[TokenStatistic]) -> int:
-    return sum(statistic.columns for statistic in statistics)

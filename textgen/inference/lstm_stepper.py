@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from textgen.inference import native
-from textgen.inference.native import LayerMemory, Library, Network, PackedLayer, PackedMatrix
+from textgen.inference.native import kernels
+from textgen.inference.native.kernels import Library, Network, PackedLayer, PackedMatrix
 from textgen.inference.stepper import Stepper
 from textgen.models.base import State
 from textgen.models.lstm import LSTMModel, LSTMState
-from textgen.models.recurrent import RecurrentState
 
 Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
@@ -33,42 +32,6 @@ def capture(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         return out
 
     return replay
-
-
-class GraphedStepper(Stepper):
-    """Reads as another stepper does, whose state must stay in the same memory for as many rows."""
-
-    def __init__(self, stepper: Stepper, capture: Capture = capture) -> None:
-        self._stepper, self._capture = stepper, capture
-        self._begin(_rows(stepper.state))
-
-    def _begin(self, rows: int) -> None:
-        self._rows, self._steps = rows, 0
-        self._replay: Callable[[], Tensor] | None = None
-
-    @property
-    def state(self) -> State:
-        return self._stepper.state
-
-    @state.setter
-    def state(self, state: State) -> None:
-        self._stepper.state = state
-        if _rows(state) != self._rows:
-            self._begin(_rows(state))
-
-    def step(self, ids: Tensor) -> Tensor:
-        self._steps += 1
-        if self._steps <= _STEPS_BEFORE:
-            return self._stepper.step(ids)
-        if self._replay is None:
-            self._ids = ids.clone()
-            self._replay = self._capture(lambda: self._stepper.step(self._ids))
-        self._ids.copy_(ids)
-        return self._replay()
-
-
-def _rows(state: State) -> int:
-    return len(next(iter(state.tensors().values())))
 
 
 LARGEST_TABLE = 2**24  # numbers: 64 MB of float32
@@ -113,8 +76,8 @@ class LayerWeights:
 class StepWeights:
     """An LSTM's weights, prepared for steps.
 
-    embedding: (vocabulary, width), None if the first layer has a table of biases.
-    last: (vocabulary, units). last_bias: (vocabulary,).
+    embedding: (vocabulary, width), None if the first layer has a table of biases. last:
+    (vocabulary, units).
     """
 
     embedding: Tensor | None
@@ -133,13 +96,13 @@ class StepWeights:
         layers: list[LayerWeights] = []
         for layer in model.layers:
             weight_ih, weight_hh, bias_ih, bias_hh = map(_candidate_last, layer.parameters())
-            bias, weights = bias_ih + bias_hh, torch.cat([weight_ih, weight_hh], 1)
-            if not layers and embedding is None:
-                # For one-hot input, a product is a column of the weights.
-                bias, weights = weight_ih.T + bias, weight_hh
-            elif not layers and embedding is not None and has_table:
-                # Few tokens: their products with the first layer's weights are computed once.
-                bias, weights = torch.addmm(bias, embedding, weight_ih.T), weight_hh
+            bias = bias_ih + bias_hh
+            if layers or not has_table:
+                weights = torch.cat([weight_ih, weight_hh], 1)
+            else:  # the products of tokens with the first layer's weights are computed once
+                columns = weight_ih.T  # which are these products for one-hot input
+                bias = columns + bias if embedding is None else bias.addmm(embedding, columns)
+                weights = weight_hh
             layers.append(LayerWeights(matrix_of(weights), bias))
         last, last_bias = model.output.weight.detach(), model.output.bias.detach()
         return cls(None if has_table else embedding, tuple(layers), matrix_of(last), last_bias)
@@ -152,17 +115,20 @@ def _candidate_last(weights: Tensor) -> Tensor:
 
 
 class TorchStepper(Stepper):
-    """Steps with PyTorch operators on prepared weights."""
+    """Steps with PyTorch operators on prepared weights.
 
-    def __init__(self, weights: StepWeights, state: RecurrentState) -> None:
+    capture: if given, steps are recorded and replayed where the rows stay as many.
+    """
+
+    def __init__(self, weights: StepWeights, state: State, capture: Capture | None = None) -> None:
         self._embedding, self._last_bias = weights.embedding, weights.last_bias
         self._last = _Product(weights.last)
         self._layers = [_Layer(each) for each in weights.layers]
-        self._rows = 0
+        self._capture, self._rows = capture, 0
         self.state = state
 
     @property
-    def state(self) -> LSTMState:
+    def state(self) -> State:
         return LSTMState.of((layer.hidden.clone(), layer.cell.clone()) for layer in self._layers)
 
     @state.setter
@@ -173,12 +139,23 @@ class TorchStepper(Stepper):
             for layer in self._layers:
                 layer.allocate(rows)
             self._logits = self._last_bias.new_empty(rows, len(self._last_bias))
-            self._rows = rows
+            self._rows, self._steps = rows, 0
+            self._replay: Callable[[], Tensor] | None = None
         for layer, (hidden, cell) in zip(self._layers, pairs, strict=True):
             layer.hidden.copy_(hidden)
             layer.cell.copy_(cell)
 
     def step(self, ids: Tensor) -> Tensor:
+        self._steps += 1
+        if self._capture is None or self._steps <= _STEPS_BEFORE:
+            return self._step(ids)
+        if self._replay is None:
+            self._ids = ids.clone()
+            self._replay = self._capture(lambda: self._step(self._ids))
+        self._ids.copy_(ids)
+        return self._replay()
+
+    def _step(self, ids: Tensor) -> Tensor:
         output = None if self._embedding is None else self._embedding[ids]
         for layer in self._layers:
             output = layer.step(ids, output)
@@ -245,10 +222,7 @@ class _Product:
 
 
 def _packs(matrix: Tensor) -> bool:
-    """Whether oneDNN multiplies by this matrix in a layout of its own, packed once.
-
-    PyTorch's own products pack it at each call. The operators are those of its compiler.
-    """
+    """Whether oneDNN multiplies by this matrix packed once; torch.addmm packs it at each call."""
     if matrix.device.type != "cpu" or matrix.dtype != torch.float32:
         return False
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -257,9 +231,6 @@ def _packs(matrix: Tensor) -> bool:
 
 _MAX_ROWS_IN_8_BITS = 4
 """With more rows, the conversion from int8 takes longer than reading four times as many bytes."""
-
-_BYTES_PER_THREAD = 2**21
-"""For fewer weights another thread gains little, and costs much if the cores are shared."""
 
 
 class CompiledStepper(Stepper):
@@ -277,15 +248,23 @@ class CompiledStepper(Stepper):
         self.state = state
 
     @property
-    def state(self) -> LSTMState:
-        return LSTMState.of((hidden.clone(), cell.clone()) for hidden, cell in self._state)
+    def state(self) -> State:
+        return LSTMState.of((hidden.clone(), cell.clone()) for hidden, cell in self._network.state)
 
     @state.setter
     def state(self, state: State) -> None:
         pairs = cast(LSTMState, state).layers
-        if len(pairs[0][0]) != self._rows:
-            self._allocate(len(pairs[0][0]))
-        for (hidden, cell), (new_hidden, new_cell) in zip(self._state, pairs, strict=True):
+        rows = len(pairs[0][0])
+        if rows != self._rows:
+            exact = self._in_8_bits is None or rows > _MAX_ROWS_IN_8_BITS
+            if self._in_8_bits is not None and exact not in self._packed:
+                self._packed[exact] = self._pack(self._in_8_bits, exact=exact)
+            layers, last = self._packed[exact]
+            self._network = Network(
+                self._library, layers, last, self._last_bias, self._embedding, rows
+            )
+            self._rows = rows
+        for (hidden, cell), (new_hidden, new_cell) in zip(self._network.state, pairs, strict=True):
             hidden.copy_(new_hidden)
             cell.copy_(new_cell)
 
@@ -297,50 +276,15 @@ class CompiledStepper(Stepper):
     def network(self) -> Network:
         return self._network
 
-    def _allocate(self, rows: int) -> None:
-        layers, last = self._packed_for(rows)
-        memories = [self._memory(layer, rows) for layer in layers]
-        self._state = [
-            (memory.inputs[:, -layer.units :], memory.cell[:, : layer.units])
-            for layer, memory in zip(layers, memories, strict=True)
-        ]
-        size = sum(matrix.weights.nbytes for matrix in (last, *(each.matrix for each in layers)))
-        self._network = Network(
-            self._library,
-            list(zip(layers, memories, strict=True)),
-            last,
-            self._last_bias,
-            self._embedding,
-            self._last_bias.new_empty(rows, last.outputs),
-            max(1, min(rows * size // _BYTES_PER_THREAD, torch.get_num_threads())),
-        )
-        self._rows = rows
-
-    def _memory(self, layer: PackedLayer, rows: int) -> LayerMemory:
-        blocks, inputs, _ = layer.matrix.weights.shape
-        zeros = self._last_bias.new_zeros
-        width = blocks * self._lanes
-        return LayerMemory(zeros(rows, inputs), zeros(rows, width), zeros(rows, width))
-
-    def _packed_for(self, rows: int) -> tuple[list[PackedLayer], PackedMatrix]:
-        """The packed layers and last matrix, in 8 bits only for few rows."""
-        if self._in_8_bits is None:
-            return self._packed[True]
-        exact = rows > _MAX_ROWS_IN_8_BITS
-        if exact not in self._packed:
-            self._packed[exact] = self._pack(self._in_8_bits, exact=exact)
-        return self._packed[exact]
-
     def _pack(self, weights: StepWeights, *, exact: bool) -> tuple[list[PackedLayer], PackedMatrix]:
-        layers = [self._packed_layer(layer, exact=exact) for layer in weights.layers]
+        layers = []
+        for layer in weights.layers:
+            bias = self._in_blocks(layer.bias.movedim(-1, 0), of_gates=True)
+            if layer.bias.ndim == 2:
+                bias = bias.movedim(-1, 0).contiguous()
+            matrix = self._packed_matrix(layer.matrix, of_gates=True, exact=exact)
+            layers.append(PackedLayer(layer.units, matrix, bias))
         return layers, self._packed_matrix(weights.last, of_gates=False, exact=exact)
-
-    def _packed_layer(self, layer: LayerWeights, *, exact: bool) -> PackedLayer:
-        bias = self._in_blocks(layer.bias.movedim(-1, 0), of_gates=True)
-        if layer.bias.ndim == 2:
-            bias = bias.movedim(-1, 0).contiguous()
-        matrix = self._packed_matrix(layer.matrix, of_gates=True, exact=exact)
-        return PackedLayer(layer.units, matrix, bias)
 
     def _packed_matrix(self, matrix: Matrix, *, of_gates: bool, exact: bool) -> PackedMatrix:
         matrix = Matrix(matrix.exact()) if exact else matrix
@@ -364,17 +308,13 @@ class CompiledStepper(Stepper):
 
 
 class LSTMStepper(Stepper):
-    """Uses PyTorch operators until compiled code is available.
-
-    fast: weights are rounded to 8 bits. Apart from rounding, all ways give the same logits.
-    """
+    """Uses PyTorch operators until compiled code is available; fast: on weights of 8 bits."""
 
     def __init__(self, model: LSTMModel, *, fast: bool = False) -> None:
         self._weights: StepWeights | None = StepWeights.of(model, fast=fast)
         self._device, self._dtype = model.device, model.dtype
-        self._inner: Stepper = TorchStepper(self._weights, model.start(1))
-        if model.device.type == "cuda":
-            self._inner = GraphedStepper(self._inner)
+        graphs = capture if model.device.type == "cuda" else None
+        self._inner: Stepper = TorchStepper(self._weights, model.start(1), graphs)
         self._switch_to_compiled()
 
     @property
@@ -397,6 +337,6 @@ class LSTMStepper(Stepper):
         """Use compiled code once it is available; then the weights are no longer needed."""
         if self._weights is None:
             return
-        if (library := native.library(self._device, self._dtype)) is not None:
+        if (library := kernels.library(self._device, self._dtype)) is not None:
             self._inner = CompiledStepper(library, self._weights, self._inner.state)
             self._weights = None

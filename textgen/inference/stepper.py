@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from textgen.inference.native import Network
+from textgen.inference.native.kernels import Network
 from textgen.models.base import Model, State
 
 

@@ -16,26 +16,25 @@ Other models have the PlainStepper.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textgen.config import Activation
 from textgen.inference.lstm_stepper import LARGEST_TABLE, LSTMStepper
-from textgen.inference.native import Network, Ngrams
+from textgen.inference.native.kernels import Network
 from textgen.inference.stepper import PlainStepper, Stepper
-from textgen.models.base import Model, State, TensorState
-from textgen.models.gru import GRUModel
+from textgen.models.base import Model, State
+from textgen.models.gru import GRUModel, gru_gates
 from textgen.models.hmm import Emissions, HiddenMarkovModel, forward_beliefs
 from textgen.models.lstm import LSTMModel, LSTMState
 from textgen.models.mixture import MixtureModel
 from textgen.models.ngram import UNSEEN, NgramModel, NgramState, NgramTables
-from textgen.models.recurrent import ACTIVATIONS, RecurrentModel, RecurrentState, gru_gates
-from textgen.models.rnn import RNNModel
+from textgen.models.recurrent import RecurrentModel, RecurrentState
+from textgen.models.rnn import ACTIVATIONS, RNNModel
 from textgen.tokenizers.base import EOS
 
 _Ids = npt.NDArray[np.int64]
@@ -48,14 +47,7 @@ NgramStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def ngram_step(tables: NgramTables) -> NgramStep:
     """The faster way to take a step with these tables."""
-    if tables.counts_1.device.type == "cpu":
-        return _ArrayTables(tables).step
-
-    def step(ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        (after,) = tables.ngram_ids(ids.unsqueeze(0), contexts)
-        return tables.distributions(after), after
-
-    return step
+    return _ArraysStep(tables) if tables.counts_1.device.type == "cpu" else tables.step
 
 
 class NgramStepper(Stepper):
@@ -66,38 +58,38 @@ class NgramStepper(Stepper):
         self.state = model.start(1)
 
     def step(self, ids: Tensor) -> Tensor:
-        contexts = cast(NgramState, self.state).named["ngram_ids"]
+        contexts = self.state.named["ngram_ids"]
         probabilities, contexts = self._step(ids, contexts)
         self.state = NgramState({"ngram_ids": contexts})
         return self._model.log(probabilities)
 
 
-class _ArrayTables:
-    """The tables on the CPU as NumPy arrays, which share their memory."""
+class _ArraysStep:
+    """An ``NgramStep`` on the CPU, with NumPy arrays that share the memory of the tables."""
 
     def __init__(self, tables: NgramTables) -> None:
         self._unigrams: _Floats = tables.unigrams.numpy()
         self._orders: list[tuple[_Ids, _Ids, _Floats, _Floats]] = [
-            (
-                order.offsets.numpy(),
-                order.tokens.numpy(),
-                order.probability.numpy(),
-                order.backoff.numpy(),
-            )
-            for order in tables.orders[1:]
+            (o.offsets.numpy(), o.tokens.numpy(), o.probability.numpy(), o.backoff.numpy())
+            for o in tables.orders[1:]
         ]
 
-    def step(self, ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        """An ``NgramStep``."""
+    def __call__(self, ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
         after = contexts.clone()
         rows = zip(after.numpy(), ids.tolist(), strict=True)
-        return torch.from_numpy(np.stack([self._step(row, id) for row, id in rows])), after
+        return torch.from_numpy(np.stack([self._read(row, id) for row, id in rows])), after
 
-    def _step(self, context: _Ids, id: int) -> _Floats:
+    def _read(self, context: _Ids, id: int) -> _Floats:
         """p of each token (vocabulary,) after ``id``; updates the context (order - 1,)."""
         starts_text = id == EOS and len(context) > 0 and context[0] == UNSEEN
         for place in range(len(context) - 1, 0, -1):
-            context[place] = self._longer(place - 1, context[place - 1], id)
+            shorter, context[place] = context[place - 1], UNSEEN
+            if shorter != UNSEEN:
+                offsets, tokens, _, _ = self._orders[place - 1]
+                following = tokens[offsets[shorter] : offsets[shorter + 1]]
+                at = int(np.searchsorted(following, id))
+                if at < len(following) and following[at] == id:
+                    context[place] = offsets[shorter] + at
         context[:1] = len(self._unigrams) if starts_text else id
         result = self._unigrams.copy()
         for order, ngram in zip(self._orders, context.tolist(), strict=True):
@@ -105,18 +97,9 @@ class _ArrayTables:
                 break  # longer contexts are unseen, too
             offsets, tokens, probability, backoff = order
             result *= backoff[ngram]
-            following = slice(offsets[ngram], offsets[ngram + 1])
-            result[tokens[following]] += probability[following]
+            entries = slice(offsets[ngram], offsets[ngram + 1])
+            result[tokens[entries]] += probability[entries]
         return result
-
-    def _longer(self, place: int, ngram: int, id: int) -> int:
-        """The id of an n-gram followed by a token."""
-        if ngram == UNSEEN:
-            return UNSEEN
-        offsets, tokens, _, _ = self._orders[place]
-        following = tokens[offsets[ngram] : offsets[ngram + 1]]
-        at = int(np.searchsorted(following, id))
-        return int(offsets[ngram]) + at if at < len(following) and following[at] == id else UNSEEN
 
 
 _PROMPT_TOKENS_AT_ONCE = 4096
@@ -143,27 +126,13 @@ def read_prompt(model: Model, ids: Sequence[int]) -> tuple[Tensor, State]:
     return model.logits(hidden[-1]), state
 
 
-@dataclass(frozen=True)
-class CellWeights:
-    """The weights of a layer, transposed; a unit has a column for each gate.
-
-    bias_ih: (columns,), or with the first layer's products for each token (vocabulary, columns);
-    then weight_ih is None. weight_ih: (inputs, columns). weight_hh: (units, columns).
-    bias_hh: (columns,).
-    """
-
-    bias_ih: Tensor
-    weight_ih: Tensor | None
-    weight_hh: Tensor
-    bias_hh: Tensor
+Cell = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(gate inputs (batch, columns), state (batch, units), weight_hh (units, columns),
+bias_hh (columns,)) -> next state (batch, units); a unit has a column for each gate."""
 
 
-Cell = Callable[[CellWeights, Tensor, Tensor], Tensor]
-"""(weights, gate inputs (batch, columns), state (batch, units)) -> next state (batch, units)."""
-
-
-def _gru_cell(weights: CellWeights, gate_inputs: Tensor, before: Tensor) -> Tensor:
-    product = torch.addmm(weights.bias_hh, before, weights.weight_hh)
+def _gru_cell(gate_inputs: Tensor, before: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> Tensor:
+    product = torch.addmm(bias_hh, before, weight_hh)
     candidate, update = gru_gates(gate_inputs, product, torch.empty_like(product))
     return torch.lerp(candidate, before, update)
 
@@ -171,8 +140,8 @@ def _gru_cell(weights: CellWeights, gate_inputs: Tensor, before: Tensor) -> Tens
 def _rnn_cell(activation: Activation) -> Cell:
     activate = ACTIVATIONS[activation]
 
-    def cell(weights: CellWeights, gate_inputs: Tensor, before: Tensor) -> Tensor:
-        return activate(torch.addmm(gate_inputs + weights.bias_hh, before, weights.weight_hh))
+    def cell(gate_inputs: Tensor, before: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> Tensor:
+        return activate(torch.addmm(gate_inputs + bias_hh, before, weight_hh))
 
     return cell
 
@@ -182,22 +151,22 @@ class CellStepper(Stepper):
 
     @torch.no_grad()
     def __init__(self, model: RecurrentModel, cell: Cell) -> None:
-        self._cell, self._logits = cell, model.logits
-        self._embedding, self._state_type = model.embedding, model.state_type
-        self._layers = [_cell_weights(layer) for layer in model.layers]
-        first, vocabulary = self._layers[0], model.config.vocabulary_size
+        self._model, self._cell = model, cell
+        self._layers = []
+        for layer in model.layers:
+            weight_ih, weight_hh, bias_ih, bias_hh = (each.detach() for each in layer.parameters())
+            self._layers.append((weight_ih.T, bias_ih, weight_hh.T, bias_hh))
+        weight_ih, bias_ih, _, _ = self._layers[0]
         embedding = model.embedding.weight
-        if embedding is None or vocabulary * len(first.bias_ih) <= LARGEST_TABLE:
+        self._table: Tensor | None = None
+        if embedding is None or model.config.vocabulary_size * len(bias_ih) <= LARGEST_TABLE:
             # Few tokens: their products with the first layer's weights are computed once.
-            assert first.weight_ih is not None
-            products = first.weight_ih if embedding is None else embedding @ first.weight_ih
-            table = products + first.bias_ih
-            self._layers[0] = CellWeights(table, None, first.weight_hh, first.bias_hh)
+            self._table = (weight_ih if embedding is None else embedding @ weight_ih) + bias_ih
         self.state = model.start(1)
 
     @property
-    def state(self) -> RecurrentState:
-        return self._state_type.of((hidden,) for hidden in self._hidden)
+    def state(self) -> State:
+        return self._model.state_type.of((hidden,) for hidden in self._hidden)
 
     @state.setter
     def state(self, state: State) -> None:
@@ -206,19 +175,15 @@ class CellStepper(Stepper):
     @torch.no_grad()
     def step(self, ids: Tensor) -> Tensor:
         output = ids
-        for index, weights in enumerate(self._layers):
-            if weights.weight_ih is None:
-                gate_inputs = weights.bias_ih[ids]
+        for index, (weight_ih, bias_ih, weight_hh, bias_hh) in enumerate(self._layers):
+            if index == 0 and self._table is not None:
+                gate_inputs = self._table[ids]
             else:
-                inputs = output if index else self._embedding(ids)
-                gate_inputs = torch.addmm(weights.bias_ih, inputs, weights.weight_ih)
-            output = self._hidden[index] = self._cell(weights, gate_inputs, self._hidden[index])
-        return self._logits(output)
-
-
-def _cell_weights(layer: nn.Module) -> CellWeights:
-    weight_ih, weight_hh, bias_ih, bias_hh = (each.detach() for each in layer.parameters())
-    return CellWeights(bias_ih, weight_ih.T, weight_hh.T, bias_hh)
+                inputs = output if index else self._model.embedding(ids)
+                gate_inputs = torch.addmm(bias_ih, inputs, weight_ih)
+            output = self._cell(gate_inputs, self._hidden[index], weight_hh, bias_hh)
+            self._hidden[index] = output
+        return self._model.logits(output)
 
 
 class HiddenMarkovStepper(Stepper):
@@ -237,7 +202,7 @@ class HiddenMarkovStepper(Stepper):
     def step(self, ids: Tensor) -> Tensor:
         emission = self._emission[ids].unsqueeze(0)
         (belief,) = forward_beliefs(self._model.belief(self.state), self._transition, emission)
-        self.state = TensorState({"belief": belief})
+        self.state = State({"belief": belief})
         return self._emissions.log_probs(belief - self._normalizers)
 
 
@@ -251,12 +216,12 @@ class MixtureStepper(Stepper):
 
     @property
     def state(self) -> State:
-        lstm_state = cast(TensorState, self._lstm.state).named
+        lstm_state = self._lstm.state.named
         return self._model.restore({**lstm_state, "ngram_ids": self._ngram_ids.clone()})
 
     @state.setter
     def state(self, state: State) -> None:
-        named = dict(cast(TensorState, state).named)
+        named = dict(state.named)
         self._ngram_ids = named.pop("ngram_ids").clone()
         self._lstm.state = LSTMState(named)
         self._mixing: Network | None = None
@@ -265,8 +230,7 @@ class MixtureStepper(Stepper):
     def network(self) -> Network | None:
         network = self._lstm.network
         if network is not None and network is not self._mixing:
-            tables, gate = self._model.ngrams.tables, self._model.gate
-            network.mix(Ngrams(tables, gate, self._ngram_ids, network.threads))
+            network.mix(self._model.ngrams.tables, self._model.gate, self._ngram_ids)
             self._mixing = network
         return network
 

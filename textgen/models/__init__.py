@@ -3,8 +3,10 @@
 import functools
 import importlib
 import math
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from textgen.config import ModelConfig, flag
 from textgen.errors import UsageError
@@ -40,7 +42,7 @@ def on_meta(config: ModelConfig) -> Model:
     Raises UsageError where a weight would be larger than any tensor.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NotDrawn():
             return build(config)
     except (RuntimeError, OverflowError, TypeError) as error:
         raise UsageError(
@@ -50,6 +52,17 @@ def on_meta(config: ModelConfig) -> Model:
         ) from error
 
 
+class _NotDrawn(TorchFunctionMode):
+    """Leaves out the drawing of weights: on the meta device it imports all of torch's compiler."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else options["tensor"]
+        return function(*arguments, **(options or {}))
+
+
 def count_parameters(config: ModelConfig) -> int:
     """The number of weights of a model of this shape, without allocating them."""
     return sum(map(math.prod, weight_shapes(config).values()))
@@ -57,8 +70,10 @@ def count_parameters(config: ModelConfig) -> int:
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The shape of each weight by name, without allocating it; a shared weight has one name."""
-    names: dict[int, str] = {}
-    weights = on_meta(config).state_dict(keep_vars=True)
-    for name, weight in weights.items():
-        names.setdefault(id(weight), name)
-    return {name: tuple(weights[name].shape) for name in names.values()}
+    seen: set[int] = set()
+    shapes = {}
+    for name, weight in on_meta(config).state_dict(keep_vars=True).items():
+        if id(weight) not in seen:
+            seen.add(id(weight))
+            shapes[name] = tuple(weight.shape)
+    return shapes

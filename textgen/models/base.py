@@ -4,7 +4,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,33 +24,59 @@ LARGEST_LOGITS = 2**22
 """The most logits computed at once where none is kept."""
 
 
-class State(Protocol):
-    """The state of a model after the text so far, one row per stream. Opaque to callers."""
+@dataclass(frozen=True)
+class State:
+    """The state of a model after the text so far, by name, one row per stream. Opaque to callers.
+
+    initial: the value that fills a tensor at the start of a text, where it is not 0.
+    """
+
+    named: dict[str, Tensor]
+    initial: ClassVar[Mapping[str, float]] = {}
 
     def detach(self) -> Self:
         """The same state, cut from the graph of gradients."""
+        return type(self)({name: rows.detach() for name, rows in self.named.items()})
 
     def select(self, rows: Tensor) -> Self:
         """The state of some rows, in their order; a row may be taken more than once."""
+        return type(self)({name: all_rows[rows] for name, all_rows in self.named.items()})
 
     def keep(self, mask: Tensor) -> Self:
         """The state where the mask (batch,) is true, and the start state elsewhere."""
+        kept = {}
+        for name, rows in self.named.items():
+            lost = ~mask.view(-1, *[1] * (rows.ndim - 1))
+            # Filled, not multiplied: zero times NaN is NaN.
+            kept[name] = rows.masked_fill(lost, self.initial.get(name, 0))
+        return type(self)(kept)
 
     def replace(self, rows: Tensor, other: Self) -> Self:
         """This state with these rows taken from ``other``, which has as many rows."""
+        return type(self)(
+            {name: own.index_copy(0, rows, other.named[name]) for name, own in self.named.items()}
+        )
 
     def close_to(self, other: Self, tolerance: float) -> Tensor:
         """For each row (batch,), whether the two differ by at most ``tolerance`` (1 + size)."""
+        close = []
+        for name, own in self.named.items():
+            there = other.named[name]
+            if own.is_floating_point():
+                # Cells of an LSTM may reach dozens, with proportional rounding errors.
+                equal = (own - there).abs() <= tolerance * (1 + there.abs())
+            else:
+                equal = own == there
+            close.append(equal.flatten(1).all(1))
+        return torch.stack(close).all(0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as named tensors, batch first, from which ``Model.restore`` makes it again."""
+        """The tensors, batch first, from which ``Model.restore`` makes the state again."""
+        return dict(self.named)
 
 
 class HiddenStates(Protocol):
-    """What ``Model.logits`` reads, (time, batch, ...) or (tokens, ...).
-
-    A tensor, or a model-specific value that is indexed, flattened and split like one.
-    """
+    """What ``Model.logits`` reads, (time, batch, ...) or (tokens, ...): a tensor, or like one."""
 
     def __getitem__(self, index: Any, /) -> Self: ...
 
@@ -61,10 +87,9 @@ class HiddenStates(Protocol):
 
 @dataclass(frozen=True)
 class Dropout:
-    """Dropout that is an argument: its rate, and the generator that it draws from.
+    """Dropout with one mask for a whole window, which costs a row of draws, not a matrix.
 
-    One mask serves a whole window ("variational" or "locked" dropout: Gal and Ghahramani
-    2016; Merity, Keskar and Socher 2018), so it costs a row of draws, not a matrix.
+    "Variational" or "locked" dropout (Gal and Ghahramani 2016; Merity, Keskar and Socher 2018).
     """
 
     rate: float
@@ -82,9 +107,7 @@ class Dropout:
 class Model(nn.Module, ABC):
     """A language model over ids.
 
-    ``logits, state = model(ids, state)`` with ids (time, batch) gives logits
-    (time, batch, vocabulary) for the token after each. What only some kinds support is in
-    ``CountsNgrams`` and ``FitsMixture``.
+    ``logits, state = model(ids, state)``: ids (time, batch) -> (time, batch, vocabulary).
     """
 
     is_causal: ClassVar[bool] = True
@@ -105,9 +128,10 @@ class Model(nn.Module, ABC):
     def start(self, batch: int) -> State:
         """The state at the start of a text."""
 
-    @abstractmethod
-    def restore(self, tensors: dict[str, Tensor]) -> State:
-        """The state with these ``tensors``."""
+    def restore(self, tensors: Mapping[str, Tensor]) -> State:
+        """The state with these tensors, of which others are ignored."""
+        start = self.start(1)
+        return type(start)({name: tensors[name] for name in start.named})
 
     @abstractmethod
     def hidden_states(
@@ -175,38 +199,11 @@ class Model(nn.Module, ABC):
         return next(weight for weight in weights if weight.is_floating_point())
 
 
-@runtime_checkable
-class CountsNgrams(Protocol):
-    """A model with tables of n-grams, which ``initialize_from_text`` counts."""
-
-    def check_text(self, ids: IdArray) -> None:
-        """Raises DataError where the training text has no n-gram of the highest order."""
-
-    def remarks(self) -> tuple[str, ...]:
-        """Notes on the counts, to be shown."""
-
-    def check(self) -> None:
-        """Raises ValueError where loaded tables are inconsistent."""
-
-
-@runtime_checkable
-class FitsMixture(Protocol):
-    """A model with a part that is fitted to text on which the others are not trained."""
-
-    def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
-        """Chunks of the training text, in order, to be held out; none if it is too short."""
-
-    def fit_mixture(self, chunks: Sequence[IdArray]) -> None:
-        """Fit to the held-out chunks. The result does not depend on earlier calls."""
-
-
-_SAMPLES, _SAMPLE_TOKENS = 64, 2**15
-
-
 def frequencies(ids: IdArray, vocabulary_size: int) -> npt.NDArray[np.int64]:
     """The count of each id (vocabulary,) in a sample from all over the text."""
-    places = np.linspace(0, max(0, len(ids) - _SAMPLE_TOKENS), _SAMPLES).astype(np.int64)
-    parts = [ids[place : place + _SAMPLE_TOKENS] for place in np.unique(places)]
+    samples, size = 64, 2**15
+    places = np.linspace(0, max(0, len(ids) - size), samples).astype(np.int64)
+    parts = [ids[place : place + size] for place in np.unique(places)]
     counts = np.bincount(np.concatenate(parts), minlength=vocabulary_size)
     release_pages(ids)
     return counts
@@ -216,57 +213,8 @@ def frequencies(ids: IdArray, vocabulary_size: int) -> npt.NDArray[np.int64]:
 def init_output_bias(bias: Tensor, ids: IdArray) -> None:
     """Set the bias (vocabulary,) of an output layer to the unigram distribution, if it is zero.
 
-    Adam would take long to reach it: an update moves a bias by at most the learning rate,
-    and that of a rare token has to fall by ten. A trained bias is unchanged.
+    Adam would take long to reach it: an update moves a bias by at most the learning rate.
     """
     if not bias.any():
         smoothed = torch.from_numpy(frequencies(ids, len(bias))).to(bias) + 0.5
         bias.copy_((smoothed / smoothed.sum()).log())
-
-
-@dataclass(frozen=True)
-class TensorState:
-    """A ``State`` of tensors by name, batch first.
-
-    initial: the value that fills a tensor at the start of a text, where it is not 0.
-    """
-
-    named: Mapping[str, Tensor]
-    initial: ClassVar[Mapping[str, float]] = {}
-
-    def detach(self) -> Self:
-        return type(self)({name: rows.detach() for name, rows in self.named.items()})
-
-    def select(self, rows: Tensor) -> Self:
-        return type(self)({name: all_rows[rows] for name, all_rows in self.named.items()})
-
-    def keep(self, mask: Tensor) -> Self:
-        # Filled, not multiplied: zero times NaN is NaN.
-        return type(self)(
-            {
-                name: rows.masked_fill(
-                    ~mask.view(-1, *[1] * (rows.ndim - 1)), self.initial.get(name, 0)
-                )
-                for name, rows in self.named.items()
-            }
-        )
-
-    def replace(self, rows: Tensor, other: Self) -> Self:
-        return type(self)(
-            {name: own.index_copy(0, rows, other.named[name]) for name, own in self.named.items()}
-        )
-
-    def close_to(self, other: Self, tolerance: float) -> Tensor:
-        close = [_close(own, other.named[name], tolerance) for name, own in self.named.items()]
-        return torch.stack(close).all(0)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return dict(self.named)
-
-
-def _close(own: Tensor, other: Tensor, tolerance: float) -> Tensor:
-    """For each row (batch,); integers are compared exactly."""
-    if not own.is_floating_point():
-        return (own == other).flatten(1).all(1)
-    # Cells of an LSTM may reach dozens, with proportional rounding errors.
-    return ((own - other).abs() <= tolerance * (1 + other.abs())).flatten(1).all(1)

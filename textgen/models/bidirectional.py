@@ -6,8 +6,6 @@ the other.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +21,9 @@ class BidirectionalModel(LSTMModel):
     """Predicts a token from all tokens before it and the rest of its sentence after it.
 
     The forward LSTM reads everything before; its state is carried over. The backward LSTM starts
-    at the end of the sentence, its ``<EOS>`` or the last token that is known, and reads back to
-    the token after the predicted one. A layer joins the two. After ``<EOS>``, and where nothing is
-    known of what follows, the backward hidden state is zero.
-
-    Neither other sentences of a batch nor padding change the result. A text in document context is
-    read in windows, each with one more window of text after it, so only the rest of a sentence
-    that is longer may be cut.
+    at the end of the sentence, or at the last token that is known, and reads back to the token
+    after the predicted one; where none is known, its hidden state is zero. A layer joins the two.
+    In document context, one window of text after each is known; the rest of a sentence is cut.
     """
 
     is_causal = False
@@ -66,51 +60,45 @@ class BidirectionalModel(LSTMModel):
 
     def _backward(self, targets: Tensor, dropout: Dropout | None) -> Tensor:
         """The backward hidden state after each target, (time, batch, units)."""
-        suffixes = SentenceSuffixes.of(targets)
+        suffixes, places = sentence_suffixes(targets)
         # A row of zeros for targets after which there is nothing, before all others.
         units = self.config.hidden_size[-1]
         rows = [torch.zeros(1, units, dtype=self.dtype, device=self.device)]
-        for ids in suffixes.ids:
+        for ids in suffixes:
             start = self.start(ids.shape[1])
             hidden, _ = self.run_layers(self.backward_layers, ids, start, dropout)
             rows.append(hidden.flatten(0, 1).to(rows[0]))
-        return torch.cat(rows)[suffixes.rows]
+        return torch.cat(rows)[places]
 
 
-@dataclass(frozen=True)
-class SentenceSuffixes:
+def sentence_suffixes(targets: Tensor) -> tuple[list[Tensor], Tensor]:
     """The rest of its sentence after each target, reversed, in groups of similar length.
 
-    ids: for each group (length, sentences), the sentences from their ends without their first
-    tokens, padded. rows: (time, batch), for each target the row of all flattened ids at which its
-    rest ends; 0 where there is none, and rows are counted from 1.
+    targets: (time, batch), with ``NOTHING`` after the end of the text.
+
+    Returns the ids of each group (length, sentences), the sentences from their ends without their
+    first tokens, padded; and for each target the row of all flattened ids at which its rest ends
+    (time, batch), 0 where there is none, rows being counted from 1.
     """
-
-    ids: tuple[Tensor, ...]
-    rows: Tensor
-
-    @classmethod
-    def of(cls, targets: Tensor) -> Self:
-        """targets: (time, batch), with ``NOTHING`` after the end of the text."""
-        flat = targets.T.flatten()  # row after row
-        positions = torch.arange(len(flat), device=flat.device)
-        nothing = flat == NOTHING
-        row_ends = positions % len(targets) == len(targets) - 1
-        ends = (flat == EOS) | row_ends | nothing | nothing.roll(-1)
-        last = ends.nonzero().flatten()  # (sentences,) the position of each sentence's last token
-        lengths = last.diff(prepend=last.new_full((1,), -1)) - 1
-        octaves = lengths.float().log2().ceil()  # -inf for no tokens
-        first_row, width = torch.zeros_like(last), torch.zeros_like(last)
-        ids, rows = [], 1
-        for octave in sorted(set(octaves.tolist())):
-            if math.isfinite(octave):
-                group = (octaves == octave).nonzero().flatten()
-                back = torch.arange(int(lengths[group].max()), device=flat.device).unsqueeze(1)
-                ids.append(flat[(last[group] - back).clamp(min=0)].clamp(min=0))
-                first_row[group] = torch.arange(rows, rows + len(group), device=flat.device)
-                width[group] = len(group)
-                rows += ids[-1].numel()
-        sentence = ends.cumsum(0) - ends.long()  # (tokens,) the sentence of each
-        rest = last[sentence] - positions  # the number of tokens after each
-        row = torch.where(rest > 0, first_row[sentence] + (rest - 1) * width[sentence], 0)
-        return cls(tuple(ids), row.view(-1, len(targets)).T)
+    flat = targets.T.flatten()  # row after row
+    positions = torch.arange(len(flat), device=flat.device)
+    nothing = flat == NOTHING
+    row_ends = positions % len(targets) == len(targets) - 1
+    ends = (flat == EOS) | row_ends | nothing | nothing.roll(-1)
+    last = ends.nonzero().flatten()  # (sentences,) the position of each sentence's last token
+    lengths = last.diff(prepend=last.new_full((1,), -1)) - 1
+    octaves = lengths.float().log2().ceil()  # -inf for no tokens
+    first_row, width = torch.zeros_like(last), torch.zeros_like(last)
+    ids, rows = [], 1
+    for octave in sorted(set(octaves.tolist())):
+        if math.isfinite(octave):
+            group = (octaves == octave).nonzero().flatten()
+            back = torch.arange(int(lengths[group].max()), device=flat.device).unsqueeze(1)
+            ids.append(flat[(last[group] - back).clamp(min=0)].clamp(min=0))
+            first_row[group] = torch.arange(rows, rows + len(group), device=flat.device)
+            width[group] = len(group)
+            rows += ids[-1].numel()
+    sentence = ends.cumsum(0) - ends.long()  # (tokens,) the sentence of each
+    rest = last[sentence] - positions  # the number of tokens after each
+    row = torch.where(rest > 0, first_row[sentence] + (rest - 1) * width[sentence], 0)
+    return ids, row.view(-1, len(targets)).T

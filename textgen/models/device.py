@@ -69,18 +69,11 @@ def choose_precision(requested: Precision, device: torch.device, config: ModelCo
         return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if (
-        device.type == "cpu"
-        and max(config.layer_sizes, default=0) >= _SMALLEST_FOR_BF16
-        and _cpu_has_bf16()
-    ):
-        return "bf16"
+    if device.type == "cpu" and max(config.layer_sizes, default=0) >= _SMALLEST_FOR_BF16:
+        capabilities = torch.cpu.get_capabilities()
+        if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
+            return "bf16"
     return "float32"
-
-
-def _cpu_has_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @cache

@@ -15,13 +15,12 @@ from textgen.models.base import (
     IdArray,
     Model,
     State,
-    TensorState,
     init_output_bias,
 )
 from textgen.tokenizers.base import EOS
 
 
-class WindowState(TensorState):
+class WindowState(State):
     """The last tokens, (batch, window - 1), oldest first; ``<EOS>`` before the start of a text."""
 
     initial: ClassVar[Mapping[str, float]] = {"ids": EOS}
@@ -61,31 +60,24 @@ class FeedForwardModel(Model):
         shape = (batch, self._window - 1)
         return WindowState({"ids": torch.full(shape, EOS, device=self.device)})
 
-    def restore(self, tensors: dict[str, Tensor]) -> WindowState:
-        return WindowState({"ids": tensors["ids"]})
-
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, WindowState]:
-        text = torch.cat([cast(WindowState, state).named["ids"].T, ids])
+        text = torch.cat([state.named["ids"].T, ids])
         windows = text.unfold(0, self._window, 1)  # (time, batch, window)
-        hidden = self._activate(self._first_layer(windows), dropout)
-        for layer in list(self.layers)[1:]:
-            hidden = self._activate(layer(hidden), dropout)
+        hidden = windows
+        for index, layer in enumerate(self.layers):
+            sums = layer(hidden) if index else self._first_layer(windows)
+            hidden = sums.tanh() if dropout is None else dropout(sums.tanh())
         last = text[len(ids) :].T.contiguous()
         return hidden, WindowState({"ids": last})
-
-    def _activate(self, sums: Tensor, dropout: Dropout | None) -> Tensor:
-        active = sums.tanh()
-        return active if dropout is None else dropout(active)
 
     def _first_layer(self, windows: Tensor) -> Tensor:
         """windows (time, batch, window) -> sums before the activation (time, batch, units).
 
         If there are fewer tokens than positions, the embedding of each token is multiplied once
-        by the weights of each distance, and the products are looked up and added. With the 66
-        characters of Tiny Shakespeare this takes a seventh of the time of a product for each
-        position.
+        by the weights of each distance, and the products are looked up and added: a seventh of
+        the time with the 66 characters of Tiny Shakespeare.
         """
         weight, bias = self.layers[0].parameters()
         vocabulary, positions = len(self.embedding.weight), windows.shape[0] * windows.shape[1]

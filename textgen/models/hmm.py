@@ -17,21 +17,18 @@ from textgen.models.base import (
     IdArray,
     Model,
     State,
-    TensorState,
     init_output_bias,
 )
 
-_MIN_PROBABILITY = 1e-30
+_MIN_PROBABILITY = 1e-30  # so that no state is excluded for good
 
 
 def forward_beliefs(belief: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
     """The forward algorithm: ln p(hidden state at the next token | all tokens up to this one).
 
-    Beliefs are logarithms; emissions are added to them, and a softmax, which subtracts the
-    maximum, makes posteriors of the sums. So neither long texts nor tiny emissions underflow.
-    Posteriors are multiplied by the transitions as probabilities: one matrix product per token,
-    and as exact as log-sum-exp, since nothing is subtracted. Beliefs have a lower bound
-    (``_MIN_PROBABILITY``), so that no state is excluded for good.
+    Neither long texts nor tiny emissions underflow: emissions are added to logarithms, and a
+    softmax, which subtracts the maximum, makes posteriors of the sums. These are multiplied by the
+    transitions as probabilities, as exact as log-sum-exp, since nothing is subtracted.
 
     Args:
         belief: (batch, states), the belief about the state at the first token.
@@ -82,10 +79,9 @@ _MASKED = -1e4
 class HiddenMarkovModel(Model):
     """Initial, transition and emission distributions, as softmaxes of weights.
 
-    Trained by the gradient of the likelihood that the forward algorithm computes, on the same
-    streams as other models. The state is the belief (batch, states): ln p(hidden state at the
-    next token | all tokens before it). A row of zeros, which is not a distribution, stands for
-    the initial distribution, so that this is trained wherever a text begins.
+    Its ``State`` is the belief (batch, states): ln p(hidden state at the next token | all tokens
+    before it). A row of zeros, which is not a distribution, stands for the initial distribution,
+    so that this is trained wherever a text begins.
     """
 
     config: HiddenMarkovConfig
@@ -114,19 +110,16 @@ class HiddenMarkovModel(Model):
     def initialize_from_text(self, ids: IdArray) -> None:
         init_output_bias(self.emission.bias, ids)
 
-    def start(self, batch: int) -> TensorState:
-        return TensorState({"belief": self.initial.new_zeros(batch, len(self.initial))})
-
-    def restore(self, tensors: dict[str, Tensor]) -> TensorState:
-        return TensorState({"belief": tensors["belief"]})
+    def start(self, batch: int) -> State:
+        return State({"belief": self.initial.new_zeros(batch, len(self.initial))})
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[Tensor, TensorState]:
+    ) -> tuple[Tensor, State]:
         """Beliefs about the state at the next token, minus the log-normalizers of the emissions.
 
-        With these subtracted here, the score of a target needs one row of the emissions only.
-        Dropout masks hidden states for a whole window (Chiu and Rush 2020).
+        So the score of a target needs one row of the emissions only. Dropout masks hidden states
+        for a whole window (Chiu and Rush 2020).
         """
         # A belief is a sum of many small numbers: too inexact in half precision.
         with torch.autocast(self.device.type, enabled=False):
@@ -137,14 +130,14 @@ class HiddenMarkovModel(Model):
                 masked = dropout(self.initial.new_ones(1, ids.shape[1], len(self.initial))) == 0
                 emission = emission.masked_fill(masked, _MASKED)
             beliefs = forward_beliefs(self.belief(state), self.transition.softmax(-1), emission)
-            state = TensorState({"belief": beliefs[-1]})
+            state = State({"belief": beliefs[-1]})
             if masked is not None:
                 beliefs = beliefs.masked_fill(masked, _MASKED).log_softmax(-1)
             return beliefs - normalizers, state
 
     def belief(self, state: State) -> Tensor:
         """The belief (batch, states), which is the initial distribution at the start of a text."""
-        belief = cast(TensorState, state).named["belief"]
+        belief = state.named["belief"]
         at_start = (belief == 0).all(-1, keepdim=True)
         return torch.where(at_start, self.initial.log_softmax(-1), belief)
 

@@ -29,8 +29,7 @@ _MIN_DEVIATION = 0.1
 class Gate(nn.Module):
     """The log-odds of the interpolation weight of the LSTM, linear in the gate inputs.
 
-    Its weights are buffers, which no optimizer updates: ``fit`` determines them. Until
-    then, both models have weight 1/2.
+    No optimizer updates its buffers: ``fit`` determines them. Until then both weights are 1/2.
     """
 
     weight: Tensor
@@ -102,10 +101,7 @@ _CHUNKS, _MAX_CHUNK, _HELD_OUT_SHARE = 32, 1024, 32
 
 
 class MixtureModel(Model):
-    """p = w p(LSTM) + (1 - w) p(n-gram), where w is computed by the gate.
-
-    Its hidden states are ``MixtureHiddenStates``.
-    """
+    """p = w p(LSTM) + (1 - w) p(n-gram), where w is computed by the gate."""
 
     config: MixtureConfig
 
@@ -121,13 +117,10 @@ class MixtureModel(Model):
     def initialize(self, generator: torch.Generator) -> None:
         self.network.initialize(generator)
 
-    def check_text(self, ids: IdArray) -> None:
-        self.ngrams.check_text(ids)
-
     def held_out_chunks(self, ids: IdArray) -> tuple[slice, ...]:
-        """Small chunks from all over the text, each from the start of a sentence if one is near.
+        """Small chunks, none of a short text, each from the start of a sentence if one is near.
 
-        Adjacent text is similar: if its end were held out, it would be harder to predict.
+        They are from all over the text, because its end alone would be harder to predict.
         """
         size = min(_MAX_CHUNK, len(ids) // (_HELD_OUT_SHARE * _CHUNKS))
         if size == 0:
@@ -144,12 +137,6 @@ class MixtureModel(Model):
         self.ngrams.initialize_from_text(ids)
         self.config = dataclasses.replace(self.config, entries=self.ngrams.config.entries)
 
-    def remarks(self) -> tuple[str, ...]:
-        return self.ngrams.remarks()
-
-    def check(self) -> None:
-        self.ngrams.check()
-
     @torch.no_grad()
     def fit_mixture(self, chunks: Sequence[IdArray]) -> None:
         """Fit the gate to chunks of equal length."""
@@ -165,15 +152,11 @@ class MixtureModel(Model):
     def start(self, batch: int) -> NgramState:
         return NgramState({**self.network.start(batch).named, **self.ngrams.start(batch).named})
 
-    def restore(self, tensors: dict[str, Tensor]) -> NgramState:
-        network, ngrams = self.network.restore(tensors), self.ngrams.restore(tensors)
-        return NgramState({**network.named, **ngrams.named})
-
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[MixtureHiddenStates, NgramState]:
-        named = dict(cast(NgramState, state).named)
-        hidden, after = self.network.hidden_states(ids, self.network.restore(named), dropout)
+        before = self.network.restore(state.named)
+        hidden, after = self.network.hidden_states(ids, before, dropout)
         if dropout is None:
             ngram_ids, _ = self.ngrams.hidden_states(ids, state)
         else:  # ``losses``, which alone is computed with dropout, does not need them
@@ -188,15 +171,9 @@ class MixtureModel(Model):
         return self.mixed(logits, ngrams, flat.ngram_ids).view(*hidden_states.hidden.shape[:-1], -1)
 
     def mixed(self, logits: Tensor, ngrams: Tensor, contexts: Tensor) -> Tensor:
-        """Interpolate the predictions of both models.
+        """Interpolate predictions: logits of the LSTM, ln p by the n-grams (tokens, vocabulary).
 
-        Args:
-            logits: (tokens, vocabulary), of the LSTM.
-            ngrams: (tokens, vocabulary), ln p by the n-grams.
-            contexts: (tokens, order - 1), of the n-grams.
-
-        Returns:
-            ln p of each token (tokens, vocabulary).
+        contexts: (tokens, order - 1), of the n-grams.
         """
         log_probs = _log_softmax(logits)
         weights: Tensor = self.gate(self._gate_inputs(log_probs, contexts))  # (tokens, 2)

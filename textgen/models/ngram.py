@@ -7,10 +7,9 @@ language modeling"; Heafield et al. 2013, "Scalable modified Kneser-Ney language
 probability of the n-gram without its first token. Unigrams are interpolated with the uniform
 distribution.
 
-An order is counted in one pass over arrays. The n-grams of an order are sorted by (id of the
-context, last token), and the place in this order is the id of an n-gram. So the n-grams after a
-context are adjacent, and the n-gram that ends at a position is found from the next shorter one
-that ends at the position before.
+The n-grams of an order are sorted by (id of the context, last token), and the place in this order
+is the id of an n-gram. So the n-grams after a context are adjacent, and the n-gram that ends at a
+position is found from the next shorter one that ends at the position before.
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from textgen.config import NgramConfig
 from textgen.errors import DataError
-from textgen.models.base import Dropout, HiddenStates, IdArray, Model, State, TensorState
+from textgen.models.base import Dropout, HiddenStates, IdArray, Model, State
 from textgen.tokenizers.base import EOS
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -65,6 +64,22 @@ class _Occurrences:
     starts_sentence: BoolArray
     crosses_sentences: BoolArray
 
+    def adjusted(self, counts: IntArray, starts: IntArray) -> Counts:
+        """Append the n-grams after ``<s>``, and count counts.
+
+        counts: (entries,), of occurrences or continuations. starts: the contexts that begin with
+        ``<EOS>``.
+        """
+        first, lengths = self.starts_sentence, np.diff(self.offsets)
+        within = np.where(first, np.maximum(counts, 1), counts)
+        in_sentences = np.where(first, self.counts, within)[~self.crosses_sentences]
+        return Counts(
+            np.append(self.offsets, self.offsets[-1] + np.cumsum(lengths[starts])),
+            np.append(self.tokens, self.tokens[first]),
+            np.append(within, self.counts[first]),
+            np.bincount(np.minimum(in_sentences, 5), minlength=6)[1:5],
+        )
+
 
 def count(ids: IdArray, order: int, vocabulary_size: int) -> list[Counts]:
     """Count the n-grams of each order from 1 to ``order`` in a text that follows ``<EOS>``.
@@ -73,10 +88,10 @@ def count(ids: IdArray, order: int, vocabulary_size: int) -> list[Counts]:
     lower orders the number of different tokens before it (its continuation count).
 
     N-grams that begin with ``<EOS>`` are stored twice: like all others, for sentences within a
-    text; and for the start of a text with ``<s>`` as in KenLM, whose id is the vocabulary size, in
-    place of ``<EOS>``. Nothing precedes ``<s>``, so the adjusted count of the latter is the number
-    of occurrences. Thus a sentence on its own has the probability that KenLM gives it. As there,
-    the counts of counts are those of n-grams within a sentence.
+    text; and for the start of a text with ``<s>`` as in KenLM, whose id is the vocabulary size.
+    Nothing precedes ``<s>``, so the adjusted count of the latter is the number of occurrences.
+    Thus a sentence on its own has the probability that KenLM gives it. As there, the counts of
+    counts are those of n-grams within a sentence.
     """
     text: IntArray = np.concatenate([[EOS], ids]).astype(np.int32)
     tokens: IntArray = np.arange(vocabulary_size, dtype=np.int32)
@@ -88,14 +103,14 @@ def count(ids: IdArray, order: int, vocabulary_size: int) -> list[Counts]:
     starts = np.zeros(0, np.int64)  # contexts that begin with <EOS>, to be repeated with <s>
     counts: list[Counts] = []
     for length in range(2, order + 1):
-        longer_ids, (offsets, tokens, frequencies) = _extended(
+        longer_ids, offsets, tokens, frequencies = _extended(
             ngram_ids[:-1], text[length - 1 :], frequencies, vocabulary_size
         )
         contexts = np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
         suffixes = np.empty(len(tokens), np.int32)
         suffixes[longer_ids] = ngram_ids[1:]  # the same at all occurrences of an n-gram
         continuations = np.bincount(suffixes, minlength=len(ngrams.tokens))
-        counts.append(_adjusted(ngrams, continuations, starts))
+        counts.append(ngrams.adjusted(continuations, starts))
         if length == 2:
             starts = np.array([EOS])
             starts_sentence, crosses = contexts == EOS, np.zeros(len(contexts), np.bool_)
@@ -105,38 +120,18 @@ def count(ids: IdArray, order: int, vocabulary_size: int) -> list[Counts]:
             crosses = ngrams.crosses_sentences[contexts] | (ngrams.tokens[contexts] == EOS)
         ngrams = _Occurrences(offsets, tokens, frequencies, starts_sentence, crosses)
         ngram_ids = longer_ids
-    return [*counts, _adjusted(ngrams, ngrams.counts, starts)]
-
-
-def _adjusted(ngrams: _Occurrences, counts: IntArray, starts: IntArray) -> Counts:
-    """Append the n-grams after ``<s>``, and count counts.
-
-    counts: (entries,), of occurrences or continuations. starts: the contexts that begin with
-    ``<EOS>``.
-    """
-    first, lengths = ngrams.starts_sentence, np.diff(ngrams.offsets)
-    within = np.where(first, np.maximum(counts, 1), counts)
-    in_sentences = np.where(first, ngrams.counts, within)[~ngrams.crosses_sentences]
-    return Counts(
-        np.append(ngrams.offsets, ngrams.offsets[-1] + np.cumsum(lengths[starts])),
-        np.append(ngrams.tokens, ngrams.tokens[first]),
-        np.append(within, ngrams.counts[first]),
-        np.bincount(np.minimum(in_sentences, 5), minlength=6)[1:5],
-    )
+    return [*counts, ngrams.adjusted(ngrams.counts, starts)]
 
 
 def _extended(
     contexts: IntArray, tokens: IntArray, frequencies: IntArray, vocabulary_size: int
-) -> tuple[IntArray, tuple[IntArray, IntArray, IntArray]]:
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Find the n-grams that are longer by one token.
 
-    Args:
-        contexts: (positions,), id of the n-gram that ends at the position before.
-        tokens: (positions,), the token at the position.
-        frequencies: (contexts,), the number of positions at which each possible context ends.
+    contexts: (positions,), id of the n-gram that ends at the position before. tokens:
+    (positions,), the token there. frequencies: (contexts,), at how many positions each ends.
 
-    Returns:
-        The id of the longer n-gram at each position; offsets, tokens and counts of these n-grams.
+    Returns the id of the longer n-gram at each position; their offsets, tokens and counts.
     """
     # What occurs once is followed once, and is not sorted: most long n-grams occur once.
     once = frequencies[contexts] == 1
@@ -157,14 +152,11 @@ def _extended(
     longer[repeated] = places[ranks]
     longer[once] = offsets[singles]
     last_tokens[offsets[singles]] = tokens[once]
-    return longer, (offsets, last_tokens, counts)
+    return longer, offsets, last_tokens, counts
 
 
 def _ranked(keys: IntArray, size: int) -> tuple[IntArray, IntArray, IntArray]:
-    """The distinct keys in ascending order, the rank of each key, the count of each distinct key.
-
-    keys: (positions,), below ``size``.
-    """
+    """The distinct keys in ascending order, the rank of each key below ``size``, their counts."""
     if size <= _DENSE_FACTOR * len(keys):
         table = np.bincount(keys, minlength=size)
         unique = np.flatnonzero(table)
@@ -209,8 +201,7 @@ class NgramTables(nn.Module):
     """N-gram counts as buffers, and the smoothed probabilities computed from them.
 
     The context of a prediction is (..., order - 1) ids: of the unigram, the bigram and so on that
-    end at the last token. The id of a unigram is that of its token; the first ``<EOS>`` of a text
-    has that of ``<s>``, the vocabulary size.
+    end at the last token. That of the first ``<EOS>`` of a text is ``<s>``, the vocabulary size.
     """
 
     counts_of_counts: Tensor
@@ -227,6 +218,15 @@ class NgramTables(nn.Module):
             for name, shape in (("offsets", contexts + 1), ("tokens", size), ("counts", size)):
                 self.register_buffer(f"{name}_{length}", torch.zeros(shape, dtype=torch.int32))
             contexts = size
+
+    def check_text(self, ids: IdArray) -> None:
+        """Raises DataError where the text has no n-gram of the highest order."""
+        if self.order > len(ids):
+            raise DataError(
+                f"--order {self.order} exceeds the length of the text",
+                why=f"there are {len(ids)} tokens to train on",
+                fix="lower --order or give more text",
+            )
 
     def count(self, ids: IdArray) -> tuple[int, ...]:
         """Count a text; returns the number of n-grams of each order from 2."""
@@ -290,13 +290,13 @@ class NgramTables(nn.Module):
     def remarks(self) -> tuple[str, ...]:
         """A warning where discounts could not be estimated."""
         # Not of unigrams: of characters there are always few, and all are known.
-        without = [n for n in range(2, self.order + 1) if self.discounts(n) is None]
+        without = [str(n) for n in range(2, self.order + 1) if self.discounts(n) is None]
         if not without:
             return ()
-        orders = ", ".join(map(str, without))
         fallback = ", ".join(f"{each:g}" for each in _FALLBACK_DISCOUNTS)
         return (
-            f"too few counts to estimate Kneser-Ney discounts of order {orders}; using {fallback}",
+            "too few counts to estimate Kneser-Ney discounts of order "
+            f"{', '.join(without)}; using {fallback}",
         )
 
     @cached_property
@@ -375,6 +375,11 @@ class NgramTables(nn.Module):
             )
         return result
 
+    def step(self, ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        """``distributions`` after one more id for each context; the contexts that it makes."""
+        (after,) = self.ngram_ids(ids.unsqueeze(0), contexts)
+        return self.distributions(after), after
+
     def gate_inputs(self, contexts: Tensor) -> Tensor:
         """How reliable the n-grams after contexts (tokens, order - 1) are.
 
@@ -408,7 +413,12 @@ def _floating(numbers: Tensor) -> Tensor:
     return numbers.float() if numbers.device.type == "mps" else numbers.double()
 
 
-class NgramState(TensorState):
+def ngram_tables(model: Model) -> list[NgramTables]:
+    """The tables of a model that counts n-grams; none of another."""
+    return [module for module in model.modules() if isinstance(module, NgramTables)]
+
+
+class NgramState(State):
     """ngram_ids: (batch, order - 1) int64, the context; in a mixture also the LSTM's state."""
 
     initial: ClassVar[Mapping[str, float]] = {"ngram_ids": UNSEEN}
@@ -428,34 +438,17 @@ class NgramModel(Model):
     def initialize(self, generator: torch.Generator) -> None:
         """There are no weights to draw."""
 
-    def check_text(self, ids: IdArray) -> None:
-        if self.config.order > len(ids):
-            raise DataError(
-                f"--order {self.config.order} exceeds the length of the text",
-                why=f"there are {len(ids)} tokens to train on",
-                fix="lower --order or give more text",
-            )
-
     def initialize_from_text(self, ids: IdArray) -> None:
         self.config = dataclasses.replace(self.config, entries=self.tables.count(ids))
-
-    def remarks(self) -> tuple[str, ...]:
-        return self.tables.remarks()
-
-    def check(self) -> None:
-        self.tables.check()
 
     def start(self, batch: int) -> NgramState:
         shape = (batch, self.tables.order - 1)
         return NgramState({"ngram_ids": torch.full(shape, UNSEEN, device=self.device)})
 
-    def restore(self, tensors: dict[str, Tensor]) -> NgramState:
-        return NgramState({"ngram_ids": tensors["ngram_ids"]})
-
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, NgramState]:
-        contexts = self.tables.ngram_ids(ids, cast(NgramState, state).named["ngram_ids"])
+        contexts = self.tables.ngram_ids(ids, state.named["ngram_ids"])
         return contexts, NgramState({"ngram_ids": contexts[-1]})
 
     def logits(self, hidden: HiddenStates) -> Tensor:

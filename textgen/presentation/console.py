@@ -5,17 +5,16 @@ without UTF-8 are each handled in one place.
 """
 
 import contextlib
+import errno
 import io
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, RenderableType
-from rich.style import Style
 from rich.text import Text
 from rich.theme import Theme
 
@@ -23,21 +22,20 @@ from textgen.errors import ResourceError
 
 _THEME = Theme(
     {
-        "heading": Style(bold=True),
-        "label": Style(dim=True),
-        "faint": Style(dim=True),
-        "accent": Style(color="cyan"),
-        "good": Style(color="green"),
-        "warning": Style(color="yellow"),
-        "unknown": Style(color="yellow", bold=True),
-        "copied": Style(color="yellow", underline=True),
-        "error": Style(color="red", bold=True),
+        "heading": "bold",
+        "label": "dim",
+        "faint": "dim",
+        "accent": "cyan",
+        "good": "green",
+        "warning": "yellow",
+        "unknown": "bold yellow",
+        "copied": "underline yellow",
+        "error": "bold red",
     }
 )
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_NAMED = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
 
 
 def prepare_streams() -> None:
@@ -63,31 +61,9 @@ def out_console() -> Console:
     return _console(sys.stdout)
 
 
-def err_console() -> Console:
-    """A console that lays out other output for the current stderr; ``say`` writes it."""
-    return _console(sys.stderr)
-
-
 def live_console() -> Console:
     """A console that writes to stderr itself, as a display that changes in place must."""
     return _console(sys.stderr, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def in_one_piece(console: Console) -> Iterator[None]:
-    """What is drawn inside appears at once, so that no partial frame is visible.
-
-    By the escape codes of "synchronized output", which other terminals ignore.
-    """
-    if console.legacy_windows:
-        yield
-        return
-    console.file.write("\x1b[?2026h")
-    try:
-        yield
-    finally:
-        console.file.write("\x1b[?2026l")
-        console.file.flush()
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -145,7 +121,7 @@ def show(*renderables: RenderableType, widest: int | None = None) -> None:
 
 def say(*renderables: RenderableType) -> None:
     """Write to stderr; that it cannot be written is no error."""
-    console = err_console()
+    console = _console(sys.stderr)
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(laid_out(console, *renderables))
         sys.stderr.flush()
@@ -187,14 +163,12 @@ def shown(text: str, *, keep: str = "") -> str:
     >>> shown("red: \x1b[31m")
     'red: \\x1b[31m'
     """
-    return _CONTROL.sub(lambda match: _escape(match[0], keep), text)
+    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else escape(found[0]), text)
 
 
-def _escape(character: str, keep: str) -> str:
-    if character in keep:
-        return character
-    code = ord(character)
-    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+def escape(character: str) -> str:
+    r"""The escape of a character in Python: ``\n``, ``\x1b``, ``\u202e``."""
+    return character.encode("unicode_escape").decode()
 
 
 def _console(stream: TextIO, file: TextIO | None = None) -> Console:
@@ -217,11 +191,6 @@ def _console(stream: TextIO, file: TextIO | None = None) -> Console:
 
 
 def _unwritten(error: OSError) -> Exception:
-    if is_broken_pipe(error):
-        return BrokenPipeError(*error.args)
+    if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
+        return BrokenPipeError(*error.args)  # the reader of the pipe has ended
     return ResourceError("cannot write", where="standard output", why=error.strerror or str(error))
-
-
-def is_broken_pipe(error: OSError) -> bool:
-    """Whether the reader of the output has ended; on Windows the error is EINVAL."""
-    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == 22)

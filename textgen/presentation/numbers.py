@@ -6,19 +6,11 @@ from typing import Any
 
 
 def count(value: int) -> str:
-    """
-    >>> count(1234567)
-    '1,234,567'
-    """
     return f"{value:,}"
 
 
 def rounded(value: float) -> str:
-    """A large number to three digits.
-
-    >>> rounded(1_303_000)
-    '1.30 M'
-    """
+    """A large number to three digits: ``1.30 M``."""
     return _in_units(value, " T", " G", " M") or f"{value:,.0f}"
 
 
@@ -34,32 +26,22 @@ def figure(value: float, digits: int = 4) -> str:
         return "∞" if value > 0 else "-∞"
     if abs(value) >= 1e9:
         return f"{value:.{digits - 1}e}"
-    return f"{value:,.{_decimals(value, digits)}f}"
+    decimals = digits - 1 - (math.floor(math.log10(abs(value))) if value else 0)
+    return f"{value:,.{max(0, min(digits + 2, decimals))}f}"
 
 
 def fixed(value: float, decimals: int) -> str:
-    """A value with ``decimals`` decimals, so that a column is aligned.
-
-    >>> fixed(-12.3456, 2)
-    '-12.35'
-    """
+    """A value with ``decimals`` decimals, so that a column is aligned."""
     return f"{value:,.{decimals}f}" if math.isfinite(value) else figure(value)
 
 
 def share(value: float) -> str:
-    """A fraction in per cent.
-
-    >>> share(0.0123)
-    '1.23 %'
-    """
+    """A fraction in per cent: ``1.23 %``."""
     return f"{figure(100 * value, 3)} %" if value else "0 %"
 
 
 def duration(seconds: float) -> str:
-    """
-    >>> duration(82.4), duration(5400)
-    ('1m 22s', '1h 30m')
-    """
+    """A duration of two units: ``1m 22s``, ``1h 30m``."""
     if not math.isfinite(seconds):
         return "–"
     if 0 < seconds < 9.95:
@@ -72,42 +54,19 @@ def duration(seconds: float) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """
-    >>> size(5_244_100)
-    '5.24 MB'
-    """
+    """A size to three digits: ``5.24 MB``."""
     return _in_units(size_bytes, " TB", " GB", " MB", " kB") or f"{size_bytes} bytes"
-
-
-def times(log_ratio: float) -> str:
-    """A ratio of at least 1 from its natural logarithm.
-
-    >>> times(math.log(12.34)), times(1000.0)
-    ('12.3', 'about 10^434')
-    """
-    if log_ratio < math.log(1e9):
-        return figure(math.exp(log_ratio), 3)
-    return f"about 10^{log_ratio / math.log(10):.0f}"
 
 
 def _in_units(value: float, *names: str) -> str:
     """Three digits and the largest of the units, from 10^12 down, that fits; else nothing."""
     for power, name in zip((1e12, 1e9, 1e6, 1e3), names, strict=False):
         if value >= power:
-            return f"{value / power:.{_decimals(value / power, 3)}f}{name}"
+            return figure(value / power, 3) + name
     return ""
 
 
-def _decimals(value: float, digits: int) -> int:
-    """The number of decimals for ``digits`` significant digits of a value that is not tiny."""
-    if value == 0:
-        return digits - 1
-    return max(0, min(digits + 2, digits - 1 - math.floor(math.log10(abs(value)))))
-
-
 BITS_PER_CHARACTER = "bits/char"
-"""The short name of the figure."""
-
 PSEUDO = "pseudo_"
 _FIGURES = frozenset(
     {
@@ -119,13 +78,10 @@ _FIGURES = frozenset(
 
 
 def labelled(record: Mapping[str, Any], *, pseudo: bool) -> dict[str, Any]:
-    """A JSON record with ``pseudo_`` before the names of its figures.
-
-    A bidirectional model predicts each token from those on both sides: its sums are
-    pseudo-log-likelihoods (Besag 1975; Salazar et al. 2020), which compare only with one another.
-    """
-    names = {name: PSEUDO + name for name in _FIGURES} if pseudo else {}
-    return {names.get(name, name): value for name, value in record.items()}
+    """A JSON record, with ``pseudo_`` before the names of its figures if they are such."""
+    if not pseudo:
+        return dict(record)
+    return {PSEUDO * (name in _FIGURES) + name: value for name, value in record.items()}
 
 
 def label(name: str, *, pseudo: bool) -> str:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from textgen.config import ScoreLevel
@@ -16,28 +15,12 @@ from textgen.results import (
     Sample,
     ScoreSum,
     SentenceScore,
-    TokenizerSummary,
     TrainingResult,
     Validation,
 )
 
-_RUN = ("checkpoint", "steps", "tokens_seen", "seconds", "tokens_per_second", "parameters")
-_TOKENS = ("level", "vocabulary_size", "tokens", "characters", "unknown_rate", "fingerprint")
-_PER_TOKEN = ("loss", "perplexity", "perplexity_without_unknown")
-_SIZES = ("words", "characters", "bytes")
-_SUMS = (
-    *("log_prob", "tokens", "unknown", *_PER_TOKEN[1:], "bits_per_character", *_SIZES),
-    *("perplexity_per_word", "bits_per_byte", "comparable"),
-)
-# None of them is per character, word or byte: how the text is cut into tokens decides how much
-# the others reveal of each.
-_PSEUDO_SUMS = ("log_prob", "tokens", "unknown", *_PER_TOKEN, *_SIZES)
-
 if TYPE_CHECKING:
     from textgen.checkpoint import CheckpointInfo
-
-
-_CONFIG = ("model", "training", "source", "init_from", "machine", "progress")
 
 
 def emit_record(record: dict[str, Any]) -> None:
@@ -49,15 +32,38 @@ def emit_record(record: dict[str, Any]) -> None:
     emit(line + "\n")
 
 
+def finite(value: Any) -> Any:
+    """The same record with null for what is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def _fields(value: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}
+
+
+def _known(value: Any, *names: str) -> dict[str, Any]:
+    """Those of the fields that are not None."""
+    return {name: each for name, each in _fields(value, *names).items() if each is not None}
+
+
 def training_record(result: TrainingResult) -> dict[str, Any]:
-    record = _fields(result, _RUN)
-    record["validation"] = result.validation and validation_record(result.validation)
-    record["baselines"] = {
-        "uniform_loss": result.uniform_loss,
-        "ngram_loss": result.ngram and result.ngram.loss,
-        "ngram_order": result.ngram and result.ngram.order,
+    sizes = ("checkpoint", "steps", "tokens_seen", "seconds", "tokens_per_second", "parameters")
+    return {
+        **_fields(result, *sizes),
+        "validation": result.validation and validation_record(result.validation),
+        "baselines": {
+            "uniform_loss": result.uniform_loss,
+            "ngram_loss": result.ngram and result.ngram.loss,
+            "ngram_order": result.ngram and result.ngram.order,
+        },
+        **_known(result, "ended_early", "interrupted"),
     }
-    return record | _where_known(result, ("ended_early", "interrupted"))
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -68,8 +74,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 def validation_record(validation: Validation) -> dict[str, Any]:
     per_character = () if validation.pseudo else ("bits_per_character",)
-    names = ("loss", "perplexity", *per_character, "tokens")
-    return labelled(_fields(validation, names), pseudo=validation.pseudo)
+    record = _fields(validation, "loss", "perplexity", *per_character, "tokens")
+    return labelled(record, pseudo=validation.pseudo)
 
 
 def sample_record(sample: Sample) -> dict[str, Any]:
@@ -82,52 +88,60 @@ def sample_record(sample: Sample) -> dict[str, Any]:
 
 
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
-    record = _fields(prediction, ("prompt", "of", "entropy", "rest"))
-    record["choices"] = [
+    choices = [
         {prediction.of: choice.text}
-        | _fields(choice, ("probability", "log_prob"))
-        | _where_known(choice, ("id",))
+        | _fields(choice, "probability", "log_prob")
+        | _known(choice, "id")
         for choice in prediction.choices
     ]
-    return record
+    return _fields(prediction, "prompt", "of", "entropy", "rest") | {"choices": choices}
 
 
 def score_record(score: SentenceScore, level: ScoreLevel = "sentence") -> dict[str, Any]:
     """A sentence, with its parts at this level unless that is ``sentence``."""
-    record = {"line": score.line, "text": score.text, **sums(score)}
-    record |= _where_known(score, ("prefix",))
+    record = {"line": score.line, "text": score.text, **sums(score), **_known(score, "prefix")}
     if level != "sentence":
         parts = score.parts or ()
         record[f"{level}_scores"] = [_part(part, level, pseudo=score.pseudo) for part in parts]
     return record
 
 
-def total_record(total: ScoreSum) -> dict[str, Any]:
-    return {"total": sums(total)}
+def _part(part: PartScore, level: ScoreLevel, *, pseudo: bool) -> dict[str, Any]:
+    id = ("id",) if level == "token" else ()
+    reduction = () if pseudo else ("entropy_reduction",)
+    record = {
+        level: part.text,
+        **_fields(part, *id, "log_prob", "surprisal", "unknown"),
+        **_known(part, "rank", "entropy", *reduction),
+    }
+    return labelled(record, pseudo=pseudo)
 
 
 def sums(score: ScoreSum) -> dict[str, Any]:
-    """The figures of a score; those of a pseudo-log-likelihood under other names."""
-    if not score.pseudo:
-        return _fields(score, _SUMS)
-    loss = -score.log_prob / score.tokens if score.tokens else math.nan
-    figures = {name: loss if name == "loss" else getattr(score, name) for name in _PSEUDO_SUMS}
-    return labelled(figures, pseudo=True)
+    """The figures of a score; those of a pseudo-log-likelihood under other names.
 
-
-def tokenizer_record(summary: TokenizerSummary) -> dict[str, Any]:
-    return _fields(summary, _TOKENS) | dataclasses.asdict(summary)
+    None of the latter is per character, word or byte: how the text is cut into tokens decides how
+    much the others reveal of each.
+    """
+    record = _fields(score, "log_prob", "tokens", "unknown")
+    per_token = _fields(score, "perplexity", "perplexity_without_unknown")
+    sizes = _fields(score, "words", "characters", "bytes")
+    if score.pseudo:
+        loss = -score.log_prob / score.tokens if score.tokens else math.nan
+        return labelled(record | {"loss": loss} | per_token | sizes, pseudo=True)
+    record |= per_token | _fields(score, "bits_per_character") | sizes
+    return record | _fields(score, "perplexity_per_word", "bits_per_byte", "comparable")
 
 
 def info_record(info: "CheckpointInfo") -> dict[str, Any]:
     header = info.header.to_json()
-    config = {name: header[name] for name in _CONFIG}
+    config = ("model", "training", "source", "init_from", "machine", "progress")
     return {
         "path": info.path,
         "name": info.name,
         "parameters": info.header.parameters,
         "bytes": info.bytes,
-        "config": config | {"tokenizer": info.tokenizer.to_json()},
+        "config": {name: header[name] for name in config} | {"tokenizer": info.tokenizer.to_json()},
         "versions": header["versions"],
         "corpus": header["corpus"],
         "validation": info.header.validation and validation_record(info.header.validation),
@@ -137,30 +151,3 @@ def info_record(info: "CheckpointInfo") -> dict[str, Any]:
         ],
         "training_curve": [{"step": step, "loss": loss} for step, loss in info.training_curve],
     }
-
-
-def _part(part: PartScore, level: ScoreLevel, *, pseudo: bool) -> dict[str, Any]:
-    id = ("id",) if level == "token" else ()
-    record = {level: part.text} | _fields(part, (*id, "log_prob", "surprisal", "unknown"))
-    reduction = () if pseudo else ("entropy_reduction",)
-    record |= _where_known(part, ("rank", "entropy", *reduction))
-    return labelled(record, pseudo=pseudo)
-
-
-def _fields(value: Any, names: Iterable[str]) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in names}
-
-
-def _where_known(value: Any, names: Iterable[str]) -> dict[str, Any]:
-    return {name: each for name, each in _fields(value, names).items() if each is not None}
-
-
-def finite(value: Any) -> Any:
-    """The same record with null for what is not finite, which JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value

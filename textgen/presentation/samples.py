@@ -2,6 +2,7 @@
 
 import sys
 
+from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.table import Column, Table
@@ -12,9 +13,7 @@ from textgen.presentation.numbers import count, figure, share
 from textgen.presentation.tables import token_text, visible
 from textgen.results import Prediction, Sample
 
-_SEPARATOR = "---------------\n"
-"""Between samples in a file or a pipe, as in nanoGPT."""
-_EIGHTHS = " ▏▎▍▌▋▊▉"
+_SEPARATOR = "---------------\n"  # between samples in a file or a pipe, as in nanoGPT
 _LONGEST_BAR = 40
 
 
@@ -24,28 +23,26 @@ class SampleWriter:
     On a terminal the prompt is bold and control characters are escaped; in a file or a pipe the
     text is exactly what the model generated, with a newline at its end. Samples are written in
     the order of their numbers, whichever is finished first.
+
+    Attributes:
+        streams: Whether pieces are written before a sample is finished: on a terminal.
     """
 
     def __init__(self, samples: int) -> None:
+        self.streams = sys.stdout.isatty()
         self._samples = samples
-        self._terminal = sys.stdout.isatty()
         self._console = out_console()
         self._waiting: dict[int, Sample] = {}
         self._begun: int | None = None
         self._ended = 0  # the number of finished samples
         self._last = ""
 
-    @property
-    def streams(self) -> bool:
-        """Whether pieces are written before a sample is finished."""
-        return self._terminal
-
     def piece(self, index: int, prompt: str, text: str) -> None:
         """Write a piece of the sample with this index."""
         if index != self._begun:
             self._begin(index, prompt)
         if text:
-            emit(shown(text, keep="\n\t") if self._terminal else text)
+            emit(shown(text, keep="\n\t") if self.streams else text)
             self._last = text
 
     def sample(self, sample: Sample) -> None:
@@ -57,46 +54,49 @@ class SampleWriter:
                 self._write(ready)
             self._ended += 1
 
+    def _begin(self, index: int, prompt: str) -> None:
+        self.end()
+        if self._samples > 1 and self.streams:
+            title = Text(f"{count(index + 1)} of {count(self._samples)}", style="label")
+            emit(laid_out(self._console, Rule(title, style="faint", align="left")))
+        elif index > 0:
+            emit(_SEPARATOR)
+        self._begun, self._last = index, prompt
+        if self.streams:
+            self._emit(Text(shown(prompt, keep="\n\t"), style="bold"))
+        else:
+            emit(prompt)
+
     def _write(self, sample: Sample) -> None:
         """Write a finished text; on a terminal, copied stretches are marked."""
-        if sample.novelty is None or not self._terminal:
+        novelty = sample.novelty
+        if novelty is None or not self.streams:
             self.piece(sample.index, sample.prompt, sample.text)
         else:
-            text, end = Text(end="", no_wrap=True), 0
-            for start, stop in (*sample.novelty.stretches, (len(sample.text),) * 2):
+            text, end = Text(), 0
+            for start, stop in (*novelty.stretches, (len(sample.text),) * 2):
                 text.append(shown(sample.text[end:start], keep="\n\t"))
                 text.append(shown(sample.text[start:stop], keep="\n\t"), style="copied")
                 end = stop
-            emit(laid_out(self._console, text).removesuffix("\n"))
+            self._emit(text)
             self._last = sample.text or self._last
-        if sample.novelty is not None:
+        if novelty is not None:
             self.end()
-            copied = sample.novelty
             drawn = f"; drawn {count(sample.drawn)} times" if sample.drawn > 1 else ""
             note(
-                f"sample {count(sample.index + 1)}: {share(copied.copied_share)} copied,"
-                f" the longest stretch {count(copied.longest_copied)} characters{drawn}"
+                f"sample {count(sample.index + 1)}: {share(novelty.copied_share)} copied,"
+                f" the longest stretch {count(novelty.longest_copied)} characters{drawn}"
             )
+
+    def _emit(self, text: Text) -> None:
+        text.no_wrap = True
+        emit(laid_out(self._console, text).removesuffix("\n"))
 
     def end(self) -> None:
         """End the last line."""
         if self._begun is not None and not self._last.endswith("\n"):
             emit("\n")
             self._last = "\n"
-
-    def _begin(self, index: int, prompt: str) -> None:
-        self.end()
-        if self._samples > 1 and self._terminal:
-            title = Text(f"{count(index + 1)} of {count(self._samples)}", style="label")
-            emit(laid_out(self._console, Rule(title, style="faint", align="left")))
-        elif index > 0:
-            emit(_SEPARATOR)
-        self._begun, self._last = index, prompt
-        if prompt and self._terminal:
-            bold = Text(shown(prompt, keep="\n\t"), style="bold", no_wrap=True, end="")
-            emit(laid_out(self._console, bold).removesuffix("\n"))
-        else:
-            emit(prompt)
 
 
 def prediction_bars(prediction: Prediction, most: int, width: int) -> RenderableType:
@@ -109,9 +109,8 @@ def prediction_bars(prediction: Prediction, most: int, width: int) -> Renderable
     room = max(8, min(_LONGEST_BAR, width - widest - 14))
     largest = max((choice.probability for choice in choices), default=1.0)
     for name, choice in zip(names, choices, strict=True):
-        whole, eighths = divmod(round(choice.probability / largest * room * 8), 8)
-        bar = "█" * whole + _EIGHTHS[eighths].strip()
-        table.add_row(name, share(choice.probability), Text(bar, "accent"))
+        bar = Bar(largest, 0, choice.probability, width=room, color="cyan")
+        table.add_row(name, share(choice.probability), bar)
     rest = 1 - sum(choice.probability for choice in choices)
     if rest > 1e-9:
         table.add_row(Text("all others", "label"), Text(share(rest), "label"), "")

@@ -11,9 +11,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Column, Table
@@ -21,15 +22,13 @@ from rich.text import Text
 
 from textgen.config import Config, flag
 from textgen.metrics import LOG_2
-from textgen.presentation.console import shown
+from textgen.presentation.console import escape, shown
 from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded, share, size
 from textgen.presentation.terminal_plot import Curve, plot
 from textgen.results import Plan, TokenizerSummary, TrainingResult, Validation
 
 if TYPE_CHECKING:
-    from textgen.checkpoint import CheckpointInfo, Header
-    from textgen.data.encoded import CorpusHeader
-
+    from textgen.checkpoint import CheckpointInfo
 
 Fact = tuple[str, str | Text]
 
@@ -47,16 +46,11 @@ def visible(token: str, id: int | None = None) -> str:
         is_special = id is None or id == _SPECIAL_NAMES.index(token)
         return token if is_special else "\\" + token
     escaped = shown(token.replace("\\", "\\\\").replace(_SPACE, "\\" + _SPACE)).replace(" ", _SPACE)
-    return re.sub(r"\s", lambda space: _code(ord(space[0])), escaped)
+    return re.sub(r"\s", lambda space: escape(space[0]), escaped)
 
 
-def _code(character: int) -> str:
-    return f"\\x{character:02x}" if character < 256 else f"\\u{character:04x}"
-
-
-def token_text(token: str, id: int | None = None, *, unknown: bool = False) -> Text:
-    """A token for a table; an unknown one has a colour of its own."""
-    return Text(visible(token, id), style="unknown" if unknown else "")
+def token_text(token: str, id: int | None = None) -> Text:
+    return Text(visible(token, id))
 
 
 def facts(pairs: Iterable[Fact]) -> Table:
@@ -98,8 +92,8 @@ def quoted(path: str) -> str:
     return "$'" + shown(path.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
-def tokenizer_summary(summary: TokenizerSummary, width: int) -> RenderableType:
-    """What a tokenizer learned, and its most frequent tokens."""
+def tokenizer_summary(summary: TokenizerSummary) -> RenderableType:
+    """What a tokenizer learned, and its most frequent tokens with their shares."""
     parts = f"{count(summary.train_tokens)} for training, {count(summary.valid_tokens)} held out"
     held_out = "held-out " if summary.valid_tokens else ""
     pairs: list[Fact] = [
@@ -114,30 +108,16 @@ def tokenizer_summary(summary: TokenizerSummary, width: int) -> RenderableType:
         ("fingerprint", summary.fingerprint[:16]),
         ("saved", summary.out or ""),
     ]
-    sections = [section("Tokenizer", facts(pairs))]
-    if summary.most_frequent:
-        sections.append(section("Most frequent", _most_frequent(summary, width - 2)))
-    return Group(*sections)
-
-
-def _most_frequent(summary: TokenizerSummary, width: int) -> Table:
-    """Tokens with their share of the training part, in as many columns as fit."""
     total = max(1, summary.train_tokens)
-    cells = [
-        (token_text(token), Text(share(seen / total), style="label"))
+    frequent = [
+        Text.assemble(visible(token), (f" {share(seen / total)}", "label"))
         for token, seen in summary.most_frequent
     ]
-    widest = max(token.cell_len + part.cell_len for token, part in cells)
-    columns = max(1, min(5, width // (widest + 5)))
-    rows = math.ceil(len(cells) / columns)
-    table = Table.grid(padding=(0, 1, 0, 0))
-    for _ in range(columns):
-        table.add_column()
-        table.add_column(justify="right")
-        table.add_column(width=2)
-    for row in range(rows):
-        table.add_row(*(cell for pair in cells[row::rows] for cell in (*pair, Text())))
-    return table
+    columns = Columns(frequent, padding=(0, 3), equal=True, column_first=True)
+    return Group(
+        section("Tokenizer", facts(pairs)),
+        *([section("Most frequent", columns)] if frequent else []),
+    )
 
 
 def plan_tables(plan: Plan) -> RenderableType:
@@ -158,15 +138,13 @@ def plan_tables(plan: Plan) -> RenderableType:
     columns = (Column(no_wrap=True), Column(no_wrap=True), Column(style="label", overflow="fold"))
     options = Table.grid(*columns, padding=(0, 2, 0, 0))
     for option in plan.options:
-        options.add_row(flag(option.name), Text(shown(_typed(option.value))), option.reason)
+        value = option.value
+        if isinstance(value, list | tuple):
+            typed = ",".join(map(str, value))
+        else:
+            typed = setting(value) if isinstance(value, bool | float) else str(value)
+        options.add_row(flag(option.name), Text(shown(typed)), option.reason)
     return Group(section("Plan", facts(pairs)), section("Options", options))
-
-
-def _typed(value: Any) -> str:
-    """The value of an option as it is typed on the command line."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return setting(value) if isinstance(value, bool | float) else str(value)
 
 
 def validation_facts(validation: Validation) -> list[Fact]:
@@ -190,14 +168,19 @@ def validation_facts(validation: Validation) -> list[Fact]:
 
 def training_summary(result: TrainingResult, out: str) -> RenderableType:
     """The result of a run, its folder, and commands to continue with."""
-    best, memory = result.validation, result.peak_memory_bytes
-    pairs: list[Fact] = [
-        *([*validation_facts(best), *_baselines(result)] if best is not None else []),
-        (
-            "trained",
-            f"{rounded(result.tokens_seen)} tokens in {count(result.steps)} steps,"
-            f" {duration(result.seconds)}",
-        ),
+    best, memory, ngram = result.validation, result.peak_memory_bytes, result.ngram
+    pseudo = best is not None and best.pseudo
+    pairs: list[Fact] = [] if best is None else validation_facts(best)
+    if best is not None and best.characters and not pseudo:
+        bits_per_nat = best.tokens / best.characters / LOG_2
+        if ngram is not None:
+            learned = f"  Kneser-Ney, from {rounded(ngram.train_tokens)} tokens"
+            bits = Text.assemble(figure(ngram.loss * bits_per_nat), (learned, "label"))
+            pairs.append((f"  {ngram.order}-gram model", bits))
+        pairs.append(("  uniform distribution", figure(result.uniform_loss * bits_per_nat)))
+    steps = f"{rounded(result.tokens_seen)} tokens in {count(result.steps)} steps"
+    pairs += [
+        ("trained", f"{steps}, {duration(result.seconds)}"),
         ("ended early", result.ended_early or ""),
         ("speed", f"{count(round(result.tokens_per_second))} tokens per second"),
         ("memory", f"{size(memory)} at most" if memory else ""),
@@ -205,57 +188,62 @@ def training_summary(result: TrainingResult, out: str) -> RenderableType:
         ("saved", result.checkpoint),
     ]
     folder = quoted(out)
-    pseudo = best is not None and best.pseudo
-    sample, predict = f"sample {folder}", f'predict {folder} "A text with a ____ in it"'
     next_ = [
-        *([f"train --out {folder} --resume"] if result.interrupted is not None else []),
-        predict if pseudo else sample,
+        f'predict {folder} "A text with a ____ in it"' if pseudo else f"sample {folder}",
         f'score {folder} --text "How likely is this?"',
         f"info {folder}",
     ]
+    title = "Trained"
+    if result.interrupted is not None:
+        title = "Stopped, and saved"
+        next_.insert(0, f"train --out {folder} --resume")
     commands = Text("\n".join(f"textgen {each}" for each in next_), style="accent")
-    title = "Trained" if result.interrupted is None else "Stopped, and saved"
     return Group(section(title, facts(pairs)), section("Next", commands))
 
 
-def _baselines(result: TrainingResult) -> list[Fact]:
-    """The bits per character of two baselines: uniform, and n-grams."""
-    validation = result.validation
-    if validation is None or not validation.characters or validation.pseudo:
-        return []
-    bits_per_nat = validation.tokens / validation.characters / LOG_2
-    pairs: list[Fact] = [("  uniform distribution", figure(result.uniform_loss * bits_per_nat))]
-    if result.ngram is not None:
-        bits = figure(result.ngram.loss * bits_per_nat)
-        learned = f"  Kneser-Ney, from {rounded(result.ngram.train_tokens)} tokens"
-        named = f"  {result.ngram.order}-gram model"
-        pairs.insert(0, (named, Text.assemble(bits, (learned, "label"))))
-    return pairs
-
-
 _WIDEST_PLOT, _PLOT_ROWS = 90, 8
-_ONLY_AT_LEVEL = {"split": "word", "subword_model": "subword"}
-_PROGRESS: Mapping[str, Callable[[float], str]] = {
-    "step": lambda value: f"{rounded(value)} steps",
-    "tokens_seen": lambda value: f"{rounded(value)} tokens",
-    "seconds": duration,
-    "tokens_per_second": lambda value: f"{rounded(value)} tokens per second",
-}
+_ONLY_AT_LEVEL = {"split": "word", "subword-model": "subword"}
 
 
 def checkpoint_info(info: "CheckpointInfo", width: int) -> RenderableType:
     """A checkpoint: model, text, training with its loss curve, validation, versions."""
-    header, level = info.header, info.tokenizer.level
+    header, level, origin = info.header, info.tokenizer.level, info.header.init_from
+    model: list[Fact] = [
+        ("parameters", f"{count(header.parameters)}, {size(info.bytes)} on disk"),
+        ("vocabulary", count(header.model.vocabulary_size)),
+        *_options(header.model),
+    ]
+    if origin is not None:
+        weights = f"weights {origin.weights_sha256[:16]}"
+        model.append(("fine-tuned from", f"{origin.path}, step {origin.step}, {weights}"))
     tokens = [
         (name, value)
         for name, value in _options(info.tokenizer)
-        if _ONLY_AT_LEVEL.get(name.replace("-", "_"), level) == level
+        if _ONLY_AT_LEVEL.get(name, level) == level
+    ]
+    text: list[Fact] = [("from", setting(header.corpus.sources))]
+    for name, part in (("training", header.corpus.train), ("held out", header.corpus.valid)):
+        counts = [f"{count(value)} {key}" for key, value in dataclasses.asdict(part).items()]
+        text.append((name, ", ".join(counts)))
+    text.append(("fingerprint", header.corpus.fingerprint[:16]))
+    progress = [
+        f"{rounded(header.step)} steps",
+        f"{rounded(header.tokens_seen)} tokens",
+        duration(header.seconds),
+    ]
+    if math.isfinite(header.tokens_per_second):
+        progress.append(f"{rounded(header.tokens_per_second)} tokens per second")
+    machine = [f"{name} {setting(value)}" for name, value in header.machine.to_json().items()]
+    training: list[Fact] = [
+        ("so far", ", ".join(progress)),
+        ("machine", ", ".join(machine)),
+        *_options(header.training),
     ]
     parts = [
-        section(shown(info.path), facts(_model_facts(info))),
+        section(shown(info.path), facts(model)),
         section("Tokens", facts(tokens)),
-        section("Text", facts(_text_facts(header.corpus))),
-        section("Training", facts(_training_facts(header))),
+        section("Text", facts(text)),
+        section("Training", facts(training)),
     ]
     if header.validation is not None:
         title = f"Validation at step {count(header.validation.step)}"
@@ -270,44 +258,6 @@ def checkpoint_info(info: "CheckpointInfo", width: int) -> RenderableType:
     versions = " · ".join(f"{name} {version}" for name, version in header.versions.items())
     parts.append(section("Made with", Text(shown(versions), style="label")))
     return Group(*parts)
-
-
-def _model_facts(info: "CheckpointInfo") -> list[Fact]:
-    model, origin = info.header.model, info.header.init_from
-    described = ""
-    if origin is not None:
-        weights = origin.weights_sha256[:16]
-        described = f"{origin.path}, step {origin.step}, weights {weights}"
-    return [
-        ("parameters", f"{count(info.header.parameters)}, {size(info.bytes)} on disk"),
-        ("vocabulary", count(model.vocabulary_size)),
-        *_options(model),
-        ("fine-tuned from", described),
-    ]
-
-
-def _text_facts(corpus: "CorpusHeader") -> list[Fact]:
-    """The files, and the size of the training and the held-out part."""
-    pairs: list[Fact] = [("from", setting(corpus.sources))]
-    for name, part in (("training", corpus.train), ("held out", corpus.valid)):
-        counts = [f"{count(value)} {key}" for key, value in dataclasses.asdict(part).items()]
-        pairs.append((name, ", ".join(counts)))
-    pairs.append(("fingerprint", corpus.fingerprint[:16]))
-    return pairs
-
-
-def _training_facts(header: "Header") -> list[Fact]:
-    done = [
-        describe(getattr(header, name))
-        for name, describe in _PROGRESS.items()
-        if math.isfinite(getattr(header, name))
-    ]
-    machine = [f"{name} {setting(value)}" for name, value in header.machine.to_json().items()]
-    return [
-        ("so far", ", ".join(done)),
-        ("machine", ", ".join(machine)),
-        *_options(header.training),
-    ]
 
 
 def _options(config: Config) -> list[Fact]:

@@ -14,9 +14,6 @@ Point = tuple[float, float]
 
 _BLANK = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column]
-_LEAST_COLUMNS = 8
-_LEAST_MARGIN = 7
-_ROWS_FOR_MIDDLE = 12  # from this height on, the middle of the y axis is labelled too
 
 
 @dataclass(frozen=True)
@@ -45,35 +42,35 @@ def plot(
 
     Args:
         x_name: The quantity or the unit of the x axis.
-        show_x: How a value of x is written.
-        show_y: How a value of y is written.
         y_range: The lowest and the highest value shown. By default the highest tenth of each
             curve may lie above the chart: the steep fall of a loss would flatten the rest.
-        names_beside: Whether each name is beside the end of its curve, where it identifies the
-            curve without colours too, or below the chart.
+        names_beside: Whether each name is beside the end of its curve, or below the chart.
 
     Returns:
         The chart; empty where no value is finite or the width is too small.
     """
-    longest = max(8, width // 3) if names_beside else width
-    curves = [
-        Curve(_truncated(curve.name, longest), finite, curve.style)
-        for curve in curves
-        if (finite := [(x, y) for x, y in curve.points if math.isfinite(x + y)])
-    ]
+    finite_curves = []
+    for curve in curves:
+        name = Text(curve.name)
+        name.truncate(max(8, width // 3) if names_beside else width, overflow="ellipsis")
+        if points := [(x, y) for x, y in curve.points if math.isfinite(x + y)]:
+            finite_curves.append(Curve(name.plain, points, curve.style))
+    curves = finite_curves
     if not curves:
         return Text()
     x_range = min(curve.points[0][0] for curve in curves), max(c.points[-1][0] for c in curves)
-    y_range = y_range or _range_of_losses(curves)
+    if y_range is None:
+        heights = [sorted(y for _, y in curve.points) for curve in curves]
+        y_range = min(each[0] for each in heights), max(y[int(0.9 * len(y))] for y in heights)
     if y_range[1] - y_range[0] < 1e-9:
         y_range = y_range[0] - 0.5, y_range[1] + 0.5
-    rows = {0, height - 1} | ({height // 2} if height >= _ROWS_FOR_MIDDLE else set())
+    rows = {0, height - 1} | ({height // 2} if height >= 12 else set())  # of the y axis, labelled
     step = (y_range[1] - y_range[0]) / max(1, height - 1)
     labels = {row: show_y(y_range[1] - step * row) for row in rows}
-    margin = max(_LEAST_MARGIN, *(cell_len(label) + 2 for label in labels.values()))
+    margin = max(7, *(cell_len(label) + 2 for label in labels.values()))
     names_width = max(cell_len(curve.name) + 1 for curve in curves) if names_beside else 0
     columns = width - margin - names_width
-    if columns < _LEAST_COLUMNS:
+    if columns < 8:
         return Text()
     beside = _name_rows(curves, y_range, height) if names_beside else {}
     drawn = Text()
@@ -131,18 +128,6 @@ def _name_rows(curves: Sequence[Curve], y_range: Point, rows: int) -> dict[int, 
     return taken
 
 
-def _range_of_losses(curves: Sequence[Curve]) -> Point:
-    """From the lowest value to the highest of those below the highest tenth of each curve."""
-    heights = [sorted(y for _, y in curve.points) for curve in curves]
-    return min(each[0] for each in heights), max(each[int(0.9 * len(each))] for each in heights)
-
-
 def _position(value: float, span: Point) -> float:
     low, high = span
     return (value - low) / (high - low) if high > low else 0.5
-
-
-def _truncated(name: str, longest: int) -> str:
-    text = Text(name)
-    text.truncate(longest, overflow="ellipsis")
-    return text.plain

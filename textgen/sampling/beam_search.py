@@ -51,7 +51,7 @@ def search(
     stepper = make_stepper(model, fast=config.fast)
     logits, state = read_prompt(model, [EOS, *prompt])
     size = model.config.vocabulary_size
-    live = [Hypothesis(TokenSequence.after(prompt, config, constraint, size))]
+    live = [Hypothesis(TokenSequence(prompt, config, constraint, size))]
     ended: list[Hypothesis] = []
     masks = LogitMasks(decoding.in_float64(logits).device)
     while True:
@@ -68,7 +68,10 @@ def search(
                     break
         ended.sort(key=lambda each: (-each.score(config.length_penalty), each.ids))
         del ended[config.beams :]
-        if not unfinished or _cannot_improve(unfinished, ended, config):
+        # ln p only falls, and the length penalty raises the score most at the greatest length.
+        bounds = [each.score(config.length_penalty, config.length) for each in unfinished]
+        is_full = len(ended) == config.beams
+        if not bounds or (is_full and max(bounds) <= ended[-1].score(config.length_penalty)):
             return ended
         live = unfinished
         stepper.state = state.select(torch.tensor(rows, device=model.device))
@@ -95,16 +98,3 @@ def _extensions(
             row, id = divmod(place, size)
             yield row, id, float(raw[row, id])
         taken = most
-
-
-def _cannot_improve(
-    live: Sequence[Hypothesis], ended: Sequence[Hypothesis], config: SamplingConfig
-) -> bool:
-    """Whether no unfinished hypothesis can become better than the last of the finished ones.
-
-    ln p only falls, and the length penalty raises the score most at the greatest length.
-    """
-    if len(ended) != config.beams:
-        return False
-    bound = max(each.score(config.length_penalty, config.length) for each in live)
-    return bound <= ended[-1].score(config.length_penalty)

@@ -16,8 +16,7 @@ from textgen.tokenizers.base import UNK, Decoder, Mask
 class Automaton:
     """Finds strings in a sequence of symbols, characters or bytes (Aho and Corasick 1975).
 
-    A state is the longest suffix of the sequence that is a prefix of one of the strings; state 0
-    is the empty suffix.
+    A state is the longest suffix of the sequence that begins one of the strings; 0 is empty.
 
     Attributes:
         depth: The length of that suffix, by state.
@@ -68,34 +67,15 @@ class Automaton:
         return False
 
 
-class BannedStrings(Automaton):
-    """Finds banned strings in UTF-8; caches for all samples which ids would complete one."""
-
-    def __init__(self, strings: Iterable[str]) -> None:
-        super().__init__([string.encode() for string in strings])
-        self._completing: dict[tuple[int, bool], Mask] = {}
-
-    def completing(self, state: int, joined: bool, next_bytes: Sequence[bytes]) -> Mask:
-        """The ids that would complete a banned string, (vocabulary,).
-
-        Args:
-            joined: As of the decoder that gave ``next_bytes``.
-        """
-        key = (state, joined)
-        if key not in self._completing:
-            completes = (self.completes(state, each) for each in next_bytes)
-            self._completing[key] = np.fromiter(completes, np.bool_, len(next_bytes))
-        return self._completing[key]
-
-
 class TextRules:
     """The text rules of a configuration, shared by all its samples."""
 
     def __init__(self, config: SamplingConfig, vocabulary_size: int) -> None:
-        self.banned = BannedStrings(config.ban) if config.ban else None
+        self.banned = Automaton(each.encode() for each in config.ban) if config.ban else None
         self.stops = Automaton(config.stop) if config.stop else None
         self._known: Mask = np.ones(vocabulary_size, np.bool_)
         self._known[UNK] = config.allow_unk
+        self._completing: dict[tuple[int, bool], Mask] = {}  # by the state of ``banned``, joined
         self._allowed: dict[tuple[int, Hashable], AllowedIds] = {}
         self._by_mask: dict[bytes, AllowedIds] = {}
 
@@ -107,8 +87,12 @@ class TextRules:
             if valid is not None and (valid & mask).any():  # otherwise no id would be allowed
                 mask = mask & valid
             if self.banned is not None:
-                next_bytes = decoder.next_bytes()
-                mask = mask & ~self.banned.completing(banned_state, decoder.joined, next_bytes)
+                key = (banned_state, decoder.joined)
+                if key not in self._completing:
+                    next_bytes = decoder.next_bytes()
+                    completes = [self.banned.completes(banned_state, each) for each in next_bytes]
+                    self._completing[key] = np.array(completes, np.bool_)
+                mask = mask & ~self._completing[key]
             # The number of the mask is its key: tokens are drawn ahead while the mask is equal.
             numbered = AllowedIds(len(self._by_mask), mask)
             self._allowed[context] = self._by_mask.setdefault(mask.tobytes(), numbered)
@@ -118,12 +102,10 @@ class TextRules:
 class ConstrainedText:
     """The text of one sample while it is generated; a ``Constraint``.
 
-    A piece of text is complete when it has no incomplete character and no stop string can start
-    in it, so that text that was emitted is never retracted.
+    A piece of text is complete when no character is incomplete and no stop string can start in it.
 
     Attributes:
         tokens: The number of tokens, those of a stop string and of the last ``<EOS>`` included.
-        log_prob: Their natural log-probability.
         stop: The stop string that ended the text.
     """
 
@@ -172,11 +154,7 @@ class ConstrainedText:
         return text, ending
 
     def replay(self, ids: Sequence[int], log_probs: Sequence[float]) -> str | None:
-        """Append tokens that were drawn before.
-
-        Returns:
-            The text that is complete; None if a token is not allowed here, or ends the text.
-        """
+        """Append tokens; their text, or None if one is not allowed here or ends the text."""
         pieces = []
         for id, log_prob in zip(ids, log_probs, strict=True):
             if not self.allowed().mask[id]:

@@ -1,7 +1,7 @@
 """Logits to a distribution, and a distribution to an id; each rule is a small function.
 
-A rule takes logits (batch, vocabulary) in float64 and returns logits in which excluded ids are
--inf, so rules can be composed in any order. Ties go to the lower id.
+A rule takes logits (batch, vocabulary) in float64 and a value. In the logits that it returns,
+excluded ids are -inf, so rules can be composed in any order. Ties go to the lower id.
 """
 
 import math
@@ -13,26 +13,22 @@ from torch import Tensor
 
 from textgen.config import SamplingConfig
 
-Rule = Callable[[Tensor], Tensor]
+Rule = Callable[[Tensor, Any], Tensor]
 
 _FIRST_SORTED = 128
 _COLD = 1e-3
 _LARGEST_UNIFORM = 1 - 2**-50
 
 
-def filters(config: SamplingConfig) -> list[Rule]:
-    """The filters of a configuration, in the order in which they apply."""
-    given: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = [
+def filters(config: SamplingConfig) -> list[tuple[Rule, Any]]:
+    """The filters of a configuration with their values, in the order in which they apply."""
+    rules: list[tuple[Rule, Any]] = [
         (keep_top_k, config.top_k),
         (keep_top_p, config.top_p),
         (keep_min_p, config.min_p),
         (keep_typical, config.typical),
     ]
-    return [_with(rule, value) for rule, value in given if value is not None]
-
-
-def _with(rule: Callable[[Tensor, Any], Tensor], value: Any) -> Rule:
-    return lambda logits: rule(logits, value)
+    return [(rule, value) for rule, value in rules if value is not None]
 
 
 def float64_device(device: torch.device) -> torch.device:

@@ -6,6 +6,7 @@ search touches a few pages.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import numpy.typing as npt
 from textgen import storage
 from textgen.checkpoint import Header
 from textgen.config import NoveltyConfig
+from textgen.data.batching import IdArray
 from textgen.data.encoded import is_encoded, load_encoded
 from textgen.errors import DataError, ResourceError
 from textgen.results import Novelty, Sample
 from textgen.sampling.text import Accept
+from textgen.tokenizers.base import Tokenizer
 
 FOLDER, _HEADER, _FORMAT = "novelty", "novelty.json", 1
 _TEXT, _SUFFIXES = "text.bin", "suffixes.bin"
@@ -30,17 +33,13 @@ _WORD = 8  # bytes compared at a time
 _LONGEST = 2**31 - 1 - _WORD  # positions have 32 bits
 _BLOCK_TOKENS = 2**18
 
-Lengths = npt.NDArray[np.int64]
-
-
-class TooLong(ValueError):
-    """A text of more bytes than an index can hold."""
+Integers = npt.NDArray[np.int64]
 
 
 def build(folder: Path, pieces: Iterable[str]) -> int:
-    """Write the index of a text that is given in pieces; returns its length in bytes.
+    """Write the index of a text in pieces; returns its length in bytes.
 
-    It needs five bytes of memory per byte of text. Raises TooLong.
+    It needs five bytes of memory per byte of text. Raises DataError for one of more than 2 GB.
     """
     from pydivsufsort import divsufsort
 
@@ -49,7 +48,9 @@ def build(folder: Path, pieces: Iterable[str]) -> int:
         for piece in pieces:
             length += stream.write(piece.encode("utf-8", "surrogatepass"))
             if length > _LONGEST:
-                raise TooLong
+                raise DataError(
+                    "the training text is too long for an index", why="it has more than 2 GB"
+                )
         stream.write(bytes(_WORD))  # so that words can be read up to the end
     text = np.fromfile(folder / _TEXT, np.uint8, count=length)
     order: Any = divsufsort(text) if length else np.empty(0)
@@ -60,11 +61,7 @@ def build(folder: Path, pieces: Iterable[str]) -> int:
 class TextIndex:
     """The index of a text, opened.
 
-    Args:
-        length: The length of the text in bytes.
-
-    Raises:
-        ValueError: The files do not belong to a text of this length.
+    Raises ValueError if the files do not belong to a text of ``length`` bytes.
     """
 
     def __init__(self, folder: Path, length: int) -> None:
@@ -72,8 +69,7 @@ class TextIndex:
         if sizes != [length + _WORD, 4 * length]:
             raise ValueError(f"its files have {sizes} bytes, not those of a text of {length}")
         self._length = length
-        text = np.memmap(folder / _TEXT, np.uint8, "r")
-        self._words = _words(text)  # (length + 1,) the eight bytes from each position on
+        self._words = _words(np.memmap(folder / _TEXT, np.uint8, "r"))  # (length + 1,)
         self._order = np.memmap(folder / _SUFFIXES, "<i4", "r") if length else np.empty(0, "<i4")
 
     def novelty(self, text: str, least: int = NoveltyConfig.copied_length) -> Novelty:
@@ -83,27 +79,24 @@ class TextIndex:
         Novelty(longest_copied=19, copied_share=0.59375, stretches=((0, 19),))
         """
         encoded = text.encode("utf-8", "surrogatepass")
-        bytes_ = np.frombuffer(encoded, np.uint8)
-        starts = np.flatnonzero((bytes_ & 0xC0) != 0x80)  # (characters,) where each begins
-        if not len(starts):
+        if not encoded:
             return Novelty(0, 0.0, ())
-        found = self.longest(encoded, starts.astype(np.int64))
-        # Only whole characters count.
+        starts = np.flatnonzero((np.frombuffer(encoded, np.uint8) & 0xC0) != 0x80)  # of characters
+        found = self.longest(encoded, starts)
         ends = np.append(starts[1:], len(encoded))
-        after = np.searchsorted(ends, starts + found, side="right")  # (characters,) where each ends
-        places = np.arange(len(starts))
-        lengths = np.maximum(after - places, 0)
-        copied = lengths >= least
+        after = np.searchsorted(ends, starts + found, side="right")  # of whole characters
+        lengths = np.maximum(after - np.arange(len(starts)), 0)
         stretches: list[tuple[int, int]] = []  # without overlaps
-        for start, end in zip(places[copied].tolist(), after[copied].tolist(), strict=True):
+        for start in np.flatnonzero(lengths >= least).tolist():
+            end = int(after[start])
             if stretches and start <= stretches[-1][1]:
-                stretches[-1] = stretches[-1][0], max(end, stretches[-1][1])
-            else:
-                stretches.append((start, end))
+                start, before = stretches.pop()
+                end = max(end, before)
+            stretches.append((start, end))
         share = sum(end - start for start, end in stretches) / len(starts)
         return Novelty(int(lengths.max()), share, tuple(stretches))
 
-    def longest(self, text: bytes, starts: npt.NDArray[np.int64]) -> Lengths:
+    def longest(self, text: bytes, starts: Integers) -> Integers:
         """The number of bytes from each start in ``text`` that occur somewhere in the index.
 
         All starts are searched at once. Each is a binary search between two suffixes whose common
@@ -126,11 +119,11 @@ class TextIndex:
     def _compare(
         self,
         words: npt.NDArray[Any],
-        starts: npt.NDArray[np.int64],
-        suffixes: npt.NDArray[np.int64],
-        common: npt.NDArray[np.int64],
-        left: npt.NDArray[np.int64],
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        starts: Integers,
+        suffixes: Integers,
+        common: Integers,
+        left: Integers,
+    ) -> tuple[Integers, npt.NDArray[np.bool_]]:
         """The length of the common prefix of each pair, and whether the suffix comes first.
 
         Args:
@@ -171,25 +164,14 @@ def open_index(checkpoint: Path, header: Header, corpora: Iterable[str] = ()) ->
     """The index of the text that a model learned from; built if it does not exist.
 
     Args:
-        checkpoint: The folder of the checkpoint.
         corpora: Where that text is, if it was moved.
-
-    Raises:
-        DataError: The text is another one, or the index belongs to another one.
-        ResourceError: The text is not found.
     """
     folder = checkpoint.parent / FOLDER
     corpus = header.corpus
     identity = {"fingerprint": corpus.fingerprint, "boundary": corpus.train.characters}
-    kept = storage.find_complete(folder)
-    if kept is None:
+    if (kept := storage.find_complete(folder)) is None:
         with storage.new_folder(folder) as new:
-            try:
-                length = build(new, _training_text(header, list(corpora)))
-            except TooLong:
-                raise DataError(
-                    "the training text is too long for an index", why="it has more than 2 GB"
-                ) from None
+            length = build(new, _training_text(header, list(corpora)))
             storage.write_json(new / _HEADER, {"format": _FORMAT, **identity, "bytes": length})
         kept = folder
     fix = f"remove {kept}, and it is built again"
@@ -218,26 +200,26 @@ def _training_text(header: Header, corpora: list[str]) -> Iterator[str]:
             fix="name a file of it with --corpus",
         )
 
-    def check_same(fingerprint: str) -> None:
-        if fingerprint != header.corpus.fingerprint:
-            raise DataError(
-                "the text has changed since the model was trained",
-                where=", ".join(map(str, source.paths)),
-                fix="name the text that it was trained on with --corpus",
-            )
-
     if len(source.paths) == 1 and is_encoded(source.paths[0]):
         encoded, tokenizer = load_encoded(source.paths[0])
-        check_same(encoded.header.fingerprint)
-        decoder = tokenizer.decoder()
-        for begin in range(0, len(encoded.train), _BLOCK_TOKENS):
-            yield "".join(map(decoder.feed, encoded.train[begin : begin + _BLOCK_TOKENS].tolist()))
-        yield decoder.finish()
+        fingerprint, pieces = encoded.header.fingerprint, _decoded(encoded.train, tokenizer)
     else:
         corpus = source.open(header.corpus.unit, header.training.valid_fraction)
-        check_same(corpus.fingerprint)
-        for piece, _ in corpus.train():
-            yield piece
+        fingerprint, pieces = corpus.fingerprint, (piece for piece, _ in corpus.train())
+    if fingerprint != header.corpus.fingerprint:
+        raise DataError(
+            "the text has changed since the model was trained",
+            where=", ".join(map(str, source.paths)),
+            fix="name the text that it was trained on with --corpus",
+        )
+    yield from pieces
+
+
+def _decoded(ids: IdArray, tokenizer: Tokenizer) -> Iterator[str]:
+    decoder = tokenizer.decoder()
+    for begin in range(0, len(ids), _BLOCK_TOKENS):
+        yield "".join(map(decoder.feed, ids[begin : begin + _BLOCK_TOKENS].tolist()))
+    yield decoder.finish()
 
 
 def novel_samples(
@@ -247,22 +229,20 @@ def novel_samples(
 ) -> Iterator[Sample]:
     """Samples with their novelty, each drawn again until it is novel enough.
 
-    Args:
-        generate: Generates samples; those that its argument rejects are drawn again.
-
     Raises:
         DataError: A sample was not novel enough in ``TRIES`` tries.
     """
-    least, min_novelty = config.copied_length, config.min_novelty or 0.0
-    found: dict[int, tuple[int, Novelty]] = {}  # tries, and the novelty of the last, by index
+    min_novelty = config.min_novelty or 0.0
+    tries: Counter[int] = Counter()  # by index
+    found: dict[int, Novelty] = {}  # that of the last try
 
     def accept(sample: Sample) -> bool:
-        novelty = index.novelty(sample.text, least)
-        tries = found[sample.index][0] + 1 if sample.index in found else 1
-        found[sample.index] = tries, novelty
+        novelty = index.novelty(sample.text, config.copied_length)
+        tries[sample.index] += 1
+        found[sample.index] = novelty
         if novelty.novelty >= min_novelty:
             return True
-        if tries == TRIES:
+        if tries[sample.index] == TRIES:
             raise DataError(
                 f"no sample as novel as {min_novelty:g} in {TRIES} tries",
                 where=f"sample {sample.index}",
@@ -274,5 +254,5 @@ def novel_samples(
     for sample in generate(accept if min_novelty > 0 else None):
         if min_novelty == 0:
             accept(sample)
-        tries, novelty = found.pop(sample.index)
-        yield dataclasses.replace(sample, novelty=novelty, drawn=tries)
+        novelty, drawn = found.pop(sample.index), tries.pop(sample.index)
+        yield dataclasses.replace(sample, novelty=novelty, drawn=drawn)

@@ -6,8 +6,8 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,19 +48,15 @@ def _token_prediction(tokenizer: Tokenizer, prompt: str, log_probs: Tensor) -> P
     return Prediction(prompt, "token", tuple(choices), entropy)
 
 
-@dataclass(order=True)
-class _WordPrefix:
-    """The beginning of a word, to be continued after its last token.
-
-    cost: -ln p. state: the model's before that token. Prefixes are ordered by cost.
-    """
+class _WordPrefix(NamedTuple):
+    """The beginning of a word, ordered by cost, -ln p. state: The model's before the last token."""
 
     cost: float
     number: int
-    text: str = field(compare=False)
-    decoder: Decoder = field(compare=False)
-    last: int = field(compare=False)
-    state: State = field(compare=False)
+    text: str
+    decoder: Decoder
+    last: int
+    state: State
 
 
 @torch.inference_mode()
@@ -68,12 +64,9 @@ def next_words(model: Model, tokenizer: Tokenizer, prompt: str, most: int) -> Pr
     """The most probable next words, however many tokens each has.
 
     The token after a word shows that it has ended; so the probability of a word is that of all
-    texts that continue with just this word. Where the prompt ends within a word, it is that of all
-    texts that complete the word so. The most probable prefixes of words are read first, until none
-    is as probable as the last word in the result. What was not read is part of ``rest``.
-
-    Args:
-        most: The most words to return.
+    texts that continue with just this word, or complete that of the prompt so. The most probable
+    prefixes of words are read first, until none is as probable as the last of the ``most`` words.
+    What was not read is part of ``rest``.
     """
     start = tokenizer.continuation(prompt)
     logits, state = read_prompt(model, [EOS, *start.ids.tolist()])
@@ -82,26 +75,24 @@ def next_words(model: Model, tokenizer: Tokenizer, prompt: str, most: int) -> Pr
     prefixes: list[_WordPrefix] = []  # a heap
     numbers, read = itertools.count(), 0
 
-    def add_tokens(some: list[tuple[float, str, Decoder]], logits: Tensor, state: State) -> None:
-        """Extend prefixes (ln p, text, decoder) by every token: to words, or longer prefixes."""
+    stepper.state, beginnings = state, [(0.0, "", start.decoder)]
+    while True:
         log_probs = in_float64(logits).log_softmax(-1)
-        for row, (log_prob, text, decoder) in enumerate(some):
+        for row, (log_prob, text, decoder) in enumerate(beginnings):
             probable = log_probs[row] + log_prob > math.log(_LEAST)
-            its_state = state.select(torch.tensor([row], device=model.device))
+            its_state = stepper.state.select(torch.tensor([row], device=model.device))
             for id in probable.nonzero().flatten().tolist():
                 joint = log_prob + float(log_probs[row, id])
                 extended = decoder.copy()
                 longer = text + extended.feed(id)
                 word = _ended_word(tokenizer, text, longer, id)
                 if word is None:
-                    number = next(numbers)
-                    prefix = _WordPrefix(-joint, number, longer, extended, id, its_state)
+                    prefix = _WordPrefix(-joint, next(numbers), longer, extended, id, its_state)
                     heapq.heappush(prefixes, prefix)
                 else:
                     words[word] += math.exp(joint)
-
-    add_tokens([(0.0, "", start.decoder)], logits, state)
-    while prefixes and read < _MOST_PREFIXES:
+        if not prefixes or read >= _MOST_PREFIXES:
+            break
         best = heapq.nlargest(most, words.values())
         if len(best) == most and math.exp(-prefixes[0].cost) <= best[-1]:
             break
@@ -113,7 +104,6 @@ def next_words(model: Model, tokenizer: Tokenizer, prompt: str, most: int) -> Pr
         stepper.state = state
         logits = stepper.step(torch.tensor([each.last for each in some], device=model.device))
         beginnings = [(-each.cost, each.text, each.decoder) for each in some]
-        add_tokens(beginnings, logits, stepper.state)
     ranked = sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
     choices = (
         Choice(word or SPECIAL_TOKENS[EOS], math.log(share), None if word else EOS)
@@ -135,7 +125,7 @@ def _ended_word(tokenizer: Tokenizer, text: str, longer: str, id: int) -> str | 
 
 
 def has_blank(text: str) -> bool:
-    """Whether there is a blank to fill: three underscores or more."""
+    """Whether there are three underscores or more."""
     return _BLANK.search(text) is not None
 
 
@@ -159,7 +149,13 @@ def fill(model: Model, tokenizer: Tokenizer, text: str) -> Prediction:
             fix='mark it with ____, as in "The ____ sat on the mat"',
         )
     before, after = _around(tokenizer, *parts)
-    log_probs = (_weighed if model.is_causal else _bidirectional)(model, before, after)
+    if model.is_causal:
+        log_probs = _weighed(model, before, after)
+    else:
+        inputs = torch.tensor([EOS, *before], device=model.device).unsqueeze(1)
+        targets = torch.tensor([*before, UNK, *after], device=model.device).unsqueeze(1)
+        hidden, _ = model.hidden_states_in_context(inputs, targets, model.start(1))
+        log_probs = in_float64(model.logits(hidden[-1]))[0].log_softmax(-1)
     prediction = _token_prediction(tokenizer, text, log_probs)
     possible = (choice for choice in prediction.choices if math.isfinite(choice.log_prob))
     return dataclasses.replace(prediction, choices=tuple(possible))
@@ -168,8 +164,7 @@ def fill(model: Model, tokenizer: Tokenizer, text: str) -> Prediction:
 def _around(tokenizer: Tokenizer, left: str, right: str) -> tuple[list[int], list[int]]:
     """The ids before a blank, and those after it up to ``<EOS>``.
 
-    They are those of the sentence with a word in the blank, without the ids of that word: a space
-    before the word, or a mark that there is none, is part of the word.
+    A space before the word in the blank, or a mark that there is none, is part of that word.
     """
     whole, end = left + _IN_PLACE + right, len(left) + len(_IN_PLACE)
     ids, token_texts = tokenizer.encode(whole).tolist(), tokenizer.token_texts(whole)
@@ -183,14 +178,6 @@ def _around(tokenizer: Tokenizer, left: str, right: str) -> tuple[list[int], lis
             fix="put a space, or a sign such as a comma, on either side of it",
         )
     return ids[:first], [*ids[last + 1 :], EOS]
-
-
-def _bidirectional(model: Model, before: list[int], after: list[int]) -> Tensor:
-    """ln p of each token (vocabulary,) in a blank, by a bidirectional model."""
-    inputs = torch.tensor([EOS, *before], device=model.device).unsqueeze(1)
-    targets = torch.tensor([*before, UNK, *after], device=model.device).unsqueeze(1)
-    hidden, _ = model.hidden_states_in_context(inputs, targets, model.start(1))
-    return in_float64(model.logits(hidden[-1]))[0].log_softmax(-1)
 
 
 def _weighed(model: Model, before: list[int], after: list[int]) -> Tensor:

@@ -1,6 +1,6 @@
 """Required strings, inserted into a sample that lacks them where they fit best."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,25 +19,11 @@ from textgen.tokenizers.base import EOS, UNK, Tokenizer
 
 @dataclass
 class TokenDraft:
-    """The tokens of an unfinished sample.
-
-    Attributes:
-        log_probs: Natural, one for each id.
-        fixed: The number of tokens up to the end of the last string that was inserted.
-    """
+    """The tokens of an unfinished sample. fixed: How many end with the last inserted string."""
 
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     fixed: int = 0
-
-
-@dataclass(frozen=True)
-class Insertion:
-    """A string in a text after ``position`` tokens: its tokens, with the ln p of each."""
-
-    position: int
-    ids: tuple[int, ...]
-    log_probs: tuple[float, ...]
 
 
 class RequiredStrings:
@@ -59,10 +45,9 @@ class RequiredStrings:
     def insertions(
         self, sample: Sample, draft: TokenDraft, prompt: Sequence[int], uniforms: Uniforms
     ) -> Iterator[TokenDraft]:
-        """Insert the first missing string: drafts that end with it, until one is accepted.
+        """Drafts that end with the first missing string, after all strings inserted before.
 
-        It is inserted after all strings that were inserted before. A draft may not be acceptable
-        because the string completes a banned string or a stop string there.
+        There are several, because the string may complete a banned string or a stop string there.
 
         Raises:
             UsageError: No place remains.
@@ -71,19 +56,18 @@ class RequiredStrings:
         room = self._length - sum(min(map(len, self._encodings[each])) for each in others)
         last = sample.tokens - (sample.finish_reason == "eos")
         if last >= draft.fixed:
-            places = Places(
+            found = insertions(
                 self._model,
                 prompt,
                 draft.ids,
                 self._encodings[string],
+                uniforms.next,
                 positions=range(draft.fixed, last + 1),
                 length=room,
             )
-            while (insertion := places.draw(uniforms.next())) is not None:
-                ids = [*draft.ids[: insertion.position], *insertion.ids]
-                log_probs = [*draft.log_probs[: insertion.position], *insertion.log_probs]
-                yield TokenDraft(ids, log_probs, len(ids))
-                places.exclude(insertion.position)
+            for place, ids, log_probs in found:
+                whole = [*draft.ids[:place], *ids]
+                yield TokenDraft(whole, [*draft.log_probs[:place], *log_probs], len(whole))
         raise UsageError(
             f"--require {string!r} fits nowhere in sample {sample.index}",
             fix="raise --length, or require or ban less",
@@ -93,11 +77,8 @@ class RequiredStrings:
 def encodings(tokenizer: Tokenizer, string: str, length: int) -> list[tuple[int, ...]]:
     """The ids of a string at the start of a text and after a space.
 
-    Args:
-        length: The most tokens that it may have, one less than ``--length``.
-
     Raises:
-        UsageError: The model cannot generate it, or needs more tokens.
+        UsageError: The model cannot generate it, or needs more than ``length`` tokens.
     """
     found = []
     for spelled in (string, " " + string):
@@ -119,63 +100,66 @@ def encodings(tokenizer: Tokenizer, string: str, length: int) -> list[tuple[int,
     return short
 
 
-class Places:
-    """The probabilities of a string at each place of a text."""
+def insertions(
+    model: Model,
+    prompt: Sequence[int],
+    ids: Sequence[int],
+    encodings: Sequence[tuple[int, ...]],
+    draw: Callable[[], float],
+    *,
+    positions: range,
+    length: int,
+) -> Iterator[tuple[int, tuple[int, ...], list[float]]]:
+    """Places of a string in a text, drawn by its probability there, each position once.
 
-    @torch.inference_mode()
-    def __init__(
-        self,
-        model: Model,
-        prompt: Sequence[int],
-        ids: Sequence[int],
-        encodings: Sequence[tuple[int, ...]],
-        *,
-        positions: range,
-        length: int,
-    ) -> None:
-        """Compute the probability of each encoding at each position.
+    Args:
+        ids: The tokens of the text after the prompt.
+        draw: Draws a number in [0, 1).
+        positions: The numbers of tokens after which the string may be inserted.
+        length: The most tokens up to the end of the string.
 
-        Args:
-            ids: The tokens of the text after the prompt.
-            positions: The numbers of tokens after which the string may be inserted.
-            length: The most tokens up to the end of the string.
-        """
-        self._positions, self._encodings = positions, encodings
-        stepper = make_stepper(model)
-        first, stepper.state = read_prompt(model, [EOS, *prompt, *ids[: positions.start]])
-        each_logits, states = [first], [stepper.state.tensors()]
-        for id in ids[positions.start : positions.stop - 1]:
-            each_logits.append(stepper.step(torch.tensor([id], device=model.device)).clone())
-            states.append(stepper.state.tensors())
-        logits = torch.cat(each_logits)  # (positions, vocabulary)
-        rows = {name: torch.cat([state[name] for state in states]) for name in states[0]}
-        state = model.restore(rows)
-        self._log_probs: list[Tensor] = []  # of each encoding, (positions, tokens)
-        for encoding in encodings:
-            stepper.state = state
-            steps = [_log_probs(logits)[:, encoding[0]]]
-            for id, following in pairwise(encoding):
-                column = torch.full((len(positions),), id, device=model.device)
-                steps.append(_log_probs(stepper.step(column))[:, following])
-            self._log_probs.append(torch.stack(steps, 1))
-        fits = [[at + len(encoding) <= length for at in positions] for encoding in encodings]
-        scores = torch.stack([log_probs.sum(1) for log_probs in self._log_probs])
-        self._scores = scores.masked_fill(~torch.tensor(fits, device=scores.device), -torch.inf)
+    Yields:
+        The position, the encoding, and ln p of each of its tokens.
+    """
+    log_probs = _log_probs_at(model, prompt, ids, encodings, positions)
+    fits = [[at + len(encoding) <= length for at in positions] for encoding in encodings]
+    scores = torch.stack([each.sum(1) for each in log_probs])  # (encodings, positions)
+    scores = scores.masked_fill(~torch.tensor(fits, device=scores.device), -torch.inf)
+    while bool(scores.isfinite().any()):
+        uniform = scores.new_tensor([draw()])
+        drawn = int(decoding.draw(scores.view(1, -1).softmax(-1), uniform))
+        encoding, row = divmod(drawn, len(positions))
+        yield positions[row], encodings[encoding], log_probs[encoding][row].tolist()
+        scores = scores.index_fill(1, torch.tensor([row], device=scores.device), -torch.inf)
 
-    def exclude(self, position: int) -> None:
-        """Draw this position no more."""
-        row = torch.tensor([self._positions.index(position)], device=self._scores.device)
-        self._scores = self._scores.index_fill(1, row, -torch.inf)
 
-    def draw(self, uniform: float) -> Insertion | None:
-        """A position and an encoding, drawn by their probabilities; None if none remains."""
-        if not bool(self._scores.isfinite().any()):
-            return None
-        uniforms = torch.tensor([uniform], dtype=torch.float64, device=self._scores.device)
-        drawn = int(decoding.draw(self._scores.view(1, -1).softmax(-1), uniforms))
-        which, row = divmod(drawn, len(self._positions))
-        log_probs = tuple(self._log_probs[which][row].tolist())
-        return Insertion(self._positions[row], self._encodings[which], log_probs)
+@torch.inference_mode()
+def _log_probs_at(
+    model: Model,
+    prompt: Sequence[int],
+    ids: Sequence[int],
+    encodings: Sequence[tuple[int, ...]],
+    positions: range,
+) -> list[Tensor]:
+    """ln p of the tokens of each encoding at each position, (positions, tokens) in float64."""
+    stepper = make_stepper(model)
+    first, stepper.state = read_prompt(model, [EOS, *prompt, *ids[: positions.start]])
+    each_logits, states = [first], [stepper.state.tensors()]
+    for id in ids[positions.start : positions.stop - 1]:
+        each_logits.append(stepper.step(torch.tensor([id], device=model.device)).clone())
+        states.append(stepper.state.tensors())
+    logits = torch.cat(each_logits)  # (positions, vocabulary)
+    rows = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+    state = model.restore(rows)
+    found = []
+    for encoding in encodings:
+        stepper.state = state
+        steps = [_log_probs(logits)[:, encoding[0]]]
+        for id, following in pairwise(encoding):
+            column = torch.full((len(positions),), id, device=model.device)
+            steps.append(_log_probs(stepper.step(column))[:, following])
+        found.append(torch.stack(steps, 1))
+    return found
 
 
 def _log_probs(logits: Tensor) -> Tensor:

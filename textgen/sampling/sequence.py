@@ -20,12 +20,7 @@ NOTHING = -1
 
 @dataclass(frozen=True, slots=True)
 class AllowedIds:
-    """The ids that may come next.
-
-    Attributes:
-        key: Equal keys mean equal masks, among all sequences that are sampled together.
-        mask: (vocabulary,), True where an id is allowed.
-    """
+    """The ids that may come next; equal keys mean equal masks (vocabulary,)."""
 
     key: Hashable
     mask: Mask
@@ -34,8 +29,7 @@ class AllowedIds:
 class Constraint(Protocol):
     """What a sample must satisfy beyond the distribution of one token."""
 
-    def allowed(self) -> AllowedIds:
-        """The ids that may come next."""
+    def allowed(self) -> AllowedIds: ...
 
     def append(
         self, id: int, log_prob: float, ending: FinishReason | None
@@ -44,7 +38,6 @@ class Constraint(Protocol):
 
         Args:
             id: ``NOTHING`` where the sample ends because every id was excluded.
-            log_prob: Natural, of the model without any rule.
             ending: Why the sample ends with this token as far as its tokens alone decide.
 
         Returns:
@@ -59,96 +52,75 @@ class TokenHistory:
     """The tokens of a sequence, for penalties and ``--no-repeat-ngram``.
 
     Attributes:
-        seen: (vocabulary,) bool, whether the prompt or the sample has the id.
-        counts: (vocabulary,) int64, how often the sample has it.
+        seen: (vocabulary,), whether the prompt or the sample has the id.
+        counts: (vocabulary,), how often the sample has it.
     """
 
     def __init__(self, prompt: Sequence[int], vocabulary_size: int, no_repeat: int | None) -> None:
         self.seen: Mask = np.zeros(vocabulary_size, np.bool_)
         self.counts: npt.NDArray[np.int64] = np.zeros(vocabulary_size, np.int64)
         self._no_repeat = no_repeat
-        self._ids: list[int] = []
+        self._last: tuple[int, ...] = ()  # the tokens that begin the next n-gram
         self._following: dict[tuple[int, ...], list[int]] = {}
         for id in prompt:
-            self._add(id)
+            self.append(id)
+        self.counts.fill(0)
 
     def append(self, id: int) -> None:
+        self.seen[id] = True
         self.counts[id] += 1
-        self._add(id)
+        if self._no_repeat is not None:
+            before = self._no_repeat - 1
+            if len(self._last) == before:
+                self._following.setdefault(self._last, []).append(id)
+            self._last = (*self._last, id)[-before:] if before else ()
 
     def repeating(self) -> list[int]:
         """The ids that would repeat an n-gram (Paulus, Xiong and Socher 2018)."""
-        return self._following.get(self._last(), []) if self._no_repeat is not None else []
+        return self._following.get(self._last, [])
 
     def copy(self) -> "TokenHistory":
         other = copy.copy(self)
         other.seen, other.counts = self.seen.copy(), self.counts.copy()
-        other._ids = self._ids.copy()
         other._following = {ngram: ids.copy() for ngram, ids in self._following.items()}
         return other
 
-    def _add(self, id: int) -> None:
-        self.seen[id] = True
-        if self._no_repeat is not None:
-            if len(self._ids) >= self._no_repeat - 1:
-                self._following.setdefault(self._last(), []).append(id)
-            self._ids.append(id)
 
-    def _last(self) -> tuple[int, ...]:
-        """The tokens that begin the next n-gram."""
-        assert self._no_repeat is not None
-        return tuple(self._ids[len(self._ids) - self._no_repeat + 1 :])
-
-
-@dataclass(slots=True)
 class TokenSequence:
-    """A sample as a sequence of tokens. history: None where no rule needs it."""
+    """A sample as a sequence of tokens.
 
-    config: SamplingConfig
-    constraint: Constraint
-    history: TokenHistory | None
-    tokens: int = 0
-    sentences: int = 0
+    Args:
+        kept: The tokens that it has already; the constraint must have them, too.
 
-    @classmethod
-    def after(
-        cls,
+    Attributes:
+        history: None where no rule needs it.
+    """
+
+    def __init__(
+        self,
         prompt: Sequence[int],
         config: SamplingConfig,
         constraint: Constraint,
         vocabulary_size: int,
         kept: Sequence[int] = (),
-    ) -> Self:
-        """The sample after a prompt.
-
-        Args:
-            kept: The tokens that it has already; the constraint must have them, too.
-        """
-        needs_history = (
-            config.repetition_penalty,
-            config.frequency_penalty,
-            config.no_repeat_ngram,
-        )
-        history = None
-        if any(value is not None for value in needs_history):
-            history = TokenHistory(prompt, vocabulary_size, config.no_repeat_ngram)
+    ) -> None:
+        self._config, self.constraint = config, constraint
+        self.tokens, self._sentences = len(kept), kept.count(EOS)
+        self.history: TokenHistory | None = None
+        penalties = (config.repetition_penalty, config.frequency_penalty)
+        if penalties != (None, None) or config.no_repeat_ngram is not None:
+            self.history = TokenHistory(prompt, vocabulary_size, config.no_repeat_ngram)
             for id in kept:
-                history.append(id)
-        return cls(config, constraint, history, len(kept), kept.count(EOS))
-
-    def temperatures(self, count: int) -> list[float]:
-        """The temperatures of the next tokens."""
-        given = self.config.temperature
-        return [given[token % len(given)] for token in range(self.tokens, self.tokens + count)]
+                self.history.append(id)
 
     def append(self, id: int, log_prob: float) -> tuple[str, FinishReason | None]:
         """Append a token, or ``NOTHING``; returns as ``Constraint.append``."""
         if id == NOTHING:
             return self.constraint.append(id, log_prob, "blocked")
         self.tokens += 1
-        self.sentences += id == EOS
-        ending: FinishReason | None = "length" if self.tokens == self.config.length else None
-        if self.config.sentences is not None and self.sentences == self.config.sentences:
+        self._sentences += id == EOS
+        ending: FinishReason | None = "length" if self.tokens == self._config.length else None
+        if self._config.sentences is not None and self._sentences == self._config.sentences:
             ending = "eos"
         elif self.history is not None:
             self.history.append(id)
@@ -176,15 +148,14 @@ class LogitMasks:
             float64, (vocabulary,), or (batch, vocabulary) where the sequences differ.
         """
         allowed = [sequence.constraint.allowed() for sequence in sequences]
-        key = allowed[0].key
-        if len({each.key for each in allowed}) > 1:
+        keys = {each.key for each in allowed}
+        if len(keys) > 1:
             mask = self._logit_mask(np.stack([each.mask for each in allowed]))
-        else:
-            if self._last is None or self._last[0] != key:
-                self._last = key, self._logit_mask(allowed[0].mask)
+        elif self._last is not None and self._last[0] in keys:
             mask = self._last[1]
-        if sequences[0].history is None:
-            return mask
+        else:
+            mask = self._logit_mask(allowed[0].mask)
+            self._last = allowed[0].key, mask
         repeating = [each.history.repeating() for each in sequences if each.history is not None]
         if any(repeating):
             mask = mask.expand(len(sequences), -1).clone()

@@ -16,7 +16,7 @@ from textgen.sampling.constraints import ConstrainedText, TextRules
 from textgen.sampling.generator import Request, Uniforms, generate
 from textgen.sampling.required import RequiredStrings, TokenDraft
 from textgen.sampling.sequence import TokenSequence
-from textgen.tokenizers.base import UNK, Decoder, Tokenizer
+from textgen.tokenizers.base import UNK, Tokenizer
 
 OnText = Callable[[int, str, str], None]
 """Called with the index of a sample, its prompt, and the next piece of its text."""
@@ -29,32 +29,31 @@ _TOGETHER = 64
 
 @dataclass(frozen=True)
 class _Prompt:
-    """A prompt as the model reads it. unknown: its unknown words or characters."""
+    """A prompt as the model reads it. start: The text after it. unknown: What it does not know."""
 
     text: str
     ids: tuple[int, ...]
-    decoder: Decoder
+    start: ConstrainedText
     unknown: tuple[str, ...] = ()
 
 
 @dataclass
 class _Draft:
-    """An unfinished sample.
+    """An unfinished sample; attempt and part as of ``Uniforms``.
 
-    Attributes:
-        written: Its text so far.
-        tokens: Its tokens so far, recorded if strings are required.
-        attempt: How often it has been rejected.
-        part: How often a required string has been inserted.
+    tokens: Those so far, recorded if strings are required.
     """
 
     index: int
     prompt: _Prompt
-    text: ConstrainedText
     attempt: int = 0
     part: int = 0
+    text: ConstrainedText = field(init=False)
     written: StringIO = field(default_factory=StringIO)
     tokens: TokenDraft = field(default_factory=TokenDraft)
+
+    def __post_init__(self) -> None:
+        self.text = self.prompt.start.copy()
 
 
 def check_is_causal(model: Model) -> None:
@@ -82,14 +81,9 @@ class TextGenerator:
         on_text: OnText | None = None,
         accept: Accept | None = None,
     ) -> Iterator[Sample]:
-        """The samples of each prompt, each as soon as it is finished.
+        """The samples of each prompt as they are finished, side by side or, with on_text, in turn.
 
-        Many samples are generated side by side; one after another with ``on_text``.
-
-        Args:
-            on_text: Never called if strings are required, because the text may then change until
-                it is finished.
-            accept: Samples that it rejects are drawn again.
+        ``on_text`` is never called if strings are required: the text may then still change.
         """
         if self._config.beams is not None:
             if accept is not None:
@@ -124,30 +118,25 @@ class TextGenerator:
             if drawn.finished is None:
                 continue
             del drafts[drawn.index]
-            written = draft.written.getvalue()
-            sample = self._sample(draft.index, draft.prompt, draft.text, written, drawn.finished)
-            if self._required.missing(written):
+            sample = self._sample(draft, drawn.finished)
+            if self._required.missing(sample.text):
                 again.append(self._with_string(draft, sample))
             elif accept is None or accept(sample):
                 yield sample
             else:
-                again.append(self._draft(draft.index, draft.prompt, draft.attempt + 1))
+                again.append(_Draft(draft.index, draft.prompt, draft.attempt + 1))
 
     def _drafts(self, prompts: Iterable[str]) -> Iterator[_Draft]:
         indices = itertools.count()
         for text in prompts:
             prompt = self._read(text)
             for _ in range(self._config.count):
-                yield self._draft(next(indices), prompt)
-
-    def _draft(self, index: int, prompt: _Prompt, attempt: int = 0, part: int = 0) -> _Draft:
-        text = ConstrainedText(self._rules, prompt.decoder, prompt.text)
-        return _Draft(index, prompt, text, attempt, part)
+                yield _Draft(next(indices), prompt)
 
     def _request(self, draft: _Draft) -> Request:
         ids, kept = draft.prompt.ids, tuple(draft.tokens.ids)
         size = self._tokenizer.vocabulary_size
-        sequence = TokenSequence.after(ids, self._config, draft.text, size, kept)
+        sequence = TokenSequence(ids, self._config, draft.text, size, kept)
         uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part)
         return Request(draft.index, ids + kept, sequence, uniforms)
 
@@ -156,7 +145,7 @@ class TextGenerator:
         uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part, placing=True)
         ids = draft.prompt.ids
         for tokens in self._required.insertions(sample, draft.tokens, ids, uniforms):
-            new = self._draft(draft.index, draft.prompt, draft.attempt, draft.part + 1)
+            new = _Draft(draft.index, draft.prompt, draft.attempt, draft.part + 1)
             written = new.text.replay(tokens.ids, tokens.log_probs)
             if written is not None:
                 new.written.write(written)
@@ -168,20 +157,21 @@ class TextGenerator:
         count = self._config.count
         for number, text in enumerate(prompts):
             prompt = self._read(text)
-            start = ConstrainedText(self._rules, prompt.decoder, prompt.text)
-            best = search(self._model, self._config, prompt.ids, start)[:count]
+            best = search(self._model, self._config, prompt.ids, prompt.start)[:count]
             for rank, found in enumerate(best):
-                constraint = found.sequence.constraint
-                assert isinstance(constraint, ConstrainedText) and found.finished is not None
-                index = number * count + rank
-                yield self._sample(index, prompt, constraint, found.text, found.finished)
+                draft = _Draft(number * count + rank, prompt)
+                assert isinstance(found.sequence.constraint, ConstrainedText) and found.finished
+                draft.text = found.sequence.constraint
+                draft.written.write(found.text)
+                yield self._sample(draft, found.finished)
 
     def _read(self, text: str) -> _Prompt:
         """Encode a prompt; unknown characters or words are handled as configured."""
-        start = self._tokenizer.continuation(text)
-        ids = tuple(start.ids.tolist())
+        continuation = self._tokenizer.continuation(text)
+        ids = tuple(continuation.ids.tolist())
+        start = ConstrainedText(self._rules, continuation.decoder, text)
         if UNK not in ids:
-            return _Prompt(text, ids, start.decoder)
+            return _Prompt(text, ids, start)
         unknown = self._tokenizer.unknown_in(text)
         if self._config.on_unknown == "error":
             raise UsageError(
@@ -196,24 +186,17 @@ class TextGenerator:
                     f"all of the prompt is unknown to the model: {text[:40]!r}",
                     fix="change it, or use --on-unknown unk",
                 )
-        return _Prompt(text, ids, start.decoder, unknown)
+        return _Prompt(text, ids, start, unknown)
 
-    def _sample(
-        self,
-        index: int,
-        prompt: _Prompt,
-        text: ConstrainedText,
-        written: str,
-        finished: FinishReason,
-    ) -> Sample:
+    def _sample(self, draft: _Draft, finished: FinishReason) -> Sample:
         return Sample(
-            index=index,
-            text=written,
-            prompt=prompt.text,
-            log_prob=text.log_prob,
-            tokens=text.tokens,
+            index=draft.index,
+            text=draft.written.getvalue(),
+            prompt=draft.prompt.text,
+            log_prob=draft.text.log_prob,
+            tokens=draft.text.tokens,
             finish_reason=finished,
             seed=self._config.seed,
-            stop=text.stop,
-            prompt_unknown=prompt.unknown,
+            stop=draft.text.stop,
+            prompt_unknown=draft.prompt.unknown,
         )

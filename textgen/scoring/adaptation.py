@@ -43,8 +43,7 @@ _DEFAULT = AdaptationConfig(adapt=True)
 class AdaptingReader(Reader):
     """Reads sentences one after another with a copy of a model that learns from each block.
 
-    The statistics of a token depend only on the tokens before it. A sentence is complete when all
-    its blocks are; at most a block of tokens waits.
+    A sentence is complete when all its blocks are; at most a block of tokens waits.
 
     Raises:
         UsageError: The model has no weights, or their precision is too low to learn.
@@ -77,25 +76,22 @@ class AdaptingReader(Reader):
         self._previous = EOS
         self._to_learn: tuple[Tensor, Tensor] | None = None
         self._lengths: deque[int] = deque()  # of the sentences that are not complete
-        self._waiting: list[IdArray] = []  # less than a block
+        self._waiting: IdArray = np.empty(0, np.uint32)  # less than a block
         self._read: list[TokenStatistics] = []  # of sentences that are not complete
 
     def read(self, sentences: Sequence[IdArray]) -> list[TokenStatistics]:
         self._lengths.extend(map(len, sentences))
-        self._waiting.extend(sentences)
-        count = sum(map(len, self._waiting))
-        if count < BLOCK:
-            return []
-        text = np.concatenate(self._waiting)
-        whole = count - count % BLOCK
-        self._read += map(self._read_block, np.split(text[:whole], whole // BLOCK))
-        self._waiting = [text[whole:]]
+        text = np.concatenate([self._waiting, *sentences])
+        whole = len(text) - len(text) % BLOCK
+        for begin in range(0, whole, BLOCK):
+            self._read.append(self._read_block(text[begin : begin + BLOCK]))
+        self._waiting = text[whole:]
         return self._complete()
 
     def finish(self) -> list[TokenStatistics]:
-        if any(map(len, self._waiting)):
-            self._read.append(self._read_block(np.concatenate(self._waiting)))
-        self._waiting = []
+        if len(self._waiting):
+            self._read.append(self._read_block(self._waiting))
+            self._waiting = self._waiting[:0]
         return self._complete()
 
     def _complete(self) -> list[TokenStatistics]:
@@ -114,17 +110,14 @@ class AdaptingReader(Reader):
         """The statistics of the next tokens, after the block before is learned."""
         if self._to_learn is not None:
             self._learn(*self._to_learn)
-        targets = torch.as_tensor(np.asarray(block, np.int64), device=self._model.device)
-        inputs = torch.cat([targets.new_tensor([self._previous]), targets[:-1]])
+        ids = np.append(np.int64(self._previous), block.astype(np.int64))
+        read_ids = torch.from_numpy(ids).to(self._model.device).unsqueeze(1)
+        inputs, targets = read_ids[:-1], read_ids[1:]
         # One call per block, because nn.LSTM packs its weights in every call.
-        hidden, self._state = self._model.hidden_states_in_context(
-            inputs.unsqueeze(1), targets.unsqueeze(1), self._state
-        )
-        read = token_statistics(
-            self._model, hidden, inputs.unsqueeze(1), targets.unsqueeze(1), self._statistics
-        )
+        hidden, self._state = self._model.hidden_states_in_context(inputs, targets, self._state)
+        read = token_statistics(self._model, hidden, inputs, targets, self._statistics)
         self._previous = int(block[-1])
-        last = inputs[-LEARNED:], targets[-LEARNED:]
+        last = inputs[-LEARNED:, 0], targets[-LEARNED:, 0]
         self._to_learn = last if len(block) == BLOCK else None  # a shorter block is the last
         return read[:, 0].cpu().double().numpy()
 

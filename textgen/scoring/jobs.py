@@ -23,23 +23,16 @@ _MOST_TEXTS, _MOST_CHARACTERS = 4096, 2**18
 
 
 def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Text]]:
-    """Group texts, some thousand at a time, in order and lazily.
+    """Group texts lazily, some thousand at a time. prefix: That of texts that have none.
 
     A group of ``arriving`` texts ends where they pause, so that typed text is scored at once.
-
-    Args:
-        prefix: The prefix of texts that have none.
     """
     arriving = texts if isinstance(texts, ReadAhead) else None
     group: list[Text] = []
     characters = 0
     try:
         for line, item in enumerate(texts, start=1):
-            if isinstance(item, Text):
-                group.append(item)
-            else:
-                before, text = (prefix, item) if isinstance(item, str) else item
-                group.append(Text(line, text, before))
+            group.append(_as_text(line, item, prefix))
             characters += characters_of(item)
             full = len(group) >= _MOST_TEXTS or characters >= _MOST_CHARACTERS
             if full or (arriving is not None and arriving.pauses()):
@@ -51,6 +44,17 @@ def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Te
         raise
     if group:
         yield group
+
+
+def _as_text(line: int, item: Item, prefix: str | None) -> Text:
+    match item:
+        case Text():
+            return item
+        case str():
+            return Text(line, item, prefix)
+        case (str(before), str(text)) if isinstance(item, tuple):
+            return Text(line, text, before)
+    raise UsageError(f"a text must be a string, or a tuple of a prefix and a text, got {item!r}")
 
 
 Load = Callable[[int], tuple[Model, Tokenizer]]
@@ -66,10 +70,9 @@ _scorer: Scorer | Exception | None = None
 def scores_of_jobs(
     load: Load, config: ScoringConfig, groups: Iterable[list[Text]], jobs: int
 ) -> Iterator[SentenceScore | Skipped]:
-    """As ``Scorer.scores``, in ``jobs`` processes.
+    """As ``Scorer.scores``, in ``jobs`` processes; a thread reads the groups ahead.
 
-    The groups are read ahead in a thread. An error of the iterable is raised after the scores of
-    the groups before it.
+    An error of the iterable is raised after the scores of the groups before it.
     """
     if config.context == "document":
         raise UsageError(

@@ -21,7 +21,7 @@ from textgen.inference.likelihood import (
 )
 from textgen.models import Model
 from textgen.results import PartScore, SentenceScore
-from textgen.scoring import parts
+from textgen.scoring.parts import Parts
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 
 _LONGEST_NAMED = 2**20
@@ -38,8 +38,7 @@ class EncodedText:
     Attributes:
         ids: All that is read, ``<EOS>`` last.
         scored: The ids that are scored. A token across the end of a prefix is one of them.
-        token_texts: What each of these stands for in the text. Empty where no parts are requested
-            and nothing is unknown, or the text is very long.
+        token_texts: What each of these stands for in the text; empty if they were not needed.
     """
 
     given: Text
@@ -62,13 +61,6 @@ class EncodedText:
             return ()
         places = np.flatnonzero(self.scored_ids == UNK).tolist()
         return tuple(self.token_texts[place].strip(" ") for place in places)
-
-    def unknown_names(self, tokenizer: Tokenizer) -> list[str]:
-        """The unknown symbols that the spelling model scores."""
-        if not self.unknown:
-            return []
-        names = tokenizer.unknown_names((self.given.prefix or "") + self.given.text)
-        return names[len(names) - self.unknown :]
 
 
 def encode(tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool) -> EncodedText:
@@ -93,18 +85,13 @@ def encode(tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool) -
         return EncodedText(given, ids, scored)
     texts = (*tokenizer.token_texts(whole), "")
     if prefix:
-        scored = slice(_first_after(texts, len(prefix)), scored.stop)
+        # From the first token that ends after the prefix, or the first of its character.
+        ends, last = accumulate(map(len, texts)), len(texts) - 1
+        first = next((place for place, end in enumerate(ends) if end > len(prefix)), last)
+        while 0 < first < last and not texts[first - 1]:
+            first -= 1
+        scored = slice(first, scored.stop)
     return EncodedText(given, ids, scored, texts[scored])
-
-
-def _first_after(token_texts: Sequence[str], characters: int) -> int:
-    """The first token that ends after that many characters, or the first of its character."""
-    ends = accumulate(map(len, token_texts))
-    last = len(token_texts) - 1  # <EOS>
-    first = next((place for place, end in enumerate(ends) if end > characters), last)
-    while 0 < first < last and not token_texts[first - 1]:
-        first -= 1
-    return first
 
 
 class Reader(ABC):
@@ -112,11 +99,9 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, sentences: Sequence[IdArray]) -> list[TokenStatistics]:
-        """Read more sentences.
+        """Read more sentences; the statistics (tokens, columns) of those that are complete.
 
-        Returns:
-            The statistics (tokens, columns) of each sentence that is complete, in order; it may be
-            one of an earlier group, and those that are missing follow later.
+        They come in order: some may be of an earlier group, and those that are missing come later.
         """
 
     def finish(self) -> list[TokenStatistics]:
@@ -134,20 +119,20 @@ class SentenceReader(Reader):
         self._model, self._statistics = model, statistics
 
     def read(self, sentences: Sequence[IdArray]) -> list[TokenStatistics]:
-        results: dict[int, TokenStatistics] = {}
+        results = [np.empty(0)] * len(sentences)
         short = [index for index, ids in enumerate(sentences) if len(ids) <= _LONG]
         for batch in bucket_by_length((sentences[i] for i in short), batch_tokens=_BATCH_TOKENS):
             read = batch_token_statistics(
                 self._model, batch.inputs, batch.targets, self._statistics
             )
-            pairs = zip(batch.indices, batch.lengths, strict=True)
-            for column, (place, length) in enumerate(pairs):
+            places = zip(batch.indices, batch.lengths, strict=True)
+            for column, (place, length) in enumerate(places):
                 results[short[place]] = read[:length, column].copy()
         for index, ids in enumerate(sentences):
-            if index not in results:
+            if len(ids) > _LONG:
                 document = Document(self._model, first=EOS, statistics=self._statistics)
                 results[index] = document.token_statistics(ids)
-        return [results[index] for index in range(len(sentences))]
+        return results
 
 
 class DocumentReader(Reader):
@@ -178,14 +163,13 @@ def sentence_score(
         pseudo: Whether the model is bidirectional.
     """
     given, ids = encoded.given, encoded.scored_ids
-    unknown = ids == UNK
     terminators = int(len(ids) > 0 and ids[-1] == EOS)
     terminator_length = terminators * len(UNIT_TERMINATORS[unit])
     return SentenceScore(
         log_prob=float(log_probs.sum()),
         tokens=len(ids),
         unknown=encoded.unknown,
-        unknown_log_prob=float(log_probs[unknown].sum()),
+        unknown_log_prob=float(log_probs[ids == UNK].sum()),
         characters=len(given.text) + terminator_length,
         words=len(given.text.split()) + terminators,
         bytes=len(given.text.encode("utf-8", "surrogatepass")) + terminator_length,
@@ -222,12 +206,18 @@ class Scorer:
         reader: MakeReader | None = None,
     ) -> None:
         self._tokenizer, self._config, self._pseudo = tokenizer, config, not model.is_causal
-        if self._pseudo:
-            _check_bidirectional(model, config)
-        self._statistics = parts.statistics_for(tokenizer, config)
+        needs_products = ["--open-vocabulary"] if config.open_vocabulary else []
+        if config.level in ("word", "character"):
+            needs_products.insert(0, f"--level {config.level}")
+        if self._pseudo and needs_products:
+            raise UsageError(
+                f"{needs_products[0]} is not possible with a {model.config.model} model",
+                why="its token probabilities, each given all others, cannot be multiplied",
+                fix="leave it out",
+            )
+        self._parts = Parts(tokenizer, config)
         by_context = DocumentReader if config.context == "document" else SentenceReader
-        make: MakeReader = reader or by_context
-        self._reader = make(model, tuple(self._statistics.values()))
+        self._reader = (reader or by_context)(model, tuple(self._parts.statistics.values()))
         self._spelling = tokenizer.spelling if config.open_vocabulary else None
         if config.open_vocabulary and self._spelling is None:
             raise UsageError(
@@ -272,10 +262,12 @@ class Scorer:
         """ln p(spelling | unknown) of what is unknown in each text; empty if not requested."""
         if self._spelling is None:
             return [np.empty(0)] * len(texts)
-        names = [
-            each.unknown_names(self._tokenizer) if isinstance(each, EncodedText) else []
-            for each in texts
-        ]
+        names: list[list[str]] = []
+        for each in texts:
+            unknown = each.unknown if isinstance(each, EncodedText) else 0
+            whole = (each.given.prefix or "") + each.given.text
+            found = self._tokenizer.unknown_names(whole) if unknown else []
+            names.append(found[len(found) - unknown :])
         log_probs = self._spelling.log_probs([name for each in names for name in each])
         return np.split(log_probs, np.cumsum(list(map(len, names)))[:-1])
 
@@ -284,44 +276,23 @@ class Scorer:
         values = iter(read)
         while self._waiting:
             first, spelling_log_probs = self._waiting[0]
-            if isinstance(first, EncodedText):
-                if (its_values := next(values, None)) is None:
-                    return
-                statistics = parts.named(self._statistics, its_values[first.scored])
-                if len(spelling_log_probs):
-                    statistics.log_probs[first.scored_ids == UNK] += spelling_log_probs
-                yield self._score(first, statistics)
-            else:
+            if isinstance(first, Skipped):
                 yield first
+            elif (its_values := next(values, None)) is not None:
+                yield self._score(first, its_values[first.scored], spelling_log_probs)
+            else:
+                return
             self._waiting.popleft()
 
-    def _score(self, encoded: EncodedText, statistics: parts.NamedStatistics) -> SentenceScore:
-        in_parts = None
+    def _score(
+        self, encoded: EncodedText, values: TokenStatistics, spelling_log_probs: LogProbs
+    ) -> SentenceScore:
+        if len(spelling_log_probs):
+            values[encoded.scored_ids == UNK, 0] += spelling_log_probs
+        parts = None
         if self._config.level != "sentence":
-            scored = parts.ScoredTokens(
-                self._tokenizer, encoded.scored_ids, encoded.token_texts, statistics
-            )
-            in_parts = parts.parts(scored, self._config.level)
+            parts = self._parts.of(encoded.scored_ids.tolist(), encoded.token_texts, values)
+        unit, spelled = self._tokenizer.config.unit, self._spelling is not None
         return sentence_score(
-            encoded,
-            statistics.log_probs,
-            self._tokenizer.config.unit,
-            spelled=self._spelling is not None,
-            pseudo=self._pseudo,
-            parts=in_parts,
-        )
-
-
-def _check_bidirectional(model: Model, config: ScoringConfig) -> None:
-    """Refuse options that need true probabilities of a text."""
-    refused = {
-        "--level word": config.level == "word",
-        "--level character": config.level == "character",
-        "--open-vocabulary": config.open_vocabulary,
-    }
-    for name in (name for name, is_requested in refused.items() if is_requested):
-        raise UsageError(
-            f"{name} is not possible with a {model.config.model} model",
-            why="its token probabilities, each given all others, cannot be multiplied",
-            fix="leave it out",
+            encoded, values[:, 0], unit, spelled=spelled, pseudo=self._pseudo, parts=parts
         )

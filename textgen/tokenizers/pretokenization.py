@@ -160,11 +160,16 @@ class ChunkStream:
     def feed(self, text: str) -> Iterator[list[str]]:
         """The chunks that are complete with this text."""
         if self._any_space:
-            for space in _OTHER_SPACES:
-                if space in text:
-                    text = text.replace(space, " ")
+            for other in _OTHER_SPACES:
+                if other in text:
+                    text = text.replace(other, " ")
         text = self._pending + text
-        end, in_line = _complete(text, self._in_line)
+        newline, space = text.rfind("\n"), text.rfind(" ")
+        end, in_line = 0, self._in_line  # of the complete chunks; whether the next is in a line
+        if newline > space:
+            end, in_line = newline + 1, False
+        elif space > 0:
+            end, in_line = space, text[space - 1] != "\n"
         if end:
             yield from self._lists(text[:end])
         self._pending, self._in_line = text[end:], in_line
@@ -199,16 +204,6 @@ class ChunkStream:
             yield spaced[start:end].split(" ")
             start = end + 1
         yield spaced[start:].split(" ")
-
-
-def _complete(text: str, in_line: bool) -> tuple[int, bool]:
-    """How many characters have complete chunks, and whether the next one is inside a line."""
-    newline, space = text.rfind("\n"), text.rfind(" ")
-    if newline > space:
-        return newline + 1, False
-    if space <= 0:
-        return 0, in_line
-    return space, text[space - 1] != "\n"
 
 
 def whitespace_spans(config: TokenizerConfig, text: str) -> list[str]:

@@ -9,7 +9,7 @@ all characters of Unicode, so every string has a probability and all of them sum
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -142,13 +142,12 @@ class CharacterNgram:
 
     def log_probs(self, words: Sequence[str]) -> Floats:
         """ln of the probability of each word (words,)."""
-        return np.concatenate([[], *self._log_probs(words)])
-
-    def _log_probs(self, words: Sequence[str]) -> Iterator[Floats]:
+        batches = [np.zeros(0)]
         for at in range(0, len(words), _BATCH_WORDS):
             some = words[at : at + _BATCH_WORDS]
             ends = np.cumsum(_lengths(some) + 1)
-            yield np.add.reduceat(np.log(self._probabilities(some)), [0, *ends[:-1]])
+            batches.append(np.add.reduceat(np.log(self._probabilities(some)), [0, *ends[:-1]]))
+        return np.concatenate(batches)
 
     def _probabilities(self, words: Sequence[str]) -> Floats:
         """The probability of each character and end of word, word after word."""
@@ -219,18 +218,14 @@ def _level(grams: _Grams, longer: _Grams | None) -> _Level:
     if longer is not None:
         continuations = np.bincount(longer.suffixes, minlength=len(grams.keys))
         counts = np.where(continuations > 0, continuations, counts)
-    discounts = np.minimum(counts, _discount(counts))
+    once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
+    discount = once / (once + 2 * twice) if once and twice else _DEFAULT_DISCOUNT
+    discounts = np.minimum(counts, discount)
     totals = np.bincount(grams.contexts, weights=counts)
     backoffs = np.bincount(grams.contexts, weights=discounts) / np.maximum(totals, 1)
     backoffs[totals == 0] = 1
     discounted = (counts - discounts) / np.maximum(totals, 1)[grams.contexts]
     return _Level(grams.keys, discounted, backoffs)
-
-
-def _discount(counts: Ints) -> float:
-    """The absolute discount, from the counts of counts of one and two."""
-    once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
-    return once / (once + 2 * twice) if once and twice else _DEFAULT_DISCOUNT
 
 
 def _shifted(ids: Ints) -> Ints:

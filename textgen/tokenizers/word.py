@@ -186,19 +186,15 @@ class WordTokenizer(SymbolTokenizer):
             ids = ids[:-1]
         elif self._lossless and len(ids):
             last_chunk = prompt.rpartition(" ")[2].rpartition("\n")[2]
-            ids = np.append(ids[:-1], np.uint32(self._likelier_form(last_chunk, int(ids[-1]))))
+            if last_chunk:
+                before_word = self._ids.get(self._split(last_chunk)[-1] + JOINER, UNK)
+                if before_word != UNK and (before_word < ids[-1] or ids[-1] == UNK):
+                    ids = np.append(ids[:-1], np.uint32(before_word))
         start = self._continuation(ids)
         if spaced:
             assert isinstance(start.decoder, _WordDecoder)
             start.decoder.skip_space()
         return start
-
-    def _likelier_form(self, chunk: str, id: int) -> int:
-        """The id of the chunk's last symbol, as encoded or as before a word."""
-        if not chunk:
-            return id
-        before_word = self._ids.get(self._split(chunk)[-1] + JOINER, UNK)
-        return before_word if UNK < before_word < id or id == UNK else id
 
 
 class _Texts:

@@ -39,6 +39,9 @@ _MIN_LEARNING_RATE, _MAX_LEARNING_RATE = 4e-3, 1e-2
 _TOKENS_OF_MAX_LEARNING_RATE, _LEARNING_RATE_EXPONENT = 2e6, 0.35
 _DROPOUT_PER_OCTAVE, _MAX_DROPOUT = 0.11, 0.5
 _EPOCHS_WITHOUT, _WEIGHTS_EXPONENT = 3.1, 0.43  # where there is a weight for each token
+_TIMED_SECONDS, _LEAST_UPDATES = 1.0, 3
+_FLOAT_BYTES = 4
+_WEIGHT_COPIES = 4  # the weight, its gradient and the optimizer's two moments
 _USUAL = {
     "hidden_size": "the usual width; it is chosen by size only under --budget",
     "embedding_size": "tokens need fewer dimensions than contexts",
@@ -97,7 +100,14 @@ def choose(
     ):
         model, reasons["hidden_size"] = _widened(model, size)
     model = model.resolved(size.vocabulary_size)
-    tokens = _tokens(model, training, size)
+    if training.epochs is not None:
+        tokens = float(training.epochs * size.train_tokens)
+    elif training.steps is not None:
+        window = training.batch_size * training.sequence_length
+        tokens = float(training.steps * (size.processes * window))
+    else:
+        assert size.compute is not None
+        tokens = size.compute / flop_per_token(model)
     own = model.kind.defaults.keys()
     if "learning_rate" not in given | own:
         scale = (_TOKENS_OF_MAX_LEARNING_RATE / max(tokens, 1.0)) ** _LEARNING_RATE_EXPONENT
@@ -111,31 +121,14 @@ def choose(
         overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
         dropout = max(_DROPOUT_PER_OCTAVE * math.log2(overfit), 0.0)
         training = dataclasses.replace(training, dropout=round(min(dropout, _MAX_DROPOUT), 2))
-        reasons["dropout"] = (
-            f"about {_about(epochs)} epochs, {_about(weights)} weights per token of text"
-        )
+        shown = [f"{each:.1f}" if each < 10 else f"{each:,.0f}" for each in (epochs, weights)]
+        reasons["dropout"] = "about {} epochs, {} weights per token of text".format(*shown)
     return TunedOptions(model, training, tokens, reasons | dict.fromkeys(given, "as given"))
 
 
 def flop_per_token(model: ModelConfig) -> float:
     """Operations per training token: for each weight one product forward, two backward."""
     return 6.0 * on_meta(model).matmul_parameters()
-
-
-def _layer_weights(model: ModelConfig) -> int:
-    """The number of weights in the layers, without embedding and output layer."""
-    written = model.layer_sizes[-1] * model.vocabulary_size
-    return on_meta(model).matmul_parameters() - written
-
-
-def _tokens(model: ModelConfig, training: TrainingConfig, size: TaskSize) -> float:
-    if training.epochs is not None:
-        return float(training.epochs * size.train_tokens)
-    if training.steps is not None:
-        tokens_per_step = size.processes * training.batch_size * training.sequence_length
-        return float(training.steps * tokens_per_step)
-    assert size.compute is not None
-    return size.compute / flop_per_token(model)
 
 
 def _widened(model: LayersConfig, size: TaskSize) -> tuple[ModelConfig, str]:
@@ -148,47 +141,34 @@ def _widened(model: LayersConfig, size: TaskSize) -> tuple[ModelConfig, str]:
         shape = wider.resolved(size.vocabulary_size)
         if width > by_text:
             return chosen, "as large as this amount of text supports"
-        if size.compute / flop_per_token(shape) < _layer_weights(shape):
+        output = shape.layer_sizes[-1] * shape.vocabulary_size
+        if size.compute / flop_per_token(shape) < on_meta(shape).matmul_parameters() - output:
             return chosen, "as large as this budget can train"
         chosen = wider
     return chosen, "the largest that is chosen automatically"
 
 
-def _about(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
-
-
-_TIMED_SECONDS, _LEAST_UPDATES = 1.0, 3
-_FLOAT_BYTES = 4
-_WEIGHT_COPIES = 4  # the weight, its gradient and the optimizer's two moments
-
-
-def choose_options(run: TrainingRun, corpus: TrainingCorpus, processes: int = 1) -> TrainingRun:
-    """The run with the options that were not given chosen for its text, length and machine.
+def choose_options(run: TrainingRun, corpus: TrainingCorpus, processes: int = 1) -> TunedOptions:
+    """Choose the options that were not given for the text, the length of the run and the machine.
 
     Under a budget, a few updates of a scratch model measure how fast the machine is.
 
     Raises:
         UsageError: Memory could not hold the model.
     """
-    choice = _choose_for(run, corpus, processes)
-    return dataclasses.replace(run, model=choice.model, training=choice.training)
-
-
-def _choose_for(run: TrainingRun, corpus: TrainingCorpus, processes: int) -> TunedOptions:
     use_threads(run.threads)
     if run.model.kind.counts:
         return TunedOptions(run.model, run.training, 0.0, {})
     model, training = run.model.resolved(corpus.tokenizer.vocabulary_size), run.training
-    check_memory(model)
+    _check_memory(model)
     given = run.given
-    if run.fine_tuning is not None:  # its shape is that of the initial weights
+    if run.tuned_from is not None:  # its shape is that of the initial weights
         given |= option_names(ModelConfig)
     size = TaskSize(model.vocabulary_size, len(corpus.encoded.train), processes=processes)
-    if training.budget is not None:
-        size = _with_compute(size, run, model)
-    choice = choose(run.model, training, given, size)
-    if training.budget is not None and choice.model != model:  # which has another speed
+    if training.budget is None:
+        return choose(run.model, training, given, size)
+    choice = choose(run.model, training, given, _with_compute(size, run, model))
+    if choice.model != model:  # which has another speed
         size = _with_compute(size, run, choice.model)
         again = choose(choice.model, training, given | {"hidden_size"}, size)
         reason = {"hidden_size": choice.reasons["hidden_size"]}
@@ -210,7 +190,7 @@ def plan(run: TrainingRun, corpus: TrainingCorpus) -> Plan:
             why="it is estimated from counts, in one pass",
             fix="leave it out",
         )
-    choice = _choose_for(run, corpus, processes=1)
+    choice = choose_options(run, corpus)
     model, training = choice.model, choice.training
     device = choose_device(run.device)
     precision = choose_precision(training.precision, device, model)
@@ -227,7 +207,10 @@ def plan(run: TrainingRun, corpus: TrainingCorpus) -> Plan:
         ),
         parameters=count_parameters(model),
         state_bytes=state_bytes(model),
-        window_bytes=window_bytes(model, training),
+        window_bytes=training.batch_size
+        * training.sequence_length
+        * _FLOAT_BYTES
+        * on_meta(model).activations_per_token(),
         tokens_per_second=speed,
         tokens=choice.tokens,
         seconds=choice.tokens / speed,
@@ -245,30 +228,20 @@ def state_bytes(model: ModelConfig) -> int:
     return _WEIGHT_COPIES * _FLOAT_BYTES * count_parameters(model)
 
 
-def window_bytes(model: ModelConfig, training: TrainingConfig) -> int:
-    """Approximate memory of one update in addition."""
-    activations = on_meta(model).activations_per_token()
-    return training.batch_size * training.sequence_length * _FLOAT_BYTES * activations
-
-
-def check_memory(model: ModelConfig) -> None:
+def _check_memory(model: ModelConfig) -> None:
     """Refuse a model that the machine's memory could not hold."""
-    needed, available = state_bytes(model), _memory_bytes()
-    if available is not None and needed > available:
+    needed = state_bytes(model)
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # the system does not say
+        return
+    if needed > available:
         raise UsageError(
             f"{model.description} is too large",
             why=f"training {count_parameters(model):,} parameters needs {needed:,} bytes"
             f" of {available:,}",
             fix=f"lower {' or '.join(map(flag, model.sizes))}",
         )
-
-
-def _memory_bytes() -> int | None:
-    """The memory of the machine, if the system reports it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def tokens_per_second(run: TrainingRun, model: ModelConfig) -> float:

@@ -11,10 +11,8 @@ from textgen.errors import DataError, UsageError
 from textgen.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer_from
 from textgen.tokenizers.vocabulary import SymbolTokenizer
-from textgen.training.run import FineTuning, TrainingRun
+from textgen.training.run import TrainingRun
 from textgen.training.word_vectors import WordVectors, read_vectors
-
-_MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -40,29 +38,35 @@ def read_corpus(run: TrainingRun) -> TrainingCorpus:
     Raises:
         DataError: A part is empty, or the text differs from that of the resumed run.
     """
-    paths, fine_tuning = run.source.paths, run.fine_tuning
+    where = run.source.paths[0]
     corpus = None
-    if len(paths) == 1 and is_encoded(paths[0]):
-        encoded, tokenizer = load_encoded(paths[0])
-        _check_encoded(run, tokenizer, paths[0])
+    if len(run.source.paths) == 1 and is_encoded(where):
+        encoded, tokenizer = load_encoded(where)
+        _check_encoded(run, tokenizer, where)
     else:
-        known = _known_tokenizer(run)
+        known: Tokenizer | None = None
+        if (earlier := run.resumed_from or run.tuned_from) is not None:
+            known = earlier.tokenizer
+        elif run.source.tokenizer is not None:
+            known = load_tokenizer_from(run.source.tokenizer)
         unit = (known.config if known else run.tokenizer).unit
         corpus = run.source.open(unit, run.training.valid_fraction)
-        tokenizer = _tokenizer(run, known, corpus)
+        if run.extend_vocabulary:
+            assert isinstance(known, SymbolTokenizer)
+            tokenizer = known.extended(run.tokenizer, (text for text, _ in corpus.train()))
+        else:
+            tokenizer = known or learn_tokenizer(run.tokenizer, corpus.train())
         encoded = encode_corpus(corpus, tokenizer)
-    check_parts(encoded, paths[0])
-    _check_known(run, encoded, paths[0])
+    check_parts(encoded, where)
+    _check_known(run, encoded, where)
     changed = _is_changed(run, encoded, tokenizer)
-    notes = (
-        () if fine_tuning is None else _fine_tuning_notes(fine_tuning, tokenizer, encoded, corpus)
-    )
+    notes = _fine_tuning_notes(run, tokenizer, encoded, corpus)
     vectors = None
     embeddings = run.model.embeddings if isinstance(run.model, RecurrentConfig) else None
-    if embeddings is not None and run.resumption is None and fine_tuning is None:
+    if embeddings is not None and run.resumed_from is None and run.tuned_from is None:
         vectors = read_vectors(embeddings, tokenizer)
-        notes += (vectors.note,)
-    return TrainingCorpus(encoded, tokenizer, changed, notes, vectors)
+        notes.append(vectors.note)
+    return TrainingCorpus(encoded, tokenizer, changed, tuple(notes), vectors)
 
 
 def check_parts(encoded: EncodedCorpus, where: Path) -> None:
@@ -80,32 +84,13 @@ def check_parts(encoded: EncodedCorpus, where: Path) -> None:
 def _check_known(run: TrainingRun, encoded: EncodedCorpus, where: Path) -> None:
     train = encoded.header.train
     if train.unknown + train.sentences == train.tokens and train.unknown:
-        fixed = run.fine_tuning is not None and not run.fine_tuning.extend_vocabulary
+        fixed = run.tuned_from is not None and not run.extend_vocabulary
         raise DataError(
             "no token is known",
             where=where,
             why=f"all {train.unknown:,} are <UNK>",
             fix="add --extend-vocabulary" if fixed else "lower --min-count or raise --vocab-size",
         )
-
-
-def _known_tokenizer(run: TrainingRun) -> Tokenizer | None:
-    """The tokenizer to reuse, if any."""
-    if run.resumption is not None:
-        return run.resumption.checkpoint.tokenizer
-    if run.fine_tuning is not None:
-        return run.fine_tuning.checkpoint.tokenizer
-    if run.source.tokenizer is not None:
-        return load_tokenizer_from(run.source.tokenizer)
-    return None
-
-
-def _tokenizer(run: TrainingRun, known: Tokenizer | None, corpus: Corpus) -> Tokenizer:
-    """The known tokenizer, extended if the run requires it; or a new one."""
-    if run.fine_tuning is not None and run.fine_tuning.extend_vocabulary:
-        assert isinstance(known, SymbolTokenizer)
-        return known.extended(run.tokenizer, (text for text, _ in corpus.train()))
-    return known or learn_tokenizer(run.tokenizer, corpus.train())
 
 
 def _check_encoded(run: TrainingRun, tokenizer: Tokenizer, folder: Path) -> None:
@@ -119,22 +104,23 @@ def _check_encoded(run: TrainingRun, tokenizer: Tokenizer, folder: Path) -> None
     names = ("valid", "tokenizer", "encoding", "errors")
     changed += [name for name in names if getattr(run.source, name) != getattr(default, name)]
     changed += sorted(run.given & {"valid_fraction"})
-    if changed and run.resumption is None:
-        raise _needs_text(changed[0], folder)
-    if run.fine_tuning is None:
-        return
-    if tokenizer.fingerprint != run.fine_tuning.checkpoint.tokenizer.fingerprint:
+    if run.resumed_from is not None:
+        changed = []
+    if run.extend_vocabulary:
+        changed.append("extend_vocabulary")
+    if changed:
+        raise needs_text(changed[0], folder)
+    old = run.init_from if run.tuned_from is not None else None
+    if old is not None and tokenizer.fingerprint != old.tokenizer_fingerprint:
         raise UsageError(
-            f"the corpus contradicts --init-from {run.fine_tuning.path}",
+            f"the corpus contradicts --init-from {old.path}",
             where=folder,
             why="it was tokenized with another tokenizer",
-            fix=f"give the text, or tokenize it with --tokenizer {run.fine_tuning.path}",
+            fix=f"give the text, or tokenize it with --tokenizer {old.path}",
         )
-    if run.fine_tuning.extend_vocabulary:
-        raise _needs_text("extend_vocabulary", folder)
 
 
-def _needs_text(option: str, folder: Path) -> UsageError:
+def needs_text(option: str, folder: Path) -> UsageError:
     return UsageError(
         f"{flag(option)} needs the corpus as text",
         where=folder,
@@ -145,9 +131,9 @@ def _needs_text(option: str, folder: Path) -> UsageError:
 
 def _is_changed(run: TrainingRun, encoded: EncodedCorpus, tokenizer: Tokenizer) -> bool:
     """Whether the text is another than that of the resumed run, and was accepted."""
-    if run.resumption is None:
+    saved = run.resumed_from
+    if saved is None:
         return False
-    saved = run.resumption.checkpoint
     if tokenizer.fingerprint != saved.tokenizer.fingerprint:
         raise DataError(
             "the tokenizer has changed since the run was started",
@@ -156,7 +142,7 @@ def _is_changed(run: TrainingRun, encoded: EncodedCorpus, tokenizer: Tokenizer) 
         )
     kept, found = saved.header.corpus, encoded.header
     same = (kept.fingerprint, kept.train) == (found.fingerprint, found.train)
-    if not same and not run.resumption.accept_changed_corpus:
+    if not same and not run.accept_changed_corpus:
         raise DataError(
             "the corpus has changed since the run was started",
             where=run.out,
@@ -166,15 +152,15 @@ def _is_changed(run: TrainingRun, encoded: EncodedCorpus, tokenizer: Tokenizer) 
 
 
 def _fine_tuning_notes(
-    fine_tuning: FineTuning, tokenizer: Tokenizer, encoded: EncodedCorpus, corpus: Corpus | None
-) -> tuple[str, ...]:
+    run: TrainingRun, tokenizer: Tokenizer, encoded: EncodedCorpus, corpus: Corpus | None
+) -> list[str]:
     """How the new text fits the old vocabulary."""
-    saved, extends = fine_tuning.checkpoint, fine_tuning.extend_vocabulary
-    notes = [
-        f"starts from the weights of {fine_tuning.path}, {saved.name} of step {saved.header.step}"
-    ]
+    old, extends = run.init_from, run.extend_vocabulary
+    if run.tuned_from is None or old is None:
+        return []
+    notes = [f"starts from the weights of {old.path}, {old.checkpoint} of step {old.step}"]
     if isinstance(tokenizer, SymbolTokenizer) and extends:
-        added = tokenizer.symbols[saved.tokenizer.vocabulary_size - len(SPECIAL_TOKENS) :]
+        added = tokenizer.symbols[old.vocabulary_size - len(SPECIAL_TOKENS) :]
         notes.append(f"tokens added to the vocabulary: {len(added):,}{_most_frequent(added)}")
     train = encoded.header.train
     if train.unknown:
@@ -186,9 +172,9 @@ def _fine_tuning_notes(
             f" and become <UNK>{_most_frequent(unknown)}"
             + ("" if extends or not unknown else "; --extend-vocabulary would add them")
         )
-    return tuple(notes)
+    return notes
 
 
 def _most_frequent(symbols: Iterable[str]) -> str:
-    named = " ".join(map(repr, [*symbols][:_MAX_NAMED]))
+    named = " ".join(map(repr, [*symbols][:10]))
     return f", most often {named}" if named else ""

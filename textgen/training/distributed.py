@@ -37,11 +37,27 @@ class ProcessGroup(Ranks):
     def __init__(self, process_rank: ProcessRank) -> None:
         self.rank, self.size = process_rank.rank, process_rank.world_size
         self._local_rank = process_rank.local_rank
-        with _connected():
-            _connect(process_rank)
-            self._group = dist.new_group(timeout=_WAITING)
+        if not dist.is_available():
+            raise ResourceError(
+                "this build of torch has no torch.distributed", fix="start without torchrun"
+            )
+        gpus = torch.cuda.is_available() and dist.is_nccl_available()
+        try:
+            with _connected():
+                store, _, _ = next(rendezvous("env://", timeout=_STARTING))
+                dist.init_process_group(
+                    "cpu:gloo,cuda:nccl" if gpus else "gloo",
+                    # torchrun keeps its store over a restart, with the dead processes' addresses.
+                    store=PrefixStore(f"start {restart_count()}", store),
+                    rank=self.rank,
+                    world_size=self.size,
+                    timeout=_STARTING,
+                )
+                self._group = dist.new_group(timeout=_WAITING)
+        except ValueError as error:  # invalid variables in the environment
+            raise UsageError("cannot start several processes", why=str(error)) from error
 
-    def leave(self) -> None:
+    def close(self) -> None:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
 
@@ -165,26 +181,6 @@ def _average(
     reduced = dist.all_reduce(message, group=group, async_op=True).get_future()
     averaged: torch.futures.Future[Tensor] = reduced.then(copy_back)
     return averaged
-
-
-def _connect(process_rank: ProcessRank) -> None:
-    if not dist.is_available():
-        raise ResourceError(
-            "this build of torch has no torch.distributed", fix="start without torchrun"
-        )
-    gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    try:
-        store, _, _ = next(rendezvous("env://", timeout=_STARTING))
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if gpus else "gloo",
-            # torchrun keeps its store over a restart, and with it the dead processes' addresses.
-            store=PrefixStore(f"start {restart_count()}", store),
-            rank=process_rank.rank,
-            world_size=process_rank.world_size,
-            timeout=_STARTING,
-        )
-    except ValueError as error:  # invalid variables in the environment
-        raise UsageError("cannot start several processes", why=str(error)) from error
 
 
 def _exit_code(error: BaseException) -> int:

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from textgen import checkpoint
-from textgen.checkpoint.header import Header, InitialCheckpoint, Machine
-from textgen.config import Device, ModelConfig, Precision, TrainingConfig
+from textgen.checkpoint import Header, Machine
+from textgen.config import Device, Precision, TrainingConfig
 from textgen.data.batching import IdArray, StreamPosition, Streams, StreamsState, separate
 from textgen.errors import CheckpointError, UsageError
 from textgen.models import Model, build, count_parameters, weight_shapes
-from textgen.models.base import CountsNgrams, FitsMixture
 from textgen.models.device import choose_device, choose_precision, use_threads
+from textgen.models.mixture import MixtureModel
+from textgen.models.ngram import ngram_tables
 from textgen.models.recurrent import set_word_vectors
 from textgen.tokenizers.base import UNK, Tokenizer
 from textgen.training.autotune import choose_options
@@ -96,80 +97,79 @@ class SharedStart:
     processes_before: int | None
 
 
-@dataclass(frozen=True)
-class LocalStart:
-    """The start of a run on one rank: weights and ids on rank 0, which broadcasts them."""
-
-    shared: SharedStart
-    model: Model
-    train_ids: IdArray
-    valid_ids: IdArray
-
-
-def start_on_first_rank(run: TrainingRun, corpus: TrainingCorpus, ranks: Ranks) -> LocalStart:
+def start_on_first_rank(
+    run: TrainingRun, corpus: TrainingCorpus, ranks: Ranks
+) -> tuple[SharedStart, Model]:
     """Choose the unresolved options, and make or load the model."""
-    if run.resumption is None:
-        run = choose_options(run, corpus, ranks.size)
+    if run.resumed_from is None:
+        choice = choose_options(run, corpus, ranks.size)
+        run = dataclasses.replace(run, model=choice.model, training=choice.training)
     threads = use_threads(run.threads)
     device = choose_device(run.device)
     model = _model(run, corpus)
-    if isinstance(model, CountsNgrams):
-        model.check_text(corpus.encoded.train)
-    machine = Machine(
-        device.type, _precision(run, device, model.config), threads, ranks.size, launch_id()
-    )
-    saved = None
-    if run.resumption is not None:
-        saved = load_run_state(run.resumption.checkpoint.folder)
-        if corpus.changed:  # losses on another text are not comparable
-            saved = _on_another_text(saved)
+    for tables in ngram_tables(model):
+        tables.check_text(corpus.encoded.train)
+    precision, saved, before = run.training.precision, None, None
+    if run.resumed_from is not None:
+        machine = run.resumed_from.header.machine
+        precision, before = machine.precision, machine.processes
+        saved = load_run_state(run.resumed_from.folder)
+        if corpus.changed:  # start at its beginning; losses are not comparable
+            snapshot = saved.snapshot
+            if snapshot.streams is not None:
+                positions = tuple(StreamPosition() for _ in snapshot.streams.rows)
+                snapshot = dataclasses.replace(snapshot, streams=StreamsState(0, 0, positions))
+            saved = dataclasses.replace(saved, snapshot=snapshot, best=None, validation=None)
+    try:
+        precision = choose_precision(precision, device, model.config)
+    except UsageError as error:
+        if run.resumed_from is None:
+            raise
+        raise CheckpointError("cannot continue", where=run.out, why=str(error)) from error
     header = Header(
         model=model.config,
         training=run.training,
         corpus=corpus.encoded.header,
         source=run.source,
-        machine=machine,
+        machine=Machine(device.type, precision, threads, ranks.size, launch_id()),
         step=0,
         tokens_seen=0,
         seconds=0.0,
         tokens_per_second=0.0,
         parameters=count_parameters(model.config),
         validation=None,
-        init_from=_initial_checkpoint(run),
+        init_from=run.init_from,
     )
-    resumption = run.resumption
-    before = None if resumption is None else resumption.checkpoint.header.machine.processes
-    shared = SharedStart(run.out, header, corpus.tokenizer, saved, corpus.changed, before)
-    return LocalStart(shared, model, corpus.encoded.train, corpus.encoded.valid)
-
-
-def start_on_other_rank(shared: SharedStart) -> LocalStart:
-    """A model of the same shape, without weights and without text."""
-    use_threads(shared.header.machine.threads)
-    none = np.empty(0, np.uint16)
-    return LocalStart(shared, build(shared.header.model), none, none)
+    return SharedStart(run.out, header, corpus.tokenizer, saved, corpus.changed, before), model
 
 
 def make_trainer(
-    start: LocalStart,
+    shared: SharedStart,
+    model: Model | None,
+    corpus: TrainingCorpus | None,
     ranks: Ranks,
     closing: contextlib.ExitStack,
     *,
     stop: Callable[[], int | None],
-    write_sample: Callable[[Model, Tokenizer, int], str],
     sample_every: float | None,
 ) -> Trainer:
     """The trainer of this rank; ``closing`` takes what must be closed when the run is over.
 
+    Args:
+        model, corpus: On rank 0, which broadcasts weights and ids.
+
     Raises:
         CheckpointError: The state of the resumed run does not fit its model.
     """
-    shared, model = start.shared, start.model
     header, training, saved = shared.header, shared.header.training, shared.saved
+    if model is None:
+        use_threads(header.machine.threads)
+        model = build(header.model)
     device = ranks.device(choose_device(cast(Device, header.machine.device)))
+    no_ids = np.empty(0, np.uint16)
     state = make_state(
         model.to(device).train(),
-        start.train_ids,
+        no_ids if corpus is None else corpus.encoded.train,
         # ``<UNK>`` is learned from the rare tokens that it stands for, if there are any.
         dataclasses.replace(training, unknown_rate=0.0)
         if header.corpus.train.unknown
@@ -198,16 +198,12 @@ def make_trainer(
         state=state,
         schedule=Schedule(training, total_steps),
         directory=directory,
-        config=training,
-        valid_ids=start.valid_ids,
+        valid_ids=no_ids if corpus is None else corpus.encoded.valid,
         stop=stop,
         ranks=ranks,
-        write_sample=lambda: write_sample(model, shared.tokenizer, state.step),
         sample_every=sample_every if model.is_causal else None,
         validation=None if saved is None else saved.validation,
         patience=Patience([] if saved is None else list(saved.losses_since_best)),
-        # The initial weights of a fine-tuned run may remain the best.
-        validates_start=header.init_from is not None,
     )
 
 
@@ -220,7 +216,7 @@ def make_state(
 ) -> TrainerState:
     """The initial state of training, with the weights and ids of rank 0 on every rank."""
     chunks: Sequence[slice] = ()
-    if ranks.is_first and isinstance(model, FitsMixture):
+    if ranks.is_first and isinstance(model, MixtureModel):
         chunks = model.held_out_chunks(train_ids)
     ids, held_out = separate(train_ids, chunks)
     ids = ranks.broadcast_ids(ids)
@@ -244,15 +240,12 @@ def _model(run: TrainingRun, corpus: TrainingCorpus) -> Model:
     Raises:
         ResourceError: The disk could not hold its checkpoints.
     """
-    if run.resumption is not None:
-        model = run.resumption.checkpoint.model
-        check_space(run.out, count_parameters(model.config), resumed=True)
-        return model
-    vocabulary_size = corpus.tokenizer.vocabulary_size
-    config = run.model.resolved(vocabulary_size)
-    check_space(run.out, count_parameters(config))
-    if run.fine_tuning is not None:
-        return extended(run.fine_tuning.checkpoint.model, vocabulary_size)
+    config = run.model.resolved(corpus.tokenizer.vocabulary_size)
+    check_space(run.out, count_parameters(config), resumed=run.resumed_from is not None)
+    if run.resumed_from is not None:
+        return run.resumed_from.model
+    if run.tuned_from is not None:
+        return extended(run.tuned_from.model, config.vocabulary_size)
     model = build(config)
     model.initialize(torch.Generator().manual_seed(run.training.seed))
     if corpus.vectors is not None:
@@ -260,38 +253,3 @@ def _model(run: TrainingRun, corpus: TrainingCorpus) -> Model:
         assert embedding is not None  # only kinds with an embedding have --embeddings
         set_word_vectors(embedding, corpus.vectors.ids, corpus.vectors.vectors)
     return model
-
-
-def _precision(run: TrainingRun, device: torch.device, config: ModelConfig) -> Precision:
-    if run.resumption is None:
-        return choose_precision(run.training.precision, device, config)
-    try:
-        kept = run.resumption.checkpoint.header.machine.precision
-        return choose_precision(kept, device, config)
-    except UsageError as error:
-        raise CheckpointError("cannot continue", where=run.out, why=str(error)) from error
-
-
-def _on_another_text(saved: RunState) -> RunState:
-    """The state with all streams at the start of the text, before any validation."""
-    snapshot = saved.snapshot
-    if snapshot.streams is not None:
-        positions = tuple(StreamPosition() for _ in snapshot.streams.rows)
-        snapshot = dataclasses.replace(snapshot, streams=StreamsState(0, 0, positions))
-    return dataclasses.replace(saved, snapshot=snapshot, best=None, validation=None)
-
-
-def _initial_checkpoint(run: TrainingRun) -> InitialCheckpoint | None:
-    if run.resumption is not None:
-        return run.resumption.checkpoint.header.init_from
-    if run.fine_tuning is None:
-        return None
-    saved = run.fine_tuning.checkpoint
-    return InitialCheckpoint(
-        path=run.fine_tuning.path,
-        checkpoint=saved.name,
-        step=saved.header.step,
-        weights_sha256=run.fine_tuning.weights_sha256,
-        tokenizer_fingerprint=saved.tokenizer.fingerprint,
-        vocabulary_size=saved.tokenizer.vocabulary_size,
-    )

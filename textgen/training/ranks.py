@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from textgen.data.batching import IdArray
 
 T = TypeVar("T")
-_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def process_rank() -> ProcessRank | None:
     Raises:
         UsageError: The variables are set, but not to whole numbers.
     """
-    if not all(os.environ.get(name) for name in _TORCHRUN_VARIABLES):
+    if not all(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")):
         return None
     try:
         rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from textgen import checkpoint, storage
+from textgen.checkpoint import InitialCheckpoint
 from textgen.config import (
     LEARNED_BY_COUNTING,
     Config,
@@ -31,38 +32,8 @@ from textgen.training.word_vectors import vector_width
 _TOTALS = ("budget", "epochs", "steps")
 _COUNTING_OPTIONS = frozenset({"valid_fraction", "seed"})
 _VOCABULARY_LIMITS = frozenset({"min_count", "vocab_size"})  # of what --extend-vocabulary adds
-_CONFIGS: tuple[type[Config], ...] = (TokenizerConfig, ModelConfig, TrainingConfig)
-_LEFTOVERS = frozenset(
-    {storage.LOCK, checkpoint.METRICS, f"{checkpoint.BEST}.new", f"{checkpoint.LAST}.new"}
-)
-
-
-@dataclass(frozen=True)
-class Resumption:
-    """The run to be resumed, as stored in its ``last``.
-
-    Attributes:
-        accept_changed_corpus: Whether it may continue on another text.
-    """
-
-    checkpoint: checkpoint.Checkpoint
-    accept_changed_corpus: bool
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """The checkpoint that a fine-tuned run starts from.
-
-    Attributes:
-        path: As it was given.
-        weights_sha256: Of its weights file as it was read.
-        extend_vocabulary: Whether to add the tokens that are new in the text.
-    """
-
-    checkpoint: checkpoint.Checkpoint
-    path: str
-    weights_sha256: str
-    extend_vocabulary: bool
+_LEFTOVERS = {storage.LOCK, checkpoint.METRICS, "best.new", "last.new"}
+_OF_A_RUN = _LEFTOVERS | {"best", "best.old", "last", "last.old"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +42,11 @@ class TrainingRun:
 
     Attributes:
         given: Names of the options that the user gave; ``autotune`` chooses the others.
-        resumption: Set by ``resumed``.
-        fine_tuning: Set by ``fine_tuned``.
+        resumed_from: The ``last`` of the run to be resumed.
+        accept_changed_corpus: Whether that run may continue on another text.
+        tuned_from: The checkpoint that a fine-tuned run starts from.
+        extend_vocabulary: Whether to add the tokens that are new in the text to its own.
+        init_from: Identifies it, also when the fine-tuned run is resumed.
     """
 
     out: Path
@@ -83,8 +57,11 @@ class TrainingRun:
     device: Device = "auto"
     threads: int | None = None
     given: frozenset[str] = frozenset()
-    resumption: Resumption | None = None
-    fine_tuning: FineTuning | None = None
+    resumed_from: checkpoint.Checkpoint | None = None
+    accept_changed_corpus: bool = False
+    tuned_from: checkpoint.Checkpoint | None = None
+    extend_vocabulary: bool = False
+    init_from: InitialCheckpoint | None = None
 
     @classmethod
     def new(
@@ -103,7 +80,7 @@ class TrainingRun:
         Raises:
             UsageError: An option is invalid, or two contradict each other.
         """
-        check_options(options, *_CONFIGS)
+        check_options(options, TokenizerConfig, ModelConfig, TrainingConfig)
         tokenizer_options = sorted(option_names(TokenizerConfig) & options.keys())
         if source.tokenizer is not None and tokenizer_options:
             raise UsageError(
@@ -112,7 +89,17 @@ class TrainingRun:
             )
         if source.valid is not None and "valid_fraction" in options:
             raise UsageError("--valid and --valid-fraction cannot both be given")
-        model = _with_width_of_vectors(ModelConfig.from_options(options))
+        model = ModelConfig.from_options(options)
+        if isinstance(model, RecurrentConfig) and model.embeddings is not None:
+            width = vector_width(model.embeddings)
+            if model.embedding_size not in (None, width):
+                raise UsageError(
+                    f"--embedding-size {model.embedding_size} contradicts --embeddings",
+                    where=model.embeddings,
+                    why=f"its vectors have {width} numbers",
+                    fix="leave --embedding-size out",
+                )
+            model = dataclasses.replace(model, embedding_size=width)
         return cls(
             out=out,
             source=source,
@@ -124,50 +111,50 @@ class TrainingRun:
             given=frozenset(options),
         )
 
-    def resumed(self, options: Mapping[str, Any], *, accept_changed_corpus: bool = False) -> Self:
-        """The run whose ``last`` is in ``out``, with new totals where ``options`` has one.
-
-        Args:
-            options: Those that this value was made of.
+    def resumed(self, *, accept_changed_corpus: bool = False) -> Self:
+        """The run whose ``last`` is in ``out``, with new totals where one was given.
 
         Raises:
             UsageError: An option contradicts the stored run.
         """
-        folder = storage.find_complete(self.out / checkpoint.LAST)
-        if folder is None:
-            raise _nothing_to_resume(self.out)
-        saved = checkpoint.load(folder)
+        saved = checkpoint.load(self.out / checkpoint.LAST)
         header = saved.header
-        self._check_same(saved, options)
+        if self.source.tokenizer is not None:
+            raise UsageError("--resume and --tokenizer cannot both be given")
+        self._check_same(saved.tokenizer.config, header.model, header.training)
         training = header.training
-        if options.keys() & set(_TOTALS):
-            wanted = _training(options, header.model)
+        if self.given & set(_TOTALS):
+            wanted = _training(self._training_options(), header.model)
             totals = {name: getattr(wanted, name) for name in _TOTALS}
             training = dataclasses.replace(training, **totals)
-            _check_not_past(training, header)
+            for name, done in (("steps", header.step), ("budget", header.seconds)):
+                total = totals[name]  # of earlier parts too
+                if total is not None and total < done:
+                    raise UsageError(
+                        f"{flag(name)} {total:g} is less than the run has already done",
+                        why=f"it has done {done:g}",
+                        fix="give a larger total",
+                    )
         return dataclasses.replace(
             self,
-            source=_resumed_source(self.source, header.source, folder),
+            source=_resumed_source(self.source, header.source, saved.folder),
             tokenizer=saved.tokenizer.config,
             model=header.model,
             training=training,
             threads=self.threads or header.machine.threads,
-            resumption=Resumption(saved, accept_changed_corpus),
+            resumed_from=saved,
+            accept_changed_corpus=accept_changed_corpus,
+            init_from=header.init_from,
         )
 
-    def fine_tuned(
-        self, options: Mapping[str, Any], *, init_from: str, extend_vocabulary: bool = False
-    ) -> Self:
+    def fine_tuned(self, *, init_from: str, extend_vocabulary: bool = False) -> Self:
         """A run that starts from the weights, shape and tokenizer of a checkpoint.
-
-        Args:
-            options: Those that this value was made of.
 
         Raises:
             UsageError: An option contradicts the checkpoint, or its vocabulary cannot grow.
         """
         saved = checkpoint.load(Path(init_from))
-        self._check_fits(saved, options, init_from, extends=extend_vocabulary)
+        self._check_fits(saved, init_from, extends=extend_vocabulary)
         tokenizer = saved.tokenizer.config
         if extend_vocabulary:
             if not isinstance(saved.tokenizer, SymbolTokenizer):
@@ -182,64 +169,69 @@ class TrainingRun:
                 min_count=self.tokenizer.min_count or tokenizer.min_count,
                 vocab_size=self.tokenizer.vocab_size,
             )
-        weights = storage.sha256_of(saved.folder / checkpoint.WEIGHTS)
+        noted = InitialCheckpoint(
+            path=init_from,
+            checkpoint=saved.name,
+            step=saved.header.step,
+            weights_sha256=storage.sha256_of(saved.folder / checkpoint.WEIGHTS),
+            tokenizer_fingerprint=saved.tokenizer.fingerprint,
+            vocabulary_size=saved.tokenizer.vocabulary_size,
+        )
         return dataclasses.replace(
             self,
             tokenizer=tokenizer,
             model=saved.header.model,
-            training=_training(options, saved.header.model),
-            fine_tuning=FineTuning(saved, init_from, weights, extend_vocabulary),
+            training=_training(self._training_options(), saved.header.model),
+            tuned_from=saved,
+            extend_vocabulary=extend_vocabulary,
+            init_from=noted,
         )
 
-    def _check_same(self, saved: checkpoint.Checkpoint, options: Mapping[str, Any]) -> None:
+    def _training_options(self) -> dict[str, Any]:
+        names = self.given & option_names(TrainingConfig)
+        return {name: getattr(self.training, name) for name in names}
+
+    def _check_same(self, *stored: Config) -> None:
         """Refuse an option that differs in the resumed run."""
-        if self.source.tokenizer is not None:
-            raise UsageError("--resume and --tokenizer cannot both be given")
-        pairs: tuple[tuple[Config, Config], ...] = (
-            (self.tokenizer, saved.tokenizer.config),
-            (self.model, saved.header.model),
-            (self.training, saved.header.training),
-        )
-        for new, kept in pairs:
-            for name in option_names(type(new)) & options.keys() - set(_TOTALS):
-                if getattr(new, name) != getattr(kept, name, None):
-                    stored = getattr(kept, name, None)
+        for new, kept in zip((self.tokenizer, self.model, self.training), stored, strict=True):
+            for name in sorted(option_names(type(new)) & self.given - set(_TOTALS)):
+                value, old = getattr(new, name), getattr(kept, name, None)
+                if value != old:
                     raise UsageError(
-                        f"{_typed(name, getattr(new, name))} contradicts the run to be resumed",
+                        f"{_typed(name, value)} contradicts the run to be resumed",
                         where=self.out,
-                        why=f"it was started with {_typed(name, stored, named=False)}",
+                        why=f"it was started with {_typed(name, old, named=False)}",
                         fix="leave the option out, or start a new run",
                     )
 
-    def _check_fits(
-        self,
-        saved: checkpoint.Checkpoint,
-        options: Mapping[str, Any],
-        init_from: str,
-        *,
-        extends: bool,
-    ) -> None:
-        """Refuse a shape or vocabulary other than that of the initial weights."""
-        tokenizer, model = saved.tokenizer.config, saved.header.model
+    def _check_fits(self, saved: checkpoint.Checkpoint, source: str, *, extends: bool) -> None:
+        """Refuse a shape or vocabulary other than that of the checkpoint in ``source``."""
+
+        def refuse(name: str, value: object, kept: object) -> None:
+            raise UsageError(
+                f"{_typed(name, value)} contradicts --init-from {source}",
+                why=f"that checkpoint has {_typed(name, kept, named=False)}",
+                fix=f"leave {flag(name)} out, or train a new model without --init-from",
+            )
+
         vocabulary_size = saved.tokenizer.vocabulary_size
-        named = options.keys() - (_VOCABULARY_LIMITS if extends else frozenset())
+        named = self.given - (_VOCABULARY_LIMITS if extends else frozenset())
         for name in sorted(named & option_names(TokenizerConfig)):
-            new, kept = _effective(self.tokenizer, name), _effective(tokenizer, name)
+            new, kept = (
+                _effective(each, name) for each in (self.tokenizer, saved.tokenizer.config)
+            )
             if new != kept and not (name == "vocab_size" and new == vocabulary_size):
-                raise _contradiction(name, options[name], init_from, kept)
+                refuse(name, getattr(self.tokenizer, name), kept)
         for name in sorted(named & option_names(ModelConfig)):
-            kept = getattr(model, name, None)
+            kept = getattr(saved.header.model, name, None)
             if getattr(self.model, name) != kept:
-                raise _contradiction(name, options[name], init_from, kept)
+                refuse(name, getattr(self.model, name), kept)
         size = self.tokenizer.vocab_size
         if extends and size is not None and size < vocabulary_size:
-            kept = f"{vocabulary_size} tokens, none of which can be dropped"
-            raise _contradiction("vocab_size", size, init_from, kept)
-        path = self.source.tokenizer
-        if path is not None:
-            given = load_tokenizer_from(path)
-            if given.fingerprint != saved.tokenizer.fingerprint:
-                raise _contradiction("tokenizer", path, init_from, "another tokenizer")
+            refuse("vocab_size", size, f"{vocabulary_size} tokens, none of which can be dropped")
+        path, same = self.source.tokenizer, saved.tokenizer.fingerprint
+        if path is not None and load_tokenizer_from(path).fingerprint != same:
+            refuse("tokenizer", path, "another tokenizer")
 
 
 def _training(options: Mapping[str, Any], model: ModelConfig) -> TrainingConfig:
@@ -253,33 +245,6 @@ def _training(options: Mapping[str, Any], model: ModelConfig) -> TrainingConfig:
             fix="leave it out",
         )
     return TrainingConfig.from_options({**options, **LEARNED_BY_COUNTING})
-
-
-def _with_width_of_vectors(model: ModelConfig) -> ModelConfig:
-    """The model with embeddings of the width that ``--embeddings`` has."""
-    if not isinstance(model, RecurrentConfig) or model.embeddings is None:
-        return model
-    width = vector_width(model.embeddings)
-    if model.embedding_size not in (None, width):
-        raise UsageError(
-            f"--embedding-size {model.embedding_size} contradicts --embeddings",
-            where=model.embeddings,
-            why=f"its vectors have {width} numbers",
-            fix="leave --embedding-size out",
-        )
-    return dataclasses.replace(model, embedding_size=width)
-
-
-def _check_not_past(training: TrainingConfig, header: checkpoint.Header) -> None:
-    """Refuse a new total that the run has already exceeded; totals include earlier parts."""
-    for name, done in (("steps", header.step), ("budget", header.seconds)):
-        total = getattr(training, name)
-        if total is not None and total < done:
-            raise UsageError(
-                f"{flag(name)} {total:g} is less than the run has already done",
-                why=f"it has done {done:g}",
-                fix="give a larger total",
-            )
 
 
 def _resumed_source(given: CorpusSource, kept: CorpusSource, folder: Path) -> CorpusSource:
@@ -316,34 +281,44 @@ def _typed(name: str, value: object, *, named: bool = True) -> str:
     return f"{flag(name)} {shown}" if named else shown
 
 
-def _contradiction(name: str, value: object, init_from: str, kept: object) -> UsageError:
-    return UsageError(
-        f"{_typed(name, value)} contradicts --init-from {init_from}",
-        why=f"that checkpoint has {_typed(name, kept, named=False)}",
-        fix=f"leave {flag(name)} out, or train a new model without --init-from",
-    )
+def check_folders(
+    out: Path, init_from: str | None, *, resume: bool, overwrite: bool, extend_vocabulary: bool
+) -> None:
+    """Refuse a folder that a run must not write to, or that there is nothing to resume from.
 
-
-def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that a run must not write to, or that there is nothing to resume from."""
+    A fine-tuned run must not write into the checkpoint that it reads.
+    """
+    if init_from is None and extend_vocabulary:
+        raise UsageError("--extend-vocabulary needs --init-from")
+    if init_from is not None:
+        if resume:
+            raise UsageError(
+                "--resume and --init-from cannot both be given",
+                why="the run in --out already has its own weights",
+                fix="leave --init-from out to continue",
+            )
+        if not init_from:
+            raise UsageError("--init-from names no checkpoint", fix="give a checkpoint's folder")
+        _, read = checkpoint.find(Path(init_from))
+        source, target = read.resolve(), out.resolve()
+        if target in (source, source.parent) or source in target.parents:
+            raise UsageError(
+                f"--init-from {init_from} and --out {out} are the same run",
+                why="the initial checkpoint is never written to",
+                fix="choose another --out, or continue with --resume",
+            )
     if resume and overwrite:
         raise UsageError("--resume and --overwrite cannot both be given")
     if out.exists() and not out.is_dir():
         raise UsageError("not a folder", where=out, fix="choose another --out")
-    names = {path.name for path in out.iterdir()} if out.exists() else set()
-    is_empty = names <= _LEFTOVERS
-    if not (resume or overwrite or is_empty):
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    if found - _LEFTOVERS and not (resume or overwrite):
         raise UsageError(
             "not empty",
             where=out,
             fix="continue with --resume, start again with --overwrite, or choose another --out",
         )
-    checkpoints = {
-        name + suffix
-        for name in (checkpoint.BEST, checkpoint.LAST)
-        for suffix in ("", ".new", ".old")
-    }
-    if overwrite and not is_empty and not names <= _LEFTOVERS | checkpoints:
+    if overwrite and not found <= _OF_A_RUN:
         raise UsageError(
             "will not overwrite",
             where=out,
@@ -351,36 +326,9 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
             fix="choose another --out",
         )
     if resume and storage.find_complete(out / checkpoint.LAST) is None:
-        raise _nothing_to_resume(out)
-
-
-def _nothing_to_resume(out: Path) -> ResourceError:
-    return ResourceError(
-        "nothing to resume", where=out, why="it contains no checkpoint", fix="leave --resume out"
-    )
-
-
-def check_init_from(
-    out: Path, init_from: str | None, *, resume: bool, extend_vocabulary: bool
-) -> None:
-    """Refuse a fine-tune that would write into the checkpoint it reads, or with --resume."""
-    if init_from is None:
-        if extend_vocabulary:
-            raise UsageError("--extend-vocabulary needs --init-from")
-        return
-    if resume:
-        raise UsageError(
-            "--resume and --init-from cannot both be given",
-            why="the run in --out already has its own weights",
-            fix="leave --init-from out to continue",
-        )
-    if not init_from:
-        raise UsageError("--init-from names no checkpoint", fix="give a checkpoint's folder")
-    _, found = checkpoint.find(Path(init_from))
-    source, target = found.resolve(), out.resolve()
-    if target in (source, source.parent) or source in target.parents:
-        raise UsageError(
-            f"--init-from {init_from} and --out {out} are the same run",
-            why="the initial checkpoint is never written to",
-            fix="choose another --out, or continue with --resume",
+        raise ResourceError(
+            "nothing to resume",
+            where=out,
+            why="it contains no checkpoint",
+            fix="leave --resume out",
         )

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from textgen import checkpoint, storage
 from textgen.checkpoint import BEST, LAST, METRICS, Header, read_validation
+from textgen.data.batching import StreamsState
 from textgen.errors import CheckpointError, ResourceError
 from textgen.models import count_parameters
 from textgen.results import TrainingStep, Validation
 from textgen.tokenizers.base import Tokenizer
-from textgen.training.state import Snapshot, TrainerState
+from textgen.training.state import Progress, Snapshot, TrainerState
 
 _SMALL_FILES = 2**20
 """Bytes of a checkpoint besides weights: headers, tokenizer, recurrent state."""
@@ -43,7 +44,11 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """The values that are not tensors."""
-        return self.snapshot.to_json() | {
+        streams = self.snapshot.streams
+        return {
+            "progress": asdict(self.snapshot.progress),
+            "streams": None if streams is None else streams.to_json(),
+            "scaler": dict(self.snapshot.scaler),
             "metrics_bytes": self.metrics_bytes,
             "best": None if self.best is None else asdict(self.best),
             "validation": None if self.validation is None else asdict(self.validation),
@@ -57,6 +62,18 @@ class RunState:
         Raises:
             AttributeError, KeyError, TypeError, ValueError: It is anything else.
         """
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"{name} is not finite")
+        progress = storage.from_json(Progress, value["progress"])
+        progress.check()
+        streams = value["streams"]
+        snapshot = Snapshot(
+            progress,
+            dict(tensors),
+            None if streams is None else StreamsState.from_json(streams),
+            dict(value["scaler"]),
+        )
         best, validation = (
             None if value[name] is None else read_validation(value[name])
             for name in ("best", "validation")
@@ -65,7 +82,7 @@ class RunState:
         if metrics_bytes < 0:
             raise ValueError(f"metrics of {metrics_bytes} bytes")
         losses = tuple(map(float, value["losses_since_best"]))
-        return cls(Snapshot.from_json(value, tensors), metrics_bytes, best, validation, losses)
+        return cls(snapshot, metrics_bytes, best, validation, losses)
 
 
 @dataclass
@@ -84,12 +101,10 @@ class RunDirectory:
 
     def open(self, metrics_bytes: int | None) -> None:
         """Open the metrics, truncated to ``metrics_bytes`` (None: not truncated)."""
-        try:
+        with self._writing():
             self._metrics: BinaryIO = (self.out / METRICS).open("ab")
-            if metrics_bytes is not None:
-                self._truncate(min(metrics_bytes, self._metrics.tell()))
-        except OSError as error:
-            raise storage.write_error(self.out / METRICS, error) from error
+        if metrics_bytes is not None:
+            self.truncate_metrics(min(metrics_bytes, self.length()))
 
     def close(self) -> None:
         """Every save flushed the metrics, so this fails only after an error that is reported."""
@@ -108,12 +123,10 @@ class RunDirectory:
 
     def truncate_metrics(self, length: int) -> None:
         """Drop the metrics after ``length`` bytes: the run rolled back to where they ended."""
-        self._writing(self.out / METRICS, lambda: self._truncate(length))
-
-    def _truncate(self, length: int) -> None:
-        self._metrics.truncate(length)
-        # Truncating does not move the position, and ``tell`` is what the next checkpoint records.
-        self._metrics.seek(0, os.SEEK_END)
+        with self._writing():
+            self._metrics.truncate(length)
+            # Truncating does not move the position, which the next checkpoint records.
+            self._metrics.seek(0, os.SEEK_END)
 
     def log_step(self, step: TrainingStep) -> None:
         line = asdict(step)
@@ -130,10 +143,10 @@ class RunDirectory:
 
     def _log(self, line: dict[str, Any]) -> None:
         data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
-        self._writing(self.out / METRICS, lambda: self._metrics.write(data))
+        with self._writing():
+            self._metrics.write(data)
 
     def save_best(self, state: TrainerState, validation: Validation) -> Path:
-        self.best = validation
         header = self._header(state, validation)
         checkpoint.save(self.out / BEST, header, state.model, self.tokenizer)
         return self.out / BEST
@@ -146,8 +159,10 @@ class RunDirectory:
         losses_since_best: tuple[float, ...] = (),
     ) -> Path:
         """Save ``last``; ``validation`` is the newest."""
-        self._writing(self.out / METRICS, self._flush)
-        metrics_bytes = self._metrics.tell() if state.step else 0
+        with self._writing():
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+        metrics_bytes = self.length() if state.progress.step else 0
         run_state = RunState(snapshot, metrics_bytes, self.best, validation, losses_since_best)
         checkpoint.save(
             self.out / LAST,
@@ -158,26 +173,23 @@ class RunDirectory:
         )
         return self.out / LAST
 
-    def _flush(self) -> None:
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
-
-    def _writing(self, path: Path, write: Callable[[], object]) -> None:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            write()
+            yield
         except OSError as error:
-            raise storage.write_error(path, error) from error
+            raise storage.write_error(self.out / METRICS, error) from error
 
     def _header(self, state: TrainerState, validation: Validation | None) -> Header:
-        config = state.model.config  # known only after counting n-grams
+        config, progress = state.model.config, state.progress
         return replace(
             self.template,
-            model=config,
+            model=config,  # complete only when n-grams have been counted
             parameters=count_parameters(config),
-            step=state.step,
-            tokens_seen=state.tokens_seen,
-            seconds=state.seconds,
-            tokens_per_second=state.tokens_seen / max(state.step_seconds, 1e-9),
+            step=progress.step,
+            tokens_seen=progress.tokens_seen,
+            seconds=progress.seconds,
+            tokens_per_second=progress.tokens_per_second,
             validation=validation,
         )
 
@@ -193,24 +205,22 @@ def load_run_state(folder: Path) -> RunState:
         state = RunState.from_json(values, tensors)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise state_error(folder, error) from error
-    if state.snapshot.progress.step:  # before the first step, ``best`` is an earlier run's
-        return replace(state, best=_better_on_disk(folder.parent, state.best))
-    return state
+    if state.snapshot.progress.step == 0:  # ``best`` is an earlier run's
+        return state
+    best = None
+    found = storage.find_complete(folder.parent / BEST)
+    if found is not None:
+        # It may have been saved after the ``last`` that a killed run left; keep the better.
+        on_disk = checkpoint.read_header(found / checkpoint.CONFIG).validation
+        known = [each for each in (on_disk, state.best) if each is not None]
+        best = min(known, key=lambda each: each.loss, default=None)
+    return replace(state, best=best)
 
 
 def state_error(folder: Path, error: Exception) -> CheckpointError:
     """The error of a checkpoint whose training state does not fit its model."""
     why = f"its training state does not fit ({error})"
     return CheckpointError("damaged", where=folder, why=why)
-
-
-def _better_on_disk(out: Path, known: Validation | None) -> Validation | None:
-    """``best`` may have been saved after the ``last`` that a killed run left; keep the better."""
-    folder = storage.find_complete(out / BEST)
-    if folder is None:
-        return None
-    found = checkpoint.read_header(folder / checkpoint.CONFIG).validation
-    return min((v for v in (found, known) if v is not None), key=lambda v: v.loss, default=None)
 
 
 def check_space(out: Path, parameters: int, *, resumed: bool = False) -> None:
@@ -221,9 +231,7 @@ def check_space(out: Path, parameters: int, *, resumed: bool = False) -> None:
     """
     copies = 4 if resumed else 8
     needed = copies * 4 * parameters + _SMALL_FILES
-    existing = out
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = next(folder for folder in (out, *out.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise ResourceError(

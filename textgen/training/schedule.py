@@ -116,8 +116,6 @@ class Patience:
         )
 
 
-_MIN_INTERVAL = 60.0
-_MAX_INTERVAL = 600.0
 _MAX_SAVING_SHARE = 0.02
 
 
@@ -135,15 +133,12 @@ class SaveClock:
     saved_at: float = 0.0
     save_seconds: float = 0.0
 
-    @property
-    def interval(self) -> float:
-        """A minute, or longer if saving is slow, up to ten minutes."""
-        if self.requested is not None:
-            return self.requested
-        return min(_MAX_INTERVAL, max(_MIN_INTERVAL, self.save_seconds / _MAX_SAVING_SHARE))
-
     def is_due(self, seconds: float) -> bool:
-        return seconds - self.saved_at >= self.interval
+        """Whether the requested interval is over; else a minute, up to ten if saving is slow."""
+        interval = self.requested
+        if interval is None:
+            interval = min(600.0, max(60.0, self.save_seconds / _MAX_SAVING_SHARE))
+        return seconds - self.saved_at >= interval
 
     def saved(self, begun_at: float, took: float) -> None:
         """Record a save that started at ``begun_at`` seconds of the run and took ``took``."""

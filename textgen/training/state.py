@@ -6,20 +6,20 @@ of counting.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from textgen import storage
 from textgen.config import Precision, TrainingConfig
 from textgen.data.batching import IdArray, Streams, StreamsState, Window
 from textgen.inference.likelihood import mean_cross_entropy
 from textgen.models import Dropout, Model, State
-from textgen.models.base import CountsNgrams, FitsMixture
 from textgen.models.device import autocast
+from textgen.models.mixture import MixtureModel
+from textgen.models.ngram import ngram_tables
 from textgen.training.ranks import SINGLE_PROCESS, Ranks
 
 _SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
@@ -27,7 +27,7 @@ _STATE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, to
 _STATE, _OPTIMIZER = "state.", "optimizer."
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
     """The progress of a run.
 
@@ -36,8 +36,8 @@ class Progress:
         step_seconds: Wall time of updates alone.
         learning_rate_scale: Factor on the learning rate, lowered at each rollback.
         rollbacks: How often the run returned to an earlier state.
-        loss_sum: Sum of the losses of ``loss_count`` updates since the last log line, in nats per
-            token.
+        loss_sum: Of ``loss_count`` updates since the last log line, in nats per token; set in
+            snapshots only, because reading it waits for the device.
     """
 
     step: int = 0
@@ -60,6 +60,10 @@ class Progress:
         if not math.isfinite(self.loss_sum):
             raise ValueError("the loss is not finite")
 
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens_seen / max(self.step_seconds, 1e-9)
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -79,65 +83,40 @@ class Snapshot:
     streams: StreamsState | None = None
     scaler: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """The values that are not tensors."""
-        streams = None if self.streams is None else self.streams.to_json()
-        return {"progress": asdict(self.progress), "streams": streams, "scaler": dict(self.scaler)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError: It is anything else.
-        """
-        for name, tensor in tensors.items():
-            if not bool(tensor.isfinite().all()):
-                raise ValueError(f"{name} is not finite")
-        progress, streams = storage.from_json(Progress, value["progress"]), value["streams"]
-        progress.check()
-        return cls(
-            progress,
-            dict(tensors),
-            None if streams is None else StreamsState.from_json(streams),
-            dict(value["scaler"]),
-        )
-
-
-def _remarks(model: Model) -> tuple[str, ...]:
-    return model.remarks() if isinstance(model, CountsNgrams) else ()
-
 
 class TrainerState(ABC):
-    """What an update changes: the model, and the progress of the run (see ``Progress``).
+    """What an update changes: the model, and the progress of the run.
 
     Attributes:
+        tokens_per_step: Training tokens per update, of all processes together.
+        held_out_tokens: Tokens that the mixture's weights are fitted on, the same on every rank.
         warnings: Remarks on the text, to be shown once after the first update.
         learning_rate: Of the last update.
-        held_out_tokens: Tokens that the mixture's weights are fitted on, the same on every rank.
     """
 
-    def __init__(self, model: Model, held_out: Sequence[IdArray] = ()) -> None:
+    def __init__(
+        self, model: Model, ids: IdArray, tokens_per_step: int, held_out: Sequence[IdArray] = ()
+    ) -> None:
         """held_out: chunks of the training part that only the mixture's weights are fitted on."""
-        self.model = model
-        self.step, self.tokens_seen, self.seconds, self.step_seconds = 0, 0, 0.0, 0.0
-        self.learning_rate_scale, self.rollbacks, self.learning_rate = 1.0, 0, 0.0
+        self.model, self.tokens_per_step = model, tokens_per_step
+        self.progress = Progress()
+        self.learning_rate = 0.0
         self.warnings: tuple[str, ...] = ()
-        self._held_out = held_out
+        self._ids, self._held_out = ids, held_out
         self.held_out_tokens = sum(map(len, held_out))
 
     @abstractmethod
     def update(self, learning_rate: float) -> None:
         """Learn from the next window of every stream."""
 
-    @abstractmethod
     def initialize_from_text(self) -> None:
         """Initialize what depends on the text; again if a resumed run continues on another."""
+        self.model.initialize_from_text(self._ids)
 
-    @property
-    @abstractmethod
-    def tokens_per_step(self) -> int:
-        """Training tokens per update, of all processes together."""
+    def _begin(self) -> None:
+        self.initialize_from_text()
+        tables = ngram_tables(self.model)
+        self.warnings = tuple(remark for each in tables for remark in each.remarks())
 
     @property
     def is_finite(self) -> bool:
@@ -155,7 +134,7 @@ class TrainerState(ABC):
 
     def prepare_validation(self) -> None:
         """Fit what depends on held-out chunks of the training part."""
-        if self._held_out and isinstance(self.model, FitsMixture):
+        if self._held_out and isinstance(self.model, MixtureModel):
             self.model.fit_mixture(self._held_out)
 
     @abstractmethod
@@ -169,34 +148,14 @@ class TrainerState(ABC):
         The number of ranks may differ from that of the snapshot.
 
         Raises:
-            ValueError, KeyError, IndexError: The snapshot does not fit the model.
+            ValueError: The snapshot does not fit the model.
         """
 
-    @abstractmethod
-    def remember(self) -> None:
-        """Keep a copy of weights and state to roll back to."""
+    def remember(self) -> None:  # noqa: B027
+        """Keep a copy of weights and state to roll back to. Counts are always finite."""
 
-    @abstractmethod
-    def roll_back(self) -> None:
+    def roll_back(self) -> None:  # noqa: B027
         """Restore what ``remember`` copied; the times continue."""
-
-    def _progress(self, loss_sum: float = 0.0, loss_count: int = 0) -> Progress:
-        return Progress(
-            self.step,
-            self.tokens_seen,
-            self.seconds,
-            self.step_seconds,
-            self.learning_rate_scale,
-            self.rollbacks,
-            loss_sum,
-            loss_count,
-        )
-
-    def _restore_progress(self, progress: Progress) -> None:
-        self.step, self.tokens_seen = progress.step, progress.tokens_seen
-        self.seconds, self.step_seconds = progress.seconds, progress.step_seconds
-        self.learning_rate_scale = progress.learning_rate_scale
-        self.rollbacks = progress.rollbacks
 
 
 class WindowLoss(nn.Module):
@@ -229,7 +188,8 @@ class GradientState(TrainerState):
         ranks: Ranks = SINGLE_PROCESS,
         held_out: Sequence[IdArray] = (),
     ) -> None:
-        super().__init__(model, held_out)
+        tokens_per_step = ranks.size * config.batch_size * config.sequence_length
+        super().__init__(model, streams.ids, tokens_per_step, held_out)
         self.streams, self.config = streams, config
         self._device = model.device
         self._precision, self._ranks = precision, ranks
@@ -238,15 +198,20 @@ class GradientState(TrainerState):
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._state: State = model.start(config.batch_size)
         self._generator = torch.Generator(device=self._device)
+        matrices = [each for each in self._parameters if each.ndim > 1]
+        vectors = [each for each in self._parameters if each.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
-            _decay_groups(self._parameters, config.weight_decay),
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},  # biases do not overfit
+            ],
             lr=config.learning_rate,
             betas=config.betas,
             fused=True,
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
-        self._loss_sum = self._scalar(0.0)
-        self._loss_count = 0
+        dtype = torch.float32 if self._device.type == "mps" else torch.float64
+        self._loss_sum = torch.zeros((), dtype=dtype, device=self._device)
         self._norm = torch.zeros(())
 
     def update(self, learning_rate: float) -> None:
@@ -254,16 +219,15 @@ class GradientState(TrainerState):
 
         A gradient that is not finite leaves weights and optimizer as they were.
         """
-        if self.step == 0:
-            self.initialize_from_text()
-            self.warnings = _remarks(self.model)
+        if self.progress.step == 0:
+            self._begin()
         loss = self._loss(self.streams.next())
         with self._ranks.connected():
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         loss = self._ranks.mean(loss.detach())
         self._scaler.unscale_(self._optimizer)
         self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
-        self.learning_rate = learning_rate * self.learning_rate_scale
+        self.learning_rate = learning_rate * self.progress.learning_rate_scale
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
         if not self._scaler.is_enabled():
@@ -273,38 +237,27 @@ class GradientState(TrainerState):
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         self._loss_sum = self._loss_sum + loss.to(self._loss_sum)
-        self._loss_count += 1
-        self.step += 1
-        self.tokens_seen += self.tokens_per_step
-
-    def initialize_from_text(self) -> None:
-        self.model.initialize_from_text(self.streams.ids)
+        self.progress.loss_count += 1
+        self.progress.step += 1
+        self.progress.tokens_seen += self.tokens_per_step
 
     def _loss(self, window: Window) -> Tensor:
         inputs, targets, carried = (
             self._on_device(part) for part in (window.inputs, window.targets, window.carried)
         )
-        key = self.config.seed * _SEED_STRIDE + self._ranks.rank * _RANK_STRIDE + self.step
-        self._generator.manual_seed(key % 2**63)
+        key = self.config.seed * _SEED_STRIDE + self._ranks.rank * _RANK_STRIDE
+        self._generator.manual_seed((key + self.progress.step) % 2**63)
         dropout = Dropout(self.config.dropout, self._generator)
         state = self._state.detach().keep(carried)
         with autocast(self._device, self._precision):
             loss, self._state = self._window_loss(inputs, targets, state, dropout)
         return cast(Tensor, loss)
 
-    def _scalar(self, value: float) -> Tensor:
-        dtype = torch.float32 if self._device.type == "mps" else torch.float64
-        return torch.tensor(value, dtype=dtype, device=self._device)
-
     def _on_device(self, array: Any) -> Tensor:
         tensor = torch.from_numpy(array)
         if self._device.type == "cuda":
             return tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.to(self._device)
-
-    @property
-    def tokens_per_step(self) -> int:
-        return self._ranks.size * self.config.batch_size * self.config.sequence_length
 
     @property
     def is_finite(self) -> bool:
@@ -316,8 +269,8 @@ class GradientState(TrainerState):
         return float(self._norm)
 
     def take_mean_loss(self) -> float:
-        mean = float(self._loss_sum) / max(1, self._loss_count)
-        self._loss_sum, self._loss_count = torch.zeros_like(self._loss_sum), 0
+        mean = float(self._loss_sum) / max(1, self.progress.loss_count)
+        self._loss_sum, self.progress.loss_count = torch.zeros_like(self._loss_sum), 0
         return mean
 
     def snapshot(self) -> Snapshot:
@@ -329,7 +282,7 @@ class GradientState(TrainerState):
         for index, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {f"{_OPTIMIZER}{index}.{name}": each for name, each in slots.items()}
         return Snapshot(
-            self._progress(float(self._loss_sum), self._loss_count),
+            replace(self.progress, loss_sum=float(self._loss_sum)),
             {name: tensor.detach().clone() for name, tensor in tensors.items()},
             self.streams.state(),
             self._scaler.state_dict(),
@@ -338,72 +291,63 @@ class GradientState(TrainerState):
     def restore(self, snapshot: Snapshot) -> None:
         if snapshot.streams is None:
             raise ValueError("the streams are missing")
-        self._check_shapes(snapshot, len(snapshot.streams.rows))
-        self._check_complete(snapshot)
-        self._load(snapshot, snapshot.streams, self._own_rows)
+        self._check_tensors(snapshot, len(snapshot.streams.rows))
+        own = self._ranks.rows(self.config.batch_size)
+        start = self.model.start(self.config.batch_size).tensors()
+        rows = {}
+        for name, of_all in _rows(snapshot).items():
+            found = of_all.to(self._device)[own]
+            # A stream that the saved run did not have starts fresh.
+            rows[name] = torch.cat([found, start[name][len(found) :].to(found)])
+        self._load(snapshot, rows)
 
     def remember(self) -> None:
         weights = [parameter.detach().clone() for parameter in self.model.parameters()]
-        streams = self.streams.state()
-        self._remembered = weights, self._snapshot(self._state.detach().tensors()), streams
+        self._remembered = weights, self._snapshot(self._state.detach().tensors())
 
     @torch.no_grad()
     def roll_back(self) -> None:
-        weights, snapshot, streams = self._remembered
-        clocks = self.seconds, self.step_seconds
+        weights, snapshot = self._remembered
+        clocks = self.progress.seconds, self.progress.step_seconds
         for parameter, weight in zip(self.model.parameters(), weights, strict=True):
             parameter.copy_(weight)
-        self._load(snapshot, streams, lambda name, rows: rows)
-        self.seconds, self.step_seconds = clocks
+        self._load(snapshot, _rows(snapshot))
+        self.progress.seconds, self.progress.step_seconds = clocks
 
-    def _load(
-        self,
-        snapshot: Snapshot,
-        streams: StreamsState,
-        own_rows: Callable[[str, Tensor], Tensor],
-    ) -> None:
-        rows = _rows(snapshot)
-        self._state = self.model.restore(
-            {name: own_rows(name, each.to(self._device)) for name, each in rows.items()}
-        )
+    def _load(self, snapshot: Snapshot, rows: dict[str, Tensor]) -> None:
+        """rows: the recurrent state of the streams of this process."""
+        assert snapshot.streams is not None
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in snapshot.tensors.items():
+            if name.startswith(_OPTIMIZER):
+                _, index, slot = name.split(".", 2)
+                # A copy, because the optimizer writes into it.
+                moments.setdefault(int(index), {})[slot] = tensor.clone()
         state = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**state, "state": _moments(snapshot)})
-        self._restore_progress(snapshot.progress)
-        self._loss_sum = self._scalar(snapshot.progress.loss_sum)
-        self._loss_count = snapshot.progress.loss_count
-        self.streams.restore(streams)
+        self._optimizer.load_state_dict({**state, "state": moments})
+        self._state = self.model.restore(rows)
+        self.progress = replace(snapshot.progress)
+        self._loss_sum = torch.full_like(self._loss_sum, snapshot.progress.loss_sum)
+        self.streams.restore(snapshot.streams)
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(dict(snapshot.scaler))
 
-    def _own_rows(self, name: str, rows: Tensor) -> Tensor:
-        """The rows of this process; a stream that the saved run did not have starts fresh."""
-        own = self._ranks.rows(self.config.batch_size)
-        found = rows[own]
-        start = self.model.start(self.config.batch_size).tensors()[name]
-        return torch.cat([found, start[len(found) :].to(found)])
-
-    def _check_shapes(self, snapshot: Snapshot, batch: int) -> None:
+    def _check_tensors(self, snapshot: Snapshot, batch: int) -> None:
         """Refuse a state, or an optimizer's moments, that are not of this model and batch."""
-        rows, start = _rows(snapshot), self.model.start(batch).tensors()
-        pairs = [(name, rows[name], start[name].shape) for name in start]
-        ordered = [p for group in self._optimizer.param_groups for p in group["params"]]
-        for index, slot in _moments(snapshot).items():
-            shapes = {"step": torch.Size(), "exp_avg": ordered[index].shape}
-            shapes["exp_avg_sq"] = shapes["exp_avg"]
-            pairs += [(f"{_OPTIMIZER}{index}.{n}", slot[n], shape) for n, shape in shapes.items()]
-        for name, tensor, shape in pairs:
-            if tensor.shape != shape:
-                raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(shape)}")
-
-    def _check_complete(self, snapshot: Snapshot) -> None:
-        """Refuse a snapshot that lacks a tensor, has one too many, or one of another type."""
-        learned = range(len(self._parameters) if snapshot.progress.step else 0)
-        slot_names = ("step", "exp_avg", "exp_avg_sq")
-        expected = {_STATE + name for name in self.model.start(1).tensors()}
-        expected |= {f"{_OPTIMIZER}{index}.{name}" for index in learned for name in slot_names}
-        if snapshot.tensors.keys() != expected:
-            raise ValueError(f"{min(snapshot.tensors.keys() ^ expected)} is missing or unexpected")
+        start = self.model.start(batch).tensors()
+        shapes = {_STATE + name: rows.shape for name, rows in start.items()}
+        if snapshot.progress.step:
+            ordered = [p for group in self._optimizer.param_groups for p in group["params"]]
+            for index, parameter in enumerate(ordered):
+                moments = {"step": torch.Size(), "exp_avg": parameter.shape}
+                moments["exp_avg_sq"] = parameter.shape
+                shapes |= {f"{_OPTIMIZER}{index}.{name}": each for name, each in moments.items()}
+        if snapshot.tensors.keys() != shapes.keys():
+            name = min(snapshot.tensors.keys() ^ shapes.keys())
+            raise ValueError(f"{name} is missing or unexpected")
         for name, tensor in snapshot.tensors.items():
+            if tensor.shape != shapes[name]:
+                raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(shapes[name])}")
             allowed = _STATE_DTYPES if name.startswith(_STATE) else (torch.float32,)
             if tensor.dtype not in allowed:
                 raise ValueError(f"{name} is {tensor.dtype}")
@@ -415,56 +359,23 @@ def _rows(snapshot: Snapshot) -> dict[str, Tensor]:
     return {n.removeprefix(_STATE): each for n, each in tensors if n.startswith(_STATE)}
 
 
-def _moments(snapshot: Snapshot) -> dict[int, dict[str, Tensor]]:
-    """A copy of the optimizer's state of each parameter: the optimizer writes into it."""
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in snapshot.tensors.items():
-        if name.startswith(_OPTIMIZER):
-            _, index, slot = name.split(".", 2)
-            moments.setdefault(int(index), {})[slot] = tensor.clone()
-    return moments
-
-
-def _decay_groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices; none for biases, which do not overfit."""
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 class CountingState(TrainerState):
     """A model that is estimated from all of its text in one step."""
 
     def __init__(self, model: Model, ids: IdArray) -> None:
-        super().__init__(model)
-        self._ids = ids
+        super().__init__(model, ids, tokens_per_step=len(ids))
 
     def update(self, learning_rate: float) -> None:
-        self.initialize_from_text()
-        self.warnings = _remarks(self.model)
-        self.step += 1
-        self.tokens_seen += self.tokens_per_step
-
-    def initialize_from_text(self) -> None:
-        self.model.initialize_from_text(self._ids)
-
-    @property
-    def tokens_per_step(self) -> int:
-        return len(self._ids)
+        self._begin()
+        self.progress.step += 1
+        self.progress.tokens_seen += self.tokens_per_step
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self._progress())
+        return Snapshot(replace(self.progress))
 
     def restore(self, snapshot: Snapshot) -> None:
         if snapshot.tensors:
             raise ValueError(f"{min(snapshot.tensors)} is unexpected")
         if snapshot.progress.step > 1:
             raise ValueError("impossible counts")
-        self._restore_progress(snapshot.progress)
-
-    def remember(self) -> None:
-        """Does nothing: counts are always finite, so there is no rolling back."""
-
-    def roll_back(self) -> None:
-        """Does nothing, as ``remember``."""
+        self.progress = replace(snapshot.progress)

@@ -6,28 +6,26 @@ Imports no torch before the text is read, so that a fault in it is reported at o
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from textgen import checkpoint, storage
-from textgen.config import Device, SamplingConfig, with_preset
+from textgen.config import Device, check_arguments, with_preset
 from textgen.data.corpus import CorpusSource
 from textgen.errors import UsageError
 from textgen.process_memory import peak_resident_bytes
 from textgen.results import Plan, TrainingEvent, TrainingResult, TrainingStart
-from textgen.tokenizers.base import Tokenizer
 from textgen.training.corpus import TrainingCorpus, read_corpus
 from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id, process_rank, restart_count
-from textgen.training.run import TrainingRun, check_folder, check_init_from
+from textgen.training.run import TrainingRun, check_folders
 
 if TYPE_CHECKING:
     from textgen.models import Model
-    from textgen.training.prepare import LocalStart, SharedStart
+    from textgen.training.prepare import SharedStart
     from textgen.training.trainer import Trainer
-
-_SAMPLE_TOKENS, _SAMPLE_TEMPERATURE = 160, 0.8
 
 
 def train(
@@ -71,26 +69,64 @@ def train(
 
     Raises:
         TextgenError: ``textgen.errors`` lists the kinds.
+        KeyboardInterrupt: After the run has been saved; at a second Ctrl-C at once.
     """
+    check_arguments(train, locals())
     options = with_preset(options, preset)
-    source = _source(corpora, valid, encoding, errors, tokenizer)
+    source = corpus_source(corpora, valid, encoding, errors, tokenizer)
     if accept_changed_corpus and not resume:
         raise UsageError("--accept-changed-corpus needs --resume")
-    begin = partial(
-        _begin,
-        Path(out),
-        source,
-        options,
-        device,
-        threads,
-        resume=resume,
-        overwrite=overwrite,
-        accept_changed_corpus=accept_changed_corpus,
-        init_from=None if init_from is None else str(init_from),
-        extend_vocabulary=extend_vocabulary,
-    )
-    with _joined() as ranks:
-        result, corpus = _train(ranks, begin, sample_every, on_event, stop)
+    out, initial = Path(out), None if init_from is None else str(init_from)
+    # On rank 0 only.
+    corpus: TrainingCorpus | None = None
+    model: Model | None = None
+
+    def begin() -> "SharedStart":
+        nonlocal source, resume, overwrite, initial, extend_vocabulary, corpus, model
+        if _is_restart(out):
+            # Continue the run of the processes that failed; its tokenizer is in the checkpoint.
+            resume, overwrite, initial, extend_vocabulary = True, False, None, False
+            source = dataclasses.replace(source, tokenizer=None)
+        # Every option is checked before anything is created.
+        run = TrainingRun.new(out, source, options, device, threads)
+        check_folders(
+            out, initial, resume=resume, overwrite=overwrite, extend_vocabulary=extend_vocabulary
+        )
+        if initial is not None:
+            run = run.fine_tuned(init_from=initial, extend_vocabulary=extend_vocabulary)
+        closing.enter_context(storage.locked(out))
+        for name in (checkpoint.BEST, checkpoint.LAST):
+            storage.clear_leftovers(out / name)
+        if resume:
+            run = run.resumed(accept_changed_corpus=accept_changed_corpus)
+        corpus = read_corpus(run)
+        from textgen.training.prepare import start_on_first_rank
+
+        shared, model = start_on_first_rank(run, corpus, ranks)
+        return shared
+
+    with _join() as ranks:
+        with contextlib.ExitStack() as closing:
+            shared = ranks.first(begin)
+            from textgen.training.prepare import make_trainer
+
+            interrupt = _Interrupt()
+
+            def stopped() -> int | None:
+                return signal.SIGINT if interrupt.received else stop()
+
+            trainer = make_trainer(
+                shared, model, corpus, ranks, closing, stop=stopped, sample_every=sample_every
+            )
+            with interrupt:
+                if corpus is not None:
+                    with interrupt.deferred():
+                        on_event(_start_event(shared, corpus, ranks))
+                for event in trainer.run():
+                    if corpus is not None:
+                        with interrupt.deferred():
+                            on_event(event)
+            result = _result(trainer)
 
         def with_baseline() -> TrainingResult:
             # The checkpoints are complete and the lock is released: this is not part of the run.
@@ -98,46 +134,11 @@ def train(
                 return result
             from textgen.training.trainer import ngram_baseline
 
-            encoded, learned = corpus.encoded, corpus.tokenizer
-            found = ngram_baseline(
-                encoded.train, encoded.valid, learned.level, learned.vocabulary_size
-            )
+            parts, learned = corpus.encoded, corpus.tokenizer
+            found = ngram_baseline(parts.train, parts.valid, learned.level, learned.vocabulary_size)
             return dataclasses.replace(result, ngram=found)
 
         return ranks.first(with_baseline)
-
-
-def _begin(
-    out: Path,
-    source: CorpusSource,
-    options: Mapping[str, Any],
-    device: Device,
-    threads: int | None,
-    closing: contextlib.ExitStack,
-    *,
-    resume: bool,
-    overwrite: bool,
-    accept_changed_corpus: bool,
-    init_from: str | None,
-    extend_vocabulary: bool,
-) -> tuple[TrainingRun, TrainingCorpus]:
-    """The run and its text; ``closing`` takes the lock of its folder."""
-    if _is_restart(out):
-        # Continue the run of the processes that failed; its tokenizer is in the checkpoint.
-        resume, overwrite, init_from, extend_vocabulary = True, False, None, False
-        source = dataclasses.replace(source, tokenizer=None)
-    # Every option is checked before anything is created.
-    run = TrainingRun.new(out, source, options, device, threads)
-    check_init_from(out, init_from, resume=resume, extend_vocabulary=extend_vocabulary)
-    check_folder(out, resume=resume, overwrite=overwrite)
-    if init_from is not None:
-        run = run.fine_tuned(options, init_from=init_from, extend_vocabulary=extend_vocabulary)
-    closing.enter_context(storage.locked(out))
-    for name in (checkpoint.BEST, checkpoint.LAST):
-        storage.clear_leftovers(out / name)
-    if resume:
-        run = run.resumed(options, accept_changed_corpus=accept_changed_corpus)
-    return run, read_corpus(run)
 
 
 def _is_restart(out: Path) -> bool:
@@ -148,43 +149,39 @@ def _is_restart(out: Path) -> bool:
     return checkpoint.read_header(folder / checkpoint.CONFIG).machine.launch == launch_id()
 
 
-def _train(
-    ranks: Ranks,
-    begin: Callable[[contextlib.ExitStack], tuple[TrainingRun, TrainingCorpus]],
-    sample_every: float | None,
-    on_event: Callable[[TrainingEvent], None],
-    stop: Callable[[], int | None],
-) -> tuple[TrainingResult, TrainingCorpus | None]:
-    """The result of the run and, on rank 0, its text."""
-    corpus: TrainingCorpus | None = None
-    start: LocalStart | None = None
-    with contextlib.ExitStack() as closing:
+class _Interrupt(contextlib.AbstractContextManager["_Interrupt"]):
+    """Defers KeyboardInterrupt until the run has been saved, and raises it at its end.
 
-        def begin_on_first_rank() -> "SharedStart":
-            nonlocal corpus, start
-            run, corpus = begin(closing)
-            from textgen.training.prepare import start_on_first_rank
+    Where the program has a handler of its own for Ctrl-C, that stays.
+    """
 
-            start = start_on_first_rank(run, corpus, ranks)
-            return start.shared
+    def __init__(self) -> None:
+        self.received = False
+        is_main = threading.current_thread() is threading.main_thread()
+        self._handles = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-        shared = ranks.first(begin_on_first_rank)
-        from textgen.training.prepare import make_trainer, start_on_other_rank
+    def __enter__(self) -> Self:
+        if self._handles:
+            signal.signal(signal.SIGINT, self._receive)
+        return self
 
-        trainer = make_trainer(
-            start or start_on_other_rank(shared),
-            ranks,
-            closing,
-            stop=stop,
-            write_sample=write_sample,
-            sample_every=sample_every,
-        )
-        if corpus is not None:
-            on_event(_start_event(shared, corpus, ranks))
-        for each in trainer.run():
-            if corpus is not None:
-                on_event(each)
-        return _result(trainer), corpus
+    def __exit__(self, kind: object, *error: object) -> None:
+        if self._handles:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.received and kind is None:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Runs a callback of the caller's, which may raise KeyboardInterrupt itself."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.received = True
+
+    def _receive(self, signum: int, frame: object) -> None:
+        self.received = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # for the second one
 
 
 def plan(
@@ -207,24 +204,26 @@ def plan(
     Raises:
         TextgenError: As ``train``.
     """
+    check_arguments(plan, locals())
     options = with_preset(options, preset)
-    source = _source(corpora, valid, encoding, errors, tokenizer)
+    source = corpus_source(corpora, valid, encoding, errors, tokenizer)
     run = TrainingRun.new(Path(), source, options, device, threads)
     if init_from is not None:
-        run = run.fine_tuned(options, init_from=str(init_from), extend_vocabulary=extend_vocabulary)
+        run = run.fine_tuned(init_from=str(init_from), extend_vocabulary=extend_vocabulary)
     corpus = read_corpus(run)
     from textgen.training import autotune
 
     return autotune.plan(run, corpus)
 
 
-def _source(
+def corpus_source(
     corpora: tuple[str | Path, ...],
     valid: str | Path | None,
     encoding: str,
     errors: str,
-    tokenizer: str | Path | None,
+    tokenizer: str | Path | None = None,
 ) -> CorpusSource:
+    """Where the text comes from, with absolute paths."""
     return CorpusSource(
         corpora=tuple(map(_absolute, corpora)),
         valid=None if valid is None else _absolute(valid),
@@ -241,20 +240,14 @@ def _absolute(path: str | Path) -> str:
     return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 
-@contextlib.contextmanager
-def _joined() -> Iterator[Ranks]:
+def _join() -> contextlib.AbstractContextManager[Ranks]:
     """All processes of the run, once all have been started."""
     place = process_rank()
     if place is None:
-        yield SINGLE_PROCESS
-        return
+        return contextlib.nullcontext(SINGLE_PROCESS)
     from textgen.training.distributed import ProcessGroup
 
-    group = ProcessGroup(place)
-    try:
-        yield group
-    finally:
-        group.leave()
+    return contextlib.closing(ProcessGroup(place))
 
 
 def _start_event(shared: "SharedStart", corpus: TrainingCorpus, ranks: Ranks) -> TrainingStart:
@@ -268,13 +261,8 @@ def _start_event(shared: "SharedStart", corpus: TrainingCorpus, ranks: Ranks) ->
     return TrainingStart(
         parameters=header.parameters,
         vocabulary_size=header.model.vocabulary_size,
-        train_tokens=header.corpus.train.tokens,
-        valid_tokens=header.corpus.valid.tokens,
-        train_characters=header.corpus.train.characters,
-        level=shared.tokenizer.level,
         device=header.machine.device,
         precision=header.machine.precision,
-        threads=header.machine.threads,
         description=header.model.description,
         out=str(shared.out),
         resumed_step=0 if shared.saved is None else shared.saved.snapshot.progress.step,
@@ -282,24 +270,16 @@ def _start_event(shared: "SharedStart", corpus: TrainingCorpus, ranks: Ranks) ->
     )
 
 
-def write_sample(model: "Model", tokenizer: Tokenizer, seed: int) -> str:
-    """A sample of the current model."""
-    from textgen.sampling.text import TextGenerator
-
-    config = SamplingConfig(length=_SAMPLE_TOKENS, temperature=(_SAMPLE_TEMPERATURE,), seed=seed)
-    return next(TextGenerator(model, tokenizer, config).generate([""])).text
-
-
 def _result(trainer: "Trainer") -> TrainingResult:
     from textgen.models import count_parameters
 
-    state, config = trainer.state, trainer.state.model.config
+    config, progress = trainer.state.model.config, trainer.state.progress
     return TrainingResult(
         checkpoint=str(trainer.directory.out),
-        steps=state.step,
-        tokens_seen=state.tokens_seen,
-        seconds=state.seconds,
-        tokens_per_second=state.tokens_seen / max(state.step_seconds, 1e-9),
+        steps=progress.step,
+        tokens_seen=progress.tokens_seen,
+        seconds=progress.seconds,
+        tokens_per_second=progress.tokens_per_second,
         parameters=count_parameters(config),
         validation=trainer.directory.best,
         last_validation=trainer.validation,

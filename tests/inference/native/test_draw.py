@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen.inference import native
+from textgen.inference.native import kernels
 from textgen.sampling import decoding
 
 ROWS = 240
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.usefixtures("compiled", "two_threads")
 def draw(
     logits: Tensor, logit_mask: Tensor, temperatures: list[float], uniforms: Tensor
 ) -> tuple[Tensor, Tensor]:
-    code = native.library(torch.device("cpu"), torch.float32)
+    code = kernels.library(torch.device("cpu"), torch.float32)
     assert code is not None
-    return native.draw(code, logits, logit_mask, np.array(temperatures), uniforms.numpy())
+    return kernels.draw(code, logits, logit_mask, np.array(temperatures), uniforms.numpy())
 
 
 def by_rules(

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from textgen.inference.native import library
-from textgen.inference.native.kernels import Loading
+from textgen.inference.native.kernels import Loading, library
 
 CPU = torch.device("cpu")
 WRITES_NONSENSE = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'

@@ -13,46 +13,37 @@ from textgen.presentation.formats import Shown, score_writer
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
 
-def _parts(*rows: tuple[Any, ...]) -> tuple[PartScore, ...]:
-    """From (span, bits, entropy, its reduction, and what else is known)."""
-    parts = []
-    for span, bits, entropy, reduction, *more in rows:
-        known = {"text": span.strip(), **(more[0] if more else {})}
-        parts.append(
-            PartScore(
-                span=span,
-                log_prob=-bits * math.log(2),
-                entropy=entropy,
-                entropy_reduction=reduction,
-                **known,
-            )
-        )
-    return tuple(parts)
+def _part(
+    span: str, bits: float, entropy: float, reduction: float | None = 0.0, **known: Any
+) -> PartScore:
+    text, log_prob = known.pop("text", span.strip()), -bits * math.log(2)
+    return PartScore(text, span, log_prob, entropy=entropy, entropy_reduction=reduction, **known)
 
 
-END = {"text": "<EOS>", "ends": True}
+def _end(bits: float, entropy: float, reduction: float, **known: Any) -> PartScore:
+    return _part("", bits, entropy, reduction, text="<EOS>", ends=True, **known)
+
+
 WORDS = (
-    _parts(
-        ("the", 1, 3.0, 0.0),
-        (" cats", 4, 2.5, 0.5, {"tokens": 2}),
-        (" xyzzy", 10, 2.75, 0.0, {"unknown": True}),
-        (" sat", 2, 1.0, 1.75),
-        ("", 3, 0.5, 0.5, END),
+    (
+        _part("the", 1, 3.0),
+        _part(" cats", 4, 2.5, 0.5, tokens=2),
+        _part(" xyzzy", 10, 2.75, unknown=True),
+        _part(" sat", 2, 1.0, 1.75),
+        _end(3, 0.5, 0.5),
     ),
-    _parts(("a\tb", 2, 3.0, 0.0), ("", 1, 2.0, 1.0, END)),
+    (_part("a\tb", 2, 3.0), _end(1, 2.0, 1.0)),
 )
 TOKENS = (
-    _parts(
-        ("the", 1, 3.0, 0.0, {"id": 5, "rank": 1}),
-        (" cat", 3, 2.5, 0.5, {"text": " cat", "id": 9, "rank": 1234}),
-        ("s", 1, 1.0, 1.5, {"id": 6, "rank": 2}),
-        (" xyzzy", 10, 2.75, None, {"text": "<UNK>", "id": 0, "unknown": True, "rank": 3}),
-        (" sat", 2, 1.0, 1.75, {"text": " sat", "id": 7, "rank": 2}),
-        ("", 3, 0.5, 0.5, END | {"id": 1, "rank": 4}),
+    (
+        _part("the", 1, 3.0, id=5, rank=1),
+        _part(" cat", 3, 2.5, 0.5, text=" cat", id=9, rank=1234),
+        _part("s", 1, 1.0, 1.5, id=6, rank=2),
+        _part(" xyzzy", 10, 2.75, None, text="<UNK>", id=0, unknown=True, rank=3),
+        _part(" sat", 2, 1.0, 1.75, text=" sat", id=7, rank=2),
+        _end(3, 0.5, 0.5, id=1, rank=4),
     ),
-    _parts(
-        ("a\tb", 2, 3.0, 0.0, {"id": 8, "rank": 1}), ("", 1, 2.0, 1.0, END | {"id": 1, "rank": 1})
-    ),
+    (_part("a\tb", 2, 3.0, id=8, rank=1), _end(1, 2.0, 1.0, id=1, rank=1)),
 )
 
 
@@ -72,19 +63,11 @@ class Writing:
         for number, (tokens, words) in enumerate(zip(TOKENS, WORDS, strict=True), start=1):
             text = "".join(token.span for token in tokens)
             unknown = [token.log_prob for token in tokens if token.unknown]
-            score = SentenceScore(
-                log_prob=math.fsum(token.log_prob for token in tokens),
-                tokens=len(tokens),
-                unknown=len(unknown),
-                unknown_log_prob=math.fsum(unknown),
-                characters=len(text) + 1,
-                words=len(words),
-                bytes=len(text) + 1,
-                spelled=spelled,
-                line=number,
-                text=text,
-                parts={"token": tokens, "word": words}.get(level),
-            )
+            log_prob = math.fsum(token.log_prob for token in tokens)
+            of_unknown, size = (len(unknown), math.fsum(unknown)), len(text) + 1
+            sums = (log_prob, len(tokens), *of_unknown, size, len(words), size)
+            parts = {"token": tokens, "word": words}.get(level)
+            score = SentenceScore(*sums, spelled=spelled, line=number, text=text, parts=parts)
             scores.append(score)
         return self.of(name, scores[:lines], level=level, **shown)
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from textgen.presentation.formats import as_word, part_name
-from textgen.presentation.formats.other_tools import number
 from textgen.results import PartScore, SentenceScore
 
 
@@ -58,24 +57,6 @@ def test_kenlm_s_sentences_without_words(write: Any) -> None:
         "OOVs:\t1\n"
         "Tokens:\t6\n"
     )
-
-
-def test_numbers_look_as_double_conversion_writes_the_shortest_for_kenlm() -> None:
-    printed = {
-        0.0: "0",
-        -2.0: "-2",
-        100.0: "100",
-        -0.1: "-0.1",
-        1e-06: "0.000001",
-        1.5e-07: "1.5e-7",
-        1e20: "100000000000000000000",
-        1e21: "1e21",
-        1.25e22: "1.25e22",
-        math.inf: "inf",
-        -math.inf: "-inf",
-        math.nan: "NaN",
-    }
-    assert [number(value) for value in printed] == list(printed.values())
 
 
 def test_lm_zoo_s_table(write: Any) -> None:

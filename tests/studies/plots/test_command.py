@@ -16,23 +16,15 @@ from textgen.studies.plots.memory import ContextLoss, Recall
 COMMANDS = ("loss", "gradient", "memory", "embeddings", "neurons")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, which is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
+@pytest.mark.parametrize("width", [40, 80])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_has_examples_and_fits(
-    run: Any, monkeypatch: pytest.MonkeyPatch, command: str
+    run: Any, monkeypatch: pytest.MonkeyPatch, command: str, width: int
 ) -> None:
-    for width in (40, 80):
-        monkeypatch.setenv("COLUMNS", str(width))
-        shown = run("plot", command, "--help")
-        assert shown.code == 0
-        assert f"textgen plot {command}" in shown.out.partition("Examples")[2]
-        assert max(map(len, shown.out.splitlines())) <= width
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = run("plot", command, "--help")
+    assert f"textgen plot {command}" in shown.out.partition("Examples")[2]
+    assert max(map(len, shown.out.splitlines())) <= width
 
 
 def test_without_a_command_the_plots_are_listed(run: Any) -> None:
@@ -60,7 +52,7 @@ def test_the_help_imports_no_numpy_and_the_loss_no_torch(trained: Path) -> None:
         (("loss",), "loss (nats per token) against training time (seconds)", "a.svg"),
         (("gradient", "--lags", "8"), "distance k (tokens back)", "a.png"),
         (("embeddings", "--words", "8"), "nearest, with the cosine", "a.PNG"),
-        (("embeddings", "--near", "a"), "near a", ""),
+        (("embeddings", "--near", "a"), "nearest, with", ""),
         (("neurons",), "position in the line", ""),
         (("neurons", "a (b) c", "--unit", "5"), "cell.0.5", "a.svg"),
     ],
@@ -141,13 +133,20 @@ def test_memory_is_drawn_of_several_models(
     ],
 )
 def test_an_error_is_one_line_and_nothing_is_written(
-    run: Any, trained: Path, folder: Path, arguments: tuple[str, ...], code: int, said: str
+    run: Any,
+    trained: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (folder / "SHORT").write_text("a small cat\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SHORT").write_text("a small cat\n")
     ended = run("plot", *(each.replace("MINE", str(trained)) for each in arguments))
     assert (ended.code, ended.out) == (code, "")
     assert said in ended.err.splitlines()[-1]
-    assert [path.name for path in folder.iterdir()] == ["SHORT"]
+    assert [path.name for path in tmp_path.iterdir()] == ["SHORT"]
 
 
 def test_without_the_package_the_error_says_what_to_install(
@@ -159,5 +158,5 @@ def test_without_the_package_the_error_says_what_to_install(
     )
     ended = run("plot", "loss", trained, "--out", "a.png")
     assert ended.code == 2
-    assert "pip install 'textgen[plot]'" in ended.err
+    assert "pip install 'textgen-lm[plot]'" in ended.err
     assert run("plot", "loss", trained).code == 0

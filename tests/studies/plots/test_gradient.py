@@ -55,20 +55,15 @@ def test_places_in_one_batch_are_independent(make_model: Any, stand_in: Any) -> 
         assert norm.upper - norm.lower == pytest.approx(abs(other - alone.median) / 2)
 
 
-class Counted(torch.nn.Module):
-    is_causal = True
-
-    def start(self, batch: int) -> Any:
-        return types.SimpleNamespace(tensors=lambda: {"last": torch.zeros(1, 2).long()})
-
-
 def test_a_short_text_and_a_model_without_a_continuous_state_are_refused(
     model: Any, stand_in: Any
 ) -> None:
     with pytest.raises(DataError, match="3 tokens"):
         gradient_norms(stand_in(model, Letters()), "abc", lags=4)
+    window = types.SimpleNamespace(tensors=lambda: {"last": torch.zeros(1, 2).long()})
+    feedforward = types.SimpleNamespace(is_causal=True, start=lambda batch: window)
     with pytest.raises(UsageError, match="the last tokens"):
-        gradient_norms(stand_in(Counted(), Letters()), "abcdef", lags=1)
+        gradient_norms(stand_in(feedforward, Letters()), "abcdef", lags=1)
     model.is_causal = False
     with pytest.raises(UsageError, match="both ways"):
         gradient_norms(stand_in(model, Letters()), "abcdef", lags=1)

@@ -15,7 +15,6 @@ from textgen import LanguageModel
 from textgen.config import RecurrentConfig, TokenizerConfig
 from textgen.errors import DataError, UsageError
 from textgen.models import Dropout, Model, State
-from textgen.models.base import TensorState
 from textgen.results import SentenceScore
 from textgen.studies.plots.memory import DISTANCES, loss_by_context, recall
 from textgen.tokenizers.character import CharacterTokenizer
@@ -23,7 +22,7 @@ from textgen.tokenizers.character import CharacterTokenizer
 LAG, SHARE, LETTERS = 6, 0.9, "abcdefgh"
 
 
-class Last(TensorState):
+class Last(State):
     """The last tokens that were read, the first of them -1 where there were fewer."""
 
     beginning = -1
@@ -39,15 +38,12 @@ class Echo(Model):
     def start(self, batch: int) -> Last:
         return Last({"last": torch.full((batch, LAG), -1)})
 
-    def restore(self, tensors: dict[str, Tensor]) -> Last:
-        return Last(tensors)
-
     def initialize(self, generator: torch.Generator) -> None: ...
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, Any]:
-        seen = torch.cat([cast(Last, state).named["last"].T, ids])  # (LAG + time, batch)
+        seen = torch.cat([state.named["last"].T, ids])  # (LAG + time, batch)
         return seen[1 : 1 + len(ids)].unsqueeze(-1).float(), Last({"last": seen[-LAG:].T})
 
     def logits(self, features: Tensor) -> Tensor:
@@ -131,28 +127,20 @@ def test_a_memory_of_so_many_characters_recalls_what_is_no_further() -> None:
     assert pairs["quotes", 160] == 0
 
 
-class Preferring(Brackets):
-    """Knows nothing of what was opened, and likes one closing mark of each kind."""
+def test_a_preference_for_one_form_is_not_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prefer(_: Any, texts: Iterable[tuple[str, str]]) -> Iterator[SentenceScore]:
+        return (SentenceScore(-1.0 if text[0] in "”)" else -2.0, tokens=2) for _, text in texts)
 
-    def scores(self, texts: Iterable[tuple[str, str]]) -> Iterator[SentenceScore]:
-        for _, text in texts:
-            yield SentenceScore(-1.0 if text[0] in "”)" else -2.0, tokens=2)
-
-
-def test_a_preference_for_one_form_is_not_memory() -> None:
-    for each in recall(cast(LanguageModel, Preferring(0))):
+    monkeypatch.setattr(Brackets, "scores", prefer)
+    for each in recall(cast(LanguageModel, Brackets(0))):
         if each.kind in ("quotes", "brackets") and each.pairs:
             assert each.accuracy == 0.5
 
 
-def test_unknown_text_and_a_model_that_reads_both_ways_are_refused() -> None:
+def test_unknown_text_and_a_model_that_reads_both_ways_are_refused(stand_in: Any) -> None:
     with pytest.raises(DataError, match="unknown to the model"):
         recall(cast(LanguageModel, Brackets(40, unknown=1)))
-    both_ways = SimpleNamespace(
-        path="x",
-        model=SimpleNamespace(is_causal=False),
-        header=SimpleNamespace(model=SimpleNamespace(model="bidirectional")),
-    )
+    both_ways = stand_in(SimpleNamespace(is_causal=False), kind="bidirectional")
     for measure in (recall, lambda model: loss_by_context(model, ["a"])):
         with pytest.raises(UsageError, match="both ways"):
-            measure(cast(LanguageModel, both_ways))
+            measure(both_ways)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from textgen.errors import DataError, UsageError
-from textgen.models.base import TensorState
+from textgen.models import State
 from textgen.studies.plots.neurons import (
     Correlation,
     NeuronPlot,
@@ -35,15 +35,15 @@ class HandMade(torch.nn.Module):
 
     is_causal, device = True, torch.device("cpu")
 
-    def start(self, batch: int) -> TensorState:
-        return TensorState({"hidden.0": torch.zeros(batch, 2), "cell.0": torch.zeros(batch, 3)})
+    def start(self, batch: int) -> State:
+        return State({"hidden.0": torch.zeros(batch, 2), "cell.0": torch.zeros(batch, 3)})
 
     def hidden_states(self, ids: Any, state: Any) -> Any:
         character, cell = chr(int(ids)), state.tensors()["cell.0"].clone()
         cell[0, 0] = int(ids) % 7
         cell[0, 1] = 0 if character in "\n\1" else cell[0, 1] + 2
         cell[0, 2] = {"“": -5.0, "”": 0.0}.get(character, float(cell[0, 2]))
-        return None, TensorState({"hidden.0": cell[:, :2] * 0 + int(ids) % 5, "cell.0": cell})
+        return None, State({"hidden.0": cell[:, :2] * 0 + int(ids) % 5, "cell.0": cell})
 
 
 @pytest.fixture
@@ -52,13 +52,10 @@ def model(stand_in: Any) -> Any:
 
 
 def test_a_cell_that_counts_the_line_and_one_that_knows_quotes_are_found(model: Any) -> None:
-    found = search(read_states(model, TEXT), most=1)
-    best = {each.feature: each for each in found}
-    assert best["position in the line"].unit == "cell.0.1"
-    assert best["position in the line"].correlation == pytest.approx(1)
-    assert best["inside quotes"].unit == "cell.0.2"
-    assert best["inside quotes"].correlation == pytest.approx(-1)
-    assert abs(best["inside brackets"].correlation) < 0.9
+    column, quotes, brackets = search(read_states(model, TEXT), most=1)
+    assert column == Correlation("position in the line", "cell.0.1", pytest.approx(1))
+    assert quotes == Correlation("inside quotes", "cell.0.2", pytest.approx(-1))
+    assert abs(brackets.correlation) < 0.9
 
 
 def test_features_are_those_at_the_end_of_each_token() -> None:
@@ -66,10 +63,7 @@ def test_features_are_those_at_the_end_of_each_token() -> None:
     assert found["position in the line"].tolist() == [2, 4, 7, 8, 9, 9, 0, 1]
     assert found["inside brackets"].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
     assert found["inside quotes"].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
-
-
-def test_an_empty_line_closes_quotes_and_brackets() -> None:
-    found = features(tuple('(a "b\nc\n\nd'))
+    found = features(tuple('(a "b\nc\n\nd'))  # an empty line closes both
     assert found["inside quotes"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 0, 0]
     assert found["inside brackets"].tolist() == [1, 1, 1, 1, 1, 1, 1, 1, 0, 0]
 
@@ -104,10 +98,7 @@ def test_a_text_without_features_is_refused(model: Any) -> None:
         read_states(model, "")
 
 
-FOUND = [
-    Correlation("inside quotes", "cell.0.17", -0.625),
-    Correlation("inside quotes", "cell.0.3", 0.5),
-]
+FOUND = [Correlation("inside quotes", *each) for each in (("cell.0.17", -0.625), ("cell.0.3", 0.5))]
 TRACE = UnitTrace(
     "runs/mine/best",
     "cell.0.17",
@@ -126,21 +117,16 @@ def test_without_colours_a_digit_or_a_letter_is_below_each_character(terminal: A
     place = lines.index("cell.0.17: inside quotes (r = −0.62)")
     assert lines[place + 1 : place + 5] == ["ab c↵", "99 di", r"\x1b", "4444"]
     assert "1 to 9 up to 2.0" in lines[place + 5]
+    narrow = terminal(PLOT, 4).splitlines()
+    assert [line.rstrip() for line in narrow].count("ab c") == 1
 
 
 def test_in_colour_the_background_shows_strength_and_sign(terminal: Any) -> None:
     text = terminal(PLOT, colours=True)
     row = next(line for line in text.splitlines() if "↵" in line)
-    assert "48;2;158;69;4ma" in row
-    assert "48;2;158;69;4mb" in row
-    assert "48;2;136;168;196mc" in row  # half as strong
-    assert "48;2;18;80;138m↵" in row
+    for colour in ("158;69;4ma", "158;69;4mb", "136;168;196mc", "18;80;138m↵"):
+        assert f"48;2;{colour}" in row
     assert "\x1b[0m \x1b" in row  # no background for zero
-
-
-def test_lines_are_broken_at_the_width(terminal: Any) -> None:
-    lines = [line.rstrip() for line in terminal(NeuronPlot([TRACE], []), 4).splitlines()]
-    assert lines.count("ab c") == 1
 
 
 def test_in_a_figure_each_character_has_its_colour() -> None:

@@ -16,6 +16,7 @@ from textgen.studies.rerank.reranking import Score, rerank
 from textgen.studies.rerank.tuning import Table, TuningResult, errors_along, search, tune
 
 Scores = tuple[float, ...]
+Problem = tuple[list[Utterance], dict[str, str], Score, RerankingConfig]
 
 
 def table_score(table: dict[str, float]) -> Score:
@@ -25,17 +26,19 @@ def table_score(table: dict[str, float]) -> Score:
     return score
 
 
-def case(*utterances: dict[str, Scores]) -> tuple[list[Utterance], dict[str, str], Score]:
+def case(*utterances: dict[str, Scores]) -> Problem:
     """Utterances whose first hypothesis is right, from each text's scores, the new one last."""
     new = {text: scores[-1] for each in utterances for text, scores in each.items()}
     given = [
         Utterance(f"u{i}", tuple(Hypothesis(f"u{i}", text, *scores[:-1]) for text, scores in all_))
         for i, all_ in enumerate(tuple(each.items()) for each in utterances)
     ]
-    return given, {each.id: each.hypotheses[0].text for each in given}, table_score(new)
+    references = {each.id: each.hypotheses[0].text for each in given}
+    return given, references, table_score(new), RerankingConfig()
 
 
-def drawn(seed: int, scores: int) -> tuple[list[Utterance], dict[str, str], Score]:
+def drawn(seed: int, scores: int) -> Problem:
+    """Whole scores, so that many totals meet in one place."""
     rng = random.Random(seed)
     texts: dict[str, float] = {}
     utterances, references = [], {}
@@ -50,7 +53,7 @@ def drawn(seed: int, scores: int) -> tuple[list[Utterance], dict[str, str], Scor
             hypotheses.append(Hypothesis("", text, *old))
         utterances.append(Utterance(f"u{number}", tuple(hypotheses)))
         references[f"u{number}"] = " ".join(said)
-    return utterances, references, table_score(texts)
+    return utterances, references, table_score(texts), RerankingConfig()
 
 
 @pytest.mark.parametrize(
@@ -98,14 +101,14 @@ def test_two_weights_that_must_move_together_are_found() -> None:
 def test_weights_stay_where_no_others_are_better() -> None:
     given = case({"a": (0, -1, 0), "b": (0, 0, -3)}, {"x": (0, 0, 0), "y": (-1, 0, -1)})
     start = RerankingConfig(weight=0.61234567, lm_scale=1.5, length_penalty=-0.25)
-    assert tune(*given, start).weights == start
+    assert tune(*given[:3], start).weights == start
     assert tune(*given).weights == RerankingConfig(weight=0.5)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_along_one_weight_no_place_is_better(seed: int) -> None:
-    utterances, references, score = drawn(seed, scores=0)
-    result = tune(utterances, references, score)
+    utterances, references, score, start = drawn(seed, scores=0)
+    result = tune(utterances, references, score, start)
     crossings = {-100.0, 100.0}
     for each in utterances:
         new = list(score(one.text for one in each.hypotheses))
@@ -127,8 +130,8 @@ def test_reranking_has_the_word_error_rate_that_was_found(seed: int, scores: int
     given = drawn(seed, scores)
     before = [RerankingConfig(), RerankingConfig(lm_scale=0), RerankingConfig(weight=0)][scores]
     result = tune(*given)
-    assert word_error_rate(*given, result.weights) == pytest.approx(result.wer_after)
-    assert word_error_rate(*given, before) == pytest.approx(result.wer_before)
+    assert word_error_rate(*given[:3], result.weights) == pytest.approx(result.wer_after)
+    assert word_error_rate(*given[:3], before) == pytest.approx(result.wer_before)
     assert result.wer_after <= result.wer_before
     assert tune(*given) == result
 
@@ -151,7 +154,8 @@ def test_empty_texts_and_uneven_white_space_count_words_as_elsewhere() -> None:
         Utterance("u2", (Hypothesis("u2", "x y"),)),
     ]
     references = {"u0": "a b c", "u1": "d", "u2": ""}
-    result = tune(utterances, references, lambda texts: (0.0 for _ in texts))
+    score = table_score({"a  b\u00a0c": 0.0, "": 0.0, "x y": 0.0})
+    result = tune(utterances, references, score, RerankingConfig())
     assert (result.wer_after, result.words) == (3 / 4, 4)
 
 
@@ -168,12 +172,12 @@ def test_utterances_and_references_must_be_the_same(
 ) -> None:
     utterances = [Utterance(id, (Hypothesis(id, "x"),)) for id in ids]
     with pytest.raises(DataError, match=message):
-        tune(utterances, dict.fromkeys(known, "x"), table_score({"x": 0.0}))
+        tune(utterances, dict.fromkeys(known, "x"), table_score({"x": 0.0}), RerankingConfig())
 
 
 def test_references_need_words() -> None:
     with pytest.raises(DataError, match="no words in the references"):
-        tune([Utterance("a", (Hypothesis("a", "x"),))], {"a": ""}, table_score({"x": 0.0}))
+        tune(*case({"": (0,)}))
 
 
 def test_a_missing_jiwer_is_named_before_anything_is_scored(
@@ -183,38 +187,27 @@ def test_a_missing_jiwer_is_named_before_anything_is_scored(
         raise AssertionError("scored")
 
     monkeypatch.setitem(sys.modules, "jiwer", None)
-    with pytest.raises(UsageError, match=r"jiwer.*pip install 'textgen\[rerank\]'"):
-        tune(*case({"a": (-1,)})[:2], score)
+    with pytest.raises(UsageError, match=r"jiwer.*pip install 'textgen-lm\[rerank\]'"):
+        tune(*case({"a": (-1,)})[:2], score, RerankingConfig())
 
 
 def test_a_weight_without_old_scores_is_refused() -> None:
     with pytest.raises(UsageError, match="--weight"):
-        tune(*case({"a": (-1, -1)}), RerankingConfig(weight=0.5))
+        tune(*case({"a": (-1, -1)})[:3], RerankingConfig(weight=0.5))
 
 
 START = RerankingConfig(weight=0.5, lm_scale=2.0, length_penalty=0.0)
 
 
 def drawn_table(seed: int) -> Table:
-    """Whole numbers, so that many totals meet in one place."""
-    rng = np.random.default_rng(seed)
-    utterances = [
-        Utterance(
-            str(number),
-            tuple(
-                Hypothesis("", "a " * rng.integers(4), *map(float, rng.integers(-9, 0, 2)))
-                for _ in range(rng.integers(1, 8))
-            ),
-        )
-        for number in range(40)
-    ]
-    hypotheses = sum(len(each.hypotheses) for each in utterances)
-    new, wrong = rng.integers(-9, 0, hypotheses), rng.integers(0, 6, hypotheses)
-    return Table.of(utterances, map(float, new), map(int, wrong))
+    utterances, _, score, _ = drawn(seed, scores=2)
+    texts = [one.text for each in utterances for one in each.hypotheses]
+    wrong = np.random.default_rng(seed).integers(0, 6, len(texts))
+    return Table.of(utterances, score(texts), map(int, wrong))
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("direction", [(-2.0, 2.0, 0.0), (2.0, 2.0, 0.0), (0.0, 0.0, 9.0)])
+@pytest.mark.parametrize("direction", [(-2.0, 2.0, 0.0), (2.0, 2.0, 0.0), (0.0, 0.0, 20.0)])
 def test_the_errors_of_every_interval_are_those_of_the_places_in_it(
     seed: int, direction: tuple[float, float, float]
 ) -> None:
@@ -239,5 +232,4 @@ def test_a_search_is_never_worse_than_any_of_its_starts(seed: int) -> None:
     table = drawn_table(seed)
     others = [RerankingConfig(w, s, p) for w in (0, 1) for s in (0, 1, 9) for p in (-2, 0, 2)]
     found = search(table, START, others)
-    assert found.errors == table.errors(found.weights)
-    assert found.errors <= min(table.errors(each) for each in (START, *others))
+    assert table.errors(found) <= min(table.errors(each) for each in (START, *others))

@@ -1,4 +1,4 @@
-"""The compiled code: its structs and functions, and loading it.
+"""Steps and draws of sampling in C: loading the compiled code, its structs and functions.
 
 It is compiled in the background if it is not cached. Without a C compiler there is none, and
 PyTorch operators are used.
@@ -136,32 +136,27 @@ def _compiler() -> list[str] | None:
 Numbers = npt.NDArray[np.float64]
 
 _LOGITS_PER_THREAD = 2**15
+_BYTES_PER_THREAD = 2**21
+"""For fewer weights another thread gains little, and costs much if the cores are shared."""
 
 
 def address(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
     """The address of a contiguous tensor on the CPU; None for None."""
     if tensor is None:
         return None
-    assert tensor.dtype == dtype
-    assert tensor.device.type == "cpu"
-    assert tensor.is_contiguous()
+    assert tensor.dtype == dtype and tensor.device.type == "cpu" and tensor.is_contiguous()
     return tensor.data_ptr()
 
 
 def draw(
     library: Library, logits: Tensor, logit_mask: Tensor, temperatures: Numbers, uniforms: Numbers
 ) -> tuple[Tensor, Tensor]:
-    """Draw one id for each row from a tempered and masked softmax.
+    """Draw one id for each row from a tempered and masked softmax of logits (batch, vocabulary).
 
-    Args:
-        logits: (batch, vocabulary), float32.
-        logit_mask: 0 or -inf, (vocabulary,) or (batch, vocabulary), float64.
-        temperatures: (batch,).
-        uniforms: (batch,), in [0, 1).
+    logit_mask: 0 or -inf, (vocabulary,) or (batch, vocabulary). temperatures, uniforms: (batch,).
 
-    Returns:
-        Ids, -1 where all are masked or a logit is not finite; ln p of each in the softmax of the
-        logits themselves.
+    Returns ids, -1 where all are masked or a logit is not finite; ln p of each in the softmax of
+    the logits themselves.
     """
     rows, size = logits.shape
     ids, log_probs = torch.empty(rows, dtype=torch.long), torch.empty(rows, dtype=torch.float64)
@@ -230,37 +225,6 @@ class _Network(ctypes.Structure):
     )
 
 
-class Ngrams:
-    """N-gram tables and a gate, to be mixed into the logits of a network.
-
-    ngram_ids: (rows, order - 1) int64, the contexts, which each step updates.
-    """
-
-    def __init__(self, tables: NgramTables, gate: Gate, ngram_ids: Tensor, threads: int) -> None:
-        orders, weight = tables.orders[1:], gate.weight.contiguous()
-        structs = (_NgramOrder * len(orders))()
-        for struct, order in zip(structs, orders, strict=True):
-            struct.offsets = address(order.offsets, torch.int64)
-            struct.tokens = address(order.tokens, torch.int64)
-            struct.probability = address(order.probability, torch.float64)
-            struct.backoff = address(order.backoff, torch.float64)
-            struct.log_total = address(order.log_total, torch.float64)
-        scratch = tables.unigrams.new_empty(threads, 2, tables.vocabulary_size)
-        self._struct = _Ngrams(
-            tables.order,
-            tables.vocabulary_size,
-            structs,
-            address(tables.unigrams, torch.float64),
-            address(weight),
-            float(gate.bias),
-            address(ngram_ids, torch.int64),
-            address(scratch, torch.float64),
-        )
-        # The struct has addresses only; this keeps the memory alive.
-        self._kept = (orders, structs, tables.unigrams, weight, ngram_ids, scratch)
-        self.pointer = ctypes.addressof(self._struct)
-
-
 @dataclass(frozen=True)
 class PackedMatrix:
     """weights: (blocks, inputs, 4 lanes); if int8, with scales (blocks, 4 lanes)."""
@@ -285,42 +249,40 @@ class PackedLayer:
     bias: Tensor
 
 
-@dataclass(frozen=True)
-class LayerMemory:
-    """inputs: (rows, inputs). cell, output: (rows, blocks * lanes)."""
-
-    inputs: Tensor
-    cell: Tensor
-    output: Tensor
-
-
 class Network:
     """A packed LSTM with the state of some rows, which compiled code reads and updates.
 
-    logits: (rows, vocabulary), after the last token read.
+    state: hidden state and cell of each layer, (rows, units). logits: (rows, vocabulary), after
+    the last token read.
     """
 
     def __init__(
         self,
         library: Library,
-        layers: Sequence[tuple[PackedLayer, LayerMemory]],
+        layers: Sequence[PackedLayer],
         last: PackedMatrix,
         last_bias: Tensor,
         embedding: Tensor | None,
-        logits: Tensor,
-        threads: int,
+        rows: int,
     ) -> None:
-        structs = (_Layer * len(layers))()
-        for struct, (layer, memory) in zip(structs, layers, strict=True):
+        size = sum(matrix.weights.nbytes for matrix in (last, *(each.matrix for each in layers)))
+        threads = max(1, min(rows * size // _BYTES_PER_THREAD, torch.get_num_threads()))
+        structs, kept, self.state = (_Layer * len(layers))(), [], []
+        for struct, layer in zip(structs, layers, strict=True):
+            blocks, width, columns = layer.matrix.weights.shape
+            inputs = last_bias.new_zeros(rows, width)
+            cell, output = last_bias.new_zeros(2, rows, blocks * columns // 4)
             struct.units, struct.matrix = layer.units, layer.matrix.struct()
             struct.bias = address(layer.bias)
             struct.bias_stride = layer.bias.stride(0) if layer.bias.ndim == 3 else 0
-            struct.inputs, struct.cell = address(memory.inputs), address(memory.cell)
-            struct.output = address(memory.output)
-        products = logits.new_empty(threads, len(logits), last.weights.shape[2])
+            struct.inputs, struct.cell, struct.output = map(address, (inputs, cell, output))
+            kept += [layer, inputs, cell, output]
+            self.state.append((inputs[:, -layer.units :], cell[:, : layer.units]))
+        logits = last_bias.new_empty(rows, last.outputs)
+        products = logits.new_empty(threads, rows, last.weights.shape[2])
         probabilities = logits.new_empty(last.outputs, dtype=torch.float64)
         self._struct = _Network(
-            len(logits),
+            rows,
             len(structs),
             structs,
             last.struct(),
@@ -332,20 +294,43 @@ class Network:
             address(probabilities, torch.float64),
             None,
         )
-        self._kept = (layers, structs, last, last_bias, embedding, products, probabilities)
-        self._library, self.logits, self.threads = library, logits, threads
+        # The structs have addresses only; this keeps the memory alive.
+        self._kept = (*kept, structs, last, last_bias, embedding, products, probabilities)
+        self._library, self.logits, self._threads = library, logits, threads
         self._pointer = ctypes.addressof(self._struct)
-        self.ngrams: Ngrams | None = None
 
-    def mix(self, ngrams: Ngrams) -> None:
-        """From now on, logits are ln p of the mixture of the network and these n-grams."""
-        self.ngrams, self._struct.ngrams = ngrams, ngrams.pointer
+    def mix(self, tables: NgramTables, gate: Gate, ngram_ids: Tensor) -> None:
+        """From now on, logits are ln p of the mixture of the network and these n-grams.
+
+        ngram_ids: (rows, order - 1) int64, the contexts, which each step updates.
+        """
+        orders, weight = tables.orders[1:], gate.weight.contiguous()
+        structs = (_NgramOrder * len(orders))()
+        for struct, order in zip(structs, orders, strict=True):
+            struct.offsets = address(order.offsets, torch.int64)
+            struct.tokens = address(order.tokens, torch.int64)
+            struct.probability = address(order.probability, torch.float64)
+            struct.backoff = address(order.backoff, torch.float64)
+            struct.log_total = address(order.log_total, torch.float64)
+        scratch = tables.unigrams.new_empty(self._threads, 2, tables.vocabulary_size)
+        ngrams = _Ngrams(
+            tables.order,
+            tables.vocabulary_size,
+            structs,
+            address(tables.unigrams, torch.float64),
+            address(weight),
+            float(gate.bias),
+            address(ngram_ids, torch.int64),
+            address(scratch, torch.float64),
+        )
+        self._struct.ngrams = ctypes.addressof(ngrams)
+        self._kept_to_mix = (ngrams, orders, tables.unigrams, weight, ngram_ids, scratch)
 
     def read(self, ids: Tensor) -> None:
         """Read tokens, one step after another: ids (steps, rows)."""
         assert ids.shape[1] == len(self.logits)
         ids = ids.contiguous()
-        self._library.textgen_read(self._pointer, address(ids, torch.long), len(ids), self.threads)
+        self._library.textgen_read(self._pointer, address(ids, torch.long), len(ids), self._threads)
 
     def sample(
         self, logit_mask: Tensor, temperatures: Numbers, uniforms: Numbers
@@ -366,6 +351,6 @@ class Network:
             len(uniforms),
             address(ids, torch.long),
             address(log_probs, torch.float64),
-            self.threads,
+            self._threads,
         )
         return ids.tolist(), log_probs.tolist()

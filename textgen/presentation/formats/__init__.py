@@ -41,29 +41,20 @@ def score_writer(name: str) -> "type[ScoreWriter]":
 
 @dataclass(frozen=True)
 class Shown:
-    """How scores are shown: logarithms to this base, parts of this level.
-
-    Attributes:
-        eos: Whether the ``<EOS>`` of each sentence is counted.
-        prefixed: Whether texts continue a prefix, which is shown beside them.
-        adapted: Whether the model was updated on the text while scoring it.
-        pseudo: Whether log-probabilities are pseudo-log-probabilities.
-    """
+    """How scores are shown: logarithms to this base, parts of this level."""
 
     base: LogBase = math.e
     level: ScoreLevel = "sentence"
-    eos: bool = True
-    prefixed: bool = False
-    adapted: bool = False
-    pseudo: bool = False
+    eos: bool = True  # whether the ``<EOS>`` of each sentence is counted
+    prefixed: bool = False  # whether texts continue a prefix, which is shown beside them
+    adapted: bool = False  # whether the model was updated on the text while scoring it
+    pseudo: bool = False  # whether log-probabilities are pseudo-log-probabilities
 
     def log(self, log_prob: float) -> float:
-        """A natural log-probability in the base."""
         return in_base(log_prob, self.base)
 
     @property
     def base_name(self) -> str:
-        """``e``, ``2``, ``2.5``."""
         return "e" if self.base == math.e else repr(float(self.base)).removesuffix(".0")
 
     @property
@@ -72,20 +63,16 @@ class Shown:
         return self.label("ln p" if self.base == math.e else f"log{self.base_name} p")
 
     def label(self, name: str) -> str:
-        """The name of a figure, ``pseudo`` before it where it is one."""
         return label(name, pseudo=self.pseudo)
 
 
 class ScoreWriter(ABC):
-    """Writes scores one by one, so that a long input needs no memory and shows at once.
-
-    Attributes:
-        levels: Those that it can show, its default first.
-        shows_pseudo: Whether it names pseudo-log-probabilities as such.
-    """
+    """Writes scores one by one, so that a long input needs no memory and shows at once."""
 
     levels: ClassVar[tuple[ScoreLevel, ...]] = ("sentence", "word", "token", "character")
+    """Those that it can show, its default first."""
     shows_pseudo: ClassVar[bool] = False
+    """Whether it names pseudo-log-probabilities as such."""
 
     def __init__(self, shown: Shown) -> None:
         self.shown = shown
@@ -111,16 +98,12 @@ class ScoreWriter(ABC):
 
 
 def part_name(part: PartScore) -> str:
-    """A part without white space; a text that spells ``<EOS>`` is not taken for the end."""
+    """A part as in tables, without white space; a text that spells ``<EOS>`` is escaped."""
     return "<EOS>" if part.ends else visible(part.text, -1 if part.id is None else part.id)
 
 
 def as_word(part: PartScore) -> str:
-    """A part for a layout of words: without white space; an unknown one is spelled as in the text.
-
-    White space, control characters and backslashes are escaped as in tables: a space is ``␣``.
-    The end of a sentence is ``</s>``.
-    """
+    """A part for a layout of words: an unknown one as in the text, the end as ``</s>``."""
     if part.ends:
         return "</s>"
     return visible(part.span.strip() or part.text) if part.unknown else part_name(part)
@@ -141,7 +124,7 @@ def sentence_count(sentences: int) -> str:
 
 
 _MOST_NAMED, _MOST_COUNTED = 5, 10_000
-_LONGEST_SPELLED = 4  # characters whose code points are shown
+_LONGEST_SPELLED = 4  # characters whose code points are shown, which distinguish look-alikes
 
 
 class UnknownReport:
@@ -172,6 +155,12 @@ class UnknownReport:
         self._left_out += len(unknown)
         self._count(line, unknown)
 
+    def _count(self, line: int, unknown: tuple[str, ...]) -> None:
+        for name in unknown:
+            if name in self._first or len(self._first) < _MOST_COUNTED:
+                self._counts[name] += 1
+                self._first.setdefault(name, line)
+
     def say(self) -> None:
         """Write notes to stderr, if anything was unknown or skipped."""
         if self._empty:
@@ -184,24 +173,15 @@ class UnknownReport:
         message = f"unknown to the model: {count(number)}"
         if self._total.unknown:
             message += f" ({self._total.unknown / self._total.tokens:.2%} of the tokens)"
-        if self._counts:
+        named = []
+        for name, times in self._counts.most_common(_MOST_NAMED):
+            codes = " ".join(f"U+{ord(character):04X}" for character in name)
+            spelled = f" ({codes})" if len(name) <= _LONGEST_SPELLED else ""
+            where = f", first in line {self._first[name]}" if self._in_lines else ""
+            named.append(f"{name!r}{spelled} {times} time{'s' * (times != 1)}{where}")
+        if named:
             many = "" if len(self._counts) < _MOST_COUNTED else "more than "
-            named = ", ".join(map(self._described, self._counts.most_common(_MOST_NAMED)))
-            message += f", {many}{count(len(self._counts))} different: {named}"
+            message += f", {many}{count(len(self._counts))} different: {', '.join(named)}"
         note(message)
         if not self._total.comparable:
             note("the figures exclude the spelling of unknown words; --open-vocabulary includes it")
-
-    def _described(self, counted: tuple[str, int]) -> str:
-        """Short names with their code points, which distinguish look-alikes."""
-        name, times = counted
-        codes = " ".join(f"U+{ord(character):04X}" for character in name)
-        spelled = f" ({codes})" if len(name) <= _LONGEST_SPELLED else ""
-        where = f", first in line {self._first[name]}" if self._in_lines else ""
-        return f"{name!r}{spelled} {times} time{'s' * (times != 1)}{where}"
-
-    def _count(self, line: int, unknown: tuple[str, ...]) -> None:
-        for name in unknown:
-            if name in self._first or len(self._first) < _MOST_COUNTED:
-                self._counts[name] += 1
-                self._first.setdefault(name, line)

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from textgen.presentation import records
 from textgen.presentation.console import emit
 from textgen.presentation.formats import ScoreWriter, cell
 from textgen.presentation.numbers import labelled
-from textgen.presentation.records import sums
+from textgen.presentation.records import emit_record, score_record, sums
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
 
@@ -23,11 +22,8 @@ class TsvScores(ScoreWriter):
 
     def begin(self) -> None:
         if self.shown.level == "sentence":
-            head = [
-                "line",
-                *sums(ScoreSum(pseudo=self.shown.pseudo)),
-                *self._texts("prefix", "text"),
-            ]
+            texts = ["prefix", "text"] if self.shown.prefixed else ["text"]
+            head = ["line", *sums(ScoreSum(pseudo=self.shown.pseudo)), *texts]
         else:
             head = ["line", "number", *self._part(PartScore("", "", 0.0))]
         base = self.shown.base_name
@@ -50,10 +46,8 @@ class TsvScores(ScoreWriter):
 
     def _sum(self, name: str | int, score: ScoreSum, prefix: str, text: str) -> str:
         log_prob, *rest = sums(score).values()
-        return _row(name, self.shown.log(log_prob), *rest, *self._texts(prefix, text))
-
-    def _texts(self, prefix: str, text: str) -> tuple[str, ...]:
-        return (prefix, text) if self.shown.prefixed else (text,)
+        texts = [prefix, text] if self.shown.prefixed else [text]
+        return _row(name, self.shown.log(log_prob), *rest, *texts)
 
     def _part(self, part: PartScore) -> dict[str, Any]:
         values = {self.shown.level: part.text, "log_prob": self.shown.log(part.log_prob)}
@@ -67,16 +61,16 @@ class TsvScores(ScoreWriter):
 
 
 def _row(*values: str | float | None) -> str:
+    return "\t".join(map(_field, values)) + "\n"
+
+
+def _field(value: str | float | None) -> str:
     """Numbers are at full precision."""
-    fields = (
-        cell(value)
-        if isinstance(value, str)
-        else ""
-        if value is None
-        else repr(int(value) if isinstance(value, bool) else value)
-        for value in values
-    )
-    return "\t".join(fields) + "\n"
+    if isinstance(value, str):
+        return cell(value)
+    if value is None:
+        return ""
+    return repr(int(value) if isinstance(value, bool) else value)
 
 
 class JsonScores(ScoreWriter):
@@ -85,8 +79,7 @@ class JsonScores(ScoreWriter):
     shows_pseudo = True
 
     def sentence(self, score: SentenceScore) -> None:
-        records.emit_record(records.score_record(score, self.shown.level))
+        emit_record(score_record(score, self.shown.level))
 
     def end(self, total: ScoreSum, sentences: int) -> None:
-        adapted = {"adapted": True} if self.shown.adapted else {}
-        records.emit_record(records.total_record(total) | adapted)
+        emit_record({"total": sums(total)} | ({"adapted": True} if self.shown.adapted else {}))

@@ -1,8 +1,9 @@
 """Scores for people: a table, and a heat map of the text coloured by surprisal."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from itertools import zip_longest
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -20,96 +21,65 @@ from textgen.presentation.formats import (
     part_name,
     sentence_count,
 )
-from textgen.presentation.numbers import BITS_PER_CHARACTER, count, figure, fixed, times
+from textgen.presentation.numbers import BITS_PER_CHARACTER, count, figure, fixed
 from textgen.presentation.tables import visible
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
-Cell = str | tuple[str, str]
-"""The content of a column in a row: text, or text and its style."""
-
 _GAP = 2
+_LEAST_TEXT = 20  # with fewer columns for the text, a table of sentences is not readable
 _BAR_BITS = 16.0
 _LONGEST_BAR, _SHORTEST_BAR = 20, 10
 _PART_WIDTHS = {"word": 16, "token": 12, "character": 9}
 _ROOM_FOR_COUNTS = 48  # columns
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table.
+class Cell(NamedTuple):
+    """A cell of a row, and the column it is in."""
 
-    Attributes:
-        width: In cells, at least; None for the one column that takes the rest and wraps in it.
-        least: If the rest is less than this, each row is written as a paragraph instead.
-    """
-
-    name: str
-    width: int | None = None
+    name: str  # of the column
+    width: int | None  # of the column, at least; None for the one that takes the rest and wraps
+    text: str
+    style: str = ""
     right: bool = True
-    least: int = 0
 
 
-class Columns:
-    """Rows under a header, ``indent`` cells from the left, in columns of fixed width.
+class Rows:
+    """Rows under a header, ``indent`` columns from the left.
 
-    The widths are known before the first row. A row is a string, escape codes included: laying
-    out tens of thousands of them one by one with rich would be slow.
+    The widths are those of the first row, whose texts are not shown. A row is a string, escape
+    codes included: laying out tens of thousands of them one by one with rich would be slow.
     """
 
-    def __init__(self, columns: Sequence[Column], console: Console, *, indent: int = 0) -> None:
-        self._columns, self._console, self._indent = columns, console, indent
-        widths = [each.width and max(each.width, len(each.name)) for each in columns]
-        taken = sum(each or 0 for each in widths) + _GAP * (len(columns) - 1)
+    def __init__(self, first: Sequence[Cell], console: Console, *, indent: int = 0) -> None:
+        self._first, self._console, self._indent = first, console, indent
+        widths = [each.width and max(each.width, len(each.name)) for each in first]
+        taken = sum(each or 0 for each in widths) + _GAP * (len(first) - 1)
         self.room = max(0, console.width - indent - taken)
         self._widths = [self.room if each is None else each for each in widths]
-        self._stacked = any(each.width is None and self.room < each.least for each in columns)
         self._codes: dict[str, tuple[str, str]] = {}
 
-    def header(self) -> str:
-        return "" if self._stacked else self.names() + self.rule()
-
     def names(self) -> str:
-        return self._lines([(each.name, "label") for each in self._columns])
+        return self.row([each._replace(text=each.name, style="label") for each in self._first])
 
     def rule(self) -> str:
         line = "─" * (self._console.width - self._indent)
         return " " * self._indent + self._painted(line, "faint") + "\n"
 
-    def row(self, *cells: Cell) -> str:
+    def row(self, cells: Sequence[Cell]) -> str:
         """One row; a cell of several lines makes it several lines high."""
-        pairs = [(each, "") if isinstance(each, str) else each for each in cells]
-        return self._paragraph(pairs) if self._stacked else self._lines(pairs)
-
-    def _lines(self, cells: Sequence[tuple[str, str]]) -> str:
-        texts = [self._wrapped(*each) for each in zip(self._columns, cells, strict=True)]
-        lines = []
-        for number in range(max(map(len, texts))):
+        rows = []
+        for texts in zip_longest(*map(self._lines, cells), fillvalue=""):
             line = []
-            for column, width, text, (_, style) in zip(
-                self._columns, self._widths, texts, cells, strict=True
-            ):
-                own = text[number] if number < len(text) else ""
-                space, painted = " " * (width - cell_len(own)), self._painted(own, style)
-                line.append(space + painted if column.right else painted + space)
-            lines.append(" " * self._indent + (" " * _GAP).join(line))
-        return "".join(line.rstrip(" ") + "\n" for line in lines)
+            for cell, width, text in zip(cells, self._widths, texts, strict=True):
+                space, painted = " " * (width - cell_len(text)), self._painted(text, cell.style)
+                line.append(space + painted if cell.right else painted + space)
+            rows.append(" " * self._indent + (" " * _GAP).join(line))
+        return "".join(row.rstrip(" ") + "\n" for row in rows)
 
-    def _wrapped(self, column: Column, cell: tuple[str, str]) -> Sequence[str]:
-        if column.width is not None or cell_len(cell[0]) <= self.room:
-            return cell[0].split("\n")
-        return [line.plain.rstrip(" ") for line in Text(cell[0]).wrap(self._console, self.room)]
-
-    def _paragraph(self, cells: Sequence[tuple[str, str]]) -> str:
-        """The first two cells, then each number after its name, as many as fit in a line."""
-        lines = [Text(" ").join(Text(*cell) for cell in cells[:2] if cell[0]), Text(" ")]
-        for column, (text, style) in list(zip(self._columns, cells, strict=True))[2:]:
-            if text and column.name:
-                number = Text.assemble((f"{column.name} ", "label"), (text, style))
-                number.plain = number.plain.replace("\n", " ")
-                if lines[-1].cell_len + 1 + number.cell_len > self._console.width:
-                    lines.append(Text(" "))
-                lines[-1].append(" ").append_text(number)
-        return laid_out(self._console, *lines)
+    def _lines(self, cell: Cell) -> list[str]:
+        if cell.width is not None or cell_len(cell.text) <= self.room:
+            return cell.text.split("\n")
+        return [line.plain.rstrip(" ") for line in Text(cell.text).wrap(self._console, self.room)]
 
     def _painted(self, text: str, style: str) -> str:
         """The text between the escape codes of a style, each of which is looked up once."""
@@ -125,7 +95,8 @@ class Columns:
 class TableScores(ScoreWriter):
     """A table whose rows appear as they are known.
 
-    The rank and entropy of a part are shown where the width allows.
+    The rank and entropy of a part are shown where the width allows. Where it does not allow a
+    table of sentences, the figures of each are a line below it.
     """
 
     shows_pseudo = True
@@ -133,95 +104,79 @@ class TableScores(ScoreWriter):
     def __init__(self, shown: Shown) -> None:
         super().__init__(shown)
         self._console = out_console()
-        self._sentences = Columns(
-            (
-                Column("line", 4),
-                Column("text", right=False, least=20),
-                Column(shown.log_name, 9),
-                Column("tokens", 6),
-                Column("unk", 3),
-                Column(shown.label("perplexity"), 10),
-                *([] if shown.pseudo else [Column(BITS_PER_CHARACTER, 9)]),
-            ),
-            self._console,
-        )
-        self._wide = True
-        self._parts = self._part_columns()
+        self._sentences = Rows(self._sum_cells("", "", ScoreSum()), self._console)
+        self._in_rows = shown.level == "sentence" and self._sentences.room >= _LEAST_TEXT
+        self._hidden = set() if shown.level == "token" else {"id", "rank"}
+        self._parts = self._part_rows()
         if self._parts.room < _SHORTEST_BAR:
-            self._wide = False
-            self._parts = self._part_columns()
+            self._hidden |= {"rank", "entropy"}
+            self._parts = self._part_rows()
 
     def begin(self) -> None:
-        if self.shown.level == "sentence":
-            emit(self._sentences.header())
+        if self._in_rows:
+            emit(self._sentences.names() + self._sentences.rule())
 
     def sentence(self, score: SentenceScore) -> None:
         name, text = str(score.line), escaped(score.text)
-        if self.shown.level == "sentence":
-            emit(self._sentence_row(name, text, score))
+        if self._in_rows:
+            emit(self._sentences.row(self._sum_cells(name, text, score)))
             return
         show(Text.assemble((f"{name}  ", "label"), (text, "heading")))
-        emit(self._parts.header())
-        for part in score.parts or ():
-            emit(self._part_row(part))
+        if self.shown.level != "sentence":
+            emit(self._parts.names() + self._parts.rule())
+            for part in score.parts or ():
+                emit(self._parts.row(self._part_cells(part, self._parts.room)))
         show(sum_line(score, self.shown), "")
 
     def end(self, total: ScoreSum, sentences: int) -> None:
-        if self.shown.level == "sentence":
-            row = self._sentence_row("all", sentence_count(sentences), total)
-            emit(self._sentences.rule() + row + "\n")
+        if self._in_rows:
+            cells = self._sum_cells("all", sentence_count(sentences), total)
+            emit(self._sentences.rule() + self._sentences.row(cells) + "\n")
         else:
-            show(total_line(sentences), sum_line(total, self.shown), "")
+            show_totals(total, sentences, self.shown)
         emit(_per_unit(total, self.shown, self._console) + "\n")
         show(*footnotes(total, self.shown))
 
-    def _sentence_row(self, name: str, text: str, score: ScoreSum) -> str:
-        without = f"\n({figure(score.perplexity_without_unknown)})" if score.unknown else ""
-        bits = bits_per_character(score), "" if score.comparable else "warning"
-        return self._sentences.row(
-            (name, "label"),
-            text,
-            fixed(self.shown.log(score.log_prob), 2),
-            count(score.tokens),
-            (count(score.unknown), "unknown" if score.unknown else "faint"),
-            figure(score.perplexity) + without,
-            *([] if self.shown.pseudo else [bits]),
-        )
-
-    def _part_columns(self) -> Columns:
+    def _sum_cells(self, name: str, text: str, score: ScoreSum) -> list[Cell]:
         shown = self.shown
-        is_token = shown.level == "token"
-        columns = (
-            Column(shown.level, _PART_WIDTHS.get(shown.level, 0), right=False),
-            *([Column("id", 5)] if is_token else []),
-            Column(shown.log_name, 8),
-            Column(shown.label("bits"), 7),
-            *([Column("rank", 6)] if is_token and self._wide else []),
-            *([Column("entropy", 7)] if self._wide else []),
-            Column("", right=False),
+        without = f"\n({figure(score.perplexity_without_unknown)})" if score.unknown else ""
+        cells = [
+            Cell("line", 4, name, "label"),
+            Cell("text", None, text, right=False),
+            Cell(shown.log_name, 9, fixed(shown.log(score.log_prob), 2)),
+            Cell("tokens", 6, count(score.tokens)),
+            Cell("unk", 3, count(score.unknown), "unknown" if score.unknown else "faint"),
+            Cell(shown.label("perplexity"), 10, figure(score.perplexity) + without),
+        ]
+        if not shown.pseudo:
+            style = "" if score.comparable else "warning"
+            cells.append(Cell(BITS_PER_CHARACTER, 9, bits_per_character(score), style))
+        return cells
+
+    def _part_rows(self) -> Rows:
+        return Rows(self._part_cells(PartScore("", "", 0.0), 0), self._console, indent=2)
+
+    def _part_cells(self, part: PartScore, room: int) -> list[Cell]:
+        """A row of the table of parts. room: the columns for the bar of surprisal."""
+        shown, level = self.shown, self.shown.level
+        length = min(1.0, part.surprisal / _BAR_BITS) * min(_LONGEST_BAR, room)
+        unknown = "unknown" if part.unknown else ""
+        cells = (
+            Cell(level, _PART_WIDTHS.get(level, 0), part_name(part), unknown, right=False),
+            Cell("id", 5, "" if part.id is None else str(part.id), "label"),
+            Cell(shown.log_name, 8, fixed(shown.log(part.log_prob), 3)),
+            Cell(shown.label("bits"), 7, fixed(part.surprisal, 3)),
+            Cell("rank", 6, "" if part.rank is None else count(part.rank)),
+            Cell("entropy", 7, "" if part.entropy is None else fixed(part.entropy, 3)),
+            Cell("", None, "▇" * round(length), unknown or "accent", right=False),
         )
-        return Columns(columns, self._console, indent=2)
-
-    def _part_row(self, part: PartScore) -> str:
-        is_token = self.shown.level == "token"
-        length = min(1.0, part.surprisal / _BAR_BITS) * min(_LONGEST_BAR, self._parts.room)
-        id = "" if part.id is None else str(part.id)
-        rank = "" if part.rank is None else count(part.rank)
-        entropy = "" if part.entropy is None else fixed(part.entropy, 3)
-        return self._parts.row(
-            (part_name(part), "unknown" if part.unknown else ""),
-            *([(id, "label")] if is_token else []),
-            fixed(self.shown.log(part.log_prob), 3),
-            fixed(part.surprisal, 3),
-            *([rank] if is_token and self._wide else []),
-            *([entropy] if self._wide else []),
-            ("▇" * round(length), "unknown" if part.unknown else "accent"),
-        )
+        return [cell for cell in cells if cell.name not in self._hidden]
 
 
-def total_line(sentences: int) -> Text:
-    """The heading of the totals, where they are a line."""
-    return Text.assemble(("all  ", "label"), (sentence_count(sentences), "heading"))
+def show_totals(total: ScoreSum, sentences: int, shown: Shown) -> None:
+    """Show the totals as a line under a heading."""
+    heading = Text.assemble(("all  ", "label"), (sentence_count(sentences), "heading"))
+    show(heading, sum_line(total, shown), "")
 
 
 def sum_line(score: ScoreSum, shown: Shown) -> Text:
@@ -245,26 +200,19 @@ def _per_unit(total: ScoreSum, shown: Shown, console: Console) -> str:
     units = {"token": total.tokens}
     if not shown.pseudo:
         units |= {"word": total.words, "character": total.characters, "byte": total.bytes}
-    has_room = console.width >= _ROOM_FOR_COUNTS
-    columns = (
-        Column("", 13, right=False),
-        *([Column("count", 9)] if has_room else []),
-        Column(shown.log_name, 8),
-        Column(shown.label("perplexity"), 11),
-    )
-    table = Columns(columns, console)
-    rows = [
-        table.row(
-            (f"per {unit}", "label"),
-            *([count(number)] if has_room else []),
-            fixed(shown.log(total.log_prob / number), 3),
-            figure(metrics.perplexity(-total.log_prob / number))
-            + (" " if unit == "token" or total.comparable else "*"),
-        )
-        for unit, number in units.items()
-        if number
-    ]
-    return table.names() + "".join(rows)
+    rows = []
+    for unit, number in units.items():
+        mark = " " if unit == "token" or total.comparable else "*"
+        each = total.log_prob / number if number else math.nan
+        row = [
+            Cell("", 13, f"per {unit}", "label", right=False),
+            Cell("count", 9, count(number)),
+            Cell(shown.log_name, 8, fixed(shown.log(each), 3)),
+            Cell(shown.label("perplexity"), 11, figure(metrics.perplexity(-each)) + mark),
+        ]
+        rows.append(row if console.width >= _ROOM_FOR_COUNTS else [row[0], *row[2:]])
+    table = Rows(rows[0], console)
+    return table.names() + "".join(map(table.row, rows))
 
 
 def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
@@ -274,41 +222,39 @@ def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
     basis += " Each sentence's <EOS> is counted." if shown.eos else " <EOS> is not counted."
     if shown.level != "sentence" and not shown.pseudo:
         basis += f" A {shown.level}'s bits are its surprisal, -log2 p."
-    notes = [Text(basis, style="label")]
+    notes = [(basis, "label")]
     if shown.pseudo:
         given = "Tokens are predicted from both sides: the sums are not probabilities of a text."
-        notes.append(Text(given, style="label"))
+        notes.append((given, "label"))
     if total.unknown:
         many = f"{count(total.unknown)} unknown token{'s' if total.unknown != 1 else ''}"
-        notes.append(Text("( ) without the unknown tokens, which are <UNK>.", style="warning"))
+        notes.append(("( ) without the unknown tokens, which are <UNK>.", "warning"))
         if total.comparable and not total.pseudo:
             spelled = f"The spelling of {many} is in the figures: they are comparable."
-            notes.append(Text(spelled, style="label"))
+            notes.append((spelled, "label"))
         elif not total.pseudo:
             unlike = f"* not comparable between models: without the spelling of {many}."
-            notes.append(Text(unlike, style="warning"))
-    return notes
+            notes.append((unlike, "warning"))
+    return [Text(*each) for each in notes]
 
 
 def comparison(first: ScoreSum, second: ScoreSum, shown: Shown) -> Text:
-    """Which of two texts is more probable and by how much: in the base, as odds, and per token."""
+    """Which of two texts is more probable and by how much: in the base, and as odds."""
     difference = first.log_prob - second.log_prob
     if difference == 0:
         return Text("Both are equally likely.")
-    name, scores = "first", (first, second)
-    if difference < 0:
-        name, scores = "second", (second, first)
+    name = "first" if difference > 0 else "second"
     by = fixed(shown.log(abs(difference)), 2)
+    greater = f": its {shown.log_name} is greater by {by}."
     if shown.pseudo:
-        return Text(f"The {name} fits better: its {shown.log_name} is greater by {by}.", "good")
-    each = [fixed(shown.log(score.log_prob) / max(1, score.tokens), 3) for score in scores]
-    tokens = [count(score.tokens) for score in scores]
-    over = f"{tokens[0]} and {tokens[1]}" if tokens[0] != tokens[1] else f"{tokens[0]} each"
-    compared = Text.assemble(
-        (f"The {name} is {times(abs(difference))} times likelier", "good"),
-        f": its {shown.log_name} is greater by {by}.\n"
-        f"Per token its {shown.log_name} is {each[0]} and the other's {each[1]} (tokens: {over}).",
+        return Text(f"The {name} fits better{greater}", "good")
+    ratio = abs(difference)
+    odds = (
+        figure(math.exp(ratio), 3)
+        if ratio < math.log(1e9)
+        else f"about 10^{ratio / math.log(10):.0f}"
     )
+    compared = Text.assemble((f"The {name} is {odds} times likelier", "good"), greater)
     if not (first.comparable and second.comparable):
         unlike = "\nUnknown tokens stand for anything unseen: compare with care."
         compared.append(unlike, "warning")
@@ -318,9 +264,8 @@ def comparison(first: ScoreSum, second: ScoreSum, shown: Shown) -> Text:
 PALETTE = ("#fdca26", "#fb9f3a", "#ed7953", "#d8576b", "#bd3786", "#9c179e", "#7201a8")
 """Backgrounds, the least surprising first: "plasma" of van der Walt and Smith, backwards.
 
-Even steps to the eye, colour-blind or not, and each a little darker than the one before. None is
-near enough to black or to white to be lost on a terminal of that colour, and what is less
-surprising than the first has the terminal's own colours. The order is that of weather warnings.
+Even steps to the eye, colour-blind or not, each a little darker than the one before. None is lost
+on a black or a white terminal; what is less surprising than the first has no background.
 """
 
 _LIGHT = 4  # the first of them have black letters, the rest white ones
@@ -328,16 +273,13 @@ _STYLES = tuple(
     Style(bgcolor=colour, color="#000000" if number < _LIGHT else "#ffffff")
     for number, colour in enumerate(PALETTE)
 )
-_UNKNOWN = Style(underline=True)
 
 
 class HeatMapScores(ScoreWriter):
     r"""Sentences in colour, the figures under each, and a legend with the scale in bits.
 
-    A step of the scale is 2 bits, 1 for characters. Without colours, a part's bits follow it, as in
-    ``the‹3.1› cat‹9.8›``; off a terminal each sentence is one line. What is unknown is
-    underlined, or has a ``*`` after its bits. White space by itself is named where it has no
-    colour: ``␣``, ``\n``.
+    Without colours, a part's bits follow it, as in ``the‹3.1› cat‹9.8›``; off a terminal each
+    sentence is one line. What is unknown is underlined, or has a ``*`` after its bits.
     """
 
     levels: ClassVar[tuple[ScoreLevel, ...]] = ("word", "token", "character")
@@ -356,7 +298,7 @@ class HeatMapScores(ScoreWriter):
         show(text, sum_line(score, self.shown), "")
 
     def end(self, total: ScoreSum, sentences: int) -> None:
-        show(total_line(sentences), sum_line(total, self.shown), "")
+        show_totals(total, sentences, self.shown)
         show(self._legend(unknown=bool(total.unknown)), *footnotes(total, self.shown))
 
     def _painted(self, part: PartScore) -> Text:
@@ -371,7 +313,7 @@ class HeatMapScores(ScoreWriter):
             if shown.isspace():
                 return Text.assemble(visible(shown), (bits, "label"), "\n" * shown.count("\n"))
             return Text.assemble(space, shown, (bits, "label"))
-        style = self._style(part.surprisal) + (_UNKNOWN if part.unknown else Style())
+        style = self._style(part.surprisal) + Style(underline=part.unknown or None)
         return Text.assemble(space, (shown, style))
 
     def _style(self, bits: float) -> Style:

@@ -27,9 +27,7 @@ from textgen.presentation.tables import visible
 from textgen.results import PartScore, ScoreSum, SentenceScore
 from textgen.storage import NewFile
 
-ALTERNATIVES = 5
-"""How many alternatives of a part the page shows."""
-
+ALTERNATIVES = 5  # of a part, on the page
 EDGES_BITS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 11.0, 15.0)
 """Where one colour ends and the next begins; the same on every page, so that pages compare."""
 
@@ -45,12 +43,16 @@ def _sentence(score: SentenceScore, shown: Shown) -> str:
         f"{shown.log_name} {fixed(shown.log(score.log_prob), 2)},"
         f" perplexity {figure(score.perplexity)}, {bits} bits per character"
     )
+    # JSON in an attribute in single quotes, in which double quotes need no escape. Not in a script
+    # element: ten thousand of those take a browser a minute, these a few seconds.
     data = {"sums": sums, "parts": [_row(part) for part in score.parts]}
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    quoted = text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#x27;")
     parts = "".join(_part(part, first=place == 0) for place, part in enumerate(score.parts))
     return (
         f'<article><h3><span class="unseen">Sentence </span>{score.line}</h3><div class="of"'
         f' role="listbox" aria-orientation="horizontal" aria-label="Sentence {score.line}"'
-        f' lang="" dir="auto" translate="no" data-all=\'{_in_quotes(data)}\'>{parts}</div>'
+        f' lang="" dir="auto" translate="no" data-all=\'{quoted}\'>{parts}</div>'
         f'<data value="{bits}" title="bits per character">{bits}</data></article>\n'
     )
 
@@ -112,15 +114,6 @@ def _rounded(value: float | None, decimals: int) -> float | None:
     return round(value, decimals) if value is not None and math.isfinite(value) else None
 
 
-def _in_quotes(value: Any) -> str:
-    """JSON as an attribute in single quotes, in which double quotes need no escape.
-
-    Not a script element: ten thousand of those take a browser a minute, these a few seconds.
-    """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#x27;")
-
-
 _ROOM_BYTES = 4096  # for the totals, which stand above the text but are known after it
 
 
@@ -128,11 +121,7 @@ class PageScores(ScoreWriter):
     """Writes scores into one HTML file, sentence by sentence; a context manager.
 
     ``end`` completes the page and replaces ``path`` with it; if the block fails, the old file
-    stays. Sentences come with their parts. The same scores give the same bytes.
-
-    Args:
-        name: Of the text.
-        checkpoint: The checkpoint that scored it.
+    stays. Sentences come with their parts. ``name`` is that of the text.
 
     Raises:
         ResourceError: On entering, where ``path`` cannot be written, or as it is written.
@@ -143,8 +132,7 @@ class PageScores(ScoreWriter):
     ) -> None:
         super().__init__(shown)
         self._file = NewFile(path)
-        about = _about(checkpoint, shown, config)
-        self._head, self._middle, self._tail = _frame(name, about, part=shown.level)
+        self._head, self._middle, self._tail = _frame(name, checkpoint, shown, config)
         self._totals_at: int | None = None
 
     def __enter__(self) -> Self:
@@ -176,8 +164,20 @@ class PageScores(ScoreWriter):
         self._file.write(text.encode())
 
 
-def _frame(name: str, about: str, *, part: str) -> Sequence[str]:
+def _frame(name: str, checkpoint: str, shown: Shown, config: ScoringConfig) -> Sequence[str]:
     """The page up to its totals, up to its sentences, and after them."""
+    context = "each sentence after all before it"
+    if config.prefix is not None:
+        context = f"each text as what comes after “{escaped(config.prefix)}”"
+    elif config.context == "sentence":
+        context = "each sentence by itself"
+    counted = "A sentence’s end, ⏎, is a part of it."
+    about = (
+        f"Scored by {escaped(checkpoint)}, {context}. Surprisal and entropy are in bits;"
+        f" log-probabilities ({shown.log_name}) are to base {shown.base_name}."
+        f" {counted if shown.eos else 'The end of a text is not counted.'}"
+        + (f" Adapted: {ADAPTED}." if shown.adapted else "")
+    )
     style, script = _resource("page.css"), _resource("page.js")
     scale = []
     for step, (least, most) in enumerate(itertools.pairwise((0.0, *EDGES_BITS, math.inf))):
@@ -188,7 +188,7 @@ def _frame(name: str, about: str, *, part: str) -> Sequence[str]:
     page = Template(_resource("page.html")).substitute(
         title=escape(f"Surprisal of {escaped(name)}"),
         about=escape(about),
-        part=part,
+        part=shown.level,
         scale="".join(scale),
         style=style,
         style_hash=_hash(style),
@@ -207,22 +207,6 @@ def _resource(name: str) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _about(checkpoint: str, shown: Shown, config: ScoringConfig) -> str:
-    """What the figures are of, and in which units."""
-    context = "each sentence after all before it"
-    if config.prefix is not None:
-        context = f"each text as what comes after “{escaped(config.prefix)}”"
-    elif config.context == "sentence":
-        context = "each sentence by itself"
-    counted = "A sentence’s end, ⏎, is a part of it."
-    return (
-        f"Scored by {escaped(checkpoint)}, {context}. Surprisal and entropy are in bits;"
-        f" log-probabilities ({shown.log_name}) are to base {shown.base_name}."
-        f" {counted if shown.eos else 'The end of a text is not counted.'}"
-        + (f" Adapted: {ADAPTED}." if shown.adapted else "")
-    )
 
 
 def _totals(total: ScoreSum, sentences: int, shown: Shown) -> str:

@@ -26,7 +26,7 @@ from textgen.cli.options import (
 from textgen.config import TokenizerConfig, TrainingConfig
 from textgen.presentation import records
 from textgen.presentation.console import is_terminal, note, out_console, say, show, shown
-from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded
+from textgen.presentation.numbers import duration, figure, fixed, label, rounded
 from textgen.presentation.tables import section
 from textgen.presentation.terminal_plot import Curve, plot
 from textgen.presentation.training import Progress, training_progress
@@ -52,12 +52,9 @@ EXAMPLES = """
     textgen sample comparisons/mine/lstm-seed1
 """
 
-_COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
-STYLES = (*_COLOURS, *(f"bright_{colour}" for colour in _COLOURS))
-"""The styles of curves, in their order; neighbours are unlike."""
+_STYLES = ("cyan", "yellow", "magenta", "green", "blue", "red")
 _WIDEST_PLOT, _LEAST_ROWS = 100, 14
 _MARK = "*"
-_DISPENSABLE = (None, "seconds", "tokens/s", "perplexity")  # None: long names in one line
 
 
 class ComparisonProgress(contextlib.ExitStack):
@@ -87,7 +84,8 @@ class ComparisonProgress(contextlib.ExitStack):
             heading += "" if left is None else f"; {duration(left)} left in total"
             if not is_terminal(sys.stderr):
                 say(Text(heading, no_wrap=True))
-            self._run = self.enter_context(training_progress(heading))
+            self._run = training_progress(heading)
+            self.enter_context(self._run)
         elif isinstance(event, RunResult):
             self.close()
             loss = f"{label('loss', pseudo=not event.is_causal)} {fixed(event.loss, 4)}"
@@ -106,56 +104,52 @@ class ComparisonProgress(contextlib.ExitStack):
 
 def comparison_summary(comparison: Comparison, width: int) -> RenderableType:
     """The table, the curves and a sample of each model, for a terminal of this width."""
-    rows, done = comparison.rows, len(comparison.runs)
+    rows, done, planned = comparison.rows, len(comparison.runs), comparison.planned
     if not rows:
         return Text("no run has ended yet", style="label")
-    whole = done == comparison.planned
-    title = "Comparison" + ("" if whole else f", {done} of {comparison.planned} runs")
+    title = "Comparison" if done == planned else f"Comparison, {done} of {planned} runs"
     parts = [section(title, Group(_table(rows, width - 2), Text(), *_remarks(comparison)))]
     drawn = _curves(rows, min(width, _WIDEST_PLOT) - 2)
     if drawn:
         which = ", the median run of each model" if done > len(rows) else ""
         parts.append(section(f"Validation loss against seconds of training{which}", drawn))
     if any(row.sample for row in rows):
-        parts.append(section("Samples", _samples(rows, width - 2)))
+        columns = Column(style="label", no_wrap=True), Column(no_wrap=True, ratio=1)
+        samples = Table.grid(*columns, padding=(0, 2, 0, 0), expand=True)
+        for row in rows:
+            samples.add_row(shown(row.model), shown(row.sample or "–"))
+        parts.append(section("Samples", samples))
     return Group(*parts)
 
 
 def _table(rows: tuple[ModelResult, ...], width: int) -> Table:
-    """The figures; if the width is small, names take several lines and columns are left out."""
-    columns = {name: [each[name] for each in map(_figures, rows)] for name in _figures(rows[0])}
+    """The figures; if the width is small, columns are left out."""
+    columns = {
+        "parameters": [rounded(row.parameters) for row in rows],
+        "seconds": [figure(row.seconds, 3) for row in rows],
+        "tokens/s": [fixed(row.tokens_per_second, 0) for row in rows],
+        "loss": [fixed(row.loss, 4) for row in rows],
+        "±": ["–" if row.loss_deviation is None else fixed(row.loss_deviation, 4) for row in rows],
+        "perplexity": [figure(row.perplexity) for row in rows],
+        "bits/char": [figure(row.bits_per_character) for row in rows],
+    }
     if not any(row.loss_deviation is not None for row in rows):
         del columns["±"]
     names = [shown(row.model) + ("" if row.is_causal else f" {_MARK}") for row in rows]
-    for dispensable in _DISPENSABLE:
+    names = [name.replace(":", "\n ") for name in names]  # an option in each line
+    longest = max(cell_len(line) for name in names for line in name.split("\n"))
+    for dispensable in ("seconds", "tokens/s", "perplexity"):
         taken = sum(max(map(cell_len, (name, *cells))) + 2 for name, cells in columns.items())
-        if taken + max(map(cell_len, names)) <= width:
-            break
-        if dispensable is None:
-            names = [name.replace(":", "\n ") for name in names]
-        elif taken + max(cell_len(line) for name in names for line in name.split("\n")) > width:
+        if taken + longest > width:
             del columns[dispensable]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="label")
     table.add_column("model", overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row, name, *cells in zip(rows, names, *columns.values(), strict=True):
-        compares = row.is_causal and row.failed < len(row.runs)
-        table.add_row(name, *cells, style="" if compares else "label")
+        has_loss = row.is_causal and row.failed < len(row.runs)
+        table.add_row(name, *cells, style="" if has_loss else "label")
     return table
-
-
-def _figures(row: ModelResult) -> dict[str, str]:
-    deviation = row.loss_deviation
-    return {
-        "parameters": rounded(row.parameters),
-        "seconds": figure(row.seconds, 3),
-        "tokens/s": "–" if row.failed == len(row.runs) else count(round(row.tokens_per_second)),
-        "loss": fixed(row.loss, 4),
-        "±": "–" if deviation is None else fixed(deviation, 4),
-        "perplexity": figure(row.perplexity),
-        "bits/char": figure(row.bits_per_character),
-    }
 
 
 def _remarks(comparison: Comparison) -> list[Text]:
@@ -168,12 +162,12 @@ def _remarks(comparison: Comparison) -> list[Text]:
         remarks.append(
             f"{_MARK} a pseudo-loss, of tokens predicted from both sides: no loss compares with it."
         )
-    failures = [
-        Text(f"{shown(run.model)}, seed {run.seed}: {shown(run.failed)}", style="warning")
-        for run in comparison.runs
-        if run.failed is not None
-    ]
-    return [*(Text(each, style="label") for each in remarks), *failures]
+    texts = [Text(each, style="label") for each in remarks]
+    for run in comparison.runs:
+        if run.failed is not None:
+            failure = f"{shown(run.model)}, seed {run.seed}: {shown(run.failed)}"
+            texts.append(Text(failure, style="warning"))
+    return texts
 
 
 def _curves(rows: tuple[ModelResult, ...], width: int) -> Text:
@@ -189,22 +183,10 @@ def _curves(rows: tuple[ModelResult, ...], width: int) -> Text:
     end = max(points[-1][0] for points in curves.values())
     styled = [
         Curve(shown(name), points if len(points) > 1 else [*points, (end, points[0][1])], style)
-        for (name, points), style in zip(curves.items(), cycle(STYLES), strict=False)
+        for (name, points), style in zip(curves.items(), cycle(_STYLES), strict=False)
     ]
     rows_of_plot = max(_LEAST_ROWS, len(styled) + 2)
     return plot(styled, width, rows_of_plot, x_name="seconds", names_beside=True)
-
-
-def _samples(rows: tuple[ModelResult, ...], width: int) -> Table:
-    names = [shown(row.model) for row in rows]
-    room = width - max(map(cell_len, names)) - 2
-    columns = (Column(style="label", no_wrap=True), Column(no_wrap=True))
-    table = Table.grid(*columns, padding=(0, 2, 0, 0))
-    for row, name in zip(rows, names, strict=True):
-        text = Text(shown(row.sample) if row.sample else "–", no_wrap=True)
-        text.truncate(max(room, 8), overflow="ellipsis")
-        table.add_row(name, text)
-    return table
 
 
 Format = Literal["table", "json"]
@@ -218,7 +200,7 @@ OverwriteOption = Annotated[
 FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the results.")]
 
 
-@command_options()
+@command_options
 def compare(
     *,
     corpus: Corpora = None,

@@ -16,7 +16,6 @@ from textgen.config.options import (
     field_type,
     flag,
     option,
-    option_names,
     parse_duration,
 )
 from textgen.config.training import TrainingConfig
@@ -41,10 +40,7 @@ _FIELDS = {
 class Variant:
     """A kind of model with its options: one row of the comparison.
 
-    Attributes:
-        name: As typed, such as ``rnn:activation=relu``.
-        model: The kind, a key of KINDS.
-        options: Fields of ModelConfig and TrainingConfig.
+    name: as typed, such as ``rnn:activation=relu``. model: the kind, a key of KINDS.
     """
 
     name: str
@@ -73,16 +69,16 @@ def parse_variants(value: str | Iterable[str | Variant]) -> tuple[Variant, ...]:
     ['lstm', 'lstm:hidden-size=256,128:tie']
     """
     typed = _BETWEEN_MODELS.split(value) if isinstance(value, str) else list(value)
-    variants = tuple(each if isinstance(each, Variant) else _parse_variant(each) for each in typed)
+    variants: dict[str, Variant] = {}
+    for each in typed:
+        variant = each if isinstance(each, Variant) else _parse_variant(each)
+        folder = variant.folder.casefold()  # some file systems ignore case
+        if folder in variants:
+            raise UsageError(f"--models names {variant.name} twice", fix="leave one out")
+        variants[folder] = variant
     if not variants:
         raise UsageError("--models names no model", fix=f"there are {', '.join(KINDS)}")
-    folders: set[str] = set()
-    for each in variants:
-        folder = each.folder.casefold()  # some file systems ignore case
-        if folder in folders:
-            raise UsageError(f"--models names {each.name} twice", fix="leave one out")
-        folders.add(folder)
-    return variants
+    return tuple(variants.values())
 
 
 def _parse_variant(text: str) -> Variant:
@@ -90,23 +86,12 @@ def _parse_variant(text: str) -> Variant:
     check_choice("models", model, tuple(KINDS))
     options = dict(_parse_setting(setting, f"--models {text}") for setting in settings)
     ModelConfig.from_options({**options, "model": model})
-    learning = sorted(options.keys() & option_names(TrainingConfig))
-    if learning and KINDS[model].counts:
-        raise UsageError(
-            f"{flag(learning[0])} is no option of {model}",
-            where="--models",
-            why="it is estimated from counts, in one pass",
-            fix="leave it out",
-        )
     TrainingConfig.from_options(options)
     return Variant(":".join([model, *settings]), model, options)
 
 
 def _parse_setting(setting: str, where: str) -> tuple[str, Any]:
-    """The name and value of ``OPTION=VALUE``, ``OPTION`` or ``no-OPTION``.
-
-    The value has the field's type; the configuration checks it.
-    """
+    """The name and value of ``OPTION=VALUE``, ``OPTION`` or ``no-OPTION``, unchecked."""
     name, given, text = (part.strip() for part in setting.partition("="))
     name = name.replace("-", "_")
     if not given:
@@ -170,7 +155,9 @@ class ComparisonConfig(Config):
             every = parse_variants(KINDS)
             suitable = tuple(each for each in every if self.parameters is None or each.has_size)
             object.__setattr__(self, "models", suitable)
-        for each in self.models if self.parameters is not None else ():
+        if self.parameters is None:
+            return
+        for each in self.models:
             if not each.has_size:
                 raise UsageError(
                     f"--parameters cannot be met by {each.name}",

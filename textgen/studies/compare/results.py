@@ -20,7 +20,6 @@ class RunResult:
         model: The name of its row, options included.
         checkpoint: The folder of the run.
         validation: That of the best weights; None if the run failed before the first.
-        curve: All validations in order.
         sample: A line that the model generates; None if it cannot, or the run failed.
         failed: The error that ended the run.
         is_causal: False if the losses are pseudo-losses, comparable only with one another.
@@ -46,10 +45,12 @@ class RunResult:
         return math.nan if self.validation is None else self.validation.loss
 
     def to_json(self) -> dict[str, Any]:
-        record = dict(vars(self))
+        record = {
+            **vars(self),
+            "validation": self.validation and _validation_json(self.validation),
+            "curve": [_validation_json(each) for each in self.curve],
+        }
         del record["is_causal"]
-        record["validation"] = self.validation and _validation_json(self.validation)
-        record["curve"] = [_validation_json(each) for each in self.curve]
         return labelled(record, pseudo=not self.is_causal)
 
 
@@ -61,7 +62,6 @@ class ModelResult:
         failed: The number of failed runs. All figures but ``parameters`` are means of the others.
         perplexity: That of the mean loss.
         loss_deviation: The sample standard deviation of the loss over seeds; None for one run.
-        sample: That of the first run that has one.
     """
 
     model: str
@@ -78,20 +78,19 @@ class ModelResult:
 
     @classmethod
     def of(cls, runs: Sequence[RunResult]) -> Self:
-        """The row of at least one run."""
         good = [run for run in runs if run.failed is None]
-        best = [run.validation for run in good if run.validation is not None]
         losses = [run.loss for run in good]
+        bits = [run.validation.bits_per_character for run in good if run.validation is not None]
         return cls(
             model=runs[0].model,
             runs=tuple(runs),
             failed=len(runs) - len(good),
-            parameters=round(_mean([run.parameters for run in runs])),
+            parameters=round(statistics.fmean(run.parameters for run in runs)),
             seconds=_mean([run.seconds for run in good]),
             tokens_per_second=_mean([run.tokens_per_second for run in good]),
             loss=_mean(losses),
             perplexity=metrics.perplexity(_mean(losses)),
-            bits_per_character=_mean([each.bits_per_character for each in best]),
+            bits_per_character=_mean(bits),
             loss_deviation=statistics.stdev(losses) if len(losses) > 1 else None,
             sample=next((run.sample for run in runs if run.sample is not None), None),
         )
@@ -112,7 +111,6 @@ class Comparison:
 
     Attributes:
         rows: The lowest loss first; pseudo-losses come after all losses.
-        out: The folder of all runs.
         planned: The number of runs in the complete comparison.
         interrupted: The number of the signal that stopped it.
     """
@@ -142,10 +140,8 @@ class ComparisonStart:
     """The comparison begins or continues.
 
     Attributes:
-        models: The number of models.
-        runs: The number of all runs, of which ``finished`` have ended already.
+        runs: Of which ``finished`` have ended already.
         seconds: The time of the others without start-up; None if it is not known.
-        train_tokens: The size of the text from which all models learn.
     """
 
     models: int
@@ -181,4 +177,4 @@ def _validation_json(validation: Validation) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values) if values else math.nan
+    return statistics.fmean(values or [math.nan])

@@ -5,7 +5,6 @@ is replaced after each run.
 """
 
 import bisect
-import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -21,14 +20,14 @@ from textgen.config import (
     KINDS,
     Device,
     ModelConfig,
-    RecurrentConfig,
     TokenizerConfig,
     TrainingConfig,
+    check_arguments,
     check_options,
     flag,
     option_names,
 )
-from textgen.data.corpus import bundled_corpus
+from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import is_encoded, load_encoded, tokenize
 from textgen.errors import CheckpointError, DataError, DivergedError, UsageError
 from textgen.models import count_parameters, model_class
@@ -44,15 +43,16 @@ from textgen.studies.compare.results import (
     RunResult,
     RunStart,
 )
-from textgen.training.word_vectors import vector_width
+from textgen.training.corpus import check_parts, needs_text
+from textgen.training.run import TrainingRun
+from textgen.training.train import corpus_source
 
 COMPARISON, TOKENS = "comparison.json", "tokens"
 _FORMAT = 2
 _DEFAULT_BUDGET = 60.0  # seconds of each run
-_SAMPLE: Mapping[str, Any] = {"length": 200, "temperature": 0.8, "seed": 1}
-_SAMPLE_CHARACTERS = 200
+_SAMPLE_CHARACTERS = 200  # and tokens
 _WIDEST = 2**20
-_PROGRESS = ("steps", "tokens_seen", "seconds", "tokens_per_second")
+_SOURCE = ("corpora", "valid", "encoding", "errors")
 _RESTART = "start again with --overwrite, or choose another --out"
 
 Stop = Callable[[], int | None]
@@ -60,22 +60,12 @@ Stop = Callable[[], int | None]
 
 @dataclass(frozen=True)
 class Request:
-    """A comparison to be made, with every option of every model checked.
-
-    Attributes:
-        config: As ``parse_options`` returns it.
-        options: As ``parse_options`` returns them.
-        corpora: Absolute paths, so that the comparison continues from any folder.
-        valid: An absolute path.
-    """
+    """A comparison to be made. config and options: as ``parse_options`` returns them."""
 
     out: Path
+    source: CorpusSource
     config: ComparisonConfig
     options: Mapping[str, Any]
-    corpora: tuple[str, ...] = ()
-    valid: str | None = None
-    encoding: str = "utf-8"
-    errors: str = "strict"
     device: Device = "auto"
     threads: int | None = None
 
@@ -102,9 +92,9 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """What all runs share, as JSON."""
-        names = ("corpora", "valid", "encoding", "errors", "device", "threads")
-        own = {name: getattr(self, name) for name in names}
-        return _as_json({**own, "parameters": self.config.parameters, **self.options})
+        source = {name: getattr(self.source, name) for name in _SOURCE}
+        machine = {"device": self.device, "threads": self.threads}
+        return _as_json({**source, **machine, "parameters": self.config.parameters, **self.options})
 
     @property
     def models(self) -> dict[str, Any]:
@@ -114,17 +104,8 @@ class Request:
 
 
 def parse_options(options: Mapping[str, Any]) -> tuple[ComparisonConfig, dict[str, Any]]:
-    """The models to compare, and the options of tokenizer and training that all runs share.
-
-    Raises:
-        UsageError: Something cannot be trained, or there are several processes.
-    """
-    if os.environ.get("RANK") and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError(
-            "models are not compared in several processes", fix="start it without torchrun"
-        )
+    """The models to compare, and the options of tokenizer and training that all runs share."""
     check_options(options, ComparisonConfig, TokenizerConfig, TrainingConfig)
-    config = ComparisonConfig.from_options(options)
     own = option_names(ComparisonConfig) - {"budget"}
     shared = {name: v for name, v in options.items() if name not in own and v is not None}
     if not shared.keys() & set(LENGTHS):
@@ -132,19 +113,7 @@ def parse_options(options: Mapping[str, Any]) -> tuple[ComparisonConfig, dict[st
     for parsed in (TokenizerConfig.from_options(shared), TrainingConfig.from_options(shared)):
         names = option_names(type(parsed)) & shared.keys()
         shared |= {name: getattr(parsed, name) for name in names}
-    for each in config.models:
-        model = ModelConfig.from_options({**each.options, "model": each.model})
-        if not isinstance(model, RecurrentConfig) or model.embeddings is None:
-            continue
-        width = vector_width(model.embeddings)
-        if model.embedding_size not in (None, width):
-            raise UsageError(
-                f"the --embedding-size of {each.name} contradicts --embeddings",
-                where=model.embeddings,
-                why=f"its vectors have {width} numbers",
-                fix="leave --embedding-size out",
-            )
-    return config, shared
+    return ComparisonConfig.from_options(options), shared
 
 
 @dataclass
@@ -152,9 +121,8 @@ class _Record:
     """The content of ``comparison.json``.
 
     Attributes:
-        settings: As in the first request.
-        models: The models of all requests.
-        tokens: As ``_describe_tokens`` returns it.
+        models: Of all requests.
+        tokens: The sizes and the fingerprints of the ids.
         runs: Those that have ended, by model and seed.
     """
 
@@ -169,9 +137,8 @@ class _Record:
         path = out / COMPARISON
         if not path.is_file():
             return None
-        raw = storage.read_json(path)
+        raw = storage.read_object(path, "a comparison", _FORMAT)
         try:
-            storage.check_format(raw["format"], _FORMAT, path)
             runs = (_read_run(each, out) for each in raw["runs"])
             return cls(
                 dict(raw["settings"]),
@@ -255,9 +222,15 @@ def compare(
     Raises:
         TextgenError: ``textgen.errors`` has its kinds.
     """
-    config, shared = parse_options(options)
-    texts, held_out = tuple(map(_absolute, corpora)), None if valid is None else _absolute(valid)
-    request = Request(Path(out), config, shared, texts, held_out, encoding, errors, device, threads)
+    check_arguments(compare, locals())
+    if os.environ.get("RANK") and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(
+            "models are not compared in several processes", fix="start it without torchrun"
+        )
+    source = corpus_source(corpora, valid, encoding, errors)
+    request = Request(Path(out), source, *parse_options(options), device, threads)
+    for variant in request.config.models:  # every option is checked before anything is created
+        TrainingRun.new(request.out, source, request.options_of(variant, seed=1))
     _check_free(request.out)
     with storage.locked(request.out):
         record = _Record.read(request.out)
@@ -266,8 +239,7 @@ def compare(
             record = None
         elif record is not None:
             record.check_same(request)
-        folder = _tokenized(request)
-        tokens = _describe_tokens(folder, where=texts[0] if texts else folder)
+        folder, tokens = _tokenized(request)
         record = record or _Record(request.settings, {}, tokens)
         if record.tokens != tokens:
             other = "not the tokens that the comparison was started with"
@@ -278,13 +250,6 @@ def compare(
     sizes = {name: tokens[name] for name in ("vocabulary_size", "train_tokens", "valid_tokens")}
     rows = record.rows(request)
     return Comparison(rows, str(out), len(request.runs), interrupted=interrupted, **sizes)
-
-
-def _absolute(path: str | Path) -> str:
-    """An absolute path; ``-`` is stdin."""
-    if not str(path):
-        raise UsageError("an empty path was given for a text", fix="name a file or a folder")
-    return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 
 def _check_free(out: Path) -> None:
@@ -316,44 +281,30 @@ def _remove(request: Request, record: _Record) -> None:
     (request.out / COMPARISON).unlink()
 
 
-def _tokenized(request: Request, *, overwrite: bool = False) -> Path:
-    """The folder of the ids that all runs read, written if it does not exist yet."""
-    corpora, options, folder = request.corpora, request.options, request.out / TOKENS
-    if len(corpora) == 1 and is_encoded(Path(corpora[0])):
+def _tokenized(request: Request, *, overwrite: bool = False) -> tuple[Path, dict[str, Any]]:
+    """The folder of the ids that all runs read, written if it does not exist yet; their sizes.
+
+    Raises DataError if a part is empty.
+    """
+    source, options, folder = request.source, request.options, request.out / TOKENS
+    if len(source.corpora) == 1 and is_encoded(source.paths[0]):
         for name in sorted((option_names(TokenizerConfig) | {"valid_fraction"}) & options.keys()):
-            raise UsageError(
-                f"{flag(name)} needs the corpus as text",
-                where=corpora[0],
-                why="it is already tokenized",
-                fix="leave the option out, or give the text",
-            )
-        return Path(corpora[0])
-    if overwrite or not is_encoded(folder):
+            raise needs_text(name, source.paths[0])
+        folder = source.paths[0]
+    elif overwrite or not is_encoded(folder):
         tokenize(
-            corpora or [bundled_corpus()],
+            source.paths,
             TokenizerConfig.from_options(options),
             out=folder,
-            valid=request.valid,
+            valid=source.valid,
             valid_fraction=TrainingConfig.from_options(options).valid_fraction,
-            encoding=request.encoding,
-            errors=request.errors,
+            encoding=source.encoding,
+            errors=source.errors,
             overwrite=True,
         )
-    return folder
-
-
-def _describe_tokens(folder: Path, where: str | Path) -> dict[str, Any]:
-    """The sizes and the fingerprints of the ids. Raises DataError if a part is empty."""
     encoded, tokenizer = load_encoded(folder)
-    for part, ids in (("training", encoded.train), ("validation", encoded.valid)):
-        if not len(ids):
-            raise DataError(
-                f"the {part} part is empty",
-                where=where,
-                why="needed at least one token in each part",
-                fix="give more text",
-            )
-    return {
+    check_parts(encoded, source.paths[0])
+    return folder, {
         "vocabulary_size": tokenizer.vocabulary_size,
         "train_tokens": len(encoded.train),
         "valid_tokens": len(encoded.valid),
@@ -371,30 +322,31 @@ def _train_all(
     stop: Stop,
 ) -> int | None:
     """Run all that have not ended. Returns the number of the signal that stopped it, or None."""
-    runs, variants = request.runs, request.config.models
-    counting = {variant.name for variant in variants if variant.counts}
+    runs, vocabulary_size = request.runs, record.tokens["vocabulary_size"]
 
     def remaining() -> float | None:
         """Seconds by the budget, or by the mean time of the runs that have ended."""
-        pending = [each.name for each, seed in runs if (each.name, seed) not in record.runs]
-        left = sum(name not in counting for name in pending)
+        trained = [record.runs.get((each.name, seed)) for each, seed in runs if not each.counts]
+        taken = [run.seconds for run in trained if run is not None]
+        left = len(trained) - len(taken)
         if "budget" in request.options:
             return left * float(request.options["budget"])
-        taken = [run.seconds for run in record.runs.values() if run.model not in counting]
         return left * fmean(taken) if taken else None
 
-    parameters, vocabulary_size = request.config.parameters, record.tokens["vocabulary_size"]
+    models, parameters = request.config.models, request.config.parameters
     widths = {
         each.name: {"hidden_size": _widths_for(parameters, each, vocabulary_size)}
-        for each in variants
+        for each in models
         if parameters is not None and not each.counts
     }
-    finished = sum((variant.name, seed) in record.runs for variant, seed in runs)
-    train_tokens = record.tokens["train_tokens"]
-    on_event(ComparisonStart(len(variants), len(runs), finished, remaining(), train_tokens))
-    for number, (variant, seed) in enumerate(runs, start=1):
-        if (variant.name, seed) in record.runs:
-            continue
+    pending = [
+        (number, variant, seed)
+        for number, (variant, seed) in enumerate(runs, start=1)
+        if (variant.name, seed) not in record.runs
+    ]
+    finished, train_tokens = len(runs) - len(pending), record.tokens["train_tokens"]
+    on_event(ComparisonStart(len(models), len(runs), finished, remaining(), train_tokens))
+    for number, variant, seed in pending:
         signum = stop()
         if signum is not None:
             return signum
@@ -431,26 +383,28 @@ def _run_result(
     """The result of a run; if it failed, the figures are those of its best checkpoint."""
     info = checkpoint.describe(folder)
     header = info.header
-    config = header.model
-    progress = {**header.to_json()["progress"], "steps": header.step}
     failed = str(result) if isinstance(result, DivergedError) else None
-    is_causal, sample = model_class(config).is_causal, None
+    end = header if isinstance(result, DivergedError) else result
+    is_causal, sample = model_class(header.model).is_causal, None
     if is_causal and failed is None:
         model = textgen.LanguageModel.load(folder, device=request.device, threads=request.threads)
-        (generated,) = model.sample(**_SAMPLE)
+        (generated,) = model.sample(length=_SAMPLE_CHARACTERS, temperature=0.8, seed=1)
         sample = " ".join(generated.text.split())[:_SAMPLE_CHARACTERS]
     return RunResult(
         model=name,
         seed=seed,
         checkpoint=str(folder),
-        description=config.description,
+        description=header.model.description,
         parameters=header.parameters,
+        steps=header.step if isinstance(result, DivergedError) else result.steps,
+        tokens_seen=end.tokens_seen,
+        seconds=end.seconds,
+        tokens_per_second=end.tokens_per_second,
         validation=header.validation,
         curve=info.curve,
         sample=sample,
         failed=failed,
         is_causal=is_causal,
-        **{each: progress[each] if failed else getattr(result, each) for each in _PROGRESS},
     )
 
 
@@ -459,27 +413,19 @@ def _read_run(raw: dict[str, Any], out: Path) -> RunResult:
 
     Raises KeyError, TypeError or ValueError for anything that ``RunResult.to_json`` cannot write.
     """
-    is_causal = "validation" in raw
-    raw = {name.removeprefix(PSEUDO): value for name, value in raw.items()}
-    raw["checkpoint"] = out / raw["checkpoint"]
-    raw["validation"] = raw["validation"] and checkpoint.read_validation(raw["validation"])
-    raw["curve"] = tuple(map(checkpoint.read_validation, raw["curve"]))
-    types: dict[Any, Callable[[Any], Any]] = {str: str, int: int, float: float}
-    values = {
-        spec.name: types.get(spec.type, lambda value: value)(raw[spec.name])
-        for spec in dataclasses.fields(RunResult)
-        if spec.name != "is_causal"
-    }
-    return RunResult(**values, is_causal=is_causal)
+    run = {name.removeprefix(PSEUDO): value for name, value in raw.items()}
+    run["is_causal"] = "validation" in raw
+    run["checkpoint"] = str(out / raw["checkpoint"])
+    run["validation"] = run["validation"] and vars(checkpoint.read_validation(run["validation"]))
+    run["curve"] = [vars(checkpoint.read_validation(each)) for each in run["curve"]]
+    return storage.from_json(RunResult, run)
 
 
 def _widths_for(parameters: int, variant: Variant, vocabulary_size: int) -> tuple[int, ...]:
     """The hidden sizes whose number of parameters is nearest to ``parameters``.
 
-    Several layers keep the proportions of the kind's defaults.
-
-    Raises:
-        UsageError: Even the narrowest model has more, or the widest has fewer.
+    Several layers keep the proportions of the kind's defaults. Raises UsageError if even the
+    narrowest model has more, or the widest has fewer.
     """
     usual = KINDS[variant.model].defaults.get("hidden_size", (1,))
 
@@ -504,14 +450,11 @@ def _widths_for(parameters: int, variant: Variant, vocabulary_size: int) -> tupl
 
 def _described(value: Any) -> str:
     """A setting for an error message."""
-    if value is None or value == {}:
+    if value is None:
         return "not given"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_described(each)}" for name, each in value.items())
     if isinstance(value, list):
         return " ".join(map(str, value)) or "the bundled stories"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:g}" if is_number else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:

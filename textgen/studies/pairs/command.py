@@ -1,7 +1,7 @@
 """``textgen pairs``: how often a model finds the good sentence of a pair more probable."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -23,7 +23,7 @@ from textgen.cli.options import (
 from textgen.config import ScoringConfig
 from textgen.presentation.console import emit, show, shown
 from textgen.presentation.formats import UnknownReport
-from textgen.presentation.numbers import PSEUDO, count, fixed
+from textgen.presentation.numbers import count, fixed, labelled
 from textgen.presentation.records import emit_record
 from textgen.results import Accuracy
 from textgen.studies.pairs.pairs import PairScore, Tally, read_pairs, score_pairs
@@ -57,27 +57,14 @@ def _write_table(tally: Tally, *, pseudo: bool) -> None:
         show(Text(f"{count(tally.total.tied)} {noun} equally likely: not right.", "warning"))
 
 
-def _write_tsv(tally: Tally, *, pseudo: bool) -> None:
+def _write_tsv(tally: Tally) -> None:
     r"""A row for each group, then the total. In names tabs are ``\t``, backslashes ``\\``."""
     emit("\t".join((tally.by or "group", *_accuracy_record(tally.total))) + "\n")
     groups = [
-        (shown(name.replace("\\", "\\\\")), accuracy)
-        for name, accuracy in sorted(tally.groups.items(), key=lambda group: group[0])
+        (shown(name.replace("\\", "\\\\")), tally.groups[name]) for name in sorted(tally.groups)
     ]
     for name, accuracy in [*groups, ("total", tally.total)]:
         emit("\t".join((name, *map(repr, _accuracy_record(accuracy).values()))) + "\n")
-
-
-def _write_json(tally: Tally, *, pseudo: bool) -> None:
-    groups = {name: _accuracy_record(tally.groups[name]) for name in sorted(tally.groups)}
-    emit_record({"total": _accuracy_record(tally.total) | {"by": tally.by, "groups": groups}})
-
-
-FORMATS: Mapping[str, Callable[..., None]] = {
-    "table": _write_table,
-    "tsv": _write_tsv,
-    "json": _write_json,
-}
 
 
 def _accuracy_record(accuracy: Accuracy) -> dict[str, Any]:
@@ -87,18 +74,19 @@ def _accuracy_record(accuracy: Accuracy) -> dict[str, Any]:
 
 
 def _pair_record(scored: PairScore, *, pseudo: bool) -> dict[str, Any]:
-    log_prob = f"{PSEUDO if pseudo else ''}log_prob"
-    return {
+    record = {
         "line": scored.pair.line,
         "sentence_good": scored.pair.good,
         "sentence_bad": scored.pair.bad,
         "fields": dict(scored.pair.fields),
-        f"{log_prob}_good": scored.good_log_prob,
-        f"{log_prob}_bad": scored.bad_log_prob,
+        "log_prob_good": scored.good_log_prob,
+        "log_prob_bad": scored.bad_log_prob,
         "right": scored.right,
     }
+    return labelled(record, pseudo=pseudo)
 
 
+Format = Literal["table", "tsv", "json"]
 FileArgument = Annotated[
     str,
     typer.Argument(
@@ -115,10 +103,10 @@ ByOption = Annotated[
         default="UID, linguistics_term or field",
     ),
 ]
-FormatOption = Annotated[str, choice_option("--format", FORMATS, "How to show the counts.")]
+FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the counts.")]
 
 
-@command_options()
+@command_options
 def pairs(
     *,
     checkpoint: Checkpoint,
@@ -151,6 +139,12 @@ def pairs(
         tally.add(scored)
         if output == "json":
             emit_record(_pair_record(scored, pseudo=not model.is_causal))
-    FORMATS[output](tally, pseudo=not model.is_causal)
+    if output == "json":
+        groups = {name: _accuracy_record(tally.groups[name]) for name in sorted(tally.groups)}
+        emit_record({"total": _accuracy_record(tally.total) | {"by": tally.by, "groups": groups}})
+    elif output == "tsv":
+        _write_tsv(tally)
+    else:
+        _write_table(tally, pseudo=not model.is_causal)
     unknown.say()
     files.say_notes(model)

@@ -24,9 +24,7 @@ Score = Callable[[Iterable[str]], Iterator[float]]
 class Pair:
     """Two sentences that differ in one point, which makes one of them good.
 
-    Attributes:
-        line: In the file, from 1.
-        fields: What else the file has about the pair.
+    line: in the file, from 1. fields: what else the file has about the pair.
     """
 
     line: int
@@ -48,24 +46,15 @@ class PairScore:
         """Whether the good sentence is more probable than the bad one."""
         return self.good_log_prob > self.bad_log_prob
 
-    @property
-    def accuracy(self) -> Accuracy:
-        """That of this pair alone."""
-        return Accuracy(int(self.right), 1, int(self.good_log_prob == self.bad_log_prob))
-
 
 def read_pairs(lines: Iterable[str], name: str) -> Iterator[Pair]:
     """Read pairs from JSON lines such as BLiMP's, or from columns separated by tabs.
 
     The first line of the columns names them, or there are two, good and bad, without names. All
     other columns are fields of the pair, as are text, numbers and truth values in JSON. Quotes
-    have no meaning in columns.
+    have no meaning in columns. name: of the file, for errors.
 
-    Args:
-        name: The name of the file, for errors.
-
-    Raises:
-        DataError: A sentence is missing, or a line has another form than the first.
+    Raises DataError if a sentence is missing, or a line has another form than the first.
     """
     rest = iter(lines)
     first = next(rest, None)
@@ -82,21 +71,20 @@ def read_pairs(lines: Iterable[str], name: str) -> Iterator[Pair]:
     number = None
     for number, line in enumerate(rest, start=2 if has_header else 1):
         where = f"{name}, line {number}"
-        fields = _read_json(line, where) if is_json else _read_columns(line, columns, where)
+        if is_json:
+            fields = _read_json(line, where)
+        else:
+            cells = line.split("\t")
+            if len(cells) != len(columns):
+                message = f"expected {len(columns)} columns, found {len(cells)}"
+                raise DataError(message, where=where, fix=_FORMS)
+            fields = dict(zip(columns, cells, strict=True))
         for side in _SIDES:
             if not fields.get(side, "").strip():
                 raise DataError(f"no {side}", where=where, fix="give both sentences of each pair")
         yield Pair(number, fields.pop(_GOOD), fields.pop(_BAD), fields)
     if number is None:
         raise DataError("no pairs below the header", where=name, fix="give pairs of sentences")
-
-
-def _read_columns(line: str, columns: list[str], where: str) -> dict[str, str]:
-    cells = line.split("\t")
-    if len(cells) != len(columns):
-        message = f"expected {len(columns)} columns, found {len(cells)}"
-        raise DataError(message, where=where, fix=_FORMS)
-    return dict(zip(columns, cells, strict=True))
 
 
 def _read_json(line: str, where: str) -> dict[str, str]:
@@ -127,23 +115,23 @@ def score_pairs(pairs: Iterable[Pair], score: Score) -> Iterator[PairScore]:
     next(log_probs, None)  # raises the error that ended the pairs before their end
 
 
+@dataclass
 class Tally:
     """Counts the pairs that are right, in total and by the value of a field.
 
     Attributes:
         by: The field. If it is None, the first pair decides: the first of ``UID``,
             ``linguistics_term`` and ``field`` that it has. If it has none there are no groups.
-        groups: The accuracy by the value of the field.
     """
 
-    def __init__(self, by: str | None = None) -> None:
-        self.by = by
-        self.total = Accuracy()
-        self.groups: dict[str, Accuracy] = {}
+    by: str | None = None
+    total: Accuracy = field(default_factory=Accuracy)
+    groups: dict[str, Accuracy] = field(default_factory=dict)
 
     def add(self, scored: PairScore) -> None:
         """Count a pair. Raises DataError if it lacks the field."""
-        fields = scored.pair.fields
+        fields, tied = scored.pair.fields, scored.good_log_prob == scored.bad_log_prob
+        one = Accuracy(int(scored.right), pairs=1, tied=int(tied))
         if not self.total.pairs and self.by is None:
             self.by = next((name for name in _BLIMP_GROUPS if name in fields), None)
         if self.by is not None:
@@ -155,5 +143,5 @@ class Tally:
                     fix="choose another with --by",
                 )
             group = fields[self.by]
-            self.groups[group] = self.groups.get(group, Accuracy()) + scored.accuracy
-        self.total = self.total + scored.accuracy
+            self.groups[group] = self.groups.get(group, Accuracy()) + one
+        self.total += one

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,16 +18,16 @@ from textgen.cli.options import (
     ThreadsOption,
     choice_option,
     command_options,
+    number_option,
     typed_text,
     value_option,
-    whole_number,
 )
-from textgen.errors import UsageError
+from textgen.errors import UsageError, missing_package
 from textgen.presentation import console
 from textgen.presentation.records import emit_record
 from textgen.storage import NewFile
 from textgen.studies.plots import drawing
-from textgen.studies.plots.drawing import MapMethod, Plot, Row
+from textgen.studies.plots.drawing import MapMethod, Plot
 from textgen.studies.plots.loss import LossOver, loss_plot
 
 HELP = """Plot the loss, gradients, memory, embeddings and single units of models.
@@ -44,15 +44,9 @@ EXAMPLES = """
 Format = Literal["plot", "json", "tsv"]
 MemoryMeasure = Literal["choices", "context"]
 
-_SUFFIXES = (".png", ".svg")
 _GRADIENT_CHARACTERS, _MEMORY_CHARACTERS = 400_000, 2_000_000
 _EMBEDDING_CHARACTERS, _NEURON_CHARACTERS = 1_000_000, 4000
 _UNIT_TOKENS, _TOKENS_PER_UNIT = 1600, 480  # of one unit; of each of several units
-
-
-def _number(name: str, help: str, *, least: int, default: int) -> Any:
-    parser = whole_number(name, least=least)
-    return value_option(name, "N", help, default=str(default), parser=parser)
 
 
 Checkpoints = Annotated[
@@ -86,7 +80,7 @@ def _plot_command(make: Callable[..., Plot]) -> Callable[..., None]:
 
     own, (_, *of_show) = (inspect.signature(each).parameters.values() for each in (make, _show))
     command.__signature__ = inspect.Signature([*own, *of_show])  # type: ignore[attr-defined]
-    return command_options()(command)
+    return command_options(command)
 
 
 def _show(
@@ -95,27 +89,19 @@ def _show(
     """Make a plot, then draw it or write its numbers.
 
     That the file can be written is checked before the plot, which can take long, is made.
-
-    Raises:
-        UsageError: The file has another suffix than .png or .svg, or matplotlib is not installed.
-        ResourceError: The file cannot be written.
     """
     if out is None:
         plot = make()
     else:
         suffix = Path(out).suffix.lower()
-        if suffix not in _SUFFIXES:
+        if suffix not in (".png", ".svg"):
             raise UsageError(
-                f"--out must end in {' or '.join(_SUFFIXES)}, got {out!r}",
+                f"--out must end in .png or .svg, got {out!r}",
                 fix="leave it out to see the plot in the terminal",
             )
         if importlib.util.find_spec("matplotlib") is None:
-            raise UsageError(
-                "--out needs the package matplotlib",
-                why="it is not installed",
-                fix="pip install 'textgen[plot]', or leave --out out to see the plot in the"
-                " terminal",
-            )
+            instead = "leave --out out to see the plot in the terminal"
+            raise missing_package("--out", "matplotlib", "plot", instead=instead)
         with NewFile(Path(out)) as file:
             plot = make()
             file.write(drawing.rendered(plot.figure(), suffix))
@@ -125,23 +111,19 @@ def _show(
         for row in plot.rows():
             emit_record(dict(row))
     elif output == "tsv":
-        console.emit(_tsv(plot.rows()))
+        table = io.StringIO()
+        writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+        for number, row in enumerate(plot.rows()):
+            if number == 0:
+                writer.writerow(row)
+            # A cell without a finite value is empty.
+            writer.writerow(
+                "" if isinstance(value, float) and not math.isfinite(value) else value
+                for value in row.values()
+            )
+        console.emit(table.getvalue())
     elif out is None:
         console.show(plot.terminal(console.out_console()))
-
-
-def _tsv(rows: Iterable[Row]) -> str:
-    """A header and rows with tabs; a cell without a finite value is empty."""
-    table = io.StringIO()
-    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-    for number, row in enumerate(rows):
-        if number == 0:
-            writer.writerow(row)
-        writer.writerow(
-            "" if isinstance(value, float) and not math.isfinite(value) else value
-            for value in row.values()
-        )
-    return table.getvalue()
 
 
 LOSS_EXAMPLES = """
@@ -186,7 +168,7 @@ def gradient(
     checkpoints: Checkpoints,
     file: FileOption = None,
     lags: Annotated[
-        int, _number("--lags", "The largest distance, in tokens.", least=1, default=100)
+        int, number_option("--lags", "The largest distance, in tokens.", least=1, default=100)
     ] = 100,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -244,20 +226,20 @@ def memory(
     from textgen.studies.plots import memory as study
     from textgen.studies.plots.text import text_to_read
 
-    choices, contexts, sources = {}, {}, []
-    for path in checkpoints:
-        model = LanguageModel.load(path, device=device, threads=threads)
-        if what == "choices":
-            choices[path] = study.recall(model)
-        else:
-            text, source = text_to_read(model, file, most=_MEMORY_CHARACTERS)
-            end = model.tokenizer.terminator
-            sentences = text.removesuffix(end).split(end) if end else [text]
-            contexts[path] = study.loss_by_context(model, sentences)
-            sources.append(source)
+    def load(path: str) -> LanguageModel:
+        return LanguageModel.load(path, device=device, threads=threads)
+
     if what == "choices":
-        return study.choices_plot(choices)
-    return study.context_plot(contexts, sources)
+        return study.choices_plot({path: study.recall(load(path)) for path in checkpoints})
+    measured, sources = {}, []
+    for path in checkpoints:
+        model = load(path)
+        text, source = text_to_read(model, file, most=_MEMORY_CHARACTERS)
+        end = model.tokenizer.terminator
+        sentences = text.removesuffix(end).split(end) if end else [text]
+        measured[path] = study.loss_by_context(model, sentences)
+        sources.append(source)
+    return study.context_plot(measured, sources)
 
 
 EMBEDDINGS_EXAMPLES = """
@@ -278,7 +260,9 @@ def embeddings(
     ] = None,
     words: Annotated[
         int,
-        _number("--words", "The number of most frequent tokens on the map.", least=6, default=100),
+        number_option(
+            "--words", "The number of most frequent tokens on the map.", least=6, default=100
+        ),
     ] = 100,
     method: Annotated[
         MapMethod, choice_option("--method", MapMethod, "The projection of the map; tsne is slow.")

@@ -38,7 +38,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 
 _MARKERS = "os^DvPX*"
 _TERMINAL_STYLES = ("cyan", "yellow", "magenta", "green", "blue", "red", "white", "bright_black")
-_TERMINAL_WIDTH, _TERMINAL_ROWS = 100, 12  # at most
+TERMINAL_WIDTH, _TERMINAL_ROWS = 100, 12  # at most
 _NOTE_CHARACTERS = 95  # as wide as the axes
 _DOTS_PER_INCH = 160
 _TICKS = {"color": GREY, "major.size": 0, "major.pad": 6}
@@ -62,7 +62,7 @@ _SETTINGS: Any = {
 
 
 class Plot(Protocol):
-    """What a command shows: a figure, text for the terminal, or numbers."""
+    """What a command shows."""
 
     def figure(self) -> "Figure": ...
 
@@ -82,8 +82,7 @@ class Axis:
     limits: Point | None = None
     show: Callable[[float], str] = "{:g}".format
 
-    @property
-    def label(self) -> str:
+    def __str__(self) -> str:
         return f"{self.name} ({self.unit})"
 
     def scaled(self, value: float) -> float:
@@ -116,11 +115,10 @@ class Line:
     """A line through points that are sorted by x.
 
     Attributes:
-        name: In the legend and in the table of the terminal; in neither if empty.
+        name: In the legend and in the table of the terminal; empty: in neither.
         group: Lines of the same number have the same colour.
         faint: Whether it is thin, and behind the others.
         band: The lower and upper end of the uncertainty of each point.
-        labelled: Whether it is in the legend.
     """
 
     name: str
@@ -130,7 +128,6 @@ class Line:
     dashed: bool = False
     dots: bool = False
     band: tuple[Point, ...] = ()
-    labelled: bool = True
 
     @property
     def terminal_style(self) -> str:
@@ -179,9 +176,9 @@ class LinePlot:
             for number, (axes, panel) in enumerate(zip(grid, self.panels, strict=False)):
                 self._draw(axes, panel)
                 if number % across == 0:
-                    axes.set_ylabel(self.y.label)
+                    axes.set_ylabel(str(self.y))
                 if number + across >= len(self.panels):
-                    axes.set_xlabel(self.x.label)
+                    axes.set_xlabel(str(self.x))
                     axes.tick_params(labelbottom=True)
             for axes in grid[len(self.panels) :]:
                 axes.remove()
@@ -209,7 +206,7 @@ class LinePlot:
             axes.plot(
                 xs,
                 ys,
-                label=line.name if line.name and line.labelled else "_",
+                label=line.name or "_",
                 color=colour,
                 linewidth=1.4 if line.faint else 2.8,
                 alpha=0.45 if line.faint else 1.0,
@@ -228,12 +225,31 @@ class LinePlot:
         parts: list[RenderableType] = [Text(shown(self.title), style="heading")]
         if self.note:
             parts.append(Text(shown(self.note), style="label"))
-        parts.append(Text(f"{self.y.label} against {self.x.label}", style="label"))
+        parts.append(Text(f"{self.y} against {self.x}", style="label"))
         for panel in self.panels:
             if panel.title:
                 parts += [Text(), Text(shown(panel.title), style="heading")]
-            if chart := self._chart(panel, min(console.width, _TERMINAL_WIDTH)):
-                parts.append(chart)
+            curves = [
+                terminal_plot.Curve(
+                    shown(line.name),
+                    [(self.x.scaled(x), self.y.scaled(y)) for x, y in line.points],
+                    line.terminal_style,
+                )
+                for line in sorted(panel.lines, key=lambda each: not each.faint)
+            ]
+            ys = [y for curve in curves for _, y in curve.points if math.isfinite(y)] or [0.0]
+            low, high = map(self.y.scaled, self.y.limits) if self.y.limits else (min(ys), max(ys))
+            chart = terminal_plot.plot(
+                curves,
+                min(console.width, TERMINAL_WIDTH),
+                _TERMINAL_ROWS,
+                x_name=self.x.unit,
+                show_x=self.x.show_scaled,
+                show_y=self.y.show_scaled,
+                y_range=(low, high),
+                names_beside=True,
+            )
+            parts += [chart] if chart else []
             table = new_table(self.x.name, *map(self.x.show, panel.at))
             for line in panel.lines:
                 if line.name:
@@ -244,28 +260,6 @@ class LinePlot:
             parts.append(table)
         return Group(*parts)
 
-    def _chart(self, panel: Panel, width: int) -> Text:
-        curves = [
-            terminal_plot.Curve(
-                shown(line.name) if line.labelled else "",
-                [(self.x.scaled(x), self.y.scaled(y)) for x, y in line.points],
-                line.terminal_style,
-            )
-            for line in sorted(panel.lines, key=lambda each: not each.faint)
-        ]
-        ys = [y for curve in curves for _, y in curve.points if math.isfinite(y)] or [0.0]
-        low, high = map(self.y.scaled, self.y.limits) if self.y.limits else (min(ys), max(ys))
-        return terminal_plot.plot(
-            curves,
-            width,
-            _TERMINAL_ROWS,
-            x_name=self.x.unit,
-            show_x=self.x.show_scaled,
-            show_y=self.y.show_scaled,
-            y_range=(low, high),
-            names_beside=True,
-        )
-
 
 def lines_of(
     measured: Mapping[str, Sequence[_Record]],
@@ -274,8 +268,8 @@ def lines_of(
     dots: bool = False,
 ) -> list[Line]:
     """A line for each checkpoint. point: x, y and the ends of the band of a record."""
-    lines = []
     names = checkpoint_names(list(measured))
+    lines = []
     for group, (name, records) in enumerate(zip(names, measured.values(), strict=True)):
         points = [point(each) for each in records]
         xys, band = tuple(each[:2] for each in points), tuple(each[2:] for each in points)

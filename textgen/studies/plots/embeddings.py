@@ -1,6 +1,6 @@
 """Embeddings of tokens: a map of the most frequent ones, and nearest neighbours."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from textgen.config import closest
-from textgen.errors import DataError, UsageError
+from textgen.errors import DataError, UsageError, missing_package
 from textgen.language_model import LanguageModel
 from textgen.presentation.numbers import fixed
 from textgen.presentation.tables import token_text, visible
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _Vectors = npt.NDArray[np.float64]
-_Projected = tuple[_Vectors, tuple[float, float] | None]
-"""The points (tokens, 2), and the share of the variance along each axis if it is known."""
-
 Neighbours = Mapping[str, Sequence[tuple[str, float]]]
 """The nearest tokens of each token with the cosine of their embeddings, the nearest first."""
 
 _SPECIAL = len(SPECIAL_TOKENS)
 _LEAST_ON_MAP = 6
+_FREQUENT, _NEAREST = 16, 6  # words in the terminal, and neighbours of each
+_KINDS = ("words", "words with a capital", "no letters")
+_JOINER = "\uffed"
+_SIDES = ((5, 0), (-5, 0), (0, 5), (0, -5), (4, 4), (-4, 4), (4, -4), (-4, -4))
+"""Offsets of a label from its dot, in points."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,11 @@ class EmbeddingMap:
     """Tokens on a plane, the most frequent first.
 
     Attributes:
-        size: The number of components of an embedding.
         points: (tokens, 2)
-        explained: The share of the variance along each axis of a PCA; None for t-SNE, whose axes
-            have no meaning.
+        explained: The share of the variance along each axis; None for t-SNE.
     """
 
     tokens: tuple[str, ...]
-    size: int
     points: _Vectors
     explained: tuple[float, float] | None
 
@@ -58,9 +57,7 @@ def map_embeddings(
 ) -> EmbeddingMap:
     """Project the embeddings of the most frequent tokens of a text on a plane.
 
-    Args:
-        method: ``pca``, principal components (Pearson 1901); ``tsne``, t-SNE by scikit-learn
-            (van der Maaten and Hinton 2008).
+    By principal components (Pearson 1901) or t-SNE (van der Maaten and Hinton 2008).
 
     Raises:
         UsageError: The model has no embeddings, or scikit-learn is missing.
@@ -71,9 +68,9 @@ def map_embeddings(
     if len(ids) < _LEAST_ON_MAP:
         message = f"a map needs {_LEAST_ON_MAP} tokens"
         raise DataError(message, why=f"got {len(ids)}", fix="give a longer text")
-    points, explained = _METHODS[method][1](vectors[ids])
+    points, explained = _pca(vectors[ids]) if method == "pca" else (_tsne(vectors[ids]), None)
     names = tuple(model.tokenizer.token(id) for id in ids)
-    return EmbeddingMap(names, vectors.shape[1], points, explained)
+    return EmbeddingMap(names, points, explained)
 
 
 def neighbours(model: LanguageModel, tokens: Iterable[str], most: int = 10) -> Neighbours:
@@ -102,12 +99,6 @@ def neighbours(model: LanguageModel, tokens: Iterable[str], most: int = 10) -> N
     return found
 
 
-def frequent_words(model: LanguageModel, text: str, most: int) -> list[str]:
-    """The most frequent tokens of a text among those with a letter."""
-    tokens = map(model.tokenizer.token, _by_frequency(model, text))
-    return list(islice((token for token in tokens if any(map(str.isalpha, token))), most))
-
-
 def _by_frequency(model: LanguageModel, text: str) -> list[int]:
     """The ids in a text without special tokens, the most frequent first."""
     counts = np.bincount(model.tokenizer.encode(text), minlength=_SPECIAL)
@@ -117,7 +108,7 @@ def _by_frequency(model: LanguageModel, text: str) -> list[int]:
 
 
 def _vectors(model: LanguageModel) -> _Vectors:
-    """The embeddings (vocabulary, size). Raises UsageError if there are none."""
+    """(vocabulary, size)"""
     vectors = model.model.token_vectors()
     if vectors is None:
         raise UsageError(
@@ -128,7 +119,8 @@ def _vectors(model: LanguageModel) -> _Vectors:
     return vectors.detach().cpu().double().numpy()
 
 
-def _pca(vectors: _Vectors) -> _Projected:
+def _pca(vectors: _Vectors) -> tuple[_Vectors, tuple[float, float]]:
+    """The points (tokens, 2), and the share of the variance along each axis."""
     centred = vectors - vectors.mean(0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     total = max(float((sizes**2).sum()), 1e-300)
@@ -138,29 +130,15 @@ def _pca(vectors: _Vectors) -> _Projected:
     return left * sizes[:2], (first, second)
 
 
-def _tsne(vectors: _Vectors) -> _Projected:
+def _tsne(vectors: _Vectors) -> _Vectors:
     try:
         from sklearn.manifold import TSNE
     except ImportError as error:
-        raise UsageError(
-            "t-SNE needs the package scikit-learn",
-            why="it is not installed",
-            fix="pip install 'textgen[plot]', or leave out --method tsne",
-        ) from error
+        instead = "leave out --method tsne"
+        raise missing_package("t-SNE", "scikit-learn", "plot", instead=instead) from error
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=0)
-    return np.asarray(tsne.fit_transform(vectors), np.float64), None
-
-
-_METHODS: dict[MapMethod, tuple[str, Callable[[_Vectors], _Projected]]] = {
-    "pca": ("PCA", _pca),
-    "tsne": ("t-SNE", _tsne),
-}
-_FREQUENT, _NEAREST = 16, 6  # words in the terminal, and neighbours of each
-_KINDS = ("words", "words with a capital", "no letters")
-_JOINER = "\uffed"
-_SIDES = ((5, 0), (-5, 0), (0, 5), (0, -5), (4, 4), (-4, 4), (4, -4), (-4, -4))
-"""Offsets of a label from its dot, in points."""
+    return np.asarray(tsne.fit_transform(vectors), np.float64)
 
 
 @dataclass(frozen=True)
@@ -194,15 +172,27 @@ class EmbeddingPlot:
 
     def terminal(self, console: Console) -> Table:
         if self.near:
-            return neighbour_table(neighbours(self.model, self.near))
-        frequent = frequent_words(self.model, self.text, _FREQUENT)
-        return neighbour_table(neighbours(self.model, frequent, _NEAREST))
+            found = neighbours(self.model, self.near)
+        else:
+            tokens = map(self.model.tokenizer.token, _by_frequency(self.model, self.text))
+            words = (token for token in tokens if any(map(str.isalpha, token)))
+            found = neighbours(self.model, islice(words, _FREQUENT), _NEAREST)
+        table = drawing.new_table("token")
+        table.add_column("nearest, with the cosine of their embeddings")
+        for token, nearest in found.items():
+            cells = [
+                Text.assemble(token_text(near), (f" {fixed(cosine, 2)}", "label"))
+                for near, cosine in nearest
+            ]
+            table.add_row(token_text(token), Text("   ").join(cells))
+        return table
 
     def figure(self) -> "Figure":
         if self.near:
             raise UsageError("--near is shown in the terminal", fix="leave out --near or --out")
         (name,) = drawing.checkpoint_names([str(self.model.path)])
-        return map_figure(self.map, f"Embeddings of {name}, by {_METHODS[self.method][0]}")
+        method = "PCA" if self.method == "pca" else "t-SNE"
+        return map_figure(self.map, f"Embeddings of {name}, by {method}")
 
 
 def map_figure(map: EmbeddingMap, title: str) -> "Figure":
@@ -225,8 +215,7 @@ def map_figure(map: EmbeddingMap, title: str) -> "Figure":
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.margins(0.07)
         figure.legend(loc="outside lower left", ncols=3, handletextpad=0.2)
-        note = f"The {len(map.tokens)} most frequent tokens; embeddings of {map.size} components."
-        drawing.set_note(axes, note)
+        drawing.set_note(axes, f"The {len(map.tokens)} most frequent tokens.")
         figure.draw_without_rendering()  # lays out the axes, among which labels are placed
         figure.set_layout_engine("none")
         _place_labels(axes, map, [COLOURS[kind] for kind in kinds])
@@ -260,24 +249,3 @@ def _place_labels(axes: "Axes", map: EmbeddingMap, colours: Sequence[str]) -> No
                 break
         else:
             label.remove()
-
-
-def neighbour_table(found: Neighbours) -> Table:
-    """Two columns for each token, or a row for each if there are many."""
-    if len(found) <= 3:
-        table = drawing.new_table()
-        for token in found:
-            table.add_column(f"near {visible(token)}")
-            table.add_column("cosine", justify="right")
-        for row in zip(*found.values(), strict=True):
-            table.add_row(*(c for near, cos in row for c in (token_text(near), fixed(cos, 2))))
-        return table
-    table = drawing.new_table("token")
-    table.add_column("nearest, with the cosine of their embeddings")
-    for token, nearest in found.items():
-        cells = [
-            Text.assemble(token_text(near), (f" {fixed(cosine, 2)}", "label"))
-            for near, cosine in nearest
-        ]
-        table.add_row(token_text(token), Text("   ").join(cells))
-    return table

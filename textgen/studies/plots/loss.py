@@ -7,15 +7,7 @@ from typing import Literal
 
 from textgen.presentation.numbers import rounded
 from textgen.results import LossCurves, LossPoint
-from textgen.studies.plots.drawing import (
-    Axis,
-    Line,
-    LinePlot,
-    Panel,
-    Point,
-    Row,
-    checkpoint_names,
-)
+from textgen.studies.plots.drawing import Axis, Line, LinePlot, Panel, Point, checkpoint_names
 
 LossOver = Literal["seconds", "tokens", "steps", "epochs"]
 
@@ -50,45 +42,25 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
     lines = []
     for group, (run, name) in enumerate(zip(runs, names, strict=True)):
         validation, training = _points(run.validation, x_of), _points(run.training, x_of)
-        dots = len(validation) < _MOST_DOTS
-        lines.append(Line("validation" if single else name, validation, group, dots=dots))
-        thin = "training" if single else f"{name}, training"
-        lines.append(Line(thin, training, group, faint=True, labelled=single))
+        thick = "validation" if single else name
+        lines.append(Line(thick, validation, group, dots=len(validation) < _MOST_DOTS))
+        lines.append(Line("training" if single else "", training, group, faint=True))
     lines = [line for line in lines if line.points]
+    # The range of y is without the first steep fall.
+    later = [y for each in lines for x, y in each.points if x >= _STEEP_SHARE * each.points[-1][0]]
+    low, high = min(later, default=0.0), max(later, default=0.0)
+    margin = _MARGIN * (high - low)
+    limits = (low - margin, high + margin) if high - low >= 1e-9 else None
     end = max((line.points[-1][0] for line in lines), default=0.0)
     note = [] if single else ["Thick: validation loss. Thin: training loss."]
     if len({run.pseudo for run in runs}) > 1:
         note.append(
             "A pseudo loss, of tokens predicted from both sides, is not comparable with a loss."
         )
-    return LinePlot(
-        title="Loss during training" + (f": {names[0]}" if single else ""),
-        x=axis,
-        y=Axis("loss", "nats per token", show="{:.2f}".format, limits=_limits(lines)),
-        panels=[Panel(lines, at=[end * n / _COLUMNS for n in range(1, _COLUMNS + 1)])],
-        numbers=_rows(runs),
-        note=" ".join(note),
-    )
-
-
-def _points(points: Sequence[LossPoint], x_of: Callable[[LossPoint], float]) -> tuple[Point, ...]:
-    pairs = ((float(x_of(point)), point.loss) for point in points)
-    return tuple((x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y))
-
-
-def _limits(lines: Sequence[Line]) -> Point | None:
-    """The range of y without the first steep fall; None if it is empty."""
-    later = [y for each in lines for x, y in each.points if x >= _STEEP_SHARE * each.points[-1][0]]
-    if not later or max(later) - min(later) < 1e-9:
-        return None
-    margin = _MARGIN * (max(later) - min(later))
-    return min(later) - margin, max(later) + margin
-
-
-def _rows(runs: Sequence[LossCurves]) -> list[Row]:
-    """A row per point; if a run has pseudo losses, they have a separate column."""
-    columns = ("loss", "pseudo_loss") if any(run.pseudo for run in runs) else ("loss",)
-    return [
+    columns = {"loss": False}
+    if any(run.pseudo for run in runs):
+        columns["pseudo_loss"] = True
+    rows = [
         {
             "checkpoint": run.checkpoint,
             "part": part,
@@ -97,11 +69,24 @@ def _rows(runs: Sequence[LossCurves]) -> list[Row]:
             "epochs": point.epochs,
             "seconds": point.seconds,
             **{
-                column: point.loss if run.pseudo == (column == "pseudo_loss") else None
-                for column in columns
+                name: point.loss if run.pseudo == pseudo else None
+                for name, pseudo in columns.items()
             },
         }
         for run in runs
         for part, points in (("training", run.training), ("validation", run.validation))
         for point in points
     ]
+    return LinePlot(
+        title="Loss during training" + (f": {names[0]}" if single else ""),
+        x=axis,
+        y=Axis("loss", "nats per token", show="{:.2f}".format, limits=limits),
+        panels=[Panel(lines, at=[end * n / _COLUMNS for n in range(1, _COLUMNS + 1)])],
+        numbers=rows,
+        note=" ".join(note),
+    )
+
+
+def _points(points: Sequence[LossPoint], x_of: Callable[[LossPoint], float]) -> tuple[Point, ...]:
+    pairs = ((float(x_of(point)), point.loss) for point in points)
+    return tuple((x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y))

@@ -31,7 +31,6 @@ from textgen.tokenizers.base import EOS, with_eos
 
 DISTANCES = (0, 10, 20, 40, 80, 160)
 """Where the ranges of distances begin that are counted together, in characters."""
-
 CONTEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Lengths of the context, in tokens."""
 
@@ -43,6 +42,9 @@ _TITLES = {
     "quotes": "Closing quotes",
 }
 _MOST_UNKNOWN = 0.1
+_LEAST_PAIRS = 20  # of a point
+_DISTANCE_TICKS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+_LEAST_DISTANCE = 4.0
 _BATCH_TOKENS = 2**14
 
 
@@ -51,10 +53,8 @@ class Recall:
     """How often a choice is right that something earlier in the text determines.
 
     Attributes:
-        kind: What has to be remembered.
-        shortest: The smallest distance of a range, in characters between what determines the
-            choice and the choice.
-        longest: The largest distance of the range; None for the last range.
+        shortest: The smallest distance of a range, in characters from what determines the choice.
+        longest: The largest; None for the last range.
         distance: The mean in the range; nan if there are no choices.
         accuracy: right / pairs, with a 95 % interval from lower to upper; chance is a half.
         tied: The pairs of equal probability, which are not right.
@@ -98,7 +98,7 @@ class ContextLoss:
 
 @dataclass(frozen=True, slots=True)
 class ProbeItem:
-    """Two texts after a context, of which something earlier in it excludes the wrong one."""
+    """Two texts after a context that excludes the wrong one."""
 
     kind: str
     distance: int
@@ -141,10 +141,9 @@ def recall(model: LanguageModel) -> list[Recall]:
     for kind in _TITLES:
         for at, shortest in enumerate(DISTANCES):
             longest = DISTANCES[at + 1] - 1 if at + 1 < len(DISTANCES) else None
-            some = found[kind, at]
-            mean = sum(distance for distance, _ in some) / len(some) if some else math.nan
-            margins = [margin for _, margin in some]
-            counted = Accuracy(sum(m > 0 for m in margins), len(some), margins.count(0.0))
+            distances, margins = zip(*found[kind, at], strict=True) if found[kind, at] else ((), ())
+            mean = sum(distances) / len(distances) if distances else math.nan
+            counted = Accuracy(sum(m > 0 for m in margins), len(margins), margins.count(0.0))
             recalls.append(Recall.of(kind, shortest, longest, mean, counted))
     return recalls
 
@@ -157,16 +156,13 @@ def loss_by_context(
     tokens: int = 1000,
     seed: int = 0,
 ) -> list[ContextLoss]:
-    """Compute the loss given only the last 1, 2, 4, ... tokens, and given all tokens before.
+    """Compute the loss of the same tokens given only the last 1, 2, 4, ... tokens, and given all.
 
-    The same tokens are predicted each time: from the start state after exactly that many tokens,
-    and last in the text read from its beginning. Contexts of more than half of the text are
-    left out.
+    A context is read from the start state; those of more than half of the text are left out.
 
     Args:
         sentences: Without their terminators.
         tokens: The number of tokens to predict, drawn from those with enough tokens before them.
-        seed: The seed of that draw.
 
     Raises:
         UsageError: The model is not causal.
@@ -189,19 +185,15 @@ def loss_by_context(
     count = min(tokens, len(ids) - first)
     random = np.random.default_rng(seed)
     places = first + np.sort(random.choice(len(ids) - first, count, replace=False))
-    losses: list[tuple[int | None, npt.NDArray[np.float64]]] = [
-        (context, _losses(model, ids, places, context)) for context in contexts
-    ]
-    losses.append((None, -Document(model.model, EOS).read(ids[: places[-1] + 1])[places]))
-    return [
-        ContextLoss(
-            context,
-            float(each.mean()),
-            float(each.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan,
-            count,
-        )
-        for context, each in losses
-    ]
+    found = []
+    for length in (*contexts, None):
+        if length is None:
+            losses = -Document(model.model, EOS).read(ids[: places[-1] + 1])[places]
+        else:
+            losses = _losses(model, ids, places, length)
+        error = float(losses.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+        found.append(ContextLoss(length, float(losses.mean()), error, count))
+    return found
 
 
 @torch.inference_mode()
@@ -220,17 +212,29 @@ def _losses(
     return np.concatenate(losses)
 
 
-_LEAST_PAIRS = 20
-_DISTANCE_TICKS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
-_LEAST_DISTANCE = 4.0
-
-
 def choices_plot(measured: Mapping[str, Sequence[Recall]]) -> LinePlot:
     """A panel of all kinds together, then one for each kind. measured: by checkpoint."""
-    panels = [_panel("All together", {path: _together(each) for path, each in measured.items()})]
+    by_title = {"All together": {path: _together(each) for path, each in measured.items()}}
     for kind in sorted({each.kind for recalls in measured.values() for each in recalls}):
-        own = {path: [r for r in each if r.kind == kind] for path, each in measured.items()}
-        panels.append(_panel(_TITLES[kind], own))
+        by_title[_TITLES[kind]] = {
+            path: [r for r in each if r.kind == kind and r.pairs >= _LEAST_PAIRS]
+            for path, each in measured.items()
+        }
+    panels = []
+    for title, recalls in by_title.items():
+        lines = lines_of(
+            recalls,
+            lambda r: (
+                max(r.distance, _LEAST_DISTANCE),
+                100 * r.accuracy,
+                100 * r.lower,
+                100 * r.upper,
+            ),
+            dots=True,
+        )
+        xs = [x for line in lines for x, _ in line.points]
+        at = [x for x in _DISTANCE_TICKS if xs and min(xs) <= x <= max(xs)]
+        panels.append(Panel(lines, at, title))
     return LinePlot(
         title="Long-distance choices, by distance",
         x=Axis(
@@ -245,40 +249,21 @@ def choices_plot(measured: Mapping[str, Sequence[Recall]]) -> LinePlot:
 
 
 def _together(recalls: Sequence[Recall]) -> list[Recall]:
-    """All kinds as one, by range of distances."""
+    """All kinds as one, by range of distances; ranges with too few pairs are left out."""
     merged = []
     for shortest in sorted({each.shortest for each in recalls if each.pairs}):
         some = [each for each in recalls if each.shortest == shortest and each.pairs]
         pairs = sum(each.pairs for each in some)
+        if pairs < _LEAST_PAIRS:
+            continue
         mean = sum(each.distance * each.pairs for each in some) / pairs
         counted = Accuracy(sum(each.right for each in some), pairs)
         merged.append(Recall.of(some[0].kind, shortest, some[0].longest, mean, counted))
     return merged
 
 
-def _panel(title: str, measured: Mapping[str, Sequence[Recall]]) -> Panel:
-    lines = lines_of(
-        {path: [r for r in each if r.pairs >= _LEAST_PAIRS] for path, each in measured.items()},
-        lambda each: (
-            max(each.distance, _LEAST_DISTANCE),
-            100 * each.accuracy,
-            100 * each.lower,
-            100 * each.upper,
-        ),
-        dots=True,
-    )
-    xs = [x for line in lines for x, _ in line.points]
-    at = [x for x in _DISTANCE_TICKS if xs and min(xs) <= x <= max(xs)]
-    return Panel(lines, at, title)
-
-
 def context_plot(measured: Mapping[str, Sequence[ContextLoss]], sources: Sequence[str]) -> LinePlot:
-    """The loss of the same tokens by the length of the context.
-
-    Args:
-        measured: By checkpoint.
-        sources: A description of each text.
-    """
+    """The loss of the same tokens, by checkpoint. sources: a description of each text."""
     lines = lines_of(
         {path: [c for c in each if c.context is not None] for path, each in measured.items()},
         lambda c: (c.context or 0, c.loss, c.loss - c.error, c.loss + c.error),
@@ -324,9 +309,8 @@ def gradient_norms(
 ) -> list[GradientNorm]:
     """Compute the norm of d loss(t) / d state(t - k) for k = 1 ... ``lags``.
 
-    loss(t) is -ln p of one token, given all tokens before it. state(t - k) is the state from
-    which k more tokens are read until that token is predicted: all its floating-point tensors as
-    one vector.
+    loss(t) is -ln p of one token. state(t - k) is the state from which k more tokens are read
+    until that token is predicted: all its floating-point tensors as one vector.
 
     Args:
         places: The number of losses, at equal distances in the text. Reading begins ``lags``
@@ -362,19 +346,18 @@ def _norms(model: Model, ids: Tensor, lags: int) -> Tensor:
         if len(before):
             with torch.no_grad():
                 _, state = model.hidden_states(before, state)
-        steps = list[list[Tensor]]()
+        flat = list[Tensor]()
         for token in after:
             tensors = continuous(state)
-            if not steps:
+            if not flat:
                 tensors = {
                     name: each.detach().clone().requires_grad_() for name, each in tensors.items()
                 }
-            steps.append(list(tensors.values()))
+            flat += tensors.values()
             # Restored from these tensors, so that the graph passes through them.
             restored = model.restore(state.tensors() | tensors)
             outputs, state = model.hidden_states(token.unsqueeze(0), restored)
         loss = -model.log_probs(outputs[0], ids[-1]).sum()  # one place does not depend on another
-        flat = [each for tensors in steps for each in tensors]
         gradients = torch.autograd.grad(loss, flat, materialize_grads=True)
     squares = torch.stack([each.flatten(1).pow(2).sum(1) for each in gradients])
     return squares.view(lags, -1, ids.shape[1]).sum(1).flip(0).sqrt()
@@ -389,16 +372,8 @@ _LOWEST = 1e-16
 def gradient_plot(
     measured: Mapping[str, Sequence[GradientNorm]], sources: Sequence[str]
 ) -> LinePlot:
-    """A line for each checkpoint, the median, with a band between the quartiles.
-
-    Args:
-        measured: By checkpoint.
-        sources: A description of each text.
-    """
+    """The median of each checkpoint between the quartiles. sources: a description of each text."""
     norms = [norm for each in measured.values() for norm in each]
-    tensors = dict.fromkeys(tensor for norm in norms for tensor in norm.state.split())
-    parts = " and ".join(dict.fromkeys(tensor.partition(".")[0] for tensor in tensors))
-    layers = " of all layers" if any("." in tensor for tensor in tensors) else ""
     ends = [end for norm in norms for end in (norm.lower, norm.upper) if end > 0]
     powers = [math.log10(max(end, _LOWEST)) for end in ends]
     limits = (10.0 ** math.floor(min(powers)), 10.0 ** math.ceil(max(powers))) if powers else None
@@ -411,8 +386,7 @@ def gradient_plot(
         panels=[Panel(lines, at=[lag for lag in _TABLE_LAGS if lag <= norms[-1].lag])],
         numbers=rows_of(measured),
         note=f"Median of {min(norm.places for norm in norms)} places in"
-        f" {' and '.join(dict.fromkeys(sources))}; shaded: between the quartiles."
-        f" State: {parts}{layers}.",
+        f" {' and '.join(dict.fromkeys(sources))}; shaded: between the quartiles.",
     )
 
 

@@ -29,8 +29,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _Values = npt.NDArray[np.float32]
+_TextLine = list[tuple[str, float]]
+"""Characters, each with the level of the unit after its token, from -1 to 1."""
+
 _LEAST_TOKENS = 5  # with and without a feature, for a correlation to mean something
-_PERCENTILE = 99  # of the absolute values, the end of the colour scale
+_NEWLINE = "↵"
+_FIGURE_COLUMNS, _FIGURE_LINES = 84, 20
+_LINE_INCHES = 0.31
+_CHARACTER_POINTS = 15.3  # the size of a letter that is as wide as a column
+_NEGATIVE, _POSITIVE = (18, 80, 138), (158, 69, 4)  # blue and orange differ to the colour-blind
+_FAINT, _DARK = 0.11, 0.7  # below: without a background; from here on: white letters
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class States:
     """The value of each unit after each token of a text.
 
     Attributes:
-        texts: (tokens,) the part of the text that each token stands for.
+        texts: (tokens,)
         values: (tokens, units) by the name of the state's tensor.
     """
 
@@ -58,14 +66,9 @@ class Correlation:
 
 @dataclass(frozen=True)
 class UnitTrace:
-    """The values of one unit along a text.
+    """The values of one unit, such as ``cell.0.17``, after each of the tokens that are shown.
 
-    Attributes:
-        unit: Tensor, layer and number: ``cell.0.17``.
-        largest: The 99th percentile of the absolute value over the whole text.
-        texts: (tokens,) the parts of the text that are shown.
-        values: (tokens,) the value after each.
-        heading: A title for people.
+    largest: the 99th percentile of the absolute value over the whole text.
     """
 
     checkpoint: str
@@ -102,12 +105,7 @@ def read_states(model: LanguageModel, text: str) -> States:
 
 
 def search(states: States, most: int = 3) -> list[Correlation]:
-    """Find the units with the largest correlation with each feature, the largest first.
-
-    A feature that the text lacks is left out.
-
-    Args:
-        most: The number of units for each feature.
+    """Find the ``most`` units with the largest correlation with each feature that the text has.
 
     Raises:
         DataError: The text has none of the features.
@@ -168,8 +166,7 @@ def trace(states: States, unit: str, *, most: int | None = None, start: int = 0)
 
     Args:
         unit: ``cell.0.17``, a tensor of the state and a number; ``0.17``, in the last tensor of
-            layer 0; ``17``, in the last of all. For an LSTM these are cells, and layer 0 is the
-            lowest.
+            layer 0; ``17``, in the last of all. For an LSTM these are cells.
         most: The largest number of tokens.
         start: The first token.
 
@@ -185,21 +182,21 @@ def trace(states: States, unit: str, *, most: int | None = None, start: int = 0)
         raise UsageError(f"no such unit: {unit}", where="--unit", why=why)
     name, values = f"{tensors[-1]}.{number}", states.values[tensors[-1]][:, int(number)]
     part = slice(start, None if most is None else start + most)
-    largest = float(np.percentile(np.abs(values), _PERCENTILE))
-    shown_values = tuple(values[part].tolist())
-    return UnitTrace(states.checkpoint, name, largest, states.texts[part], shown_values, name)
+    largest = float(np.percentile(np.abs(values), 99))
+    after = tuple(values[part].tolist())
+    return UnitTrace(states.checkpoint, name, largest, states.texts[part], after, name)
 
 
 def best_traces(states: States, found: Sequence[Correlation], *, most: int) -> list[UnitTrace]:
     """For each feature the best unit, over the ``most`` tokens in which the feature varies most."""
+    # The part shown begins with a line.
+    starts = [0, *(i + 1 for i, text in enumerate(states.texts) if text.endswith("\n"))]
+    possible = [start for start in starts if start + most <= len(states.texts)] or [0]
     traces = []
     for name, feature in features(states.texts).items():
         best = next((each for each in found if each.feature == name), None)
         if best is None:
             continue
-        # The part begins with a line.
-        starts = [0, *(i + 1 for i, text in enumerate(states.texts) if text.endswith("\n"))]
-        possible = [start for start in starts if start + most <= len(states.texts)] or [0]
         start = max(possible, key=lambda at: float(feature[at : at + most].std()))
         r = f"{best.correlation:+.2f}".replace("-", "−")
         one = trace(states, best.unit, most=most, start=start)
@@ -207,22 +204,9 @@ def best_traces(states: States, found: Sequence[Correlation], *, most: int) -> l
     return traces
 
 
-_NEWLINE = "↵"
-_TERMINAL_COLUMNS = 100  # at most
-_FIGURE_COLUMNS, _FIGURE_LINES = 84, 20
-_LINE_INCHES = 0.31
-_CHARACTER_POINTS = 15.3  # the size of a letter that is as wide as a column
-_NEGATIVE, _POSITIVE = (18, 80, 138), (158, 69, 4)  # blue and orange differ to the colour-blind
-_FAINT, _DARK = 0.11, 0.7  # below: without a background; from here on: white letters
-
-
 @dataclass(frozen=True)
 class NeuronPlot:
-    """A text coloured by units.
-
-    Attributes:
-        found: The correlations for which the units were chosen; empty if one was named.
-    """
+    """A text coloured by units. found: why they were chosen; empty if one was named."""
 
     traces: Sequence[UnitTrace]
     found: Sequence[Correlation]
@@ -245,8 +229,14 @@ class NeuronPlot:
         in_colour = drawing.in_colour(console) and console.color_system != "standard"
         for trace in self.traces:
             parts.append(Text(trace.heading, style="heading"))
-            for line in _lines(trace, min(console.width, _TERMINAL_COLUMNS)):
-                parts += [_coloured(line)] if in_colour else _marked(line)
+            for line in _lines(trace, min(console.width, drawing.TERMINAL_WIDTH)):
+                if in_colour:
+                    parts.append(_coloured(line))
+                else:  # below the text a digit or a letter for each character's level
+                    text = "".join(character for character, _ in line)
+                    below = (" 123456789ihgfedcba"[round(v * 9)] * cell_len(c) for c, v in line)
+                    parts.append(Text(text, no_wrap=True))
+                    parts.append(Text("".join(below), style="label", no_wrap=True))
             end = figure(trace.largest, 2)
             if in_colour:
                 steps = _coloured([(" ", step / 16) for step in range(-16, 17)])
@@ -293,10 +283,6 @@ class NeuronPlot:
         return drawn
 
 
-_TextLine = list[tuple[str, float]]
-"""Characters, each with the level of the unit after its token, from -1 to 1."""
-
-
 def _lines(trace: UnitTrace, columns: int) -> list[_TextLine]:
     """The text in lines of at most ``columns`` columns."""
     lines: list[_TextLine] = [[]]
@@ -323,13 +309,6 @@ def _coloured(line: _TextLine) -> Text:
         ink = "white" if share > _DARK else "black"
         text.append(character, f"{ink} on rgb({rgb})" if share > _FAINT else "")
     return text
-
-
-def _marked(line: _TextLine) -> list[Text]:
-    """Without colours: the text, and below it a digit or a letter for each character's level."""
-    marks = "".join(" 123456789ihgfedcba"[round(level * 9)] * cell_len(c) for c, level in line)
-    text = "".join(character for character, _ in line)
-    return [Text(text, no_wrap=True), Text(marks, style="label", no_wrap=True)]
 
 
 def _drawn_text(axes: "Axes", lines: Sequence[_TextLine]) -> npt.NDArray[np.float64]:

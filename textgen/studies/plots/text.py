@@ -16,15 +16,10 @@ from textgen.models import State
 def text_to_read(
     model: LanguageModel, file: str | Path | None = None, *, most: int
 ) -> tuple[str, str]:
-    """Read the beginning of a text.
+    """The first ``most`` characters of a text, and a description of it.
 
-    Args:
-        file: The text; by default the one held out of the model's training if it still exists,
-            else the bundled stories.
-        most: The largest number of characters.
-
-    Returns:
-        The text and a description of it.
+    Without a file it is the text held out of the model's training if it still exists, else the
+    bundled stories.
     """
     terminator = model.tokenizer.terminator or "\n"
     if file is not None:
@@ -67,7 +62,6 @@ def continuous(state: State) -> dict[str, Tensor]:
 
 
 def check_causal(model: LanguageModel, command: str) -> None:
-    """Raise UsageError if the model is not causal."""
     if not model.model.is_causal:
         raise UsageError(
             f"{command} needs a model that reads from left to right",

@@ -36,7 +36,7 @@ from textgen.studies.rerank.config import MixingConfig, RerankingConfig
 from textgen.studies.rerank.nbest import read_nbest, read_references
 
 if TYPE_CHECKING:
-    from textgen.studies.rerank.reranking import RankedUtterance, Score, Words
+    from textgen.studies.rerank.reranking import RankedUtterance, Score
     from textgen.studies.rerank.tuning import TuningResult
 
 EXAMPLES = """
@@ -133,7 +133,7 @@ FormatOption = Annotated[
 ]
 
 
-@command_options()
+@command_options
 def rerank(
     *,
     checkpoint: Checkpoint,
@@ -165,25 +165,23 @@ def rerank(
     model = load(checkpoint)
     refuse_pseudo(model, "rerank")
 
+    def scores(texts: Iterable[str], config: ScoringConfig) -> Iterator[SentenceScore]:
+        return unknown.counted(model.scores(texts, config, jobs=jobs))
+
     def sentences(texts: Iterable[str]) -> Iterator[float]:
-        return (each.log_prob for each in unknown.counted(model.scores(texts, config, jobs=jobs)))
+        return (each.log_prob for each in scores(texts, config))
 
     score: Score = sentences
     if mix is not None:
         by_word = dataclasses.replace(config, level="word")
-        second: Words
         if Path(mix).is_file():
-            second = reranking.NgramModel(mix).words
+            second = reranking.ngram_words(mix)
         else:
             other = load(mix)
             refuse_pseudo(other, "--mix")
             second = reranking.word_log_probs(partial(other.scores, config=by_word, jobs=jobs))
-
-        def words(texts: Iterable[str]) -> Iterator[SentenceScore]:
-            return unknown.counted(model.scores(texts, by_word, jobs=jobs))
-
-        first = reranking.word_log_probs(words)
-        score = reranking.sentence_sums(reranking.mixed(first, second, mixing))
+        first = reranking.word_log_probs(partial(scores, config=by_word))
+        score = reranking.mixed(first, second, mixing)
     utterances = read_nbest(files.read(nbest), nbest)
     if tune is None:
         for utterance in reranking.rerank(utterances, score, weights):

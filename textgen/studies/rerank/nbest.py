@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
+from operator import itemgetter
 
 from textgen.errors import DataError
 
-_SCORES = {0: (), 2: ("acoustic",), 3: ("acoustic", "language model")}
-"""The scores in a line by the number of its tabs."""
+_SCORES = {0: (), 2: ("acoustic",), 3: ("acoustic", "language model")}  # by the number of tabs
 _FORMS = (
     "write 'utterance-id hypothesis', or utterance-id, acoustic score, language model score and"
     " hypothesis separated by tabs"
@@ -22,20 +22,15 @@ _FORMS = (
 _NUMBERED_ID = re.compile(r"(.+)-([1-9][0-9]*)", re.DOTALL)
 _LOOK_AHEAD = 4096  # lines
 
-NumberedId = tuple[str, int]
-"""The id of the utterance and the number of the hypothesis, 0 if the id has none."""
-
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A possible transcript of an utterance.
+    """A possible transcript of an utterance, with the scores that the list has.
 
     Attributes:
-        id: The id in the list.
-        text: The transcript without white space around it.
-        acoustic: The recognizer's natural log-probability, however scaled; None if the list has
-            none.
-        old_lm: That of the old language model, likewise.
+        text: Without white space around it.
+        acoustic: The recognizer's natural log-probability, however scaled.
+        old_lm: That of the old language model.
     """
 
     id: str
@@ -45,7 +40,6 @@ class Hypothesis:
 
     @property
     def words(self) -> int:
-        """The number of words between white space."""
         return len(self.text.split())
 
 
@@ -64,36 +58,28 @@ def read_nbest(lines: Iterable[str], name: str) -> Iterator[Utterance]:
     its own id, with increasing numbers: ``utt7-1``, ``utt7-2``; the utterance is then
     ``utt7``. The first few thousand lines decide whether a list is of this kind.
 
-    Args:
-        name: The name of the file, for errors.
-
-    Raises:
-        DataError: A line has another form than the first, an id or a score is missing, or the
-            numbers of Kaldi's ids do not increase one by one.
+    name: of the file, for errors. Raises DataError if a line has another form than the first, an
+    id or a score is missing, or the numbers of Kaldi's ids do not increase one by one.
     """
     hypotheses = _read_hypotheses(lines, name)
     head = list(islice(hypotheses, _LOOK_AHEAD))
     if not head:
         raise DataError("empty", where=name, fix="give an n-best list")
-    numbered = [_numbered(each.id) for _, each in head]
-    if any(number > 1 for _, number in numbered) and all(
-        map(_continues, [None, *numbered], numbered)
-    ):
-        yield from _kaldi_utterances(chain(head, hypotheses), name)
+    ids = [each.id for _, each in head]
+    every = chain(head, hypotheses)
+    if any(_numbered(id)[1] > 1 for id in ids) and all(map(_continues, [None, *ids], ids)):
+        by_utterance = _numbered_hypotheses(every, name)
     else:
-        each_hypothesis = (each for _, each in chain(head, hypotheses))
-        for id, group in groupby(each_hypothesis, key=lambda each: each.id):
-            yield Utterance(id, tuple(group))
+        by_utterance = ((each.id, each) for _, each in every)
+    for id, group in groupby(by_utterance, key=itemgetter(0)):
+        yield Utterance(id, tuple(hypothesis for _, hypothesis in group))
 
 
 def read_references(lines: Iterable[str], name: str) -> dict[str, str]:
     """Read the true transcript of each utterance from lines of ``utterance-id words``.
 
-    Args:
-        name: The name of the file, for errors.
-
-    Raises:
-        DataError: An id is missing or repeated, or there is no line.
+    name: of the file, for errors. Raises DataError if an id is missing or repeated, or there is
+    no line.
     """
     references: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
@@ -150,36 +136,30 @@ def _score(cell: str, name: str, where: str) -> float:
     return score
 
 
-def _kaldi_utterances(
+def _numbered_hypotheses(
     hypotheses: Iterable[tuple[int, Hypothesis]], name: str
-) -> Iterator[Utterance]:
-    group: list[Hypothesis] = []
-    previous: NumberedId | None = None
+) -> Iterator[tuple[str, Hypothesis]]:
+    """The utterance of each hypothesis, by Kaldi's ids."""
+    previous = None
     for line, hypothesis in hypotheses:
-        current = _numbered(hypothesis.id)
-        if not _continues(previous, current):
+        if not _continues(previous, hypothesis.id):
             raise DataError(
-                f"the id {hypothesis.id!r} does not follow {group[-1].id!r}",
+                f"the id {hypothesis.id!r} does not follow {previous!r}",
                 where=f"{name}, line {line}",
                 fix="let each utterance's ids end in -1, -2 and so on, or give them all one id",
             )
-        if previous is not None and current[1] == 1:
-            yield Utterance(previous[0], tuple(group))
-            group = []
-        group.append(hypothesis)
-        previous = current
-    if previous is not None:
-        yield Utterance(previous[0], tuple(group))
+        previous = hypothesis.id
+        yield _numbered(previous)[0], hypothesis
 
 
-def _continues(previous: NumberedId | None, current: NumberedId) -> bool:
+def _continues(previous: str | None, current: str) -> bool:
     """Whether an id is the next one of an utterance, or the first of another utterance."""
-    utterance, number = current
-    if number == 1:
-        return previous is None or previous[0] != utterance
-    return previous == (utterance, number - 1)
+    utterance, number = _numbered(current)
+    before = (None, 0) if previous is None else _numbered(previous)
+    return before[0] != utterance if number == 1 else before == (utterance, number - 1)
 
 
-def _numbered(id: str) -> NumberedId:
+def _numbered(id: str) -> tuple[str, int]:
+    """The id of the utterance and the number of the hypothesis, 0 if the id has none."""
     match = _NUMBERED_ID.fullmatch(id)
     return (match[1], int(match[2])) if match else (id, 0)

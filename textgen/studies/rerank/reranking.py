@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from textgen.errors import DataError, ResourceError, UsageError
+from textgen.errors import DataError, UsageError, missing_package
 from textgen.results import SentenceScore
 from textgen.studies.rerank.config import MixingConfig, RerankingConfig
 from textgen.studies.rerank.nbest import Hypothesis, Utterance
@@ -30,7 +30,7 @@ Score = Callable[[Iterable[str]], Iterator[float]]
 """Computes the natural log-probability of each sentence, ``<EOS>`` included, as a stream."""
 
 Words = Callable[[Iterable[str]], Iterator[LogProbs]]
-"""Computes ln p of each word of each sentence and, last, of its end, as a stream."""
+"""Computes ln p of each word of each sentence and, last, of its end, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class RankedHypothesis:
     """A hypothesis with its scores.
 
     Attributes:
-        log_prob: The natural log-probability under the new language model.
-        lm: The score of the old and the new language model together.
-        total: The score by which it is ranked.
+        log_prob: That of the new language model.
+        lm: That of the old and the new language model together.
+        total: That by which it is ranked.
     """
 
     hypothesis: Hypothesis
@@ -58,12 +58,11 @@ class RankedUtterance:
 
 
 def rerank(
-    utterances: Iterable[Utterance], score: Score, config: RerankingConfig | None = None
+    utterances: Iterable[Utterance], score: Score, config: RerankingConfig
 ) -> Iterator[RankedUtterance]:
     """Rerank the hypotheses of each utterance, as a stream; equals keep their order.
 
-    Raises:
-        UsageError: A weight was given, and there is no old score.
+    Raises UsageError if a weight was given, and there is no old score.
     """
     waiting, to_score = tee(utterances)
     log_probs = score(each.text for utterance in to_score for each in utterance.hypotheses)
@@ -71,7 +70,7 @@ def rerank(
         ranked = []
         scores = list(islice(log_probs, len(utterance.hypotheses)))
         for each, new in zip(utterance.hypotheses, scores, strict=True):
-            weights = (config or RerankingConfig()).resolved(has_old_lm=each.old_lm is not None)
+            weights = config.resolved(has_old_lm=each.old_lm is not None)
             lm = mixed_score(each.old_lm or 0.0, new, weights)
             total = total_score(each.acoustic or 0.0, lm, float(each.words), weights)
             ranked.append(RankedHypothesis(each, new, lm, total))
@@ -107,14 +106,15 @@ def word_log_probs(score: Callable[[Iterable[str]], Iterator[SentenceScore]]) ->
     return words
 
 
-def mixed(first: Words, second: Words, config: MixingConfig | None = None) -> Words:
-    """Mix the probabilities that two models give each word (Jelinek and Mercer 1980).
+def mixed(first: Words, second: Words, config: MixingConfig) -> Score:
+    """The sentences under the mean of the probabilities that two models give each word.
 
-    The result raises UsageError where the models have different numbers of words.
+    (Jelinek and Mercer 1980.) The result raises UsageError where the models have different
+    numbers of words.
     """
-    weight = (config or MixingConfig()).mix_weight
+    weight = config.mix_weight
 
-    def words(sentences: Iterable[str]) -> Iterator[LogProbs]:
+    def score(sentences: Iterable[str]) -> Iterator[float]:
         one, two = tee(sentences)
         for p1, p2 in zip(first(one), second(two), strict=True):
             if len(p1) != len(p2):
@@ -123,18 +123,9 @@ def mixed(first: Words, second: Words, config: MixingConfig | None = None) -> Wo
                     fix="let both give those that white space separates",
                 )
             if weight in (0, 1):  # a model of weight 0 is ignored even if it is infinite
-                yield p2 if weight else p1
+                log_probs = p2 if weight else p1
             else:
-                yield np.logaddexp(p1 + np.log1p(-weight), p2 + np.log(weight))
-
-    return words
-
-
-def sentence_sums(words: Words) -> Score:
-    """The log-probability of whole sentences."""
-
-    def score(sentences: Iterable[str]) -> Iterator[float]:
-        for log_probs in words(sentences):
+                log_probs = np.logaddexp(p1 + np.log1p(-weight), p2 + np.log(weight))
             yield float(log_probs.sum(dtype=np.float64))
 
     return score
@@ -143,88 +134,69 @@ def sentence_sums(words: Words) -> Score:
 _ARPA = b"\\data\\"
 _BINARY = b"mmap lm http://kheafield.com/code format version"
 _HEAD_BYTES = 8192
-_DECOMPRESSORS: tuple[tuple[bytes, Any], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ", lzma.open),
-)
+_DECOMPRESSORS: dict[bytes, Any] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 _LN_10 = float(np.log(10.0))
 _THROWN = re.compile(r".*? threw \w+(?: because `.*?')?\. ")
 
 
-class NgramModel:
+def ngram_words(path: str | Path) -> Words:
     """An n-gram model that the package ``kenlm`` reads: an ARPA file, or a binary of KenLM.
 
+    An unknown word has the probability of ``<unk>``, and the end that of ``</s>``.
+
     Raises:
-        ResourceError: The file does not exist or cannot be read.
         DataError: It is no such model, or damaged.
         UsageError: ``kenlm`` is not installed.
     """
+    if not is_ngram_model(path):
+        raise DataError(
+            "no n-gram model",
+            where=path,
+            why="it begins neither as an ARPA file nor as a binary of KenLM's",
+            fix="make one with lmplz or build_binary",
+        )
+    try:
+        import kenlm
+    except ImportError as error:
+        raise missing_package("an n-gram model", "kenlm", "kenlm", where=path) from error
+    config = kenlm.Config()
+    config.show_progress = False
+    config.arpa_complain = kenlm.ARPALoadComplain.NONE
+    try:
+        model = kenlm.Model(str(path), config)
+    except (OSError, RuntimeError) as error:
+        # The message of KenLM without the place in its source.
+        message = " ".join(str(error).split())
+        inside = message.partition("' (")[2].removesuffix(")") or message
+        why = _THROWN.sub("", inside, count=1)
+        raise DataError(
+            "damaged n-gram model", where=path, why=why, fix="build it again"
+        ) from error
 
-    def __init__(self, path: str | Path) -> None:
-        if not is_ngram_model(path):
-            raise DataError(
-                "no n-gram model",
-                where=path,
-                why="it begins neither as an ARPA file nor as a binary of KenLM's",
-                fix="make one with lmplz or build_binary",
-            )
-        try:
-            import kenlm
-        except ImportError as error:
-            raise UsageError(
-                "an n-gram model needs the package kenlm",
-                where=path,
-                why="it is not installed",
-                fix="pip install 'textgen[kenlm]'",
-            ) from error
-        config = kenlm.Config()
-        config.show_progress = False
-        config.arpa_complain = kenlm.ARPALoadComplain.NONE
-        try:
-            self._model = kenlm.Model(str(path), config)
-        except (OSError, RuntimeError) as error:
-            # The message of KenLM without the place in its source.
-            message = " ".join(str(error).split())
-            inside = message.partition("' (")[2].removesuffix(")") or message
-            why = _THROWN.sub("", inside, count=1)
-            raise DataError(
-                "damaged n-gram model", where=path, why=why, fix="build it again"
-            ) from error
-        self.order: int = self._model.order
-
-    def words(self, sentences: Iterable[str]) -> Iterator[LogProbs]:
-        """ln p of each word of each sentence after ``<s>``, and of ``</s>``.
-
-        An unknown word has the probability of ``<unk>``.
-        """
+    def words(sentences: Iterable[str]) -> Iterator[LogProbs]:
         for sentence in sentences:
             # KenLM does not know all characters that are white space in Unicode.
             spaced = " ".join(sentence.split())
-            scores = self._model.full_scores(spaced, bos=True, eos=True)
+            scores = model.full_scores(spaced, bos=True, eos=True)
             yield np.array([log10_prob for log10_prob, _, _ in scores], np.float64) * _LN_10
+
+    return words
 
 
 def is_ngram_model(path: str | Path) -> bool:
-    """Whether a file, compressed or not, begins as an ARPA file or a binary of KenLM.
-
-    Raises:
-        ResourceError: The file does not exist or cannot be read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            head: bytes = file.read(_HEAD_BYTES)
-        for magic, decompressed in _DECOMPRESSORS:
-            if head.startswith(magic):
+    """Whether a file, compressed or not, begins as an ARPA file or a binary of KenLM."""
+    with Path(path).open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for magic, decompressed in _DECOMPRESSORS.items():
+        if head.startswith(magic):
+            try:
                 with decompressed(path) as file:
                     head = file.read(_HEAD_BYTES)
-    except (EOFError, lzma.LZMAError, zlib.error):
-        return False
-    except FileNotFoundError as error:
-        raise ResourceError("no such file", where=path, fix="check the path") from error
-    except OSError as error:
-        if error.errno is None:  # from decompression, not from the system
-            return False
-        raise ResourceError("cannot read", where=path, why=error.strerror or str(error)) from error
+            except (EOFError, OSError, lzma.LZMAError, zlib.error):
+                return False
     first_line = head.lstrip().split(b"\n", 1)[0]
     return first_line.rstrip() == _ARPA or head.startswith(_BINARY)

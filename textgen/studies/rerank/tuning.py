@@ -8,6 +8,7 @@ errors of each hypothesis are counted once, before the search.
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from textgen.errors import DataError, UsageError, quoted
+from textgen.errors import DataError, missing_package, quoted
 from textgen.studies.rerank.config import RerankingConfig
 from textgen.studies.rerank.nbest import Utterance
 from textgen.studies.rerank.reranking import Score, mixed_score, total_score
@@ -32,7 +33,6 @@ _BEST_OF_GRID = 4
 _RANDOM_LINES = 8
 _FARTHEST_INSIDE = 0.5  # how far inside a wide interval the chosen point is
 _IMPOSSIBLE = -1e30  # in place of a log-probability of -inf: infinities have no differences
-_ALIGNED_AT_ONCE = 1024  # hypotheses
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class TuningResult:
         wer_before: The word error rate of the best by the old scores or, in a list without any,
             by the new language model alone; as a share of the words of the references.
         wer_after: That of the best by ``weights``.
-        words: The number of words in the references.
-        utterances: The number of utterances.
+        words: Of the references.
     """
 
     weights: RerankingConfig
@@ -55,21 +54,10 @@ class TuningResult:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Weights, and the word errors of the best hypotheses by them."""
-
-    weights: RerankingConfig
-    errors: int
-
-
-@dataclass(frozen=True)
 class Table:
     """The scores and the word errors of every hypothesis, (utterances, hypotheses) each.
 
-    Attributes:
-        exists: False where an utterance has fewer hypotheses than another.
-        has_acoustic: Whether the list has acoustic scores.
-        has_old_lm: Whether it has scores of an old language model.
+    exists: False where an utterance has fewer hypotheses than another.
     """
 
     acoustic: Array
@@ -121,7 +109,7 @@ def tune(
     utterances: Iterable[Utterance],
     references: Mapping[str, str],
     score: Score,
-    config: RerankingConfig | None = None,
+    config: RerankingConfig,
 ) -> TuningResult:
     """Find the weights that minimise the word error rate of the best hypotheses.
 
@@ -134,11 +122,10 @@ def tune(
             list cannot determine is unchanged: ``weight`` without old scores, ``lm_scale``
             without acoustic ones.
 
-    Raises:
-        DataError: Utterances and references are not the same, or the references have no words.
-        UsageError: ``jiwer``, which counts the errors, is not installed.
+    Raises DataError if utterances and references are not the same, or the references have no
+    words, and UsageError if ``jiwer``, which counts the errors, is not installed.
     """
-    config, listed = config or RerankingConfig(), list(utterances)
+    listed = list(utterances)
     _check_ids([each.id for each in listed], references)
     words = sum(len(references[each.id].split()) for each in listed)
     if not words:
@@ -155,8 +142,8 @@ def tune(
     else:
         before = RerankingConfig(1.0, config.lm_scale if first.acoustic is None else 0.0)
     best = search(table, start, [before, *_grid(table)])
-    wer_before, wer_after = table.errors(before) / words, best.errors / words
-    return TuningResult(best.weights, wer_before, wer_after, words, len(listed))
+    wer_before, wer_after = table.errors(before) / words, table.errors(best) / words
+    return TuningResult(best, wer_before, wer_after, words, len(listed))
 
 
 def _check_ids(ids: Sequence[str], references: Mapping[str, str]) -> None:
@@ -180,22 +167,13 @@ def _count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> 
     try:
         import jiwer
     except ImportError as error:
-        raise UsageError(
-            "--tune needs the package jiwer",
-            why="it is not installed",
-            fix="pip install 'textgen[rerank]'",
-        ) from error
-    # With one space between words, so that words are the same for jiwer as elsewhere.
-    spoken = [" ".join(text.split()) for text in references]
-    recognized = [" ".join(text.split()) for text in hypotheses]
+        raise missing_package("--tune", "jiwer", "rerank") from error
     errors: list[int] = []
-    for start in range(0, len(spoken), _ALIGNED_AT_ONCE):
-        part = slice(start, start + _ALIGNED_AT_ONCE)
-        for chunks in jiwer.process_words(spoken[part], recognized[part]).alignments:
-            wrong = [each for each in chunks if each.type != "equal"]
-            in_reference = [each.ref_end_idx - each.ref_start_idx for each in wrong]
-            in_hypothesis = [each.hyp_end_idx - each.hyp_start_idx for each in wrong]
-            errors.append(sum(map(max, in_reference, in_hypothesis)))
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        # With one space between words, so that words are the same for jiwer as elsewhere.
+        spoken, recognized = " ".join(reference.split()), " ".join(hypothesis.split())
+        found = jiwer.process_words(spoken, recognized)
+        errors.append(found.insertions + found.deletions + found.substitutions)
     return errors
 
 
@@ -210,36 +188,37 @@ def _grid(table: Table) -> Iterator[RerankingConfig]:
         yield RerankingConfig(weight, scale, min(part * scale * cost_of_word, _LARGEST_PENALTY))
 
 
-def search(table: Table, start: RerankingConfig, others: Iterable[RerankingConfig]) -> Candidate:
+def search(
+    table: Table, start: RerankingConfig, others: Iterable[RerankingConfig]
+) -> RerankingConfig:
     """The best weights on the lines from ``start`` and from the best of the others.
 
     Never worse than any of them, and ``start`` if none is better.
     """
     generator = np.random.default_rng(0)  # the same lines each time
-    first, *rest = (Candidate(each, table.errors(each)) for each in (start, *others))
-    best = first
-    for candidate in [first, *sorted(rest, key=lambda each: each.errors)[:_BEST_OF_GRID]]:
-        found, before = candidate, None
+    errors = functools.cache(table.errors)
+    best = start
+    for origin in [start, *sorted(others, key=errors)[:_BEST_OF_GRID]]:
+        found, before = origin, None
         while found != before:
             before = found
-            for direction in _directions(table, found.weights, generator):
-                found = _best_along(table, found, direction)
-        best = min(best, found, key=lambda each: each.errors)
-    if best.weights == start:
+            for direction in _directions(table, found, generator):
+                along = _best_along(table, found, errors(found), direction)
+                # Counted again: where lines nearly touch, rounding can move their crossing.
+                found = min(found, along, key=errors)
+        best = min(best, found, key=errors)
+    if best == start:
         return best
     for digits in (6, 3):  # with fewer digits, if that makes no more errors
-        short = RerankingConfig(
-            *(float(f"{each:.{digits}g}") for each in dataclasses.astuple(best.weights))
-        )
-        best = min(Candidate(short, table.errors(short)), best, key=lambda each: each.errors)
+        rounded = (float(f"{each:.{digits}g}") for each in dataclasses.astuple(best))
+        best = min(RerankingConfig(*rounded), best, key=errors)
     return best
 
 
 def _point(weights: RerankingConfig) -> Array:
     """The factors of the old score, the new score and the number of words in the total."""
-    assert weights.weight is not None  # resolved
-    shares = np.array([1 - weights.weight, weights.weight])
-    return np.append(shares * weights.lm_scale, weights.length_penalty)
+    weight, scale, penalty = dataclasses.astuple(weights)
+    return np.array([(1 - weight) * scale, weight * scale, penalty])
 
 
 def _directions(
@@ -261,9 +240,11 @@ def _directions(
         yield np.where([table.has_old_lm, True, True], drawn, 0.0)
 
 
-def _best_along(table: Table, start: Candidate, direction: Array) -> Candidate:
+def _best_along(
+    table: Table, start: RerankingConfig, start_errors: int, direction: Array
+) -> RerankingConfig:
     """The best point on a line, or ``start`` if that is not worse."""
-    point = _point(start.weights)
+    point = _point(start)
     least = np.array([0.0, 0.0, -_LARGEST_PENALTY])
     most = np.array([_LARGEST_SCALE, _LARGEST_SCALE, _LARGEST_PENALTY])
     moving = direction != 0
@@ -274,9 +255,9 @@ def _best_along(table: Table, start: Candidate, direction: Array) -> Candidate:
     first, last = float(ends.min(axis=0).max()), float(ends.max(axis=0).min())
     if not first < last:
         return start
-    places, errors = errors_along(table, start.weights, direction, first, last)
+    places, errors = errors_along(table, start, direction, first, last)
     fewest = errors.min()
-    if fewest >= start.errors:
+    if fewest >= start_errors:
         return start
     # The nearest of the best intervals: its middle, or not far inside a wide one.
     distance = np.where(errors == fewest, np.maximum(places[:-1], -places[1:]), np.inf)
@@ -286,10 +267,8 @@ def _best_along(table: Table, start: Candidate, direction: Array) -> Candidate:
     moved = point + (low + depth if low >= 0 else high - depth) * direction
     moved[:2] = np.maximum(moved[:2], 0.0)  # rounding
     old, new, penalty = moved.tolist()
-    share = new / (old + new) if old + new > 0 else start.weights.weight
-    weights = RerankingConfig(share, old + new, penalty)
-    # Counted again: where lines nearly touch, rounding can move the point at which they cross.
-    return min(start, Candidate(weights, table.errors(weights)), key=lambda each: each.errors)
+    share = new / (old + new) if old + new > 0 else start.weight
+    return RerankingConfig(share, old + new, penalty)
 
 
 def errors_along(
@@ -300,13 +279,12 @@ def errors_along(
     All utterances follow the line at once, each from one best hypothesis to the next.
 
     Args:
-        direction: The direction of the line, in the coordinates of ``_point``.
-        low: Where on the line to begin, as a multiple of the direction.
-        high: Where to end.
+        direction: Of the line, in the coordinates of ``_point``.
+        low, high: The ends of the line, as multiples of the direction.
 
     Returns:
-        The ends of the intervals (intervals + 1,) from ``low`` to ``high``, and the errors in
-        each interval (intervals,). Adjacent intervals have different errors.
+        The ends of the intervals (intervals + 1,), and the errors in each interval (intervals,).
+        Adjacent intervals have different errors.
     """
     gain = direction[0] * table.old_lm + direction[1] * table.new_lm + direction[2] * table.words
     at_0, slope = table.totals(weights), np.where(table.exists, gain, 0.0)

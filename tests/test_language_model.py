@@ -1,0 +1,90 @@
+"""Arguments of the Python API: what is of another type is refused by an error of textgen's."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from textgen import LanguageModel, compare, plan, train
+from textgen.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "text.txt").write_text("the king and the queen.\n" * 20, encoding="utf-8")
+    sizes: dict[str, Any] = {"hidden_size": 8, "embedding_size": 4, "batch_size": 2}
+    train(folder / "text.txt", out=folder / "run", steps=1, sequence_length=8, threads=1, **sizes)
+    return LanguageModel.load(folder / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "options"),
+    [
+        ("score", ([["the", "king"]],), {}),  # only a tuple is a prefix and its continuation
+        ("score", (b"ab",), {}),
+        ("score", ([b"ab"],), {}),
+        ("score", (None,), {}),
+        ("score", ([("the", None)],), {}),
+        ("score", ([("the", " king", "x")],), {}),
+        ("score", ("the", {"level": "word"}), {}),
+        ("score", ("the",), {"level": "phrase"}),
+        ("score", ("the",), {"prefix": 5}),
+        ("scores", (["the"],), {"jobs": "2"}),
+        ("scores", (["the"],), {"on_skip": 3}),
+        ("sample", (None,), {}),
+        ("sample", ([None],), {}),
+        ("sample", (b"the",), {}),
+        ("sample", ("the",), {"stop": 5}),
+        ("samples", ("the",), {"accept": 3}),
+        ("predict", (["a"],), {}),
+        ("predict", ("the",), {"words": "3"}),
+        ("load", (None,), {}),
+        ("load", ("run",), {"device": "tpu"}),
+        ("load", ("run",), {"threads": 1.5}),
+        ("load", ("run",), {"precision": "float8"}),
+    ],
+)
+def test_an_argument_of_another_type_is_a_usage_error(
+    model: LanguageModel, method: str, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError):
+        list(getattr(model, method)(*arguments, **options))
+
+
+@pytest.mark.parametrize("function", [train, plan, compare], ids=["train", "plan", "compare"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"out": None}, {"out": 5}, {"resume": "yes"}, {"overwrite": 1}, {"threads": "2"}),
+        *({"device": "tpu"}, {"encoding": 5}, {"valid": ["v"]}, {"on_event": 3}, {"stop": 2}),
+    ],
+    ids=str,
+)
+def test_training_refuses_arguments_of_another_type_before_it_writes(
+    function: Any, changed: dict[str, Any], tmp_path: Path
+) -> None:
+    parameters = inspect.signature(function).parameters
+    out = {"out": tmp_path / "out"} if "out" in parameters else {}
+    if changed.keys() <= parameters.keys():
+        with pytest.raises(UsageError):
+            function("corpus.txt", **(out | changed))
+    with pytest.raises(UsageError, match="corpora must be text or a path"):
+        function(["corpus.txt"], **out)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5,), (5, 3, 1)])
+def test_ids_that_are_not_time_by_batch_of_the_state_are_refused(
+    model: LanguageModel, shape: tuple[int, ...]
+) -> None:
+    network = model.model
+    with pytest.raises(UsageError, match="time, batch"):
+        network.hidden_states(torch.zeros(shape, dtype=torch.long), network.start(3))
+
+
+def test_a_loaded_model_is_in_evaluation_mode_and_says_what_it_is(model: LanguageModel) -> None:
+    assert not model.model.training
+    assert repr(model).endswith("best': lstm 8, embedding 4, 643 parameters>")
