@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shutil
@@ -136,7 +137,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Loading:
 @pytest.fixture
 def compiled(loaded: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps and draws are those of compiled code."""
-    monkeypatch.setattr("textgen.inference.native.kernels.loading", lambda: loaded)
+    monkeypatch.setattr("textgen.inference.native.kernels.loading", functools.cache(lambda: loaded))
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ class FakeLibrary:
 
 
 class FakeModel:
-    notes = ("reading checkpoints/x/best",)
+    notes: tuple[str, ...] = ()
     path = Path("checkpoints/x/best")
     is_causal = True
 
@@ -249,6 +250,9 @@ class FakeModel:
             prompt, text = prompts[index // count], f" written {index}\n"
             unknown = tuple(each for each in prompt if each == "?")
             yield Sample(index, text, prompt, -1.5, 11, "length", seed, prompt_unknown=unknown)
+
+    def score_sample(self, sample: Sample) -> float | None:
+        return sample.log_prob - 1
 
     def scores(
         self, sentences: Iterable[str], config: ScoringConfig, **options: Any

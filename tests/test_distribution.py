@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,35 @@ def test_no_message_writes_an_install_line_of_its_own() -> None:
 def test_the_wheel_says_who_made_it() -> None:
     assert METADATA["Author"] == "The textgen authors"
     assert METADATA["Summary"] and METADATA["License-Expression"] == "MIT"
+
+
+def test_the_wheel_has_every_file_that_the_package_needs(wheel: Path) -> None:
+    (path,) = wheel.glob("textgen_lm-*.whl")
+    found = {name: zipfile.Path(path, name) for name in zipfile.ZipFile(path).namelist()}
+    package = {
+        file.relative_to(ROOT).as_posix(): file
+        for file in (ROOT / "textgen").rglob("*")
+        if file.is_file() and file.suffix != ".pyc"
+    }
+    corpora = ("stories.txt", "probe.jsonl")
+    package |= {f"textgen/bundled/{name}": ROOT / "corpora" / name for name in corpora}
+    assert {Path(name).suffix for name in package} >= {".py", ".typed", ".c", ".h", ".css", ".js"}
+    for name, file in package.items():
+        assert found[name].read_bytes() == file.read_bytes()
+    others = {name for name in found.keys() - package.keys() if ".dist-info/" not in name}
+    assert others == set()
+
+
+def test_the_wheel_names_its_authors_and_no_address_that_does_not_exist(wheel: Path) -> None:
+    (path,) = wheel.glob("textgen_lm-*.whl")
+    names = zipfile.ZipFile(path).namelist()
+    (metadata, scripts) = (
+        zipfile.ZipFile(path).read(name).decode()
+        for end in ("METADATA", "entry_points.txt")
+        for name in names
+        if name.endswith(f".dist-info/{end}")
+    )
+    assert "Author: The textgen authors\n" in metadata
+    assert "Project-URL" not in metadata and "Home-page" not in metadata
+    assert "textgen = textgen.__main__:main" in scripts
+    assert any(name.endswith("licenses/LICENSE") for name in names)

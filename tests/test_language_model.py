@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from textgen import LanguageModel, compare, plan, train
-from textgen.errors import UsageError
+from textgen.errors import TextgenWarning, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +88,30 @@ def test_ids_that_are_not_time_by_batch_of_the_state_are_refused(
 def test_a_loaded_model_is_in_evaluation_mode_and_says_what_it_is(model: LanguageModel) -> None:
     assert not model.model.training
     assert repr(model).endswith("best': lstm 8, embedding 4, 643 parameters>")
+
+
+def test_a_continuation_without_its_space_is_told_once(model: LanguageModel) -> None:
+    given = [("the", " king"), ("the queen", "and"), ("the king", "and")]
+    with pytest.warns(
+        TextgenWarning, match="line 2: .* as one word, 'queenand'; if they are two"
+    ) as told:
+        scores = list(model.scores(given))
+    assert len(told) == 1
+    assert [score.text for score in scores] == [" king", "and", "and"]
+    with pytest.warns(TextgenWarning, match="line 1: .*'theking'"):
+        model.score("king and", prefix="the")
+    for prefix, text in (
+        ("the ", "king"),
+        ("the", ", and"),
+        ("the", "’s"),
+        ("", "the"),
+        ("猫", "が"),
+    ):
+        model.score([(prefix, text)])  # a warning would be an error
+
+
+def test_a_prediction_that_continues_the_last_word_is_told(model: LanguageModel) -> None:
+    with pytest.warns(TextgenWarning, match="may continue the last word of the text, as in 'qu"):
+        model.predict("the qu", words=9)
+    model.predict("the qu")  # a character goes on as it may
+    model.predict("the queen ", words=9)

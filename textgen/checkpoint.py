@@ -6,19 +6,26 @@ also has the state from which resuming continues bit for bit. Describing one imp
 
 import dataclasses
 import importlib.metadata
-import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from textgen import __version__, storage
-from textgen.config import ModelConfig, Precision, TokenizerConfig, TrainingConfig
+from textgen.config import (
+    Amount,
+    Bounds,
+    Count,
+    ModelConfig,
+    Precision,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import CorpusHeader
-from textgen.errors import CheckpointError, DataError, ResourceError, UsageError
+from textgen.errors import CheckpointError, DataError, ResourceError
 from textgen.results import LossCurves, LossPoint, Validation
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.registry import load_tokenizer, save_tokenizer
@@ -30,8 +37,11 @@ if TYPE_CHECKING:
 
 BEST, LAST = "best", "last"
 CONFIG, METRICS, WEIGHTS = "config.json", "metrics.jsonl", "model.safetensors"
-_TENSORS, _VALUES = "state.safetensors", "state.json"
-_FORMAT = 2
+_TENSORS, STATE = "state.safetensors", "state.json"
+_FORMAT = 3
+_AtLeastOne = Annotated[int, Bounds(1, 2**20)]
+_PSEUDO = "pseudo_"
+_Logged = TypeVar("_Logged", Validation, LossPoint)
 
 
 @dataclass(frozen=True)
@@ -45,18 +55,9 @@ class Machine:
 
     device: str
     precision: Precision
-    threads: int
-    processes: int = 1
+    threads: _AtLeastOne
+    processes: _AtLeastOne = 1
     launch: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for invalid values."""
-        for name in ("threads", "processes"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{value!r} {name}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision {self.precision!r}")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; the fields of ``torchrun`` only if they were set."""
@@ -79,10 +80,10 @@ class InitialCheckpoint:
 
     path: str
     checkpoint: str
-    step: int
+    step: Count
     weights_sha256: str
     tokenizer_fingerprint: str
-    vocabulary_size: int
+    vocabulary_size: Count
 
 
 def _versions() -> dict[str, str]:
@@ -109,75 +110,36 @@ class Header:
     corpus: CorpusHeader
     source: CorpusSource
     machine: Machine
-    step: int
-    tokens_seen: int
-    seconds: float
-    tokens_per_second: float
-    parameters: int
+    step: Count
+    tokens_seen: Count
+    seconds: Amount
+    tokens_per_second: Amount
+    parameters: Count
     validation: Validation | None
     init_from: InitialCheckpoint | None = None
     versions: Mapping[str, str] = field(default_factory=_versions)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            AttributeError, KeyError, TypeError, ValueError, OverflowError, UsageError: It is
-                anything else.
-        """
-        progress, validation, initial = (
-            value[name] for name in ("progress", "validation", "init_from")
-        )
-        header = cls(
-            model=ModelConfig.from_options(value["model"]),
-            training=TrainingConfig.from_options(value["training"]),
-            corpus=CorpusHeader.from_json(value["corpus"]),
-            source=storage.from_json(CorpusSource, value["source"]),
-            machine=Machine(**value["machine"]),
-            step=int(progress["step"]),
-            tokens_seen=int(progress["tokens_seen"]),
-            seconds=float(progress["seconds"]),
-            tokens_per_second=float(progress["tokens_per_second"]),
-            parameters=int(value["parameters"]),
-            validation=None if validation is None else read_validation(validation),
-            init_from=None if initial is None else storage.from_json(InitialCheckpoint, initial),
-            versions=dict(value["versions"]),
-        )
-        if header.model != header.model.resolved(header.model.vocabulary_size):
-            raise ValueError("the shape of the model is unresolved")
-        return header
-
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that ``from_json`` reads back to an equal header."""
-        validation = None
+        """A JSON object, from which ``read_header`` makes an equal header."""
+        value = dataclasses.asdict(self) | {"machine": self.machine.to_json()}
+        progress = ("step", "tokens_seen", "seconds", "tokens_per_second")
+        value["progress"] = {name: value.pop(name) for name in progress}
         if self.validation is not None:
             when = {"step": self.validation.step, "seconds": self.validation.seconds}
-            validation = validation_json(self.validation) | when
-        progress = ("step", "tokens_seen", "seconds", "tokens_per_second")
-        return {
-            "model": self.model.to_json(),
-            "training": self.training.to_json(),
-            "corpus": self.corpus.to_json(),
-            "source": dataclasses.asdict(self.source),
-            "machine": self.machine.to_json(),
-            "init_from": None if self.init_from is None else dataclasses.asdict(self.init_from),
-            "progress": {name: getattr(self, name) for name in progress},
-            "parameters": self.parameters,
-            "validation": validation,
-            "versions": dict(self.versions),
-        }
+            value["validation"] = validation_json(self.validation) | when
+        return value
 
 
 def read_header(path: Path) -> Header:
     """Raises CheckpointError if it is not a header of this format."""
-    value = storage.read_json(path)
-    try:
-        storage.check_format(value["format"], _FORMAT, path)
-        return Header.from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
-        why = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError("damaged", where=path, why=why) from error
+    value = storage.read_object(path, _FORMAT)
+    with storage.reading(path):
+        validation = without_pseudo_names(value["validation"])
+        fields = {**value, **value["progress"], "validation": validation}
+        header = storage.from_json(Header, fields)
+        if header.model != header.model.resolved(header.model.vocabulary_size):
+            raise ValueError("the shape of the model is unresolved")
+    return header
 
 
 def validation_json(validation: Validation) -> dict[str, Any]:
@@ -195,18 +157,14 @@ def validation_json(validation: Validation) -> dict[str, Any]:
     }
 
 
-def read_validation(raw: dict[str, Any]) -> Validation:
-    """Raises KeyError, TypeError or ValueError if it is not a validation."""
-    pseudo = "pseudo_loss" in raw
-    return Validation(
-        loss=float(raw["pseudo_loss" if pseudo else "loss"]),
-        tokens=int(raw["tokens"]),
-        characters=int(raw["characters"]),
-        unknown=int(raw["unknown"]),
-        step=int(raw["step"]),
-        seconds=float(raw["seconds"]),
-        pseudo=pseudo or bool(raw.get("pseudo", False)),
-    )
+def without_pseudo_names(value: Any) -> Any:
+    """The JSON in which what is ``pseudo`` has ordinary names, and says so."""
+    if isinstance(value, list):
+        return list(map(without_pseudo_names, value))
+    if not isinstance(value, dict):
+        return value
+    named = {key.removeprefix(_PSEUDO): without_pseudo_names(value[key]) for key in value}
+    return named | ({"pseudo": True} if any(key.startswith(_PSEUDO) for key in value) else {})
 
 
 def find(path: Path) -> tuple[str, Path]:
@@ -217,7 +175,9 @@ def find(path: Path) -> tuple[str, Path]:
     if path.is_file():
         with path.open("rb") as stream:
             kind = storage.foreign_kind(stream.read(512)) or "a file, where a folder is expected"
-        raise CheckpointError("not a textgen checkpoint", where=path, why=kind)
+        raise CheckpointError(
+            "not a textgen checkpoint", where=path, why=kind, fix="give the folder that train wrote"
+        )
     if (path / storage.MANIFEST).exists():
         return path.absolute().name.removesuffix(".old"), path
     for name in (BEST, LAST):
@@ -268,7 +228,7 @@ def save(
         parts = {WEIGHTS: {name: weights[name] for name in weight_shapes(model.config)}}
         if resumable is not None:
             parts[_TENSORS], values = resumable
-            storage.write_json(begun / _VALUES, values)
+            storage.write_json(begun / STATE, values)
         for name, tensors in parts.items():
             try:
                 save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, begun / name)
@@ -294,11 +254,10 @@ def load(path: Path) -> Checkpoint:
 def load_resumable(folder: Path) -> Resumable:
     """The training state in ``last``; ``folder`` has been loaded before."""
     files = _checked_files(folder)
-    if _TENSORS not in files or _VALUES not in files:
+    if _TENSORS not in files or STATE not in files:
         raise CheckpointError("cannot be resumed", where=folder, why="it has no training state")
-    values = storage.read_json(files[_VALUES])
-    if not isinstance(values, dict):
-        raise CheckpointError("damaged", where=files[_VALUES], why="not an object")
+    with storage.reading(files[STATE]):
+        values = storage.from_json(dict, storage.read_json(files[STATE]), "it")
     return _read_tensors(files[_TENSORS]), values
 
 
@@ -317,10 +276,8 @@ def _load_model(path: Path, config: ModelConfig) -> "Model":
     def foreign(why: str) -> CheckpointError:
         return CheckpointError("not this model's weights", where=path, why=why)
 
-    try:
+    with storage.reading(path.parent / CONFIG):
         shapes = weight_shapes(config)
-    except UsageError as error:
-        raise CheckpointError("damaged", where=path.parent / CONFIG, why=str(error)) from error
     tensors = _read_tensors(path)
     if tensors.keys() != shapes.keys():
         raise foreign(f"{min(tensors.keys() ^ shapes.keys())!r} is missing or unexpected")
@@ -332,14 +289,10 @@ def _load_model(path: Path, config: ModelConfig) -> "Model":
     for name, tensor in tensors.items():
         if tensor.dtype != own[name].dtype:
             raise foreign(f"{name} is {tensor.dtype}, not {own[name].dtype}")
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError("damaged", where=path, why=f"{name} is not finite")
     model.load_state_dict(tensors, strict=False)
-    try:
+    with storage.reading(path):
         for tables in ngram_tables(model):
             tables.check()
-    except ValueError as error:
-        raise CheckpointError("damaged", where=path, why=str(error)) from error
     return model
 
 
@@ -347,10 +300,15 @@ def _read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        return load_file(path)
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise CheckpointError("damaged", where=path, why=str(error)) from error
+    with storage.reading(path):
+        try:
+            tensors: dict[str, torch.Tensor] = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(error) from error
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"{name} is not finite")
+    return tensors
 
 
 @dataclass(frozen=True)
@@ -376,7 +334,7 @@ def describe(path: Path | str) -> CheckpointInfo:
     """Read the JSON of a checkpoint and its run's ``metrics.jsonl``."""
     name, folder = find(Path(path))
     files = _checked_files(folder)
-    validations, training = _read_metrics(folder.parent / METRICS)
+    validations, training = read_metrics(folder.parent / METRICS)
     return CheckpointInfo(
         path=str(folder),
         name=name,
@@ -392,7 +350,7 @@ def loss_curves(path: Path) -> LossCurves:
     """The loss curves of a run. Raises DataError if ``metrics.jsonl`` is missing or empty."""
     folder = find(path)[1]
     record = folder.parent / METRICS
-    validations, training = _read_metrics(record)
+    validations, training = read_metrics(record)
     if not validations and not training:
         raise DataError(
             "no learning curve",
@@ -404,7 +362,7 @@ def loss_curves(path: Path) -> LossCurves:
     if not steps:  # the run is too short for a log line: its end
         header = read_header(folder / CONFIG)
         epochs = header.tokens_seen / (header.corpus.train.tokens or math.nan)
-        end = LossPoint(header.step, header.tokens_seen, epochs, header.seconds, math.nan)
+        end = LossPoint(header.step, math.nan, header.tokens_seen, epochs, header.seconds)
         steps = (end,)
     held_out = tuple(_when(steps, each) for each in validations)
     pseudo = any(each.pseudo for each in validations)
@@ -421,27 +379,34 @@ def _when(training: Sequence[LossPoint], validation: Validation) -> LossPoint:
     elif nearest.step:
         share = step / nearest.step
         tokens, epochs = share * nearest.tokens, share * nearest.epochs
-    return LossPoint(step, tokens, epochs, validation.seconds, validation.loss)
+    return LossPoint(step, validation.loss, tokens, epochs, validation.seconds)
 
 
-def _read_metrics(path: Path) -> tuple[tuple[Validation, ...], tuple[LossPoint, ...]]:
-    """The validations and losses in ``metrics.jsonl``; an incomplete line is skipped."""
-    validations, losses = [], []
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    raw = json.loads(line)
-                    if raw["event"] == "validation":
-                        validations.append(read_validation(raw))
-                    else:
-                        losses.append(_loss_point(raw))
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    pass
+def read_metrics(path: Path) -> tuple[tuple[Validation, ...], tuple[LossPoint, ...]]:
+    """The validations and losses in ``metrics.jsonl``.
+
+    Raises:
+        CheckpointError: A line is damaged, other than the last that a kill has cut.
+    """
+    validations: list[Validation] = []
+    losses: list[LossPoint] = []
+    for where, raw in storage.read_lines(path) if path.is_file() else ():
+        with storage.reading(where, "remove the damaged line"):
+            line = without_pseudo_names(raw)
+            if (event := line["event"]) not in ("step", "validation"):
+                raise ValueError(f"event {event!r:.40}")
+            if line["loss"] is None:  # it was not finite
+                continue
+            if event == "validation":
+                _append(validations, storage.from_json(Validation, line))
+            else:
+                renamed = {"tokens_seen": "tokens", "epoch": "epochs"}
+                fields = {renamed.get(name, name): value for name, value in line.items()}
+                _append(losses, storage.from_json(LossPoint, fields))
     return tuple(validations), tuple(losses)
 
 
-def _loss_point(raw: dict[str, Any]) -> LossPoint:
-    names = ("tokens_seen", "epoch", "seconds")
-    tokens, epochs, seconds = (float(raw.get(name, math.nan)) for name in names)
-    return LossPoint(int(raw["step"]), tokens, epochs, seconds, float(raw["loss"]))
+def _append(points: list[_Logged], point: _Logged) -> None:
+    if points and point.step < points[-1].step:
+        raise ValueError(f"step {point.step} comes after step {points[-1].step}")
+    points.append(point)

@@ -1,16 +1,23 @@
 """The exception tree. Every error a user can cause is a TextgenError with an exit code."""
 
 import importlib.metadata
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import ClassVar
+
+_OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 class TextgenError(Exception):
     """An error that ends the command in one line: ``WHAT (WHERE): WHY; FIX``.
 
+    Args:
+        fix: What the user can do about it; alternatives are given as a tuple.
+
     Attributes:
         where: The file, option or byte where it went wrong.
-        fix: What the user can do about it.
+        fix: The alternatives in one text.
+        alternatives: Them, where there are several.
     """
 
     exit_code: ClassVar[int] = 1
@@ -21,17 +28,27 @@ class TextgenError(Exception):
         *,
         where: object | None = None,
         why: str | None = None,
-        fix: str | None = None,
+        fix: str | tuple[str, ...] | None = None,
     ) -> None:
-        self.what, self.where, self.why, self.fix = what, where, why, fix
-        message = what
-        if where is not None:
-            message += f" ({where})"
-        if why is not None:
-            message += f": {why}"
-        if fix is not None:
-            message += f"; {fix}"
-        super().__init__(message)
+        self.what, self.where, self.why = what, where, why
+        self.alternatives = fix if isinstance(fix, tuple) else ()
+        self.fix = ", or ".join(fix) if isinstance(fix, tuple) else fix
+        super().__init__(self._line(self.fix))
+
+    def _line(self, fix: str | None) -> str:
+        where = "" if self.where is None else f" ({self.where})"
+        why = "" if self.why is None else f": {self.why}"
+        return self.what + where + why + (f"; {fix}" if fix else "")
+
+    def for_command(self, options: Collection[str]) -> str:
+        """The line for a command: of alternatives, those without options that it lacks."""
+        known = set(options)
+        fixes = [each for each in self.alternatives if known.issuperset(_OPTION.findall(each))]
+        return self._line(", or ".join(fixes))
+
+
+class TextgenWarning(UserWarning):
+    """What a caller should know about a result; a command writes it as a note."""
 
 
 class ResourceError(TextgenError):
@@ -54,6 +71,15 @@ class DataError(TextgenError):
 
 class CheckpointError(DataError):
     """A checkpoint or tokenizer folder is damaged, foreign or from a newer version."""
+
+
+def not_finite() -> DataError:
+    """The error for a model whose weights are finite and whose probabilities are not."""
+    return DataError(
+        "the model gives no probabilities",
+        why="not all of its logits are finite: its weights are damaged, or too large for float32",
+        fix="use another checkpoint of the run, or train again",
+    )
 
 
 class DivergedError(TextgenError):
@@ -79,7 +105,7 @@ class LockedError(TextgenError):
 def install_line(extra: str) -> str:
     """The command that installs an extra of the distribution that this package came with."""
     commands = importlib.metadata.entry_points(group="console_scripts", name="textgen")
-    ours = [each.dist.name for each in commands if each.dist and each.module == "textgen.cli.app"]
+    ours = [each.dist.name for each in commands if each.dist and each.value.startswith("textgen.")]
     # A source tree that was never installed has no metadata.
     return f"pip install '{ours[0] if ours else '.'}[{extra}]'"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,8 @@ from textgen.config import (
     check_options,
     check_whole,
 )
-from textgen.errors import ResourceError, UsageError, not_both
+from textgen.data.lines import joined_word
+from textgen.errors import ResourceError, TextgenWarning, UsageError, not_both
 from textgen.results import Prediction, Sample, SentenceScore
 
 if TYPE_CHECKING:
@@ -86,7 +88,9 @@ class LanguageModel:
         loaded = checkpoint.load(Path(path))
         dtypes = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.bfloat16}
         loaded.model.to(device=chosen, dtype=dtypes[precision])
-        return cls(loaded, (f"reading {loaded.folder}",))
+        is_last_of_run = loaded.name == checkpoint.LAST and loaded.folder.parent == Path(path)
+        why = f"reading {loaded.folder}: there is no {checkpoint.BEST} checkpoint yet"
+        return cls(loaded, (why,) if is_last_of_run else ())
 
     def __repr__(self) -> str:
         header = self.header
@@ -138,6 +142,19 @@ class LanguageModel:
         )
         return generator.generate(given, on_text, accept)
 
+    def score_sample(self, sample: Sample) -> float | None:
+        """The ln p that ``score`` gives for the text of a sample as the continuation of its prompt.
+
+        It differs from ``sample.log_prob`` where the sampler drew other tokens than the tokenizer
+        encodes the text to, as can happen with subwords.
+
+        Returns:
+            None if something in it is unknown to the model, or it has no text of whole characters.
+        """
+        from textgen.scoring.scorer import sample_log_prob
+
+        return sample_log_prob(self.model, self.tokenizer, sample)
+
     def predict(self, prompt: str = "", *, words: int | None = None) -> Prediction:
         """Every token that can come after a prompt, or stand in its blank, the most probable first.
 
@@ -155,11 +172,17 @@ class LanguageModel:
             )
         if not self.is_causal or (words is None and has_blank(prompt)):
             return fill(self.model, self.tokenizer, prompt)
-        if words is None:
-            return next_tokens(self.model, self.tokenizer, prompt)
-        if words < 1:
+        if words is not None and words < 1:
             raise UsageError(f"words must be at least 1, got {words}")
-        return next_words(self.model, self.tokenizer, prompt, words)
+        level = self.tokenizer.level
+        if words is None:
+            predicted = next_tokens(self.model, self.tokenizer, prompt)
+        else:
+            predicted = next_words(self.model, self.tokenizer, prompt, words)
+        # A token of a word model is a word; one of a character model goes on as it may.
+        if level == "subword" or (level == "char" and words is not None):
+            _warn_if_continued(prompt, predicted)
+        return predicted
 
     @overload
     def score(
@@ -216,7 +239,12 @@ class LanguageModel:
                 _load_again, self.path, self.header, self.model.device, self.model.dtype, threads
             )
             results = scores_of_jobs(load, config, given, jobs)
-        return _without_skipped(results, on_skip)
+        scores = _checked(results, on_skip)
+        if config.level == "word" and config.alternatives and reader is None:
+            from textgen.scoring.words import WordSearch
+
+            return WordSearch(self.model, self.tokenizer, config).scores(scores)
+        return scores
 
 
 def _check_functions(**functions: object) -> None:
@@ -247,14 +275,40 @@ def _configuration(
     return config
 
 
-def _without_skipped(
+def _warn_if_continued(prompt: str, predicted: Prediction) -> None:
+    """Warn if a predicted word, or the likeliest token, continues the last word of the prompt."""
+    choices = predicted.choices if predicted.of == "word" else predicted.choices[:1]
+    words = (joined_word(prompt, choice.text) for choice in choices)
+    word = next(filter(None, words), None)
+    if word is not None:
+        warnings.warn(
+            f"what is predicted may continue the last word of the text, as in {word!r}; end the"
+            " text with a space to predict the word after it",
+            TextgenWarning,
+            stacklevel=3,
+        )
+
+
+def _checked(
     results: Iterable[SentenceScore | Skipped], on_skip: Callable[[Skipped], None] | None
 ) -> Iterator[SentenceScore]:
+    """The scores, without what was skipped; warns of the first that lacks a space."""
+    warned = False
     for result in results:
-        if isinstance(result, SentenceScore):
-            yield result
-        elif on_skip is not None:
-            on_skip(result)
+        if not isinstance(result, SentenceScore):
+            if on_skip is not None:
+                on_skip(result)
+            continue
+        word = None if warned else joined_word(result.prefix or "", result.text)
+        if word is not None:
+            warned = True
+            warnings.warn(
+                f"line {result.line}: the prefix and its continuation are scored as one word,"
+                f" {word!r}; if they are two, begin the second or end the first with a space",
+                TextgenWarning,
+                stacklevel=2,
+            )
+        yield result
 
 
 def _load_again(

@@ -8,22 +8,29 @@ shown under other names (``presentation.numbers``), and are comparable only with
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from textgen import metrics
+from textgen.config import Amount, Count, Loss
+
+_SPECIAL_IDS = (0, 1)  # ``<UNK>`` and ``<EOS>`` of every vocabulary
+
+_MOST_PLACES = 5
 
 
 @dataclass(frozen=True)
 class Validation:
     """One pass over the validation part in document context, ``<EOS>`` included."""
 
-    loss: float
-    tokens: int
-    characters: int
-    unknown: int = 0  # how many of the tokens are ``<UNK>``
-    step: int = 0  # when in the run it was made, as are the seconds
-    seconds: float = 0.0
+    loss: Loss
+    tokens: Count
+    characters: Count
+    unknown: Count = 0  # how many of the tokens are ``<UNK>``
+    step: Count = 0  # when in the run it was made, as are the seconds
+    seconds: Amount = 0.0
     pseudo: bool = False
 
     @property
@@ -35,13 +42,36 @@ class Validation:
         return metrics.bits_per_character(-self.loss * self.tokens, self.characters)
 
 
+PhaseName = Literal[
+    "reading",
+    "learning",  # a tokenizer
+    "encoding",
+    "loading",  # PyTorch, or the resumed run
+    "measuring",  # the speed of the machine
+    "counting",  # n-grams
+    "validating",
+    "saving",
+    "baseline",
+]
+
+
 @dataclass(frozen=True)
-class TrainingStep:
-    """One update of the weights, or the few since the last log line."""
+class TrainingPhase:
+    """What a run begins to do besides updates; while text is read, also how far it is."""
+
+    name: PhaseName
+    what: str = ""  # the text, or its size in tokens
+    done: int = 0  # bytes while reading, else characters
+    total: int | None = None  # where it is known
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """The progress of a run: at its start, after the first update, every second, at the end."""
 
     step: int
     epoch: float
-    loss: float  # the mean since the last log line
+    loss: float  # the mean since the last log line; NaN before the first update
     learning_rate: float
     gradient_norm: float
     tokens_seen: int
@@ -50,6 +80,12 @@ class TrainingStep:
     seconds: float  # since the first step, of all parts of a resumed run together
     remaining_seconds: float
     memory_bytes: int | None = None  # of the process, where the system reports it
+    next_validation: float = math.nan  # at which share of the run it is due, as far as known
+
+
+@dataclass(frozen=True)
+class TrainingStep(TrainingProgress):
+    """A log line: one update of the weights, or the few since the last line."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +117,7 @@ class CheckpointSaved:
 class TrainingStart:
     """A run before its first step."""
 
-    parameters: int
+    parameters: int | None  # None before the n-grams of the model have been counted
     vocabulary_size: int
     device: str
     precision: str
@@ -89,6 +125,38 @@ class TrainingStart:
     out: str
     resumed_step: int = 0
     notes: tuple[str, ...] = ()
+    # Of a resumed run so far:
+    losses: tuple[tuple[int, float], ...] = ()  # (step, training loss)
+    validations: tuple[Validation, ...] = ()
+    best: Validation | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The end of a file, or all of it, that is held out for validation.
+
+    Attributes:
+        line: The first line of it, from 1.
+        characters: How many are held out.
+    """
+
+    source: str
+    line: int
+    characters: int
+
+
+def held_out_text(parts: Sequence[HeldOut], characters: int) -> str:
+    """The files and places of a validation part, and its share of all characters."""
+    names = [each.source for each in parts]
+    short = [Path(name).name for name in names]
+    names = short if len(set(short)) == len(names) else names
+    places = [
+        f"{name} from line {each.line:,}"
+        for name, each in zip(names[:_MOST_PLACES], parts, strict=False)
+    ]
+    more = f" and {len(names) - _MOST_PLACES:,} more files" if names[_MOST_PLACES:] else ""
+    share = sum(each.characters for each in parts) / max(characters, 1)
+    return f"{', '.join(places)}{more} ({share:.1%})" if places else ""
 
 
 @dataclass(frozen=True)
@@ -117,10 +185,19 @@ class Plan:
     device: str
     precision: str
     threads: int
+    held_out: tuple[HeldOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 TrainingEvent = (
-    TrainingStart | TrainingStep | Validation | TrainingSample | TrainingWarning | CheckpointSaved
+    TrainingPhase
+    | TrainingStart
+    | TrainingProgress
+    | Validation
+    | TrainingSample
+    | TrainingWarning
+    | CheckpointSaved
 )
 
 
@@ -132,6 +209,9 @@ class NgramBaseline:
     loss: float
     train_tokens: int
     valid_tokens: int
+    # Nats per token by which the best mixture with a trained LSTM, of one weight for all tokens,
+    # predicts better than that alone.
+    mixture_gain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +230,8 @@ class TrainingResult:
     interrupted: int | None = None  # the number of the signal that stopped the run
     ended_early: str | None = None  # why it ended before its time
     ngram: NgramBaseline | None = None  # None if the run was stopped
+    model: str = ""  # the kind
+    same_text: tuple[str, ...] = ()  # arguments of ``train`` for the same text and tokens
     peak_memory_bytes: int | None = None
 
 
@@ -184,6 +266,7 @@ class Sample:
     prompt_unknown: tuple[str, ...] = ()  # characters or words that the model does not know
     novelty: Novelty | None = None
     drawn: int = 1  # how often it was drawn until it was novel enough
+    ids: tuple[int, ...] = ()  # of the tokens
 
     @property
     def perplexity(self) -> float:
@@ -194,13 +277,35 @@ class Sample:
 class Choice:
     """A token, which has an id, or a word that may come next."""
 
-    text: str
+    text: str  # as a text has it; of a special token its name
     log_prob: float
     id: int | None = None
+    token: str | None = None  # the entry of the vocabulary, such as ``￭,`` for a comma
 
     @property
     def probability(self) -> float:
         return math.exp(self.log_prob)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is ``<EOS>``, not a text that spells it."""
+        return self.id == _SPECIAL_IDS[1]
+
+
+def by_text(choices: Iterable[Choice]) -> list[Choice]:
+    """The choices with those of one text together, the most probable first.
+
+    A vocabulary may have a symbol several times, as with and without a space beside it.
+    """
+    together: dict[tuple[str, bool], Choice] = {}
+    for choice in choices:
+        key = choice.text, choice.id in _SPECIAL_IDS
+        first = together.get(key)
+        if first is not None:
+            total = first.probability + choice.probability
+            choice = replace(first, log_prob=math.log(total) if total else -math.inf)
+        together[key] = choice
+    return sorted(together.values(), key=lambda choice: -choice.log_prob)
 
 
 @dataclass(frozen=True)
@@ -234,16 +339,18 @@ class TokenizerSummary:
     sentences: int
     train_characters: int
     characters_per_token: float
-    most_frequent: tuple[tuple[str, int], ...]
+    most_frequent: tuple[tuple[str, int], ...]  # entries of the vocabulary
+    most_frequent_texts: tuple[tuple[str, int], ...]  # their texts, each once
     out: str | None = None
     notes: tuple[str, ...] = ()
+    held_out: tuple[HeldOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PartScore:
     """A token, word or character of a sentence. The parts of a sentence sum to its score."""
 
-    text: str  # its name; of an unknown token ``<UNK>``
+    text: str  # as a text has it; of a special token its name
     span: str  # its text with the space before it; joined, the spans are the sentence
     log_prob: float
     unknown: bool = False  # whether it contains an ``<UNK>``
@@ -251,9 +358,10 @@ class PartScore:
     ends: bool = False  # whether it is the sentence's ``<EOS>``, not a text that spells it
     id: int | None = None  # of the first token, or of ``<EOS>``
     rank: int | None = None  # of a token, 1 for the most probable
-    entropy: float | None = None  # of the distribution at its first token, in bits
+    entropy: float | None = None  # of the distribution of its first token, in bits
     entropy_reduction: float | None = None  # since the part before, at least 0, bits (Hale 2006)
-    alternatives: tuple[Choice, ...] = ()  # the most probable tokens in its place
+    alternatives: tuple[Choice, ...] = ()  # the most probable tokens, or words, in its place
+    token: str | None = None  # of a token, its entry in the vocabulary
 
     @property
     def surprisal(self) -> float:
@@ -331,11 +439,11 @@ class SentenceScore(ScoreSum):
 class LossPoint:
     """A loss, and when in the run it was measured."""
 
-    step: int
-    tokens: float  # until then, as are epochs and seconds; NaN where they were not recorded
-    epochs: float
-    seconds: float
-    loss: float
+    step: Count
+    loss: Loss
+    tokens: Amount = math.nan  # until then, as are epochs and seconds; NaN if they are unknown
+    epochs: Amount = math.nan
+    seconds: Amount = math.nan
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ JSON is read strictly, and equal values are written as equal bytes.
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
+import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -17,17 +20,25 @@ import stat
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
-from textgen.errors import CheckpointError, LockedError, ResourceError
+from textgen.config import Config, Count
+from textgen.errors import CheckpointError, LockedError, ResourceError, UsageError
 
 MANIFEST, LOCK = "manifest.json", ".lock"
 _MANIFEST_FORMAT = 1
-_LARGEST_JSON, _LARGEST_MANIFEST = 64 * 2**20, 2**20
+_LARGEST_JSON, _LARGEST_MANIFEST, _LONGEST_LINE = 64 * 2**20, 2**20, 2**20
+_LONGEST_REASON = 400
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+_INVALID = (
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    UsageError,
+)
 
 T = TypeVar("T")
 
@@ -142,7 +153,10 @@ def _remove_if_only_lock(folder: Path) -> None:
 
 def write_manifest(folder: Path) -> None:
     files = {}
-    for path in sorted(folder.iterdir()):
+    (folder / MANIFEST).touch()
+    mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)
+    for path in sorted(each for each in folder.iterdir() if each.name != MANIFEST):
+        path.chmod(mode)  # safetensors lets only the owner read its files, whatever the umask
         with path.open("rb+") as stream:
             _flush(stream)
         files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
@@ -161,8 +175,8 @@ def verified(folder: Path) -> dict[str, Path]:
     """
     try:
         files = _listed_files(folder / MANIFEST)
-        for name, (sha256, size) in files.items():
-            _check_file(folder / name, sha256, size)
+        for name, file in files.items():
+            _check_file(folder / name, file)
     except FileNotFoundError as error:
         if not folder.exists():
             raise ResourceError("no such folder", where=folder) from error
@@ -181,23 +195,28 @@ def verified(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in files}
 
 
-def _listed_files(where: Path) -> dict[str, tuple[str, int]]:
-    manifest = read_json(where, _LARGEST_MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise CheckpointError("damaged", where=where, why="no list of files")
-    check_format(manifest.get("format"), _MANIFEST_FORMAT, where)
-    written = _is_as_written(where, manifest)
-    if not written or manifest.get("sha256") != _manifest_sha256(manifest):
+@dataclass(frozen=True)
+class _File:
+    sha256: str
+    bytes: Count
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    files: Mapping[str, _File]
+    sha256: str
+
+
+def _listed_files(where: Path) -> Mapping[str, _File]:
+    raw = read_object(where, _MANIFEST_FORMAT, _LARGEST_MANIFEST)
+    with reading(where):
+        manifest = from_json(_Manifest, raw)
+    if not _is_as_written(where, raw) or manifest.sha256 != _manifest_sha256(raw):
         raise CheckpointError("damaged", where=where, why="its checksum differs")
-    files = {}
-    for name, entry in manifest["files"].items():
+    for name in manifest.files:
         if not _FILE_NAME.fullmatch(name):
             raise CheckpointError("refused", where=where, why=f"it names the file {name!r}")
-        try:
-            files[name] = (str(entry["sha256"]), int(entry["bytes"]))
-        except (TypeError, KeyError, ValueError) as error:
-            raise CheckpointError("damaged", where=where, why=f"no checksum of {name}") from error
-    return files
+    return manifest.files
 
 
 def _manifest_sha256(manifest: dict[str, Any]) -> str:
@@ -213,10 +232,10 @@ def _is_as_written(path: Path, value: Any) -> bool:
         return False
 
 
-def _check_file(path: Path, sha256: str, size: int) -> None:
+def _check_file(path: Path, written: _File) -> None:
     _check_regular(path)
-    found = path.stat().st_size
-    if found == size and sha256_of(path) == sha256:
+    found, size = path.stat().st_size, written.bytes
+    if found == size and sha256_of(path) == written.sha256:
         return
     with path.open("rb") as stream:
         foreign = foreign_kind(stream.read(512))
@@ -236,23 +255,79 @@ def require(files: Mapping[str, Path], name: str) -> Path:
 # JSON
 
 
+@contextlib.contextmanager
+def reading(where: object, fix: str | None = None) -> Iterator[None]:
+    """Turn whatever is wrong with a value that is read into a CheckpointError that names its file.
+
+    Args:
+        where: The file, and the place in it.
+    """
+    try:
+        yield
+    except _INVALID as error:
+        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError("damaged", where=where, why=why[:_LONGEST_REASON], fix=fix) from error
+
+
 def read_json(path: Path, largest: int = _LARGEST_JSON) -> Any:
     """Read a JSON value, but only from a regular file of limited size in which no key is twice."""
     _check_regular(path)
     if path.stat().st_size > largest:
         raise CheckpointError("not read", where=path, why="no header of textgen's is this large")
     data = path.read_bytes()
+    with reading(path):
+        return _parsed(data)
+
+
+def read_object(path: Path, current: int, largest: int = _LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON object whose ``format`` is ``current``."""
+    value = read_json(path, largest)
+    if not isinstance(value, dict):
+        raise CheckpointError("damaged", where=path, why="not a JSON object")
+    check_format(value.get("format"), current, path)
+    return value
+
+
+def read(hint: type[T], path: Path, current: int, fix: str | None = None) -> T:
+    """Read a value of a type from a JSON object whose ``format`` is ``current``."""
+    value = read_object(path, current)
+    with reading(path, fix):
+        return from_json(hint, value)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """The place and the JSON value of each line; a last line that is not complete is skipped."""
+    with path.open("rb") as stream:
+        for number in itertools.count(1):
+            line, where = stream.readline(_LONGEST_LINE), f"{path}, line {number}"
+            try:
+                value = _parsed(line)
+            except ValueError as error:
+                if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+                    break
+                fix = "remove the damaged line"
+                raise CheckpointError("damaged", where=where, why=str(error), fix=fix) from error
+            yield where, value
+
+
+def _parsed(data: bytes) -> Any:
+    if (foreign := foreign_kind(data)) is not None:
+        raise ValueError(foreign)
     try:
         return json.loads(
-            data, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
+            data.decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_finite,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
-        why = foreign_kind(data) or f"not valid JSON ({error})"
-        raise CheckpointError("damaged", where=path, why=why) from error
+        raise ValueError(f"not valid JSON ({error})") from error
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -262,19 +337,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def read_object(path: Path, what: str, current: int) -> dict[str, Any]:
-    """Read a JSON object whose ``format`` is ``current``; ``what`` it is, for messages."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise CheckpointError("damaged", where=path, why=f"not {what}")
-    check_format(value.get("format"), current, path)
-    return value
-
-
 def check_format(found: object, current: int, where: Path) -> None:
     """Raise CheckpointError for every format version but the current one."""
     if type(found) is not int or found < 1:
-        raise CheckpointError("damaged", where=where, why=f"format {found!r}")
+        raise CheckpointError("damaged", where=where, why=f"format {found!r:.40}")
     if found != current:
         age = "newer" if found > current else "older"
         fix = "upgrade textgen" if found > current else "make it again with this textgen"
@@ -282,35 +348,83 @@ def check_format(found: object, current: int, where: Path) -> None:
         raise CheckpointError(what, where=where, fix=fix)
 
 
-def from_json(cls: type[T], value: Any) -> T:
-    """Read a dataclass from a JSON object, in which every field must be there and of its type.
+def from_json(hint: type[T], value: Any, name: str = "") -> T:
+    """Read a value of a type from JSON, in which everything must be of its type and range.
 
-    Fields may be dataclasses, numbers, strings, tuples of one type, choices (``Literal``) and None.
+    The type is a dataclass of such types, a configuration, a tuple of one type, a mapping from
+    text, a choice (``Literal``), text, a number or None. ``Annotated[float, Bounds(0, 1)]`` has a
+    range. A field with a default may be missing, because an older textgen did not write it. A
+    dataclass may also be a list of the values of its fields.
+
+    Args:
+        name: What the value is, for messages.
 
     Raises:
-        KeyError, TypeError, ValueError: The value is anything else.
+        TypeError, ValueError, UsageError: The value is anything else.
     """
-    hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return cls(**{name: _of_type(hints[name], value[name]) for name in names})
+    return _typed(hint, value, name)  # type: ignore[no-any-return]
 
 
-def _of_type(hint: Any, value: Any) -> Any:
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    if hint is str and type(value) is str:
+        value.encode()  # refuses lone surrogates, which no file has
+        return value
     kind, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_json(hint, value)  # type: ignore[arg-type]
-    if kind is tuple and isinstance(value, list):
-        return tuple(_of_type(arguments[0], each) for each in value)
+    if kind is typing.Annotated:
+        hint, bounds = arguments
+        if (number := _typed(hint, value, name)) not in bounds:
+            raise ValueError(f"{name} is {number:g}, not within {bounds}")
+        return number
     if kind in (typing.Union, types.UnionType):
         (hint,) = (each for each in arguments if each is not type(None))
-        return None if value is None else _of_type(hint, value)
+        return None if value is None else _typed(hint, value, name)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict | list):
+        return _dataclass_of(hint, value, name)
+    if kind is tuple and isinstance(value, list):
+        return tuple(_typed(arguments[0], each, f"{name}[{at}]") for at, each in enumerate(value))
+    if kind in (Mapping, dict) and isinstance(value, dict):
+        return {
+            _typed(str, key, name): _typed(arguments[1], each, f"{name}.{key:.40}")
+            for key, each in value.items()
+        }
+    if hint is Any:
+        json_text(value).encode()  # refuses what could not be written again
+        return value
     if kind is typing.Literal and value in arguments:
         return value
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise TypeError(f"{value!r} is not {hint}")
+        wanted = hint.__name__ if isinstance(hint, type) and kind is None else hint
+        raise TypeError(f"{name} is {_brief(value)}, not {wanted}")
     return value
+
+
+def _dataclass_of(cls: Any, value: Any, name: str) -> Any:
+    if isinstance(value, list):
+        value = dict(zip((each.name for each in dataclasses.fields(cls)), value, strict=True))
+    if issubclass(cls, Config):
+        return cls.from_options(value)
+    values = {}
+    for field, hint in _fields(cls):
+        whole = f"{name}.{field.name}".lstrip(".")
+        if field.name in value:
+            values[field.name] = _typed(hint, value[field.name], whole)
+        elif field.default is dataclasses.MISSING:
+            raise ValueError(f"{whole} is missing")
+    return cls(**values)
+
+
+@functools.cache
+def _fields(cls: Any) -> list[tuple["dataclasses.Field[Any]", Any]]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
+
+
+def _brief(value: Any) -> str:
+    """A value of JSON in an error message."""
+    shown = json.dumps(value)
+    return shown if len(shown) <= 40 else f"{shown[:40]}..."
 
 
 def write_json(path: Path, value: Any) -> None:

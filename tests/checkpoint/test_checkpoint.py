@@ -1,5 +1,6 @@
 import functools
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -108,6 +109,20 @@ def assert_refused(folder: Path) -> str:
 # What is saved is what is loaded
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_every_file_follows_the_umask(run: Path, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        saved = checkpoint.load(run)
+        out = tmp_path / "last"
+        state = ({"a": torch.zeros(2)}, {})
+        checkpoint.save(out, saved.header, saved.model, saved.tokenizer, state)
+    finally:
+        os.umask(before)
+    assert len(list(out.iterdir())) == 7
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o640}
+
+
 @pytest.mark.parametrize("tie", [False, True])
 def test_save_and_load_give_identical_logits(
     tmp_path: Path, tokenizer: Tokenizer, tie: bool
@@ -200,7 +215,7 @@ ABSENT = object()
 HOSTILE_CONFIGS: list[tuple[str, Any]] = [
     *[(key, ABSENT) for key in ("format", "model", "training", "corpus", "source", "machine")],
     *[(key, ABSENT) for key in ("progress", "parameters")],
-    *[("format", value) for value in (None, 0, 1, 3, "2", True, 1.5)],
+    *[("format", value) for value in (None, 0, 2, 4, "3", True, 1.5)],
     *[("model", value) for value in (None, [], "lstm", {})],
     *[("model.model", value) for value in ("gru", 5, [], {})],
     *[("model.hidden_size", v) for v in (None, [], [5], [4, 5], "5,4,3", [5, "4"], [[5], 4], 5.5)],
@@ -215,9 +230,16 @@ HOSTILE_CONFIGS: list[tuple[str, Any]] = [
     *[("corpus", value) for value in (None, 5, "text")],
     *[(key, value) for key in ("machine", "source") for value in (None, 5, "x")],
     *[("progress", value) for value in (None, [], {}, "x")],
-    *[("progress.step", value) for value in (None, "x", [], 1e999)],
+    *[("progress.step", value) for value in (None, "x", [], 1e999, 1.5, -1, 2**70, True)],
+    *[("progress.seconds", value) for value in (-1, 1e308, "1")],
+    *[("corpus.train.tokens", value) for value in (None, "x", -1, 2**63, 1.0)],
+    *[("corpus.unit", value) for value in ("page", 5, [])],
+    *[("machine.threads", value) for value in (0, "x", 2**40)],
+    *[("versions", value) for value in ([], {"torch": 2})],
+    ("source.corpora", ["\ud800"]),
     *[("validation", value) for value in (5, [], {}, "x")],
-    *[("validation.loss", value) for value in (None, "x", [])],
+    *[("validation.loss", value) for value in (None, "x", [], 1e308, True)],
+    *[("validation.tokens", value) for value in (-1, 1e3)],
     *[("parameters", value) for value in (None, "x", [])],
 ]
 
@@ -290,7 +312,7 @@ def test_a_checkpoint_is_described_from_its_json_and_metrics(run: Path, model: M
         {"event": "validation", "step": 40, "seconds": 2.0}
         | checkpoint.validation_json(replace(VALIDATION, step=40)),
     ]
-    text = "\n".join(map(json.dumps, lines)) + '\nnot json\n{"event": "step"}\n[]\n{"half'
+    text = "\n".join(map(json.dumps, lines)) + '\n{"half'
     (run / "metrics.jsonl").write_text(text)
     info = checkpoint.describe(run)
     assert (info.name, info.header.parameters) == (
@@ -303,6 +325,33 @@ def test_a_checkpoint_is_described_from_its_json_and_metrics(run: Path, model: M
     assert info.header.model == model.config
     assert info.tokenizer.level == "char"
     assert info.bytes >= 4 * info.header.parameters
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(("step", value) for value in ("20", 2.5, None, -1, 5, 2**60, [])),
+        *(("loss", value) for value in ("x", 1e308, True, [])),
+        *(("seconds", value) for value in (None, -1, 1e300)),
+        ("tokens_seen", {}),
+        ("event", []),
+    ],
+)
+def test_a_damaged_line_of_the_metrics_is_named(run: Path, change: tuple[str, Any]) -> None:
+    good = {"event": "step", "step": 20, "loss": 2.5, "tokens_seen": 7, "epoch": 1, "seconds": 2}
+    damaged = [json.dumps(good), json.dumps(good | dict([change])), '{"step": 1']
+    if change != ("event", []):
+        damaged[0] = damaged[0].replace("20", "10")
+    (run / "metrics.jsonl").write_text("\n".join(damaged))
+    for read in (checkpoint.describe, checkpoint.loss_curves):
+        with pytest.raises(CheckpointError, match=r"damaged \(.*metrics\.jsonl, line 2\)"):
+            read(run)
+
+
+def test_a_loss_that_was_not_finite_is_no_point_of_a_curve(run: Path) -> None:
+    lines = [{"event": "validation", "step": 1, "seconds": 1.0, "loss": None}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert checkpoint.describe(run).curve == ()
 
 
 def test_the_curves_of_a_run_have_tokens_and_epochs_for_validations_too(run: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from textgen import __version__
 from textgen.cli.app import COMMANDS
 from textgen.errors import CheckpointError, DivergedError, LockedError, ResourceError
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ("model", "options", "sampling", "scoring", "tokenizer", "training")
 FIRST = ["tokenize", "train", "sample", "score"]
 
@@ -39,9 +42,55 @@ def test_no_arguments_and_h_show_the_help(run: Any, arguments: tuple[str, ...]) 
     assert run(*arguments).out == run("--help").out
 
 
-def test_version_is_one_line(run: Any) -> None:
-    shown = run("--version")
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version_is_one_line(run: Any, option: str) -> None:
+    shown = run(option)
     assert (shown.code, shown.out, shown.err) == (0, f"textgen {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [(), ("train",), ("plot", "loss")])
+def test_help_before_a_command_is_its_help_page(run: Any, words: tuple[str, ...]) -> None:
+    assert run("help", *words).out == run(*words, "--help").out != ""
+
+
+def test_quiet_leaves_results_warnings_and_errors_and_verbose_names_the_checkpoint(
+    run: Any, library: Any
+) -> None:
+    usual, quiet, verbose = (run("sample", "x", *each) for each in ([], ["-q"], ["--verbose"]))
+    assert usual.out == quiet.out == verbose.out != ""
+    assert usual.lines == quiet.lines == []
+    assert verbose.lines == ["note: reading checkpoints/x/best"]
+    assert run("sample", "x", "--prompt", "?").lines != []
+    assert run("sample", "x", "--prompt", "?", "--quiet").lines == []
+    assert run("train", "a", "--out", "x").lines != []
+    assert run("train", "a", "--out", "x", "-q").lines == []
+    assert "cannot both be given" in run("sample", "x", "-q", "-v").err
+    library.fail = ResourceError("cannot read")
+    assert run("sample", "x", "--quiet").lines == ["textgen: error: cannot read"]
+
+
+PAUSES = {"typer": ["--help"], "torch": ["sample", "MODEL"]}
+
+
+@pytest.mark.parametrize("imported", PAUSES)
+def test_ctrl_c_during_an_import_ends_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported: str
+) -> None:
+    interrupt = (
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(9)\n"
+    )
+    (tmp_path / f"{imported}.py").write_text(interrupt, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    script = "import sys; from textgen.__main__ import main; sys.exit(main())"
+    for program in (["-m", "textgen"], ["-c", script]):
+        command = [sys.executable, *program, *PAUSES[imported]]
+        ended = subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_the_program_is_the_module_that_survives_ctrl_c() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"textgen": "textgen.__main__:main"}
 
 
 def test_the_first_page_says_of_each_command_what_its_own_page_says() -> None:
@@ -51,18 +100,17 @@ def test_the_first_page_says_of_each_command_what_its_own_page_says() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("width", [40, 80, 140])
-def test_a_command_s_help_fits_its_terminal_and_has_examples_unbroken_at_80_columns(
+def test_a_command_s_help_fits_its_terminal_and_its_examples_are_never_broken(
     run: Any, monkeypatch: pytest.MonkeyPatch, command: str, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     shown = run(command, "-h")
     assert shown.code == 0
-    assert max(map(len, shown.out.splitlines())) <= min(width, 100)
-    examples = shown.out.partition("Examples")[2]
-    assert f"textgen {command}" in examples
+    page, _, examples = shown.out.partition("Examples")
+    assert max(map(len, page.splitlines())) <= min(width, 100)
     commands = [line for line in examples.splitlines() if line.startswith("     ")]
-    assert commands
-    assert width < 80 or all("textgen " in line for line in commands)
+    assert f"textgen {command}" in commands[0]
+    assert all("textgen " in line and len(line) <= 80 for line in commands)
 
 
 LIGHT = [
@@ -125,6 +173,20 @@ def test_the_first_help_page_imports_no_command(tmp_path: Path) -> None:
         (["sample", "x", "--start", "a"], "did you mean --prompt?"),
         (["train", "--out", "x", "--level", "wrod"], "did you mean word?"),
         (["--versoin"], "did you mean --version?"),
+        (["version"], "no such command: version; did you mean textgen --version?"),
+        (["generate", "x"], "did you mean textgen sample?"),
+        (["help", "trian"], "no such command: trian; did you mean train?"),
+        (["sample", "x", "-p", "a"], "no such option: -p; did you mean --prompt?"),
+        (["sample", "x", "-n", "5"], "no such option: -n; did you mean --length or --count?"),
+        (["train", "-quiet"], "no such option: -quiet; did you mean --quiet?"),
+        (["train", "--output", "x"], "did you mean --out or --format?"),
+        (["train", "--seeds", "3"], "no such option: --seeds; did you mean --seed?"),
+        (["info", "x", "--json"], "did you mean --format json?"),
+        (["train", "-V"], "no such option: -V; textgen has -V"),
+        (["train", "--tempurature", "1"], "--tempurature; textgen sample has --temperature"),
+        (["train", "-p", "a"], "no such option: -p; textgen sample has --prompt"),
+        (["train", "--words"], "textgen predict, textgen plot embeddings have --words"),
+        (["plot", "--x", "tokens"], "no such option: --x; textgen plot loss has --x"),
     ],
 )
 def test_a_typo_gets_a_suggestion(run: Any, arguments: list[str], said: str) -> None:
@@ -140,6 +202,14 @@ BASES = ["-2", "nan", "inf", "1e309", "pi"]
 NOT_TYPED = [
     *(["--count", "3"], ["--format", "json"], ["--prompt", "-"]),
     *(["--novelty"], ["--min-novelty", "0.5"], ["--corpus", "x"]),
+]
+EMPTY = [
+    *(["train", "--out"], ["train", "--init-from"], ["train", "--valid"], ["score", "x", "--html"]),
+    *(
+        ["sample", "x", "--prompt-file"],
+        ["tokenize", "--tokenizer"],
+        ["plot", "loss", "x", "--out"],
+    ),
 ]
 TRAIN, SAMPLE, SCORE = ["train", "--out", "NEW"], ["sample", "x"], ["score", "x"]
 
@@ -162,21 +232,32 @@ TRAIN, SAMPLE, SCORE = ["train", "--out", "NEW"], ["sample", "x"], ["score", "x"
         (["tokenize", "--print", "ids"], "--print needs --tokenizer"),
         ([*SAMPLE, "--temperature", "hot"], "not a temperature: 'hot'"),
         ([*SAMPLE, "--prompt-file", "y", "--prompt", "z"], "--prompt and --prompt-file cannot"),
-        *(([*SAMPLE, "-i", *each], "--interactive generates one text") for each in NOT_TYPED),
-        ([*SAMPLE, "-i", "--beams", "3"], "--beams cannot be used with --interactive"),
+        *(([*SAMPLE, "-i", *each], f"--interactive and {each[0]}") for each in NOT_TYPED),
+        ([*SAMPLE, "-i", "--beams", "3"], "--interactive and --beams cannot both be given"),
         ([*SCORE, "a", "b"], "unexpected argument: b"),
         ([*SCORE, "a.txt", "--text", "a"], "FILE and --text cannot both be given"),
         ([*SCORE, "--pairs", "p"], "the command pairs now; textgen pairs CHECKPOINT FILE"),
         ([*SCORE, "--nbest", "n"], "the command rerank now; textgen rerank CHECKPOINT FILE"),
-        ([*SCORE, "--by", "UID"], "no such option: --by"),
+        ([*SCORE, "--by", "UID"], "--by applies to --words only"),
         ([*SCORE, "--log-base", "1"], "--log-base must be e or a number above 1"),
         *(([*SCORE, "--log-base", each], "--log-base") for each in BASES),
         ([*SCORE, "--format", "kenl"], "did you mean kenlm?"),
         ([*SCORE, "--format", "lm-zoo", "--level", "sentence"], "it has token, word, character"),
         ([*SCORE, "--format", "heatmap", "--level", "sentence"], "has no --level sentence"),
         ([*SCORE, "--jobs", "0"], "--jobs must be at least 1"),
-        ([*SCORE, "--adapt", "--prefix", "a"], "--adapt reads a text from its beginning"),
-        ([*SCORE, "--adapt", "--context", "sentence"], "--adapt reads a text from its beginning"),
+        ([*SCORE, "--adapt", "--prefix", "a"], "--adapt and --prefix cannot both be given"),
+        ([*SCORE, "--adapt", "--jobs", "2"], "--adapt and --jobs cannot both be given"),
+        ([*SCORE, "--adapt", "--context", "sentence"], "--adapt and --context sentence cannot"),
+        *(([*each, ""], f"{each[-1]} is empty") for each in EMPTY),
+        (["sample", ""], "CHECKPOINT is empty"),
+        ([*SAMPLE, "Hello"], "unexpected argument: Hello; did you mean --prompt?"),
+        (["predict", "x", "the", "cat"], "quote a text that has spaces"),
+        ([*SCORE, "a.txt", "b.txt"], "unexpected argument: b.txt"),
+        ([*TRAIN, "--model", "LSTM"], "did you mean lstm?"),
+        ([*TRAIN, "--device", "gpu"], "did you mean cuda?"),
+        ([*TRAIN, "--precision", "fp32"], "did you mean float32?"),
+        (["plot", "x"], "no such command: x; there are loss, gradient, memory"),
+        (["export", "x"], "no such command: export; see textgen --help"),
     ],
 )
 def test_an_argument_that_cannot_be_is_named_in_one_line_and_nothing_is_created(
@@ -261,3 +342,12 @@ def test_escape_codes_in_an_error_are_shown_escaped(run: Any) -> None:
     assert ended.code == 1
     assert "\x1b" not in ended.err
     assert r"no\x1b[31msuch" in ended.err
+
+
+def test_a_sentence_in_the_place_of_a_file_is_told_where_to_go(run: Any, library: Any) -> None:
+    ended = run("score", "x", "The dog barks.")
+    assert (ended.code, library.calls) == (1, {})
+    assert (
+        "no such file (The dog barks.); check the path, or give a sentence after --text"
+        in ended.err
+    )

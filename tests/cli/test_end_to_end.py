@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def test_the_same_seed_gives_the_same_text_before_code_is_compiled_and_after(
         (compiled,) = (tmp_path / "textgen").iterdir()
         loading = Loading(compiled.parent, None)
         assert loading.library is not None
-        monkeypatch.setattr("textgen.inference.native.kernels.loading", lambda: loading)
+        monkeypatch.setattr("textgen.inference.native.kernels.loading", cache(lambda: loading))
         assert typed(*arguments).out == plain.out
 
 
@@ -103,6 +105,7 @@ def test_what_is_sampled_scores_as_it_was_drawn(trained: Path, typed: Any) -> No
 
 
 def test_novelty_indexes_the_corpus_once_and_says_what_is_copied(trained: Path, typed: Any) -> None:
+    shutil.rmtree(trained / "novelty", ignore_errors=True)
     arguments = ("sample", trained, "--novelty", "--copied-length", "5", "--format", "json")
     assert "indexing" in typed(*arguments).err
     second = typed(*arguments)
@@ -169,3 +172,28 @@ def test_bad_input_is_one_line_and_creates_nothing(
     ):
         assert typed("train", "--out", out, *arguments, code=code).out == ""
         assert not out.exists()
+
+
+def test_a_dash_reads_the_texts_to_predict_from_stdin(typed: Any, trained: Path) -> None:
+    out = typed("predict", trained, "-", "--format", "json", stdin="The \n\nking").out
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["The ", "", "king"]
+    out = typed("predict", trained, "-", "--top", "2", stdin="The \nking").out
+    assert [line for line in out.splitlines() if line in ("The", "king")] == ["The", "king"]
+
+
+def test_a_command_says_that_it_reads_last_only_where_there_is_no_best(
+    trained: Path, tmp_path: Path, typed: Any
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    commands = (["sample", run, "--length", "2"], ["plot", "gradient", run, "--lags", "2"])
+    for command in commands:
+        assert typed(*command).lines == []
+        assert f"note: reading {run / 'best'}" in typed(*command, "--verbose").lines
+    shutil.rmtree(run / "best")
+    for command in commands:
+        assert typed(*command).lines == [
+            f"note: reading {run / 'last'}: there is no best checkpoint yet"
+        ]
+        assert typed(*command, "--quiet").lines == []
+    assert typed("sample", run / "last", "--length", "2").lines == []

@@ -62,6 +62,6 @@ def test_the_help_shows_choices_and_defaults(run: Any, monkeypatch: pytest.Monke
     monkeypatch.setenv("COLUMNS", "100")
     words = " ".join(run("train", "--help").out.replace("│", " ").split())
     assert "[char, word, subword; default: char]" in words
-    assert f"[default: {TrainingConfig().batch_size}]" in words
+    assert f"[default: {TrainingConfig().sequence_length}]" in words
     assert "--tie, --no-tie" in words
     assert "--budget TIME" in words

@@ -23,6 +23,7 @@ def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> No
         "stop": None,
         "prompt_unknown": [],
         "perplexity": pytest.approx(1.1461, abs=1e-4),
+        "score_log_prob": -2.5,
     }
     assert second["index"] == 1
     assert '"é"' in ended.out
@@ -33,7 +34,7 @@ def test_in_a_pipe_is_the_text_alone_and_the_checkpoint_is_named_on_stderr(
 ) -> None:
     ended = run("sample", "x", "--prompt", "once")
     assert ended.out == "once written 0\n"
-    assert ended.lines == ["note: reading checkpoints/x/best"]
+    assert ended.lines == []
 
 
 def test_json_comes_as_samples_are_finished_and_text_in_their_order(run: Any, library: Any) -> None:
@@ -65,6 +66,20 @@ def test_a_prompt_file_that_is_not_there_is_named(run: Any, library: Any) -> Non
     assert "nowhere.txt" in ended.err
 
 
+def test_advice_names_only_options_that_the_command_has(
+    run: Any, library: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "prompt"
+    for content in (b"d\xe9j\xe0 vu\n", "une idée\n".encode("utf-16"), b"\xff\xff\x81"):
+        path.write_bytes(content)
+        ended = run("sample", "x", "--prompt-file", path)
+        assert (ended.code, len(ended.lines)) == (3, 1)
+        assert "--" not in ended.err.replace("iconv -f", "").replace("-t utf-8", "")
+        assert "convert it" in ended.err
+        for command in (("score", "x", path), ("tokenize", path)):
+            assert "--encoding" in run(*command).err
+
+
 def test_what_the_model_does_not_know_of_a_prompt_is_said_once(run: Any, library: Any) -> None:
     ended = run("sample", "x", "--prompt", "wh?t", "--count", "3")
     assert [line for line in ended.lines if "know" in line] == [
@@ -76,3 +91,12 @@ def test_an_option_of_strings_is_given_again_and_again(run: Any, library: Any) -
     run("sample", "x", "--stop", "one", "--stop", "the other", "--ban", "é")
     config = library.calls["samples"]["config"]
     assert (config.stop, config.ban) == (("one", "the other"), ("é",))
+
+
+def test_sentences_cut_by_a_length_that_nobody_typed_are_said(run: Any, library: Any) -> None:
+    cut = "note: the sample ends after 500 tokens, before 2 sentences; --length N allows more"
+    assert run("sample", "x", "--sentences", "2").lines == [cut]
+    assert run("sample", "x", "--sentences", "2", "--length", "500").lines == []
+    assert run("sample", "x").lines == []
+    several = run("sample", "x", "--sentences", "1", "--count", "3", "--format", "json")
+    assert several.lines[0].startswith("note: 3 of 3 samples end after 500 tokens, before 1 sent")

@@ -44,16 +44,19 @@ def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> No
     assert (sentence["tokens"], sentence["unknown"]) == (3, 1)
 
 
-def test_tsv_of_sentences_names_its_base_and_ends_with_the_totals(run: Any, library: Any) -> None:
+def test_tsv_of_sentences_names_its_base_and_has_no_totals_among_its_rows(
+    run: Any, library: Any
+) -> None:
     arguments = ("--text", "a\tb", "--text", "c\\?", "--format", "tsv", "--log-base", "2")
-    assert run("score", "x", *arguments).out.splitlines() == [
+    ended = run("score", "x", *arguments)
+    assert ended.out.splitlines() == [
         "line\tlog2_prob\ttokens\tunknown\tperplexity\tperplexity_without_unknown"
         "\tbits_per_character\twords\tcharacters\tbytes\tperplexity_per_word\tbits_per_byte"
         "\tcomparable\ttext",
-        f"1\t-8.0\t4\t0\t4.0\t4.0\t2.0\t3\t4\t4\t{exp(4 * LN4 / 3)}\t2.0\t1\ta\\tb",
-        f"2\t-8.0\t4\t1\t4.0\t4.0\t2.0\t2\t4\t4\t{exp(4 * LN4 / 2)}\t2.0\t0\tc\\\\?",
-        f"total\t-16.0\t8\t1\t4.0\t4.0\t2.0\t5\t8\t8\t{exp(8 * LN4 / 5)}\t2.0\t0\t",
+        f'1\t-8.0\t4\t0\t4.0\t4.0\t2.0\t3\t4\t4\t{exp(4 * LN4 / 3)}\t2.0\t1\t"a\tb"',
+        f"2\t-8.0\t4\t1\t4.0\t4.0\t2.0\t2\t4\t4\t{exp(4 * LN4 / 2)}\t2.0\t0\tc\\?",
     ]
+    assert "2 sentences, 8 tokens, 1 unknown, log2 p -16.00, perplexity 4.000" in ended.err
 
 
 def test_a_layout_shows_its_own_level_unless_another_is_asked_for(run: Any, library: Any) -> None:
@@ -95,9 +98,9 @@ def test_no_sentence_at_all_still_has_its_header_and_totals(
         write_scores([], [writer], at_once=False)
         captured = capsys.readouterr()
         if name == "tsv":
-            header, total = captured.out.splitlines()
+            (header,) = captured.out.splitlines()
             assert header.startswith("line\tlog_prob\t")
-            assert total.startswith("total\t0.0\t0\t0\tnan\t")
+            assert captured.err.startswith("0 sentences, 0 tokens")
         assert captured.out + captured.err
 
 
@@ -189,6 +192,19 @@ def test_what_is_unknown_is_reported_with_its_place_and_code_points(run: Any, li
     )
 
 
+def test_code_points_are_only_of_what_sight_does_not_tell(run: Any, library: Any) -> None:
+    names = ("größer", "b\N{CYRILLIC SMALL LETTER A}rn", "\u200bzero", "barn")
+    library.scores = [
+        SentenceScore(-1, 4, 1, -1.0, 4, line=line, text=name, unknown_texts=(name,))
+        for line, name in enumerate(names, start=1)
+    ]
+    said = run("score", "x", "--text", "a").lines[0]
+    assert "'größer' 1 time, first in line 1" in said
+    assert "(U+0430) 1 time, first in line 2" in said
+    assert "'\\u200bzero' (U+200B) 1 time, first in line 3" in said
+    assert said.endswith("'barn' 1 time, first in line 4")
+
+
 def test_a_page_is_written_beside_what_is_shown(run: Any, library: Any, tmp_path: Any) -> None:
     page = tmp_path / "page.html"
     ended = run("score", "x", "--text", "ab", "--format", "json", "--html", page)
@@ -266,3 +282,32 @@ def test_a_page_is_refused_where_there_are_no_probabilities(
     ended = run("score", "x", "--text", "a", "--html", page)
     assert ended.code == 2 and "--html needs probabilities" in ended.err
     assert not page.exists()
+
+
+def test_a_missing_space_is_noted_and_the_row_with_one_differs(
+    trained: Path, typed: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.tsv"
+    path.write_text("prefix\tcontinuation\nThe king\tsees\nThe king\t sees\n")
+    for jobs in ("1", "2"):
+        ended = typed("score", trained, "--continuations", path, "--format", "json", "--jobs", jobs)
+        first, second, _ = map(json.loads, ended.out.splitlines())
+        assert first["log_prob"] != second["log_prob"]
+        assert [line for line in ended.lines if "space" in line] == [
+            "note: line 2: the prefix and its continuation are scored as one word, 'kingsees'; if"
+            " they are two, begin the second or end the first with a space"
+        ]
+    ended = typed("score", trained, "--prefix", "The king", "--text", "sees", "--text", "likes")
+    assert ended.err.count("end the first with a space") == 1
+    ended = typed("score", trained, "--prefix", "The king", "--text", " sees")
+    assert "end the first with a space" not in ended.err
+
+
+def test_a_word_that_goes_on_is_noted_by_predict_and_sample(trained: Path, typed: Any) -> None:
+    noted = "end the text with a space to predict the word after it"
+    assert noted in typed("predict", trained, "The kin", "--words").err
+    assert noted not in typed("predict", trained, "The king ", "--words").err
+    asked = ("--temperature", "0.01", "--length", "9", "--count", "2")
+    ended = typed("sample", trained, "--prompt", "The ki", *asked)
+    assert ended.err.count("the text continues the last word of the prompt, as in 'ki") == 1
+    assert "continues" not in typed("sample", trained, "--prompt", "The king ", *asked).err

@@ -61,10 +61,11 @@ def test_tokens_are_printed_unambiguously(run: Any, folder: Path) -> None:
 def test_json_of_tokens_is_an_object_a_line(run: Any, folder: Path) -> None:
     out = run("tokenize", "--tokenizer", folder, "--format", "json", stdin="a?\n\n").out
     first, second = map(json.loads, out.splitlines())
-    assert list(first) == ["line", "tokens", "ids", "unknown"]
+    assert list(first) == ["line", "tokens", "ids", "unknown", "texts"]
     assert first["tokens"] == ["a", "<UNK>", "<EOS>"]
     assert first["unknown"] == [False, True, False]
-    assert second == {"line": 2, "tokens": ["<EOS>"], "ids": [1], "unknown": [False]}
+    assert first["texts"] == ["a", "?", ""]
+    assert second["tokens"] == ["<EOS>"] and second["texts"] == [""]
 
 
 def test_the_folder_is_said_and_not_replaced_unasked(run: Any, text: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import sys
 import types
@@ -15,6 +16,7 @@ from unittest.mock import MagicMock
 import pytest
 
 import textgen
+from textgen.results import CheckpointSaved, HeldOut, Plan, TrainingPhase, TrainingStart
 
 
 def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> None:
@@ -33,7 +35,12 @@ def test_json_has_exactly_the_keys_scripts_rely_on(run: Any, library: Any) -> No
             "bits_per_character": pytest.approx(2.1640425613),
             "tokens": 100,
         },
-        "baselines": {"uniform_loss": 4.0, "ngram_loss": 2.0, "ngram_order": 6},
+        "baselines": {
+            "uniform_loss": 4.0,
+            "ngram_loss": 2.0,
+            "ngram_order": 6,
+            "mixture_gain": None,
+        },
     }
 
 
@@ -77,6 +84,34 @@ def test_options_of_the_run_are_handed_over(run: Any, library: Any) -> None:
     assert handed["corpora"] == ("a", "b")
     assert (handed["resume"], handed["overwrite"]) == (True, False)
     assert (handed["threads"], handed["device"], handed["sample_every"]) == (2, "auto", 5.0)
+
+
+def test_a_plan_may_be_asked_for_with_the_options_of_the_run(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Plan(
+        options=(),
+        parameters=7,
+        state_bytes=1,
+        window_bytes=1,
+        tokens_per_second=1.0,
+        tokens=1.0,
+        seconds=1.0,
+        epochs=1.0,
+        vocabulary_size=3,
+        train_tokens=9,
+        device="cpu",
+        precision="float32",
+        threads=1,
+        held_out=(HeldOut("a.txt", 9, 10),),
+        notes=("held out for validation: a.txt from line 9 (10.0%)",),
+    )
+    monkeypatch.setitem(textgen.__dict__, "plan", lambda *corpora, **options: planned)
+    ended = run("train", "a.txt", "--out", "x", "--overwrite", "--plan")
+    assert (ended.code, ended.lines) == (0, ["note: " + planned.notes[0]])
+    record = json.loads(run("train", "a.txt", "--plan", "--format", "json").out)
+    assert record["held_out"] == [{"source": "a.txt", "line": 9, "characters": 10}]
+    assert run("train", "--out", "x", "--resume", "--plan").code == 2
 
 
 def test_off_a_terminal_nothing_is_sampled_unless_asked(run: Any, library: Any) -> None:
@@ -123,6 +158,44 @@ def test_the_second_signal_leaves_at_once(run: Any, library: Any) -> None:
     ended = run("train", "a", "--out", "x")
     assert reached == ["first"]
     assert (ended.code, ended.out) == (130, "")
+    assert "stopped before anything was saved; the same command starts again" in ended.err
+    ended = run("train", "--out", "my x", "--resume")
+    assert "as it was" in ended.err
+    assert ended.lines[-1] == "  textgen train --out 'my x' --resume"
+
+
+@pytest.mark.parametrize(
+    ("event", "signals", "expected"),
+    [
+        (CheckpointSaved(1234, "last", "x/last"), 2, "from step 1,234 it continues with:"),
+        (TrainingPhase("baseline"), 1, "the run is complete and saved in x"),
+    ],
+)
+def test_a_run_that_ends_at_once_says_what_it_has_saved(
+    run: Any, monkeypatch: pytest.MonkeyPatch, event: Any, signals: int, expected: str
+) -> None:
+    def train(*corpora: str, on_event: Any, **options: Any) -> None:
+        on_event(TrainingStart(9, 6, "cpu", "float32", "lstm 8", "x"))
+        on_event(event)
+        for _ in range(signals):
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the signal was ignored")
+
+    monkeypatch.setitem(textgen.__dict__, "train", train)
+    ended = run("train", "a", "--out", "x")
+    assert (ended.code, ended.out) == (130, "")
+    assert expected in ended.err
+
+
+def test_the_text_is_named_before_the_library_is_imported(
+    run: Any, library: Any, tmp_path: Path
+) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("a" * 2500)
+    assert run("train", text, "--out", "x").lines[0] == "reading a.txt, 2.50 kB"
+    assert run("train", text, "b", "c", "--out", "x").lines[0] == "reading a.txt and 2 others"
+    assert run("train", "-", "--out", "x").lines[0] == "reading stdin"
+    assert run("train", "--out", "x").lines[1].startswith("reading the bundled stories")
 
 
 def test_a_signal_before_there_is_anything_to_save_leaves_at_once(
@@ -165,3 +238,25 @@ def test_log_dir_receives_the_events_beside_the_display(
     writer.add_scalar.assert_any_call("loss/validation", 1.5, 40)
     writer.add_scalar.assert_any_call("loss/training", 2.0, 20)
     writer.close.assert_called_once_with()
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_the_next_commands_can_be_copied_at_any_width(
+    run: Any, library: Any, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = "runs/it's the " + "long " * 20 + "name"
+    library.during_training = lambda stop: signal.raise_signal(signal.SIGINT)
+    lines = run("train", "a", "--out", out).out.splitlines()
+    typed = [shlex.split(line) for line in lines[lines.index("Next") + 1 :] if line]
+    assert [words[:2] for words in typed] == [
+        ["textgen", command] for command in ("train", "sample", "score", "info")
+    ]
+    assert all(out in words for words in typed)
+    library.during_training = lambda stop: signal.raise_signal(signal.SIGINT)
+    (note,) = [
+        line
+        for line in run("train", "a", "--out", out, "--format", "json").lines
+        if "continue with" in line
+    ]
+    assert shlex.split(note.partition("textgen ")[2]) == ["train", "--out", out, "--resume"]

@@ -113,6 +113,7 @@ REFUSED_TOGETHER: list[tuple[type[Config], str, list[Any]]] = [
     (TrainingConfig, "valid_fraction", [0, *FRACTIONS]),
     (TrainingConfig, "clip", [0, -1, "1", *NOT_NUMBERS]),
     (TrainingConfig, "precision", ["bfloat16", "", 16]),
+    (TrainingConfig, "valid_split", ["random", "", 1]),
     (TrainingConfig, "seed", [-1, 2**63, 1.0, *NOT_NUMBERS]),
     (TrainingConfig, "betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), (0.9, 0.9, 0.9), (NAN, 0.9), "ab"]),
     (SamplingConfig, "temperature", [-0.1, -1, "-1", "1,", "1,hot", (1, -1), (), *NOT_NUMBERS]),
@@ -269,3 +270,24 @@ def test_levels_have_defaults_of_their_own(
     config = TokenizerConfig.from_options(options)
     assert config.least_count == least_count
     assert config.largest_vocabulary == largest_vocabulary
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "said"),
+    [
+        (SamplingConfig, {"stop": ""}, "--stop must not be empty; leave it out"),
+        (SamplingConfig, {"ban": ["a", ""]}, "--ban must not be empty; leave it out"),
+        (SamplingConfig, {"require": [None]}, "--require must be text, got None"),
+        (TokenizerConfig, {"unk_literal": ""}, "--unk-literal must not be empty; leave it out"),
+        (SamplingConfig, {"seed": 10**999}, "--seed must be at most 9223372036854775807, got a"),
+        (TrainingConfig, {"budget": 10**99}, "at most 100 years, got a number of more than forty"),
+        (TokenizerConfig, {"level": "x" * 999}, f"got '{'x' * 39}…'"),
+        (SamplingConfig, {"frequency_penalty": 3.5e38}, "in [-1e+06, 1e+06], got 3.5e+38"),
+    ],
+)
+def test_a_refused_value_is_shown_as_it_was_typed(
+    config: type[Config], options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        config.from_options(options)
+    assert said in str(refused.value)

@@ -9,6 +9,7 @@ import pytest
 
 from textgen.data.batching import Streams, StreamsState, Window, bucket_by_length
 from textgen.models.base import frequencies
+from textgen.storage import from_json
 from textgen.tokenizers.base import EOS, UNK
 
 Ids = npt.NDArray[np.uint16]
@@ -166,7 +167,7 @@ def test_restored_streams_go_on_identically_at_every_window() -> None:
         windows.append(source.next())
     for point, state in enumerate(states):
         again = streams(ids, unknown_rate=0.2)
-        again.restore(StreamsState.from_json(json.loads(json.dumps(state.to_json()))))
+        again.restore(from_json(StreamsState, json.loads(json.dumps(state.to_json()))))
         assert again.state() == state
         assert all(same(again.next(), window) for window in windows[point : point + 12])
 

@@ -100,10 +100,65 @@ def test_a_folder_gives_its_text_files_by_relative_path(make: Make, tmp_path: Pa
         "in/empty": "",
     }.items():
         make(content, name)
-    corpus = Corpus.open([tmp_path / "in"])
+    corpus = Corpus.open([tmp_path / "in"], skip_binary=True, valid_split="tail")
     assert whole(corpus) == "z\nb\nc\n"
     assert [Path(name).name for name in corpus.sources] == ["z.txt", "b.txt", "c.txt.gz", "empty"]
     assert any("picture.png" in note for note in corpus.notes)
+
+
+def test_a_tenth_of_a_folder_is_left_out_with_its_share_and_more_only_when_asked(
+    make: Make, tmp_path: Path
+) -> None:
+    folder, picture = tmp_path / "in", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(84)
+    make("a text\n" * 130, "in/text.txt")
+    make(picture, "in/one.png")
+    (note,) = Corpus.open([folder]).notes
+    assert note == f"left out of {folder}, not text: one.png, 9.9% of the bytes"
+    make(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "in/two.png")
+    with pytest.raises(DataError, match=r"not text .*one.png, two.png, 11.\d% of .*--skip-binary"):
+        Corpus.open([folder])
+    corpus = Corpus.open([folder], skip_binary=True)
+    assert whole(corpus) == "a text\n" * 130
+    assert "11." in corpus.notes[0]
+
+
+def test_a_text_in_utf_16_is_named_in_a_folder_as_it_is_alone(make: Make, tmp_path: Path) -> None:
+    text = "Az emberi nem minden egyes tagja\n"
+    for encoding in ("utf-16", "utf-16-le", "utf-32-be"):
+        make(text.encode(encoding), "in/a.txt")
+        make("All human beings are born free\n", "in/b.txt")
+        for path in (tmp_path / "in", tmp_path / "in" / "a.txt"):
+            with pytest.raises(DataError, match=r"UTF-(16|32).*a\.txt.*--encoding utf-(16|32)"):
+                Corpus.open([path])
+            with pytest.raises(DataError, match=r"UTF-(16|32).*, not ISO8859-1"):
+                Corpus.open([path], encoding="latin-1")
+        corpus = Corpus.open([tmp_path / "in"], skip_binary=True)
+        assert whole(corpus) == "All human beings are born free\n"
+        assert "a.txt" in corpus.notes[0]
+        make(text.encode(encoding), "in/b.txt")
+        assert whole(Corpus.open([tmp_path / "in"], encoding=encoding)) == text * 2
+
+
+def test_what_is_not_text_is_named_in_any_encoding(make: Make, tmp_path: Path) -> None:
+    picture = make(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "in/picture.png")
+    for encoding in ("latin-1", "utf-16", "shift_jis"):
+        with pytest.raises(DataError, match="PNG"):
+            Corpus.open([picture], encoding=encoding)
+    make("Größe\n".encode("cp500") * 40, "ebcdic.txt")
+    assert whole(Corpus.open([tmp_path / "ebcdic.txt"], encoding="cp500")) == "Größe\n" * 40
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need privileges on Windows")
+def test_links_of_a_folder_are_not_passed_over_in_silence(make: Make, tmp_path: Path) -> None:
+    make("a\n", "in/a.txt")
+    make("b\n", "elsewhere/b.txt")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere")
+    corpus = Corpus.open([tmp_path / "in"])
+    assert any("not followed: more" in note for note in corpus.notes)
+    (tmp_path / "in" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ResourceError, match=r"a link to nothing .*gone\.txt"):
+        Corpus.open([tmp_path / "in"])
+    assert whole(Corpus.open([tmp_path / "in"], skip_binary=True)) == "a\n"
 
 
 def test_gzip_is_known_by_its_magic_and_may_have_members(make: Make) -> None:
@@ -134,6 +189,25 @@ def test_stdin_is_passed_over_again_even_side_by_side(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["with space", "-dash", "new\nline", "é"])
 def test_unusual_names_work(make: Make, name: str) -> None:
     assert whole(Corpus.open([make("a\n", name)])) == "a\n"
+
+
+def test_marks_and_invisible_characters_inside_a_text_stay(make: Make) -> None:
+    text = "one line\n\ufeffanother line\nzero\u200bwidth and soft\u00adhyphen\n"
+    corpus = Corpus.open([make("\ufeff" + text), make("\ufeff\ufeffx\n", "other.txt")])
+    assert whole(Corpus.open([make(text, "plain.txt")])) == text
+    assert sorted(whole(corpus)) == sorted(text + "\ufeffx\n")
+    assert list(corpus.notes) == ["byte order marks dropped: 2"]
+
+
+def test_utf_8_that_is_read_as_something_else_is_said(make: Make, tmp_path: Path) -> None:
+    utf8, western = make("häé\n", "in/utf8.txt"), make("häé\n".encode("cp1252"), "in/cp1252.txt")
+    make("ascii\n", "in/ascii.txt")
+    (note,) = Corpus.open([tmp_path / "in"], encoding="latin-1").notes
+    assert note.startswith(f"valid UTF-8, but read in another encoding: {utf8};")
+    assert Corpus.open([western], encoding="cp1252").notes == ()
+    assert Corpus.open([utf8], encoding="utf-8-sig").notes == ()
+    (note,) = Corpus.open([make("ascii\n", "even.txt")], encoding="utf-16-le").notes
+    assert "even.txt" in note
 
 
 # Bad input
@@ -170,6 +244,19 @@ def test_bad_input_is_named(make: Make, content: bytes, message: str) -> None:
         assert path.name in str(caught.value)
 
 
+def test_the_likely_encoding_is_advised(make: Make) -> None:
+    for content, options, advice in (
+        ("It’s “fine” — really\n".encode("cp1252"), {}, "add --encoding cp1252, which fits"),
+        ("Все люди\n".encode("koi8-r"), {}, "add --encoding koi8-r or "),
+        ("Füße, häuser\n".encode() + b"\xff\n", {}, "correct these bytes, or add --errors"),
+        (b"ASCII\n", {"encoding": "utf-16"}, "leave --encoding out: this is UTF-8"),
+        ("é\n".encode(), {"encoding": "ascii"}, "leave --encoding out: this is UTF-8"),
+    ):
+        with pytest.raises(DataError, match=advice) as caught:
+            Corpus.open([make(content)], **options)
+        assert "latin-1" not in str(caught.value)
+
+
 def test_the_byte_offset_is_absolute(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources_module, "BLOCK_BYTES", 5)
     with pytest.raises(DataError, match="byte 18"):
@@ -194,6 +281,7 @@ def test_impossible_requests_are_usage_errors(make: Make) -> None:
         ([path], {"encoding": "hex"}),
         ([path], {"errors": "ignore"}),
         ([path], {"valid_fraction": 1.0}),
+        ([path], {"valid_split": "random"}),
     ):
         with pytest.raises(UsageError):
             Corpus.open(paths, **options)
@@ -260,6 +348,47 @@ def test_documents_end_with_their_files_and_split_between_them(make: Make, tmp_p
     assert list(cut_inside.valid()) == [("\n", True)]
 
 
+def test_spread_holds_out_the_end_of_every_file_and_says_where(make: Make) -> None:
+    files = [make(f"{name} line\n" * 20, f"{name}.txt") for name in "abc"]
+    spread, tail = (Corpus.open(files, valid_split=split) for split in ("spread", "tail"))
+    assert parts(spread) == tuple(
+        "".join(f"{name} line\n" * count for name in "abc") for count in (18, 2)
+    )
+    assert [(Path(p.source).name, p.line, p.characters) for p in spread.held_out] == [
+        ("a.txt", 19, 14),
+        ("b.txt", 19, 14),
+        ("c.txt", 19, 14),
+    ]
+    assert parts(tail)[1] == "c line\n" * 6
+    assert [(Path(p.source).name, p.line) for p in tail.held_out] == [("c.txt", 15)]
+    assert spread.fingerprint == tail.fingerprint
+
+
+def test_small_files_are_held_out_as_a_whole_and_long_ones_never(make: Make) -> None:
+    files = [make(f"file {index}\n", f"{index}.txt") for index in range(10, 40)]
+    for unit in UNITS:
+        corpus = Corpus.open(files, unit=unit)
+        assert [(Path(p.source).stem, p.line) for p in corpus.held_out] == [
+            ("19", 1),
+            ("29", 1),
+            ("39", 1),
+        ]
+    long = make("x" * 90 + "\n", "long.txt")
+    assert parts(Corpus.open([long, make("end\n" * 5, "short.txt")]))[1] == "end\n" * 2
+
+
+def test_documents_are_not_cut_by_spread(make: Make) -> None:
+    files = [make("a\n" * size, f"{size}.txt") for size in (30, 3, 5, 2)]
+    corpus = Corpus.open(files, unit="document", valid_fraction=0.2)
+    assert [piece.text for piece in corpus.valid()] == ["a\n" * 3, "a\n" * 2]
+
+
+def test_a_validation_file_is_held_out_from_its_first_line(make: Make) -> None:
+    corpus = Corpus.open([make("a\nb")], valid=make("v\nw\n", "valid"))
+    (held_out,) = corpus.held_out
+    assert (Path(held_out.source).name, held_out.line, held_out.characters) == ("valid", 1, 4)
+
+
 def test_document_borders_are_in_the_fingerprint(make: Make) -> None:
     one, two, both = make("a\nb\n", "one"), make("c\n", "two"), make("a\nb\nc\n", "both")
     assert Corpus.open([one, two]).fingerprint == Corpus.open([both]).fingerprint
@@ -278,6 +407,25 @@ def test_with_a_validation_file_the_whole_corpus_trains(make: Make) -> None:
 
 
 @given(
+    st.lists(st.text(st.sampled_from("ab \n\n"), max_size=30), min_size=1, max_size=5),
+    st.sampled_from(UNITS),
+    st.floats(0.01, 0.99),
+)
+def test_spread_holds_out_no_more_than_its_share_in_whole_sentences(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], unit: Unit, fraction: float
+) -> None:
+    folder = tmp_path_factory.mktemp("spread")
+    for number, text in enumerate(["a\n", *texts]):
+        (folder / f"{number}").write_text(text, newline="")
+    corpus = Corpus.open([folder], unit=unit, valid_fraction=fraction)
+    least = max(len(UNIT_TERMINATORS[unit]), 1)
+    assert 0 < corpus.valid_characters <= max(corpus.characters * fraction, least)
+    assert corpus.train_characters > 0
+    assert sum(each.characters for each in corpus.held_out) == corpus.valid_characters
+    assert len(whole(corpus)) == corpus.characters
+
+
+@given(
     st.text(st.sampled_from("ab \n\n"), min_size=1, max_size=60),
     st.sampled_from(UNITS),
     st.floats(0.01, 0.99),
@@ -293,6 +441,10 @@ def test_the_parts_are_the_whole_and_start_with_sentences(
     assert len(train) >= len(train + valid) * (1 - fraction) - max(len(UNIT_TERMINATORS[unit]), 1)
     if unit == "line" and not train.endswith("\n"):
         assert "\n" not in valid[:-1]
+    tail = Corpus.open([path], unit=unit, valid_fraction=fraction, valid_split="tail")
+    assert parts(tail) == (train, valid), "of one file both are the same"
+    assert tail.held_out == corpus.held_out
+    assert [each.line for each in corpus.held_out] == [1 + train.count("\n")] * bool(valid)
 
 
 def test_tinyshakespeare_is_split_where_nanogpt_splits_it(corpora: Path) -> None:

@@ -2,10 +2,12 @@
 
 import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from textgen.data.encoded import (
 )
 from textgen.data.text import split_into_pieces
 from textgen.errors import CheckpointError, LockedError, ResourceError, TextgenError, UsageError
-from textgen.storage import write_manifest
+from textgen.results import held_out_text
+from textgen.storage import from_json, write_manifest
 from textgen.tokenizers.base import EOS
 from textgen.tokenizers.registry import TOKENIZERS, learn_tokenizer, load_tokenizer_from
 
@@ -77,7 +80,7 @@ def test_what_was_written_is_read_back(text: Path, tmp_path: Path, level: str, u
     assert summary.tokens == len(ids)
     assert summary.fingerprint == tokenizer.fingerprint == header.tokenizer_fingerprint
     assert header.fingerprint == Corpus.open([text], unit=config.unit).fingerprint
-    assert CorpusHeader.from_json(json.loads(json.dumps(header.to_json()))) == header
+    assert from_json(CorpusHeader, json.loads(json.dumps(asdict(header)))) == header
 
 
 def test_a_temporary_file_has_the_same_ids_and_they_outlive_the_corpus(
@@ -283,3 +286,58 @@ def test_one_endless_line_is_tokenized_in_bounded_memory(tmp_path: Path) -> None
     for level in TOKENIZERS:
         encoded, tokenizer = load_encoded(tmp_path / level)
         assert tokenizer.decode(encoded.train[:2000]).startswith(line * 50)
+
+
+# What the user is told
+
+
+def test_what_is_held_out_is_recorded_and_said(text: Path, out: Path, tmp_path: Path) -> None:
+    header = load_encoded(out)[0].header
+    assert header.held_out_text == "text.txt from line 73 (10.0%)"
+    files = [tmp_path / f"{number}.txt" for number in range(7)]
+    for path in files:
+        path.write_text(TEXT, encoding="utf-8")
+    summary = tokenize(files, TokenizerConfig())
+    said = held_out_text(summary.held_out, summary.characters)
+    assert said.startswith("0.txt from line 73, 1.txt from line 73, ")
+    assert said.endswith("and 2 more files (10.0%)")
+    summary = tokenize(files, TokenizerConfig(), valid_split="tail")
+    assert held_out_text(summary.held_out, summary.characters) == "6.txt from line 25 (10.0%)"
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "notes"),
+    [
+        (
+            "我喜欢语言模型。\n今天天气很好，我们去公园散步吧。\n" * 30,
+            "word",
+            ["no spaces between"],
+        ),
+        ("我喜欢语言模型。\n今天天气很好，我们去公园散步吧。\n" * 30, "char", []),
+        ("我 喜欢 语言 模型 。\n今天 天气 很 好 。\n" * 30, "word", []),
+        ("ฉันชอบแบบจำลองภาษา\n" * 30, "word", ["no spaces between"]),
+        ("the cat\n" * 27 + "a dog\n" * 3, "word", ["66.7% .* unknown; --level char or --level"]),
+        ("aaa\n" * 27 + "bbb\n" * 3, "char", ["75.0% .* unknown; .*--valid-split or --valid"]),
+        ("aaa\n" * 270 + "aaaaaaaab\n" * 12, "char", []),
+    ],
+)
+def test_text_that_the_tokenizer_does_not_fit_is_said(
+    text: str, level: str, notes: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    config = TokenizerConfig.from_options({"level": level})
+    found = tokenize([tmp_path / "text.txt"], config).notes
+    assert len(found) == len(notes)
+    assert all(re.search(note, each) for note, each in zip(notes, found, strict=True))
+
+
+@each_level
+def test_marks_and_invisible_characters_inside_a_text_are_encoded(
+    level: str, tmp_path: Path
+) -> None:
+    text = "one line\n\ufeffanother line\nzero\u200bwidth and soft\u00adhyphen\n" * 8
+    (tmp_path / "text.txt").write_text("\ufeff" + text, encoding="utf-8")
+    config = TokenizerConfig.from_options({"level": level, "min_count": 1})
+    tokenize([tmp_path / "text.txt"], config, out=tmp_path / "out")
+    encoded, tokenizer = load_encoded(tmp_path / "out")
+    assert tokenizer.decode(np.concatenate([encoded.train, encoded.valid])) == text

@@ -186,3 +186,16 @@ def test_a_graph_on_the_device_reads_as_the_model_does(model: Model) -> None:
                 ids = torch.randint(0, 11, (rows,), generator=drawing).cuda()
                 expected, state = model(ids.unsqueeze(0), state)
                 torch.testing.assert_close(stepper.step(ids), expected[0], rtol=0, atol=1e-4)
+
+
+@COMPILED
+@pytest.mark.parametrize("ids", [[-1, 0], [0, 11], [2**62, 0], [0], [0, 0, 0], [[0, 0]]])
+def test_compiled_code_never_sees_ids_outside_the_vocabulary(
+    make_model: MakeModel, ids: list[int]
+) -> None:
+    model = make_model()
+    stepper = make_stepper(model)
+    stepper.state = model.start(2)
+    assert stepper.network is not None
+    with pytest.raises(ValueError, match="does not fit"):
+        stepper.step(torch.tensor(ids))

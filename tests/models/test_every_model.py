@@ -57,6 +57,21 @@ def made(name: str, *, dtype: torch.dtype = torch.float32) -> Model:
     return model.to(dtype).eval()
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_an_id_in_a_restored_state_lies_within_its_table(name: str) -> None:
+    model = made(name)
+    _, state = model(some_ids(), model.start(4))
+    tensors = state.tensors()
+    assert model.restore(tensors).tensors().keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        for place in () if tensor.is_floating_point() else np.ndindex(*tensor.shape):
+            for wrong in (-2, 10**6, 2**62, -(2**63)):
+                forged = tensor.clone()
+                forged[place] = wrong
+                with pytest.raises(ValueError, match="out of range"):
+                    model.restore({**tensors, key: forged})
+
+
 def some_ids(time: int = 9, batch: int = 4, seed: int = 1) -> Tensor:
     return torch.randint(VOCABULARY, (time, batch), generator=torch.Generator().manual_seed(seed))
 

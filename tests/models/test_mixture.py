@@ -131,6 +131,13 @@ def test_compiled_steps_are_those_of_the_model(order: int, rows: int) -> None:
     stepper.state = state = stepper.state.select(selected)
     (after,) = mixture(ids[:1, selected], state)[0]
     assert torch.allclose(stepper.step(ids[0, selected]), after.log_softmax(-1), atol=2e-5)
+    if order > 1:
+        contexts = torch.full_like(state.named["ngram_ids"], 2**40)
+        with pytest.raises(ValueError, match="out of range"):
+            mixture.restore({**state.named, "ngram_ids": contexts})
+        stepper.state = type(state)({**state.named, "ngram_ids": contexts})
+        with pytest.raises(ValueError, match="does not fit"):
+            stepper.step(ids[0, selected])
 
 
 # The gate

@@ -19,6 +19,7 @@ class Terminal(io.StringIO):
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Terminal]:
     """Puts a terminal in place of a stream: terminal("stdout")."""
     monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")  # rich keeps the codes of a style
     monkeypatch.delenv("NO_COLOR", raising=False)
 
     def put(stream: str) -> Terminal:

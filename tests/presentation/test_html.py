@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from textgen.config.scoring import ScoringConfig
+from textgen.config.scoring import ScoreLevel, ScoringConfig
 from textgen.errors import ResourceError
 from textgen.presentation.formats import Shown
 from textgen.presentation.html import EDGES_BITS, PageScores
@@ -179,11 +179,12 @@ def _tags(page: Element) -> set[str]:
 def test_each_part_brings_what_the_panel_shows(tmp_path: Path) -> None:
     choices = tuple(Choice(f" w{i}", -(i + 1) * BIT, i + 2) for i in range(7))
     word = part(
-        " w1", 2.0, text=" w1", id=3, rank=2, entropy=4.5, entropy_reduction=0.25,
+        " w1", 2.0, text=" w1", token="▁w1", id=3, rank=2, entropy=4.5, entropy_reduction=0.25,
         alternatives=choices,
     )  # fmt: skip
     several = part(" words", math.inf, unknown=True, tokens=3)
-    box = tree(write(tmp_path / "p.html", scored(1, word, several, END))).all("div", "of")[0]
+    one = part(" one", 1.0, id=3, rank=7)
+    box = tree(write(tmp_path / "p.html", scored(1, word, several, one, END))).all("div", "of")[0]
     named = ["␣w0", 0.5, "␣w1", 0.25, "␣w2", 0.125, "␣w3", 0.0625, "␣w4", 0.03125]
     assert details(box)["parts"][0] == [2.0, 2, 4.5, 0.25, 1, 1, named]
     assert details(box)["parts"][1] == [None, None, None, None, 3, None, []]
@@ -191,6 +192,35 @@ def test_each_part_brings_what_the_panel_shows(tmp_path: Path) -> None:
     assert spans[0].attributes["title"] == "2.0 bits, rank 2"
     assert spans[1].attributes["class"] == "h8 u"
     assert spans[1].attributes["title"] == "∞ bits, unknown"
+    assert spans[2].attributes["title"] == "1.0 bits, rank of its first token 7"
+
+
+def test_what_is_of_a_word_s_first_token_is_said_to_be(tmp_path: Path) -> None:
+    for level, adapted in (("word", False), ("word", True), ("token", True)):
+        shown = Shown(2.0, cast(ScoreLevel, level), adapted=adapted)
+        path = tmp_path / "p.html"
+        config = ScoringConfig(level=shown.level)
+        with PageScores(path, shown, name="a", checkpoint="c", config=config) as writer:
+            writer.begin()
+            writer.sentence(scored(1, part("a"), END))
+            writer.end(ScoreSum(), 1)
+        page = tree(path)
+        terms = [each.text for each in page.all("dl")[-1].all("dt")]
+        own = " of its first token" if level == "word" else ""
+        assert {f"Rank{own}", f"Entropy{own}"} <= set(terms)
+        (heading,) = page.all("h3")[-1:]
+        first_tokens = level == "word" and adapted
+        assert heading.text == f"Likeliest {'first tokens' if first_tokens else 'here'}"
+
+
+def test_alternatives_of_one_text_are_one(tmp_path: Path) -> None:
+    commas = (
+        Choice(",", -2 * BIT, 5, "￭,"),
+        Choice("a", -BIT, 6, "a"),
+        Choice(",", -2 * BIT, 7, ","),
+    )
+    box = tree(write(tmp_path / "p.html", scored(1, part(",", id=7, alternatives=commas), END)))
+    assert details(box.all("div", "of")[0])["parts"][0][-2:] == [0, [",", 0.5, "a", 0.5]]
 
 
 def test_the_totals_stand_above_the_text_and_say_what_is_with_the_unknown(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from textgen.presentation.training import TensorBoardLog, TrainingState, trainin
 from textgen.results import (
     CheckpointSaved,
     TrainingEvent,
+    TrainingPhase,
+    TrainingProgress,
     TrainingSample,
     TrainingStart,
     TrainingStep,
@@ -231,3 +234,107 @@ def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
         TensorBoardLog(str(file))
     with pytest.raises(UsageError):
         TensorBoardLog("")
+
+
+def test_before_the_run_starts_the_display_is_its_phase(terminal: Any) -> None:
+    written = terminal("stderr")
+    with progress.training_progress() as shown:
+        shown(TrainingPhase("reading", "a\x1b[31m.txt", total=72_000_000))
+        assert "Reading a\\x1b[31m.txt, 72.0 MB" in written.getvalue()
+        shown(TrainingPhase("loading", "PyTorch"))
+        assert "Loading PyTorch" in written.getvalue()
+    state = TrainingState()
+    for done, total, expected in (
+        (0, None, " Reading a.txt"),
+        (4_000_000, None, " Reading a.txt, 4.00 MB so far"),
+        (36_000_000, 72_000_000, " Reading a.txt, 72.0 MB   50%  7s"),
+    ):
+        state.add(TrainingPhase("reading", "a.txt", done, total))
+        state.waited = 7.9 if total else 0.0
+        assert frame(state, 80, 24) == [expected]
+
+
+def test_the_line_with_the_cursor_leaves_room_for_what_the_terminal_echoes() -> None:
+    state = state_after(50)
+    state.add(TrainingPhase("validating", "held-out tokens " * 20))
+    for width in (40, 80):
+        assert len(frame(state, width, 24)[-1].rstrip()) <= width - 4
+
+
+def test_the_clock_goes_on_within_a_slow_step_and_a_slow_validation() -> None:
+    state = state_after(11)
+    state.since_figures, state.waited = 42.0, 12.3
+    shown = frame(state, 80, 24)
+    assert "48s left" in shown[2]  # of 90 s
+    assert shown[-1] == " Step 201  12s"
+    state.add(TrainingPhase("validating", "1,234 held-out tokens"))
+    assert frame(state, 80, 24)[-1] == " Validating on 1,234 held-out tokens  12s"
+    state.stopping = True
+    assert "Stopping after this validation, and saving." in frame(state, 80, 24)[-1]
+
+
+def test_the_display_is_drawn_where_no_event_comes(
+    monkeypatch: pytest.MonkeyPatch, terminal: Any
+) -> None:
+    monkeypatch.setattr(progress, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_POLL_SECONDS", 0.001)
+    terminal("stderr")
+    drawn = threading.Event()
+    with progress.training_progress() as shown:
+        shown(TrainingPhase("loading", "PyTorch"))
+        monkeypatch.setattr(shown, "_draw", drawn.set)
+        assert drawn.wait(10)
+
+
+@pytest.mark.parametrize(("due", "expected"), [(1.0, "at the end"), (0.3, "at 30%")])
+def test_before_the_first_validation_the_display_says_when_it_comes(
+    due: float, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = state_after(1)
+    step = TrainingProgress(1, 0.0, 2.0, 0.1, 1.0, 1, 1.0, 0.1, 1.0, 9.0, next_validation=due)
+    state.add(step)
+    (line,) = [line for line in frame(state, 80, 24) if "validation loss" in line]
+    assert expected in line
+    with progress.training_progress() as shown:
+        shown(step)
+    assert f"validation {expected}" in capsys.readouterr().err
+
+
+def test_a_resumed_run_is_shown_with_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    best, newest = Validation(1.5, 10, 10, step=20), Validation(1.75, 10, 10, step=30)
+    losses = ((10, 3.0), (20, 2.0), (30, 1.25))
+    start = TrainingStart(
+        9, 6, "cpu", "float32", "lstm 8", "x", 35, (), losses, (best, newest), best
+    )
+    figures = TrainingProgress(35, 0.5, math.nan, 0.0, 0.0, 9, 0.0, 0.35, 7.0, 13.0)
+    state = TrainingState()
+    state.add(start)
+    state.add(figures)
+    shown = "\n".join(frame(state, 80, 24))
+    for expected in (" 35% ", "13s left", "step 35", "1.2500", "1.7500", "─ validation"):
+        assert expected in shown
+    assert re.search(r"saved +step 35", shown)
+    assert "best" not in shown
+    with progress.training_progress() as lines:
+        lines(start)
+    assert "step 35  resumed  best validation loss 1.5000" in capsys.readouterr().err
+
+
+def test_phases_are_plain_lines_once_each(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.training_progress() as shown:
+        for done in (0, 0, 500):
+            shown(TrainingPhase("reading", "a.txt", done, 1000))
+        shown(TrainingPhase("counting", "99 tokens"))
+        shown(TrainingPhase("saving", "step 1"))
+    with progress.training_progress("run 1 of 2") as shown:
+        shown(TrainingPhase("reading", "tokens", 0, 1000))
+    expected = ["reading a.txt, 1.00 kB", "counting n-grams in 99 tokens"]
+    assert capsys.readouterr().err.splitlines() == expected
+
+
+def test_the_last_line_is_the_end_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.training_progress() as shown:
+        for step, done in ((1, 0.01), (99, 0.99), (100, 1.0)):
+            shown(TrainingProgress(step, done, 2.0, 0.1, 1, 1, 1.0, done, step, 100 - step))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["1%", "99%", "100%"]

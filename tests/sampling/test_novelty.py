@@ -1,5 +1,6 @@
 """What of a sample is copied from the training text."""
 
+import contextlib
 import itertools
 import json
 import random
@@ -12,7 +13,7 @@ import pytest
 from textgen import LanguageModel, train
 from textgen.config import NoveltyConfig, SamplingConfig, TokenizerConfig
 from textgen.data.encoded import tokenize
-from textgen.errors import DataError, ResourceError
+from textgen.errors import CheckpointError, DataError, ResourceError
 from textgen.results import Novelty, Sample
 from textgen.sampling import novelty
 from textgen.sampling.novelty import (
@@ -116,16 +117,17 @@ def test_an_index_of_another_corpus_is_refused(text: Path, tmp_path: Path) -> No
     indexed(model)
     header = tmp_path / "run" / FOLDER / "novelty.json"
     kept = json.loads(header.read_text())
-    for name in ("fingerprint", "boundary"):
-        header.write_text(json.dumps(kept | {name: 0}))
+    for name, other in (("fingerprint", "0"), ("boundary", 0)):
+        header.write_text(json.dumps(kept | {name: other}))
         with pytest.raises(DataError, match=r"of another corpus.*remove .* built again"):
             indexed(model)
     header.write_text(json.dumps(kept | {"bytes": 5}))
     with pytest.raises(DataError, match="damaged"):
         indexed(model)
-    for damaged in ("[]", "5", "{", json.dumps(kept | {"format": 99}), '{"format": 1}'):
+    wrong = [kept | each for each in ({"format": 99}, {"bytes": -1}, {"boundary": "x"})]
+    for damaged in ("[]", "5", "{", '{"format": 1}', *map(json.dumps, wrong)):
         header.write_text(damaged)
-        with pytest.raises(DataError):
+        with pytest.raises(CheckpointError, match=r"novelty\.json"):
             indexed(model)
     header.unlink()
     with pytest.raises(ResourceError, match=r"cannot read.*remove .* built again"):
@@ -140,7 +142,7 @@ def test_a_text_that_has_changed_or_gone_is_named(text: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"the text has changed.*--corpus"):
         indexed(model)
     moved.unlink()
-    with pytest.raises(ResourceError, match=r"text\.txt"):
+    with pytest.raises(ResourceError, match=r"text\.txt.*--corpus"):
         indexed(model)
     assert not (tmp_path / "run" / FOLDER).exists()
     assert indexed(model, (str(text),)).novelty(LINES[0]).copied_share == 1
@@ -221,12 +223,17 @@ def test_the_whole_text_is_found_in_itself_and_no_more(tmp_path: Path) -> None:
     assert again.tolist() == [1000, 1000, 1000, 1]
 
 
-def test_damaged_places_lead_nowhere_outside_the_text(tmp_path: Path) -> None:
+def test_suffixes_outside_the_text_name_their_file(tmp_path: Path) -> None:
     length = build(tmp_path, ["some text of a few words"])
-    damaged = np.random.default_rng(0).integers(-(2**31), 2**31, length).astype("<i4")
-    damaged.tofile(tmp_path / "suffixes.bin")
-    found = TextIndex(tmp_path, length).longest(b"text of words", np.arange(13))
-    assert ((found >= 0) & (found <= 13)).all()
+    for low, high in ((-(2**31), 2**31), (0, 2 * length)):
+        damaged = np.random.default_rng(0).integers(low, high, length).astype("<i4")
+        damaged.tofile(tmp_path / "suffixes.bin")
+        with pytest.raises(CheckpointError, match=r"suffixes\.bin.*remove .* built again"):
+            TextIndex(tmp_path, length).longest(b"text of words, some words", np.arange(24))
+    for place in range(length):  # inside the text, and out of order
+        np.full(length, place, "<i4").tofile(tmp_path / "suffixes.bin")
+        with contextlib.suppress(CheckpointError):
+            TextIndex(tmp_path, length).longest(b"text of words, some words", np.arange(24))
 
 
 def test_a_text_that_places_cannot_reach_is_refused(

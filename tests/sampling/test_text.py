@@ -1,19 +1,23 @@
 """Prompts in, samples out, of models whose weights are drawn."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
-from textgen.config import SamplingConfig, TokenizerConfig
+from textgen.config import SamplingConfig, ScoringConfig, TokenizerConfig
+from textgen.data.lines import Text
 from textgen.errors import UsageError
 from textgen.inference.likelihood import Document
 from textgen.models import Model
-from textgen.results import Sample
+from textgen.results import Sample, SentenceScore
 from textgen.sampling.text import TextGenerator
-from textgen.tokenizers.base import EOS, Tokenizer
+from textgen.scoring.scorer import Scorer, sample_log_prob
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer
 
 MakeModel = Callable[..., Model]
@@ -145,3 +149,44 @@ def test_a_prompt_far_longer_than_a_window_is_read_whole(make_model: MakeModel) 
     (sample,) = TextGenerator(model, tokenizer, config).generate([prompt])
     scored = Document(model, EOS).read(tokenizer.encode(prompt + sample.text))[len(prompt) :]
     assert sample.log_prob == pytest.approx(scored.sum())
+
+
+@pytest.mark.parametrize("prompt", ["the ", "", "the cats, (a", "a café"])
+def test_a_sample_has_the_log_probability_that_its_text_is_scored_with(
+    write: Write, text_model: Model, tokenizer: Tokenizer, prompt: str
+) -> None:
+    """Where other subwords were drawn than the tokenizer cuts, both figures are to be had."""
+    scorer = Scorer(text_model, tokenizer, ScoringConfig(eos=True))
+    for sample in write(prompt, count=20, sentences=1):
+        if sample.finish_reason != "eos" or "\n" in sample.text:
+            continue
+        (scored,) = scorer.scores([[Text(1, sample.text, prompt)]])
+        assert isinstance(scored, SentenceScore)
+        found = sample_log_prob(text_model, tokenizer, sample)
+        assert found == pytest.approx(scored.log_prob)
+        if tokenizer.level == "char":
+            assert found == sample.log_prob
+
+
+def test_subwords_that_the_tokenizer_cuts_otherwise_are_read_again(make_model: MakeModel) -> None:
+    text = "the cats, the hat and the cat sat\n" * 5
+    config = TokenizerConfig(level="subword", vocab_size=275)
+    tokenizer = learn_tokenizer(config, [(text, False)])
+    model = make_model(tokenizer.vocabulary_size, dtype=torch.float64)
+    sampling = SamplingConfig(length=30, count=40)
+    samples = list(TextGenerator(model, tokenizer, sampling).generate(["the"]))
+    found = [sample_log_prob(model, tokenizer, each) for each in samples]
+    pairs = [(a, b.log_prob) for a, b in zip(found, samples, strict=True) if a is not None]
+    assert any(scored != pytest.approx(drawn) for scored, drawn in pairs)
+    whole = tokenizer.encode("the" + samples[0].text)
+    if found[0] is not None and samples[0].finish_reason == "length":
+        read = Document(model, EOS).read(whole)
+        assert found[0] == pytest.approx(read[len(tokenizer.encode("the")) :].sum())
+
+
+def test_what_is_unknown_in_a_sample_has_no_score(write: Write, tokenizer: Tokenizer) -> None:
+    (sample,) = write("the ñ cats")
+    if tokenizer.level != "subword":
+        assert sample_log_prob(Mock(), tokenizer, sample) is None
+    assert sample_log_prob(Mock(), tokenizer, dataclasses.replace(sample, ids=())) is None
+    assert sample_log_prob(Mock(), tokenizer, dataclasses.replace(sample, ids=(UNK,))) is None

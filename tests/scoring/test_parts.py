@@ -269,3 +269,92 @@ def mass(tokenizer: Any, p: list[float], prefix: str, spelt: Any) -> float:
 def joined(tokenizer: Any, id: int) -> str:
     """What an id writes at the start of a sentence."""
     return tokenizer.decoder().next_bytes()[id].decode("utf-8", "replace")
+
+
+OWN_WORDS = [
+    ["the", " dogs", " chased", " the", " cat", ".", " ", ""],
+    ["the", " dogs who", " wer", "e", " tired", ", and"],
+    ["Don", "’t", " a", "sk"],
+    [" the", " ca", "", "t (th", "at) 🙂", "żó", "łw"],
+    ["猫", "が", "好き", "。"],
+    ["", "", "the"],
+    [" "],
+    [],
+]
+
+
+def in_words(words: list[str], prefix: str | None = None) -> Text:
+    ends = tuple(itertools.accumulate(map(len, words)))
+    return Text(1, "".join(words), prefix, word_ends=ends)
+
+
+@pytest.mark.parametrize("prefix", [None, "the", "the dogs "])
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_words_sum_to_the_text_without_its_end(
+    make_tokenizer: Any, scorer: Any, kind: str, prefix: str | None
+) -> None:
+    tokenizer = make_tokenizer(kind)
+    given = [in_words(words, prefix) for words in OWN_WORDS]
+    whole = scorer(tokenizer, eos=False).scores([given])
+    for words, same in zip(OWN_WORDS, whole, strict=True):
+        own = scorer(tokenizer, level="word", own_words=True)
+        ((score),) = own.scores([[in_words(words, prefix)]])
+        assert len(score.parts) == len(words)
+        total = math.fsum(part.log_prob for part in score.parts)
+        assert total == pytest.approx(same.log_prob, abs=1e-9)
+        assert score.log_prob == pytest.approx(same.log_prob, abs=1e-12)
+        assert all(part.log_prob <= 1e-9 for part in score.parts[1:])
+        if prefix is None and score.tokens:
+            assert [part.span for part in score.parts] == words
+        for part, word in zip(score.parts, words, strict=True):
+            assert word or (part.log_prob, part.tokens, part.unknown) == (0.0, 0, False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_words_at_white_space_are_the_words_of_the_text(
+    make_tokenizer: Any, scorer: Any, kind: str
+) -> None:
+    tokenizer = make_tokenizer(kind)
+    text = "the dogs (who were tired) slept, and a naïve cat was not.\u3000x"
+    (words,) = scorer(tokenizer, level="word", eos=False).scores([[Text(1, text)]])
+    given = in_words([part.span for part in words.parts])
+    (own,) = scorer(tokenizer, level="word", own_words=True).scores([[given]])
+    for mine, same in zip(own.parts, words.parts, strict=True):
+        assert (mine.text, mine.log_prob) == (same.text, same.log_prob)
+        assert (mine.tokens, mine.unknown) == (same.tokens, same.unknown)
+
+
+def test_a_token_of_two_own_words_is_divided_by_what_begins_like_the_first(
+    make_tokenizer: Any, scorer: Any, apart: Any, distributions: Any
+) -> None:
+    tokenizer = make_tokenizer("word")
+    own = scorer(tokenizer, level="word", own_words=True)
+    (score,) = own.scores([[in_words(["the", " ch", "ased", " the"])]])
+    ids = tokenizer.encode("the chased the").tolist()
+    p = distributions(own._reader._model, ids)
+    spaces = [i for i in range(len(p[1])) if i == EOS or apart(tokenizer, i)[:1] == " "]
+    ends = [sum(each[id] for id in spaces) for each in p]
+    begins_so = mass(tokenizer, p[1], " ch", apart)
+    expected = [
+        p[0][ids[0]] * ends[1],
+        begins_so / ends[1],
+        p[1][ids[1]] / begins_so * ends[2],
+        p[2][ids[2]] / ends[2],
+    ]
+    got = [math.exp(part.log_prob) for part in score.parts]
+    assert got == pytest.approx(expected, rel=1e-7)
+    assert [part.tokens for part in score.parts] == [1, 1, 1, 1]
+
+
+def test_an_unknown_token_of_several_own_words_is_the_first_ones(
+    make_tokenizer: Any, scorer: Any
+) -> None:
+    own = scorer(make_tokenizer("word"), level="word", own_words=True)
+    (score,) = own.scores([[in_words(["the", " zeb", "ra", "s", " were"])]])
+    (whole,) = own.scores([[in_words(["the", " zebras", " were"])]])
+    assert [part.unknown for part in score.parts] == [False, True, True, True, False]
+    assert [part.tokens for part in score.parts] == [1, 1, 1, 1, 1]
+    _, first, second, third, _ = score.parts
+    assert second.log_prob == 0.0
+    log_prob = first.log_prob + second.log_prob + third.log_prob
+    assert log_prob == pytest.approx(whole.parts[1].log_prob, abs=1e-12)

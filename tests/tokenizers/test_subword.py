@@ -163,3 +163,14 @@ def test_what_is_no_model_of_textgen_is_refused(tmp_path: Path) -> None:
             CheckpointError, match="not one of textgen's" if data is foreign else None
         ):
             SubwordTokenizer.load(TokenizerConfig(level="subword"), {FILE: path})
+
+
+def test_a_piece_longer_than_sentencepiece_learns_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned().save(tmp_path)
+    config, files = TokenizerConfig(level="subword"), {FILE: tmp_path / FILE}
+    SubwordTokenizer.load(config, files)
+    monkeypatch.setattr("textgen.tokenizers.subword._LONGEST_PIECE", 3)
+    with pytest.raises(CheckpointError, match=r"damaged .* pieces are not as textgen learns them"):
+        SubwordTokenizer.load(config, files)

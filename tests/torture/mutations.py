@@ -54,11 +54,11 @@ class Subject:
     commands: tuple[tuple[str, ...], ...]
 
 
-def campaign(folder: Path, *, small: bool) -> dict[str, Any]:
+def campaign(folder: Path, *, small: bool, seed: int = 1) -> dict[str, Any]:
     os.environ["CC"] = "no compiler"  # every child would wait for it
     subjects = _subjects(folder, small=small)
     report: Counter[str] = Counter()
-    draws, target = Random(1), folder / "mutated"
+    draws, target = Random(seed), folder / "mutated"
     for subject in subjects:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(subject.folder, target)
@@ -105,8 +105,8 @@ def _subjects(folder: Path, *, small: bool) -> list[Subject]:
     models = ("--models", "lstm:hidden-size=4,ngram", "--steps", "2", "--batch-size", "1")
     command = ("compare", str(corpus), "--out", "{}", *models, *_MACHINE)
     _command(tuple(each.replace("{}", str(folder / "compared")) for each in command))
-    compared = Subject("compared", folder / "compared", ("comparison.json",), (command,))
-    subjects.append(compared)
+    names = ("comparison.json", *_names(folder / "compared"))  # that one twice as often
+    subjects.append(Subject("compared", folder / "compared", names, (command,)))
     novelty = ("sample", "{}", "--length", "20", "--novelty", *_MACHINE)
     shutil.copytree(folder / "lstm", folder / "novel")
     _command(tuple(each.replace("{}", str(folder / "novel")) for each in novelty))
@@ -143,10 +143,13 @@ def _lists(folder: Path, corpus: Path, options: Sequence[str]) -> Iterator[Subje
     nbest = "\n".join(f"{list_} ||| the cat sees the {word} ||| -1.5" for list_, word in rows)
     word = ("--level", "word", "--embedding-size", "4")
     learn = ("train", str(corpus), "--out", str(folder / "out"), "--overwrite", *word, *options)
+    (folder / "nbest.txt").write_text(nbest, encoding="utf-8")
+    tune = ("rerank", model, str(folder / "nbest.txt"), "--tune", "{}/references.txt", *_MACHINE)
     for name, text, command in (
         ("vectors.txt", vectors, (*learn, "--embeddings", "{}/vectors.txt")),
         ("pairs.jsonl", "\n".join([pairs] * 3), ("pairs", model, "{}/pairs.jsonl", *_MACHINE)),
         ("nbest.txt", nbest, ("rerank", model, "{}/nbest.txt", *_MACHINE)),
+        ("references.txt", "0 the cat sees the ball\n1 the cat sees the door\n", tune),
         ("rows.tsv", "the cat\t sees\n" * 3, ("score", model, "--continuations", "{}/rows.tsv")),
         ("text.txt", TEXT[:200], ("score", model, "{}/text.txt", "--level", "word", *_MACHINE)),
     ):

@@ -1,6 +1,6 @@
 """Campaigns that try to lose a run or to get damage past the reader: prints a table, writes JSON.
 
-    python tests/torture/run.py [--only NAME ...] [--small] [--out FILE]
+    python tests/torture/run.py [--only NAME ...] [--small] [--seed N] [--out FILE]
 
 Exits with 1 where any campaign found a fault. ``--small`` is what the tests run.
 """
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=list(CAMPAIGNS), default=list(CAMPAIGNS))
     parser.add_argument("--small", action="store_true", help="counts that fit a test")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON is written")
+    parser.add_argument("--seed", type=int, default=1, help="of the mutations")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # so that forking is safe
     report = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
@@ -50,7 +51,8 @@ def main() -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            report[name] = CAMPAIGNS[name](Path(folder), small=arguments.small)
+            seed = {"seed": arguments.seed} if name == "mutations" else {}
+            report[name] = CAMPAIGNS[name](Path(folder), small=arguments.small, **seed)
         report[name]["seconds"] = round(time.perf_counter() - begun, 1)
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
         for key, value in report[name].items():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen import checkpoint, plan, train
-from textgen.config import ModelConfig, RecurrentConfig, TrainingConfig
+from textgen.config import KINDS, ModelConfig, RecurrentConfig, TrainingConfig
 from textgen.errors import UsageError
 from textgen.models import build
 from textgen.training import autotune
@@ -120,6 +120,8 @@ SMALL = {"hidden_size": (16,), "batch_size": 4, "sequence_length": 16, "threads"
 
 def test_a_plan_is_what_the_run_is(corpus: Path, tmp_path: Path) -> None:
     planned = plan(corpus, steps=40, **SMALL)
+    assert [Path(each.source).name for each in planned.held_out] == ["corpus.txt"]
+    assert planned.notes[0].startswith("held out for validation: corpus.txt from line 92 (")
     result = train(corpus, out=tmp_path / "run", steps=40, **SMALL)
     assert planned.parameters == result.parameters
     assert planned.tokens == result.tokens_seen
@@ -203,3 +205,35 @@ def test_a_plan_to_go_on_from_a_model_keeps_its_shape(
     planned = plan(corpus, init_from=tmp_path / "run", budget=60.0)
     values = {option.name: option.value for option in planned.options}
     assert values["hidden_size"] == (16,)
+
+
+def test_a_text_too_small_for_its_model_is_said() -> None:
+    """Where the rule would drop out more than was ever tried."""
+    (warning,) = chosen(54_000, epochs=40).warnings
+    assert "54,000 tokens are too little text for this model: it reads each 40 times" in warning
+    assert "--model lstm+ngram or ngram" in warning
+    assert chosen(54_000, epochs=1).warnings == ()
+    assert chosen(MILLION, epochs=20).warnings == ()
+    assert chosen(54_000, epochs=40, options={"hidden_size": 16}).warnings == ()
+
+
+@pytest.mark.parametrize("model", [name for name, kind in KINDS.items() if not kind.counts])
+@pytest.mark.parametrize("length", [{"steps": 100}, {"budget": 60.0}])
+def test_the_help_says_of_every_option_that_is_chosen_that_it_is(
+    model: str, length: dict[str, object]
+) -> None:
+    """A default that the help shows as a number is the one that a run takes."""
+    kind = KINDS[model]
+    config = ModelConfig.from_options({"model": model})
+    training = TrainingConfig.from_options({**kind.defaults, **length})
+    tuned = choose(config, training, set(), TaskSize(66, MILLION, 1e14))
+    for resolved in (tuned.model, tuned.training):
+        for name, spec in resolved.fields().items():
+            if "help" not in spec.metadata or name in length or name == "model":
+                continue
+            value, shown = getattr(resolved, name), spec.metadata["shown"]
+            if name in kind.defaults:
+                (number,) = value if isinstance(value, tuple) else (value,)
+                assert shown == number or f"{model} {number:g}" in shown, name
+            elif value != spec.default:
+                assert "chosen" in shown or name == "tie", name

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from textgen import checkpoint, train
 from textgen.data.batching import Streams, StreamsState
 from textgen.results import TrainingStart
+from textgen.storage import from_json
 from textgen.tokenizers.base import EOS
 from textgen.training.ranks import is_first_process, process_rank
 
@@ -242,7 +243,7 @@ def test_the_rest_of_an_epoch_is_read_once_by_another_number_of_streams(
         read(first)
     written = json.loads(json.dumps(first.state().to_json()))
     second = Streams(ids, batch_size=after, **given)
-    second.restore(StreamsState.from_json(written))
+    second.restore(from_json(StreamsState, written))
     while second.state().epoch == 0 or any(row.epoch == 0 for row in second.state().rows):
         read(second)
     assert (reads == 1).all()

@@ -1,5 +1,6 @@
 """The record of a run: its metrics, and what it refuses to begin without."""
 
+import json
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -18,7 +19,7 @@ STEP = TrainingStep(1, 0.5, 2.0, 1e-3, 0.5, 64, 100.0, 0.1, 0.1, 0.9)
 
 @pytest.fixture
 def opened(tmp_path: Path) -> RunDirectory:
-    (tmp_path / checkpoint.METRICS).write_bytes(b"0123456789" * 10)
+    (tmp_path / checkpoint.METRICS).write_bytes(b"012345678\n" * 10)
     return RunDirectory(tmp_path, cast(Any, None), cast(Any, None))
 
 
@@ -34,9 +35,20 @@ def test_metrics_that_were_cut_back_are_as_long_as_they_are(opened: RunDirectory
     opened.truncate_metrics(kept)
     opened.close()
     content = (opened.out / checkpoint.METRICS).read_bytes()
-    assert content[:20] == b"0123456789" * 2
+    assert content[:20] == b"012345678\n" * 2
     assert content[20:].count(b"\n") == 1
     assert b"\0" not in content
+
+
+def test_a_line_that_a_disk_has_cut_is_dropped_before_others_follow(opened: RunDirectory) -> None:
+    metrics = opened.out / checkpoint.METRICS
+    metrics.write_bytes(metrics.read_bytes()[:57])
+    opened.open(100)
+    opened.log_step(STEP)
+    opened.close()
+    *kept, line = metrics.read_bytes().splitlines()
+    assert kept == [b"012345678"] * 5
+    assert json.loads(line)["step"] == STEP.step
 
 
 def test_a_norm_that_overflowed_leaves_strict_json(opened: RunDirectory) -> None:

@@ -1,6 +1,7 @@
 """When a run validates and saves, how its learning rate goes, and when it ends early."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -196,3 +197,30 @@ def test_frequent_validations_do_not_make_it_hasty() -> None:
     worse = [1.5 + step / 10 for step in range(30)]
     assert verdict(worse[:10], a_run_of=100) is None
     assert verdict([*worse, 9.0, 9.0], a_run_of=100) is not None
+
+
+@pytest.mark.parametrize(
+    ("total", "every", "step"),
+    [
+        *((100, None, 0), (100, None, 10), (3, None, 0), (7, None, 6)),
+        *((100, 30, 0), (100, 30, 95), (100, 200, 0)),
+    ],
+)
+def test_the_next_validation_is_said_beforehand(total: int, every: int | None, step: int) -> None:
+    schedule = by_steps(total, valid_every=every)
+    due = [each for each in due_steps(schedule, total) if each > step]
+    assert schedule.next_validation(step / total, step) == pytest.approx(due[0] / total)
+
+
+def test_under_a_budget_the_next_validation_is_known_after_the_first_update() -> None:
+    schedule = by_clock(100.0)
+    assert math.isnan(schedule.next_validation(0.0, 0))
+    schedule.expect(0.01, 0.01)
+    schedule.validates(0.0, 0.01, 1)
+    assert schedule.next_validation(0.01, 1) == pytest.approx(0.1)
+    short = by_clock(100.0)
+    short.expect(20.0, 0.01)
+    short.validates(0.0, 0.01, 1)
+    assert short.next_validation(0.01, 1) == 1.0
+    assert math.isnan(by_clock(100.0, valid_every=5).next_validation(0.0, 0))
+    assert by_clock(100.0, valid_every=5).next_validation(0.1, 5) == pytest.approx(0.2)

@@ -180,6 +180,18 @@ def seeds_of_masks(state: GradientState, steps: int = 4) -> list[int]:
     return seeds
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_a_state_of_another_type_is_refused(
+    make_state: Callable[..., GradientState], dtype: torch.dtype
+) -> None:
+    state = make_state()
+    snapshot = state.snapshot()
+    name = next(name for name in snapshot.tensors if name.startswith("state."))
+    forged = {**snapshot.tensors, name: snapshot.tensors[name].to(dtype)}
+    with pytest.raises(ValueError, match=str(dtype)):
+        state.restore(replace(snapshot, tensors=forged))
+
+
 def test_dropout_is_keyed_by_seed_and_step(make_state: Callable[..., GradientState]) -> None:
     first = seeds_of_masks(make_state())
     assert len(set(first)) == 4

@@ -19,6 +19,7 @@ from textgen.results import (
     CheckpointSaved,
     TrainingEvent,
     TrainingSample,
+    TrainingStart,
     TrainingStep,
     TrainingWarning,
 )
@@ -157,6 +158,7 @@ def test_resume_with_a_longer_total_goes_on_and_accepts_options_that_agree(
         ({"dropout": 0.5}, "contradicts"),
         ({"valid": "other.txt"}, "--valid"),
         ({"encoding": "utf-16"}, "--encoding"),
+        ({"valid_split": "tail"}, "contradicts"),
         ({"steps": 2}, "--steps"),
     ],
 )
@@ -174,6 +176,23 @@ def test_resume_refuses_a_changed_corpus_unless_told(corpus: Path, tmp_path: Pat
     with pytest.raises(DataError, match="changed"):
         train(out=out, resume=True, steps=6)
     assert train(out=out, resume=True, steps=6, accept_changed_corpus=True).steps == 6
+
+
+def test_a_text_that_has_moved_is_named_again(tmp_path: Path) -> None:
+    old, out = tmp_path / "old", tmp_path / "run"
+    old.mkdir()
+    for name in ("a.txt", "b.txt", "valid.txt"):
+        (old / name).write_text(TEXT + "café\n", encoding="latin-1")
+    texts = (old / "a.txt", old / "b.txt")
+    train(*texts, valid=old / "valid.txt", out=out, steps=3, encoding="latin-1", **SMALL)
+    new = old.rename(tmp_path / "new")
+    with pytest.raises(ResourceError, match=r"a\.txt.*train CORPUS --valid FILE --out .*--resume"):
+        train(out=out, resume=True, steps=6)
+    texts = (new / "a.txt", new / "b.txt")
+    again = {"valid": new / "valid.txt", "out": out, "resume": True}
+    assert train(*texts, **again, steps=6).steps == 6
+    header = checkpoint.read_header(out / "last" / "config.json")
+    assert (header.source.encoding, header.source.corpora[0]) == ("latin-1", str(texts[0]))
 
 
 @pytest.mark.parametrize("kind", [{"model": "ngram"}, {"model": "lstm+ngram", "steps": 3, **SMALL}])
@@ -341,3 +360,45 @@ def test_a_text_of_which_nothing_is_known_is_refused(corpus: Path, tmp_path: Pat
         train(corpus, out=tmp_path / "run", steps=1, min_count=10**6, **SMALL)
     with pytest.raises(UsageError, match="empty path"):
         train("", out=tmp_path / "run", steps=1, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"model": "ngram"}, "--hidden-size is no option of --model ngram"),
+        ({"tie": True}, "--tie needs --embedding-size 200"),
+        ({"tokenizer": "x"}, "--tokenizer and --level cannot both be given"),
+        ({"init_from": "RUN"}, "--embedding-size 200 contradicts --init-from"),
+        ({"out": "RUN", "resume": True}, "contradicts the run to be resumed"),
+    ],
+)
+def test_an_error_about_an_option_that_the_preset_gave_names_the_preset(
+    run: Path, tmp_path: Path, options: dict[str, Any], why: str
+) -> None:
+    path = written(tmp_path / "corpus.txt", TEXT)
+    given = {name: str(run) if value == "RUN" else value for name, value in options.items()}
+    with pytest.raises(UsageError, match="--preset textbook cannot be used here") as raised:
+        train(path, preset="textbook", **{"out": tmp_path / "out", **given})
+    assert why in str(raised.value) or "--level word contradicts" in str(raised.value)
+    assert "leave --preset out" in str(raised.value)
+    with pytest.raises(UsageError) as raised:  # an option that was typed
+        train(path, out=tmp_path / "out", preset="textbook", clip=-1)
+    assert "--preset" not in str(raised.value)
+
+
+@pytest.mark.parametrize("model", ["ngram", "lstm+ngram"])
+def test_the_parameters_are_said_once_the_n_grams_are_counted(tmp_path: Path, model: str) -> None:
+    events: list[TrainingEvent] = []
+    path = written(tmp_path / "corpus.txt", TEXT)
+    options = {} if model == "ngram" else {**RUN, "steps": 2, "hidden_size": 4}
+    made = train(path, out=tmp_path / "run", model=model, on_event=events.append, **options)
+    (start,) = of_kind(TrainingStart, events)
+    assert start.parameters is None
+    assert made.parameters == checkpoint.load(tmp_path / "run").header.parameters
+
+
+def test_the_folder_of_a_run_is_no_text(run: Path, tmp_path: Path) -> None:
+    for folder in (run, run / "best"):
+        with pytest.raises(UsageError, match=r"a checkpoint is not a text.*--init-from"):
+            train(folder, out=tmp_path / "out", steps=1)
+    assert not (tmp_path / "out").exists()

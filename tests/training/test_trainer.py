@@ -1,5 +1,7 @@
 """What a run does when learning goes wrong, the disk is small or somebody stops it."""
 
+import json
+import math
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
@@ -15,6 +17,9 @@ from textgen.errors import CheckpointError, DivergedError, LockedError, Resource
 from textgen.results import (
     CheckpointSaved,
     TrainingEvent,
+    TrainingPhase,
+    TrainingProgress,
+    TrainingStart,
     TrainingStep,
     TrainingWarning,
     Validation,
@@ -24,7 +29,7 @@ from textgen.training.run_directory import RunDirectory
 from textgen.training.state import GradientState
 from textgen.training.trainer import Trainer
 
-from .conftest import RUN, SHAPE, TEXT, events_of, files_of, of_kind, stop_at, written
+from .conftest import PLACE, RUN, SHAPE, TEXT, events_of, files_of, of_kind, stop_at, written
 
 SMALL: dict[str, Any] = {**RUN, **SHAPE, "log_every": 2}
 
@@ -297,6 +302,8 @@ HOSTILE: list[tuple[str, Any]] = [
     *[("best", value) for value in (5, {}, "x", [])],
     *[("best.loss", value) for value in ("x", None, [])],
     *[("validation", value) for value in (5, {}, "x", [])],
+    *[("scaler", value) for value in (5, [1], {"scale": 1.0})],
+    *[("losses_since_best", value) for value in (5, ["x"], [None], [1e308])],
 ]
 
 
@@ -328,3 +335,95 @@ def test_a_source_that_names_no_text_is_refused(run: Path, tmp_path: Path, sourc
     reseal(out / "last", lambda raw: raw["source"].update(source), "config.json")
     with pytest.raises(CheckpointError):
         train(out=out, resume=True, steps=6)
+
+
+# What is shown of a run
+
+
+def test_figures_come_before_the_first_log_line_and_at_the_end(
+    corpus: Path, tmp_path: Path
+) -> None:
+    events = events_of(corpus, out=tmp_path / "run", steps=5, **(SMALL | {"log_every": 100}))
+    figures = of_kind(TrainingProgress, events)
+    assert of_kind(TrainingStep, events) == []
+    begin, first, end = figures[0], figures[1], figures[-1]
+    assert (begin.step, begin.progress) == (0, 0.0)
+    assert math.isnan(begin.loss)
+    assert (first.step, first.progress) == (1, 0.2)
+    assert first.loss > 0
+    assert math.isfinite(first.remaining_seconds)
+    assert first.next_validation == pytest.approx(0.4)
+    assert (end.step, end.progress, end.remaining_seconds) == (5, 1.0, 0.0)
+    assert "step" not in (tmp_path / "run" / "metrics.jsonl").read_text().split('"event": ')[1][:7]
+
+
+def test_figures_change_neither_the_losses_of_log_lines_nor_the_metrics(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = []
+    for seconds, figures in ((1e9, 6), (0.0, 8)):  # of the start, 3 log lines, the end, and others
+        monkeypatch.setattr(trainer_module, "_SECONDS_BETWEEN_FIGURES", seconds)
+        out = tmp_path / str(seconds)
+        events = events_of(corpus, out=out, steps=6, **SMALL)
+        assert len(of_kind(TrainingProgress, events)) == figures
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        metrics.append([json.loads(line) for line in lines])
+        for line in metrics[-1]:
+            assert "next_validation" not in line
+            for name in ("seconds", "tokens_per_second"):
+                line.pop(name, None)
+    assert metrics[0] == metrics[1]
+
+
+def test_each_phase_is_an_event_before_it_begins(corpus: Path, tmp_path: Path) -> None:
+    options = SMALL | {"budget": "2s"}
+    events = events_of(corpus, out=tmp_path / "run", **options)
+    names = [event.name for event in of_kind(TrainingPhase, events)]
+    before = ["reading", "learning", "encoding", "loading", "measuring", "saving"]
+    assert names[: len(before)] == before
+    assert names[-1] == "baseline"
+    assert names.count("validating") == len(of_kind(Validation, events))
+    assert isinstance(events[names.index("measuring") + 1], TrainingStart)
+    counted = events_of(corpus, out=tmp_path / "counted", model="ngram", **PLACE)
+    assert "counting" in [event.name for event in of_kind(TrainingPhase, counted)]
+    assert "measuring" not in [event.name for event in of_kind(TrainingPhase, counted)]
+
+
+def test_a_resumed_run_begins_where_it_was(run: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(run, tmp_path / "run")
+    events = events_of(out=out, resume=True, steps=8)
+    (start,) = of_kind(TrainingStart, events)
+    assert start.resumed_step == 4
+    assert [step for step, _ in start.losses] == [2, 4]
+    assert start.validations[-1].step == 4
+    assert start.best == min(start.validations, key=lambda each: each.loss)
+    begin = of_kind(TrainingProgress, events)[0]
+    assert (begin.step, begin.progress) == (4, 0.5)
+
+
+def test_a_stopped_run_ends_with_its_figures_and_has_no_baseline(
+    corpus: Path, tmp_path: Path
+) -> None:
+    events: list[TrainingEvent] = []
+    stop, options = stop_at(3), SMALL | {"log_every": 100}
+    result = train(
+        corpus, out=tmp_path / "run", steps=9, on_event=events.append, stop=stop, **options
+    )
+    assert (result.interrupted, result.ngram) == (2, None)
+    assert of_kind(TrainingProgress, events)[-1].step == result.steps == 3
+    # A signal in the last validation stops what comes after it.
+    ended = False
+
+    def note_end(event: TrainingEvent) -> None:
+        nonlocal ended
+        ended = ended or (isinstance(event, Validation) and event.step == 2)
+
+    result = train(
+        corpus,
+        out=tmp_path / "other",
+        steps=2,
+        on_event=note_end,
+        stop=lambda: 2 if ended else None,
+        **SMALL,
+    )
+    assert (result.interrupted, result.steps, result.ngram) == (None, 2, None)

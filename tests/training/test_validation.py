@@ -111,3 +111,26 @@ def test_memory_grows_by_what_is_taken() -> None:
     after = resident_bytes()
     assert after is not None
     assert 75_000_000 < after - before < 90_000_000, len(taken)
+
+
+def test_the_gain_of_a_mixture_is_that_of_the_best_weight_of_nine(
+    model: Model, random_ids: Callable[..., npt.NDArray[Any]]
+) -> None:
+    ids = random_ids(400)
+    ids[1::2] = ids[::2]  # which n-grams see and a model with drawn weights does not
+    alone, mixed = (ngram_baseline(ids[:300], ids[300:], "char", 11, m) for m in (None, model))
+    assert alone.mixture_gain is None
+    assert mixed.loss == alone.loss
+    assert mixed.mixture_gain is not None
+    own = -Document(model, first=EOS).read(ids[300:]).mean()
+    assert own - mixed.mixture_gain < min(own, alone.loss)
+
+
+def test_the_text_of_a_run_is_named_for_another(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = train(corpus, out=out, valid_fraction=0.2, **SMALL)
+    named = ("--tokenizer", str(out), "--valid-fraction", "0.2")
+    assert result.same_text == (str(corpus), *named)
+    assert result.model == "lstm"
+    assert result.ngram is not None
+    assert result.ngram.mixture_gain is not None

@@ -1,5 +1,6 @@
 """``--embeddings``: word vectors out of a file."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,10 @@ def vectors_of(path: str, tokenizer: Tokenizer) -> dict[str, list[float]]:
         b"\xef\xbb\xbf" + GLOVE,
         GLOVE.replace(b"\n", b" \r\n"),
         GLOVE.rstrip() + b"\n\n",
+        gzip.compress(GLOVE),
+        gzip.compress(b"3 3\n" + GLOVE),
     ],
-    ids=["GloVe", "word2vec", "marked", "spaces at line ends", "empty last line"],
+    ids=["GloVe", "word2vec", "marked", "spaces at ends", "empty last line", "gzip", "gzip too"],
 )
 def test_both_layouts_are_read(content: bytes, write: Write, tokenizer: Tokenizer) -> None:
     path = write(content)
@@ -200,6 +203,12 @@ def test_what_contradicts_the_file_is_named(
 def test_an_option_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         train(out="nowhere", **options)
+
+
+def test_damaged_gzip_is_told(write: Write, tokenizer: Tokenizer) -> None:
+    for content in (gzip.compress(GLOVE)[:-9], b"\x1f\x8bnot really"):
+        with pytest.raises(DataError, match="damaged gzip"):
+            read_vectors(write(content), tokenizer)
 
 
 def test_a_file_that_is_not_there_is_an_error_of_input(tmp_path: Path) -> None:

@@ -107,13 +107,15 @@ def _show_help(command: Any, ctx: Any, formatter: Any) -> None:
         body = _stacked(rows) if width < _NARROW else _side_by_side(rows, left)
         panel = Panel(body, box.ROUNDED, title=title, title_align="left", border_style="faint")
         parts.append(panel)
+    examples: list[RenderableType] = []
     if command.epilog:  # purposes and commands, which alternate line by line
-        parts.append(Text(" Examples", style="heading"))
+        examples.append(Text(" Examples", style="heading"))
         for line in command.epilog.strip().splitlines():
-            is_command = "textgen " in line
-            text = Text(line.strip(), style="accent" if is_command else "label")
-            parts.append(Padding(text, (0, 1, 0, 5 if is_command else 3)))
-    console.show(Group(*parts), widest=_WIDEST)
+            if "textgen " in line:  # never wrapped, so that it can be copied
+                examples.append(Text(f"     {line.strip()}", style="accent", no_wrap=True))
+            else:
+                examples.append(Padding(Text(line.strip(), style="label"), (0, 1, 0, 3)))
+    console.show(Group(*parts), *examples, widest=_WIDEST)
 
 
 def _panels(command: Any, ctx: Any) -> dict[str, list[_HelpRow]]:
@@ -224,7 +226,9 @@ def textgen(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
+        typer.Option(
+            "--version", "-V", is_eager=True, callback=_show_version, help="Show the version."
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
@@ -246,20 +250,26 @@ def main(arguments: list[str] | None = None) -> int:
     # machine. torch reads the variable when it is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    command = typer.main.get_command(app)
     try:
         console.prepare_streams()
-        command = typer.main.get_command(app)
         if "_TEXTGEN_COMPLETE" in os.environ:
             command.main(arguments, "textgen")
         code = 0
         try:
-            with command.make_context("textgen", list(arguments)) as ctx:
+            with (
+                failures.cleaning_up(),
+                console.warnings_as_notes(),
+                command.make_context("textgen", list(arguments)) as ctx,
+            ):
                 command.invoke(ctx)
         except typer.Exit as end:  # as --help, --version and an interrupted run end
             code = end.exit_code
         console.finish_output()
         return code
     except BaseException as error:
-        return failures.report(error, arguments)
+        return failures.report(error, arguments, command)
     finally:
         failures.exit_quietly()

@@ -1,9 +1,11 @@
 """How a command ends if something goes wrong: one line on stderr, an exit code, and signals."""
 
 import contextlib
+import difflib
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -11,13 +13,24 @@ from typing import Any
 
 import typer
 
-from textgen.config import suggestion
+from textgen.config import closest, suggestion
 from textgen.errors import OtherProcessError, ResourceError, TextgenError, UsageError
 from textgen.presentation import console
 
 _SIGPIPE = 13  # which Windows does not define
+_ALIKE, _CLEARLY = 0.75, 0.1  # an option of another command: how similar, by how much more
 
 FOREIGN_NAMES = {
+    "-b": "--batch-size",
+    "-e": "--epochs",
+    "-f": "--format",
+    "-l": "--length",
+    "-m": "--model",
+    "-n": "--length or --count",
+    "-o": "--out",
+    "-p": "--prompt",
+    "-s": "--seed",
+    "-t": "--temperature",
     "--nhid": "--hidden-size",
     "--emsize": "--embedding-size",
     "--num-layers": "--hidden-size N,N",
@@ -31,9 +44,32 @@ FOREIGN_NAMES = {
     "--start": "--prompt",
     "--start-text": "--prompt",
     "--prefix": "--prompt",
-    "--output": "--format",
+    "--output": "--out or --format",
+    "--n-layers": "--hidden-size N,N",
+    "--json": "--format json",
+    "--tsv": "--format tsv",
+    "--max-length": "--length",
+    "--max-tokens": "--length",
+    "--max-epochs": "--epochs",
+    "--grad-clip": "--clip",
+    "--rnn-size": "--hidden-size",
+    "--val-frac": "--valid-fraction",
+    "--primetext": "--prompt",
 }
 """Names of options in other tools, and ours, where the spelling does not lead to them."""
+
+FOREIGN_COMMANDS = {
+    "chat": "sample CHECKPOINT --interactive",
+    "eval": "score",
+    "evaluate": "score",
+    "finetune": "train --init-from CHECKPOINT",
+    "fit": "train",
+    "generate": "sample",
+    "perplexity": "score",
+    "resume": "train --out DIR --resume",
+    "version": "--version",
+}
+"""What people type in other tools, and the command of ours."""
 
 _OUT_OF_MEMORY = (
     "allocate memory",  # PyTorch's allocator on Linux and macOS
@@ -48,8 +84,13 @@ _ClickUsageError: Any = typer.BadParameter.__base__
 _ClickError: Any = _ClickUsageError.__base__
 
 
-def report(error: BaseException, arguments: list[str]) -> int:
-    """Write one line on what went wrong; with ``--debug`` also the traceback. The exit code."""
+def report(error: BaseException, arguments: list[str], command: Any = None) -> int:
+    """Write one line on what went wrong; with ``--debug`` also the traceback. The exit code.
+
+    Args:
+        command: The group of all commands; advice on options that the called one lacks is left
+            out.
+    """
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -67,8 +108,17 @@ def report(error: BaseException, arguments: list[str]) -> int:
     from textgen.training.ranks import is_first_process
 
     if is_first_process() or isinstance(known, ResourceError):
-        console.say_error(str(known))
+        options = _options(command, arguments) if known.alternatives else ()
+        console.say_error(known.for_command(options) if known.alternatives else str(known))
     return known.exit_code
+
+
+def _options(command: Any, arguments: list[str]) -> set[str]:
+    """The options of the command that was called."""
+    for word in arguments:
+        if hasattr(command, "get_command") and not word.startswith("-"):
+            command = command.get_command(None, word)
+    return {name for each in getattr(command, "params", ()) for name in each.opts}
 
 
 def _as_textgen_error(error: BaseException, arguments: list[str]) -> TextgenError:
@@ -78,7 +128,12 @@ def _as_textgen_error(error: BaseException, arguments: list[str]) -> TextgenErro
         return _usage_error(error, arguments)
     if _is_out_of_memory(error):
         return ResourceError(
-            "out of memory", fix="lower --batch-size, --hidden-size or --sequence-length"
+            "out of memory",
+            fix=(
+                *(f"lower --{name}" for name in ("batch-size", "hidden-size", "sequence-length")),
+                *(f"lower --{name}" for name in ("count", "beams", "jobs")),
+                "give shorter texts",
+            ),
         )
     if isinstance(error, OSError):
         where = error.filename or "standard input or output"
@@ -117,30 +172,72 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
         words = [each for each in arguments if not each.startswith("-")]
         typed = words[len(ctx.command_path.split()) - 1]  # after "textgen", or "textgen plot"
         known = list(getattr(ctx.command, "commands", ()))
-        return UsageError(f"no such command: {typed}", fix=suggestion(typed, known) or see)
+        foreign = FOREIGN_COMMANDS.get(typed) if ctx.parent is None else None
+        fix = f"did you mean textgen {foreign}?" if foreign else suggestion(typed, known)
+        listed = see if ctx.parent is None else f"there are {', '.join(known)}"
+        return UsageError(f"no such command: {typed}", fix=fix or listed)
     message = error.format_message().strip().rstrip(".")
     extra = re.fullmatch(r"Got unexpected extra argument\S* \((.*)\)", message, re.DOTALL)
     if extra is not None:
-        return UsageError(f"unexpected argument: {extra[1]}", fix=see)
+        fix = f"quote a text that has spaces, or see {see.removeprefix('see ')}"
+        if ctx is not None and "--prompt" in _option_names(ctx.command, ctx):
+            fix = "did you mean --prompt?"
+        return UsageError(f"unexpected argument: {extra[1]}", fix=fix)
     return UsageError(message[:1].lower() + message[1:], fix=see)
 
 
 def _no_such_option(option: str, arguments: list[str], ctx: Any, see: str) -> UsageError:
-    # Typer names only the first letter of -length.
+    # Typer names only the first letter that it does not know of -length, or of -quiet.
     words = [each.partition("=")[0] for each in arguments]
-    long = option.startswith("--")
-    typed = next((w for w in words if w == option or (not long and w.startswith(option))), option)
-    params = ctx.command.get_params(ctx) if ctx is not None else []
-    names = [name for each in params for name in (*each.opts, *each.secondary_opts)]
-    known = [name for name in names if name.startswith("--")]
+    if not option.startswith("--"):
+        one_dash = [each for each in words if re.match("-[^-]", each) and option[1:] in each]
+        option = option if option in words else next(iter(one_dash), option)
     # In char-rnn and torch-rnn options have one dash and underscores: -rnn_size.
-    wanted = "--" + typed.lstrip("-").replace("_", "-")
-    foreign = FOREIGN_NAMES.get(wanted)
-    if foreign is not None and foreign.split()[0] in known:
-        fix = f"did you mean {foreign}?"
-    else:
-        fix = suggestion(wanted, known) or see
-    return UsageError(f"no such option: {typed}", fix=fix)
+    wanted = option if len(option) == 2 else "--" + option.lstrip("-").replace("_", "-")
+    known = _option_names(ctx.command, ctx) if ctx is not None else []
+    elsewhere = _options_of_other_commands(ctx) if ctx is not None else {}
+    foreign = FOREIGN_NAMES.get(wanted, "").split(" or ")
+    here = " or ".join(each for each in foreign if each.split(" ")[0] in known)
+    there = next((each for each in foreign if each in elsewhere), None)
+    if not (here or there):
+        found = closest(wanted, known), closest(wanted, list(elsewhere))
+        here, there = _closer(wanted, *found)
+    if here or not there:
+        return UsageError(f"no such option: {option}", fix=f"did you mean {here}?" if here else see)
+    has = "has" if len(elsewhere[there]) == 1 else "have"
+    return UsageError(
+        f"no such option: {option}", fix=f"{', '.join(elsewhere[there][:3])} {has} {there}"
+    )
+
+
+def _closer(typed: str, here: str | None, there: str | None) -> tuple[str, str | None]:
+    """The option of the command, or that of another one if it is clearly more similar."""
+    here = here or ""
+    if there is None or here.startswith(typed):
+        return here, None
+    ours, theirs = (difflib.SequenceMatcher(None, typed, name).ratio() for name in (here, there))
+    alike = there.startswith(typed) or theirs > _ALIKE
+    return ("", there) if alike and theirs > ours + _CLEARLY else (here, None)
+
+
+def _option_names(command: Any, ctx: Any) -> list[str]:
+    params = [each for each in command.get_params(ctx) if not getattr(each, "hidden", False)]
+    return [name for each in params for name in (*each.opts, *each.secondary_opts)]
+
+
+def _options_of_other_commands(ctx: Any) -> dict[str, list[str]]:
+    """The commands that have an option, by its name, those of a group among them."""
+    found: dict[str, list[str]] = {}
+
+    def add(command: Any, path: str) -> None:
+        for name in _option_names(command, ctx):
+            if path != ctx.command_path:
+                found.setdefault(name, []).append(path)
+        for name in getattr(command, "commands", ()):
+            add(command.get_command(ctx, name), f"{path} {name}")
+
+    add(ctx.find_root().command, "textgen")
+    return found
 
 
 def exit_quietly() -> None:
@@ -188,6 +285,10 @@ class StopRequest:
                 signal.signal(signum, self.handle)
         self._armed = True
 
+    def disarm(self) -> None:
+        """Nothing is left to save: the next signal ends the command."""
+        self._armed = False
+
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None and self.among:
             return
@@ -201,6 +302,31 @@ class StopRequest:
 def exit_code(signum: int) -> int:
     """The exit code of a program ended by this signal: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + signum
+
+
+@contextlib.contextmanager
+def cleaning_up() -> Iterator[None]:
+    """End the block on SIGTERM or SIGHUP by SystemExit, so that temporary files are removed.
+
+    A second one ends the process at once. A signal that is ignored stays so, as with nohup.
+    """
+    names = ("SIGTERM", "SIGHUP")  # Windows has one of them
+    wanted = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    in_main = threading.current_thread() is threading.main_thread()
+    ours = [each for each in wanted if in_main and signal.getsignal(each) is signal.SIG_DFL]
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_DFL)
+        raise SystemExit(exit_code(signum))
+
+    try:
+        for each in ours:
+            signal.signal(each, end)
+        yield
+    finally:
+        for each in ours:
+            signal.signal(each, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -15,20 +15,21 @@ import typer
 
 from textgen.config import (
     PRESETS,
+    Bounds,
     Config,
     Device,
     LogBase,
     ScoringPrecision,
     field_type,
     flag,
+    shortened,
     suggestion,
 )
-from textgen.errors import UsageError
+from textgen.errors import UsageError, not_both
+from textgen.presentation import console
 
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
-
-_LONGEST_SHOWN = 40
 
 Parser = Callable[[Any], Any]
 
@@ -86,10 +87,7 @@ def typed_text(option: str, value: str) -> str:
 
 
 def _invalid(option: str, wanted: str, value: Any, fix: str | None = None) -> UsageError:
-    typed = str(value)
-    if len(typed) > _LONGEST_SHOWN:
-        typed = typed[: _LONGEST_SHOWN - 1] + "…"
-    return UsageError(f"{option} must be {wanted}, got {typed!r}", fix=fix)
+    return UsageError(f"{option} must be {wanted}, got {shortened(str(value))}", fix=fix)
 
 
 def value_option(
@@ -130,11 +128,16 @@ def choice_option(name: str, choices: Any, help: str, *, panel: str | None = Non
 
 
 TYPED = "typed"
+_OF_EVERY_COMMAND = (
+    ("quiet", ("--quiet", "-q"), "Write only results, warnings and errors: no notes, no progress."),
+    ("verbose", ("--verbose", "-v"), "Say more, such as which checkpoint is read."),
+    ("debug", ("--debug",), "Show the traceback of an error."),
+)
 _SEVERAL = tuple[str, ...]  # the type of a field whose option may be given several times
 
 
 def command_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of its configurations, and ``--debug``.
+    """Give a command the options of its configurations, and those of every command.
 
     A parameter whose type is a configuration stands for the options of its fields, and receives
     the configuration made from them: ``config: SamplingConfig``. ``Annotated[ScoringConfig,
@@ -156,16 +159,25 @@ def command_options(command: Callable[..., None]) -> Callable[..., None]:
                     parameters.append(fields[field])
         elif name != TYPED:
             parameters.append(each)
-    debug = typer.Option("--debug", help="Show the traceback of an error.")
-    parameters.append(_parameter("debug", Annotated[bool, debug], False))
+    parameters += [
+        _parameter(name, Annotated[bool, typer.Option(*spellings, help=help)], False)
+        for name, spellings, help in _OF_EVERY_COMMAND
+    ]
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
         del values["debug"]  # main() reads it from the arguments
+        quiet, verbose = values.pop("quiet"), values.pop("verbose")
+        if quiet and verbose:
+            raise not_both("--quiet", "--verbose")
+        console.set_verbosity(quiet=quiet, verbose=verbose)
         given = {name: values.pop(name) for name in fields}
         typed = {name: value for name, value in given.items() if value is not None}
         for name, config in configs.items():
             values[name] = config.from_options(typed)
+        for parameter in parameters:
+            if values.get(parameter.name) == "":
+                _refuse_empty_path(parameter)
         if TYPED in own:
             values[TYPED] = frozenset(typed)
         command(**values)
@@ -173,6 +185,18 @@ def command_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
+
+
+_PATHS = frozenset({"CHECKPOINT", "DIR", "FILE", "[FILE]", "LIST", "REFERENCES"})
+
+
+def _refuse_empty_path(parameter: inspect.Parameter) -> None:
+    """Raise UsageError if the parameter is a path: an empty one would be the current folder."""
+    (info,) = parameter.annotation.__metadata__
+    if info.metavar in _PATHS:
+        is_option = isinstance(info, typer.models.OptionInfo)
+        name = flag(parameter.name) if is_option else info.metavar.strip("[]")
+        raise UsageError(f"{name} is empty", fix="name a file or a folder; . is the current one")
 
 
 def typed_options(typed: frozenset[str], *configs: Config) -> dict[str, Any]:
@@ -202,7 +226,7 @@ def _field_parameter(field: str, spec: "dataclasses.Field[Any]") -> inspect.Para
         parser=_field_parser(name, hint, metadata["parse"]),
         metavar=metadata["metavar"] or _metavar(name, hint),
         help=metadata["help"],
-        show_default=_remark(hint, spec.default, metadata["shown"]) or False,
+        show_default=_remark(hint, spec.default, metadata["shown"], metadata["bounds"]) or False,
         rich_help_panel=metadata["panel"],
     )
     kind: Any = bool if is_switch else list[str] if is_list else str
@@ -229,22 +253,25 @@ def _metavar(name: str, hint: Any = None) -> str:
     return kinds.get(hint) or name.rpartition("-")[2].upper()
 
 
-def _remark(hint: Any, default: Any, shown: str | None) -> str:
-    """The choices and the default, as the help shows them."""
+def _remark(hint: Any, default: Any, shown: str | None, bounds: Bounds | None) -> str:
+    """The choices or the range, and the default, as the help shows them."""
     if shown is None and isinstance(default, float):
         shown = f"{default:g}"
     elif shown is None and default not in (None, False, ()):
         shown = str(default)
     choices = ", ".join(typing.get_args(hint)) if typing.get_origin(hint) is Literal else ""
+    if bounds is not None and hint is float:
+        choices = bounds.in_words()
     return "; ".join(filter(None, (choices, shown and f"default: {shown}")))
 
 
 def _expanded(preset: str) -> str:
     """A preset as the options that it stands for."""
     return f"{preset} is " + " ".join(
-        f"{flag(name)} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        flag(f"no_{name}")
+        if value is False
+        else f"{flag(name)} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
         for name, value in PRESETS[preset].items()
-        if value is not False
     )
 
 
@@ -283,6 +310,15 @@ ErrorsOption = Annotated[
         "What to do with bytes that are not valid in the encoding; replace puts U+FFFD for them"
         " and reports how many.",
         panel=_READING,
+    ),
+]
+SkipBinaryOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-binary",
+        help="Leave out of a folder whatever is not text in the encoding, however much it is."
+        " Otherwise more than a tenth is an error.",
+        rich_help_panel=_READING,
     ),
 ]
 ValidOption = Annotated[
@@ -332,6 +368,13 @@ JobsOption = Annotated[
 ]
 
 
+def say_notes(model: "LanguageModel") -> None:
+    """Write the notes on a model that was loaded."""
+    console.detail(f"reading {model.path}")
+    for message in model.notes:
+        console.note(message)
+
+
 class TextFiles:
     """The text files of a command that scores, and the notes on reading them.
 
@@ -349,10 +392,9 @@ class TextFiles:
 
     def say_notes(self, model: "LanguageModel") -> None:
         """Write the notes on the files and on the model: last, so that an error stands alone."""
-        from textgen.presentation import console
-
-        for message in (*self._findings.notes(), *model.notes):
+        for message in self._findings.notes():
             console.note(message)
+        say_notes(model)
 
 
 def refuse_pseudo(model: "LanguageModel", option: str) -> None:
@@ -362,5 +404,8 @@ def refuse_pseudo(model: "LanguageModel", option: str) -> None:
             f"{option} needs probabilities",
             where=model.path,
             why="a bidirectional model gives pseudo-log-probabilities",
-            fix="use --format table, tsv or json, or textgen pairs",
+            fix=(
+                *(["use --format table, tsv or json"] if option.startswith("--format") else []),
+                "use textgen pairs, or a causal model",
+            ),
         )

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from textgen.cli import options
 from textgen.cli.options import choice_option, command_options, number_option, typed_text
@@ -30,7 +31,10 @@ def predict(
     prompt: Annotated[
         str,
         typer.Argument(
-            metavar="[TEXT]", help="The text so far, or a sentence with a ____.", show_default=False
+            metavar="[TEXT]",
+            help="The text so far, or a sentence with a ____; - reads texts from stdin, one per"
+            " line.",
+            show_default=False,
         ),
     ] = "",
     words: Annotated[
@@ -50,14 +54,17 @@ def predict(
 
     A blank, three underscores or more, stands for one token: for a character model, one character.
     """
+    from textgen.data.text import sentences
     from textgen.language_model import LanguageModel
 
-    prompt = typed_text("TEXT", prompt)
+    prompts = sentences("-") if prompt == "-" else [typed_text("TEXT", prompt)]
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
-    for message in model.notes:
-        console.note(message)
-    predicted = model.predict(prompt, words=top if words else None)
-    if output == "json":
-        records.emit_record(records.prediction_record(predicted))
-    else:
+    options.say_notes(model)
+    for each in prompts:
+        predicted = model.predict(each, words=top if words else None)
+        if output == "json":
+            records.emit_record(records.prediction_record(predicted))
+            continue
+        if prompt == "-":
+            console.show(Text(console.shown(each), style="heading"))
         console.show(prediction_bars(predicted, top, console.out_console().width))

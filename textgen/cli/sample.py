@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,10 +17,11 @@ from textgen.cli.options import (
     value_option,
     whole_number,
 )
-from textgen.config import NoveltyConfig, SamplingConfig, suggestion
-from textgen.errors import TextgenError, UsageError, not_both, quoted
+from textgen.config import NoveltyConfig, SamplingConfig, flag, suggestion
+from textgen.data.lines import joined_word
+from textgen.errors import TextgenError, TextgenWarning, UsageError, not_both, quoted
 from textgen.presentation import console, records
-from textgen.presentation.samples import SampleWriter, numbered_choices
+from textgen.presentation.samples import RUNNING, SampleWriter, numbered_choices
 from textgen.results import Choice, Sample
 
 if TYPE_CHECKING:
@@ -97,20 +99,24 @@ def sample(
     The same seed gives the same text. A sample depends only on the seed and its own number, so a
     larger --count adds samples and changes none.
     """
+    from textgen.inference.native import kernels
     from textgen.language_model import LanguageModel
 
     measures_novelty = novelty != NoveltyConfig() or bool(corpus)
-    if interactive and (prompt == "-" or output == "json" or "count" in typed or measures_novelty):
-        raise UsageError(
-            "--interactive generates one text as it is typed",
-            fix="leave out --count, --format json, --prompt - and the options of novelty",
-        )
-    if interactive and config.beams is not None:
-        raise UsageError("--beams cannot be used with --interactive", fix="leave one out")
+    if interactive:
+        own = typed & (NoveltyConfig.fields().keys() | {"count", "beams"})
+        excluded = {
+            "--prompt -": prompt == "-",
+            "--format json": output == "json",
+            "--corpus": bool(corpus),
+            **dict.fromkeys(map(flag, sorted(own)), True),
+        }
+        for option, is_given in excluded.items():
+            if is_given:
+                raise not_both("--interactive", option, "it generates one text as it is typed")
     prompts = _prompts(prompt, prompt_file)
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
-    for message in model.notes:
-        console.note(message)
+    options.say_notes(model)
     if interactive:
         converse(Session(model, config), prompts[0])
         return
@@ -127,16 +133,36 @@ def sample(
     else:
         on_text = writer.piece if writer.streams and output == "text" else None
         samples = model.samples(prompts, config, on_text=on_text)
-    warned = set[str]()
+    warned, continued, cut = set[str](), None, 0
     for each in samples:
+        continued = continued or joined_word(each.prompt, each.text)
+        cut += each.finish_reason == "length"
         if each.prompt_unknown and each.prompt not in warned:
             warned.add(each.prompt)
             console.note(f"the model does not know {quoted(each.prompt_unknown)} in the prompt")
         if output == "json":
-            records.emit_record(records.sample_record(each))
+            # With 8-bit weights it is not that of the same model.
+            scored = None if config.fast else model.score_sample(each)
+            records.emit_record(records.sample_record(each, scored))
         else:
             writer.sample(each)
     writer.end()
+    if continued is not None:
+        console.note(
+            f"the text continues the last word of the prompt, as in {continued!r}; end the prompt"
+            " with a space to begin a new word"
+        )
+    if cut and config.sentences is not None and "length" not in typed:
+        console.note(_cut_note(cut, len(prompts) * config.count, config))
+    if (of_compiled := kernels.note()) is not None:
+        console.note(of_compiled)
+
+
+def _cut_note(cut: int, samples: int, config: SamplingConfig) -> str:
+    """What to say of samples that ended before ``--sentences`` at a length that nobody typed."""
+    which = "the sample ends" if samples == 1 else f"{cut:,} of {samples:,} samples end"
+    sentences = f"{config.sentences:,} sentence{'s' * (config.sentences != 1)}"
+    return f"{which} after {config.length} tokens, before {sentences}; --length N allows more"
 
 
 def _prompts(prompt: str | None, file: str | None) -> list[str]:
@@ -267,7 +293,9 @@ def _read(prompt: str = _INPUT_PROMPT) -> str | None:
 
 def _generate(session: Session) -> None:
     with contextlib.suppress(KeyboardInterrupt):  # what was generated until then stays
-        session.generate(lambda piece: console.emit(console.shown(piece, keep="\n\t")))
+        session.generate(
+            lambda piece: console.emit(console.Drawn(console.shown(piece, keep=RUNNING)))
+        )
     console.emit("\n")
 
 
@@ -303,7 +331,9 @@ def _execute(session: Session, name: str, value: str) -> None:
 
 def _choose(session: Session, most: int) -> None:
     while True:
-        predicted = session.model.predict(session.text, words=most)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TextgenWarning)  # a choice may end the last word
+            predicted = session.model.predict(session.text, words=most)
         console.emit(numbered_choices(predicted))
         line = _read(f"1 to {len(predicted.choices)}, or nothing › ")
         if not line or not line.isdigit() or not 1 <= int(line) <= len(predicted.choices):

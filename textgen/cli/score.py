@@ -12,8 +12,10 @@ import typer
 
 from textgen.cli import options
 from textgen.cli.options import choice_option, command_options, typed_text, value_option
+from textgen.cli.score_rows import RowWriter, refuse_with_words, score_rows
 from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, Unit
-from textgen.errors import TextgenError, UsageError, not_both
+from textgen.data.word_rows import WordRows
+from textgen.errors import ResourceError, TextgenError, UsageError, not_both
 from textgen.presentation import console
 from textgen.presentation.formats import (
     ADAPTED,
@@ -39,7 +41,11 @@ EXAMPLES = """
     textgen score checkpoints/mine my.txt --level token --format tsv > my.tsv
     The text in colours, by how surprising each word is:
     textgen score checkpoints/mine my.txt --format heatmap
+    The surprisal of the words of a reading experiment, in the rows of its table:
+    textgen score checkpoints/mine stimuli.csv --words word --by item
 """
+
+ROWS = "Words in rows"
 
 FileArgument = Annotated[
     str | None,
@@ -63,6 +69,37 @@ ContinuationsOption = Annotated[
         "Score continuations of prefixes: a TSV with the columns prefix and continuation.",
     ),
 ]
+WordsOption = Annotated[
+    str | None,
+    value_option(
+        "--words",
+        "COLUMN",
+        "Score the words in this column of FILE, a CSV or TSV with a header and a row per word, and"
+        " give the rows back with the figures after them.",
+        panel=ROWS,
+    ),
+]
+ByOption = Annotated[
+    str | None,
+    value_option(
+        "--by",
+        "COLUMNS",
+        "The columns, separated by commas, whose equal values in consecutive rows make one text.",
+        panel=ROWS,
+        default="all rows are one",
+    ),
+]
+SeparatorOption = Annotated[
+    str | None,
+    value_option(
+        "--separator",
+        "TEXT",
+        'What joins the words; "" for scripts without spaces. A space is left out before'
+        " punctuation, n't and 's, and after opening brackets and quotation marks.",
+        panel=ROWS,
+        default="a space",
+    ),
+]
 HtmlOption = Annotated[
     str | None,
     value_option("--html", "FILE", "Also write an HTML page: the text as a heat map of surprisal."),
@@ -80,6 +117,9 @@ def score(
     file: FileArgument = None,
     text: TextOption = None,
     continuations: ContinuationsOption = None,
+    words: WordsOption = None,
+    by: ByOption = None,
+    separator: SeparatorOption = None,
     output: FormatOption = "table",
     log_base: options.LogBaseOption = math.e,
     html: HtmlOption = None,
@@ -104,6 +144,10 @@ def score(
     In JSON log_prob is a natural logarithm, whatever --log-base is. TSV names the base in its
     header: log_prob, log2_prob, log10_prob; surprisal is always in bits. kenlm, lm-zoo,
     neural-complexity and theanolm are the layouts of those tools.
+
+    With --words each row of a table gets the columns surprisal (bits), log_prob (natural), tokens,
+    unknown (1 or 0) and characters. The rows of a text sum to its log-probability without <EOS>,
+    which is not counted.
     """
     for option, value, command in (("--nbest", nbest, "rerank"), ("--pairs", pairs, "pairs")):
         if value is not None:
@@ -114,6 +158,15 @@ def score(
     named = [name for name, value in sources.items() if value]
     if len(named) > 1:
         raise not_both(named[0], named[1], fix="choose one source of texts")
+    if words is not None:
+        refuse_with_words(
+            {"--text": text, "--continuations": continuations, "--html": html, "--eos": config.eos}
+            | {"--level": "level" in typed, "--log-base": log_base != math.e}
+            | {f"--format {output}": output not in ("table", "json")}
+        )
+    elif by is not None or separator is not None:
+        option = "--by" if by is not None else "--separator"
+        raise UsageError(f"{option} applies to --words only", fix="give --words too")
     layout = score_writer(output)
     level = config.level if "level" in typed else layout.levels[0]
     if level not in layout.levels:
@@ -122,25 +175,52 @@ def score(
         )
     continues_prefix = continuations is not None or config.prefix is not None
     if adaptation.adapt:
-        sentences_apart = config.context == "sentence" and "context" in typed
-        if continues_prefix or sentences_apart or jobs > 1:
-            raise UsageError(
-                "--adapt reads a text from its beginning to its end",
-                fix="leave out --context sentence, --jobs, --prefix and --continuations",
-            )
+        excluded = {
+            "--context sentence": config.context == "sentence" and "context" in typed,
+            "--prefix": config.prefix is not None,
+            "--continuations": continuations is not None,
+            "--jobs": jobs > 1,
+        }
+        for option, is_given in excluded.items():
+            if is_given:
+                raise not_both("--adapt", option, "it reads a text from its beginning to its end")
         config = dataclasses.replace(config, context="document")
+    source = continuations or file or "-"
+    name = "typed text" if text else STDIN if source == "-" else Path(source).name
     shown = Shown(
         log_base,
         level,
         eos=not continues_prefix if config.eos is None else config.eos,
         prefixed=continues_prefix,
         adapted=adaptation.adapt,
+        at_once=name == STDIN,
     )
+    if file is not None and file != "-" and not Path(file).exists():
+        raise ResourceError(
+            "no such file", where=file, fix="check the path, or give a sentence after --text"
+        )
     from textgen.language_model import LanguageModel
 
     files, unknown = options.TextFiles(encoding, errors), UnknownReport()
-    source = continuations or file or "-"
-    name = "typed text" if text else STDIN if source == "-" else Path(source).name
+    reader = None
+    if adaptation.adapt:
+        from textgen.scoring.adaptation import AdaptingReader
+
+        reader = partial(AdaptingReader, config=adaptation)
+    load = partial(
+        LanguageModel.load, checkpoint, device=device, threads=threads, precision=precision
+    )
+    if words is not None:
+        path, separator = file or "-", " " if separator is None else separator
+        rows = WordRows(files.read(path), name, words=words, by=by, separator=separator)
+        writer = RowWriter(rows, as_json=output == "json", at_once=path == "-")
+        config = dataclasses.replace(config, level="word", own_words=True)
+        model = load()
+        score_rows(rows, partial(model.scores, config=config, jobs=jobs, reader=reader), writer)
+        if adaptation.adapt:
+            console.note(ADAPTED)
+        files.say_notes(model)
+        return
     with contextlib.ExitStack() as stack:
         writers: list[ScoreWriter] = []
         config = dataclasses.replace(config, level=level)
@@ -148,7 +228,9 @@ def score(
             # A page shows parts, whatever stdout shows. It is written before anything on stdout
             # can fail.
             part: ScoreLevel = "word" if level == "sentence" else level
-            config = dataclasses.replace(config, level=part, alternatives=ALTERNATIVES)
+            # Of tokens more, because those of one text are shown as one.
+            alternatives = ALTERNATIVES if part == "word" else 2 * ALTERNATIVES
+            config = dataclasses.replace(config, level=part, alternatives=alternatives)
             page = PageScores(
                 Path(html),
                 dataclasses.replace(shown, level=part),
@@ -157,12 +239,7 @@ def score(
                 config=config,
             )
             writers.append(stack.enter_context(page))
-        reader = None
-        if adaptation.adapt:
-            from textgen.scoring.adaptation import AdaptingReader
-
-            reader = partial(AdaptingReader, config=adaptation)
-        model = LanguageModel.load(checkpoint, device=device, threads=threads, precision=precision)
+        model = load()
         if html is not None or adaptation.adapt or not layout.shows_pseudo:
             option = "--html" if html is not None else f"--format {output}"
             options.refuse_pseudo(model, "--adapt" if adaptation.adapt and html is None else option)
@@ -174,7 +251,7 @@ def score(
             on_skip=lambda skipped: unknown.skipped(skipped.given.line, skipped.unknown),
             reader=reader,
         )
-        first = write_scores(unknown.counted(scores), writers, at_once=name == STDIN)
+        first = write_scores(unknown.counted(scores), writers, at_once=shown.at_once)
     unknown.say()
     if adaptation.adapt:
         console.note(ADAPTED)
@@ -222,7 +299,9 @@ def write_scores(
                 first.append(each)
             if at_once:
                 console.finish_output()
-    except TextgenError:
+    except (TextgenError, KeyboardInterrupt):
+        for writer in writers:
+            writer.flush()
         if number:
             console.note(f"the scores end after line {line}")
         raise

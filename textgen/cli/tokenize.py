@@ -7,7 +7,7 @@ import typer
 
 from textgen.cli import options
 from textgen.cli.options import ErrorHandling, choice, choice_option, command_options, value_option
-from textgen.config import TokenizerConfig, TrainingConfig, flag
+from textgen.config import VALID_OPTIONS, TokenizerConfig, TrainingConfig, flag
 from textgen.errors import UsageError, not_both
 from textgen.presentation import console, records, tables
 
@@ -68,11 +68,12 @@ def tokenize(
     overwrite: OverwriteOption = False,
     output: FormatOption = "table",
     config: TokenizerConfig,
-    held_out: Annotated[TrainingConfig, "valid_fraction"],
+    held_out: Annotated[TrainingConfig, "valid_fraction", "valid_split"],
     typed: frozenset[str],
     valid: options.ValidOption = None,
     encoding: options.EncodingOption = "utf-8",
     errors: options.ErrorsOption = "strict",
+    skip_binary: options.SkipBinaryOption = False,
     tokenizer: TokenizerOption = None,
     printed: PrintOption = None,
 ) -> None:
@@ -86,8 +87,13 @@ def tokenize(
     tokens per sentence. The last token of each is <EOS>, as in the output of score.
     """
     if tokenizer is not None:
-        learning = {"--out": out, "--valid": valid, "--overwrite": overwrite or None}
-        named = [name for name, value in learning.items() if value is not None]
+        learning = {
+            "--out": out is not None,
+            "--valid": valid is not None,
+            "--overwrite": overwrite,
+            "--skip-binary": skip_binary,
+        }
+        named = [name for name, is_given in learning.items() if is_given]
         for name in (*named, *map(flag, sorted(typed))):
             raise not_both("--tokenizer", name, "with --tokenizer nothing is learned")
         if corpus is not None and len(corpus) > 1:
@@ -97,6 +103,9 @@ def tokenize(
         return
     if printed is not None:
         raise UsageError("--print needs --tokenizer", why="only an encoded text has tokens")
+    if valid is not None:
+        for name in sorted(typed & VALID_OPTIONS):
+            raise not_both("--valid", flag(name))
     if not corpus:
         console.note("no corpus given: using the bundled stories")
     from textgen.data import encoded as library
@@ -108,8 +117,10 @@ def tokenize(
         out=out,
         valid=valid,
         valid_fraction=held_out.valid_fraction,
+        valid_split=held_out.valid_split,
         encoding=encoding,
         errors=errors,
+        skip_binary=skip_binary,
         overwrite=overwrite,
     )
     for message in summary.notes:
@@ -135,11 +146,11 @@ def _encode(
         unknown = [id == UNK for id in ids]
         if output == "json":
             record = {"line": line, "tokens": tokens, "ids": ids, "unknown": unknown}
-            records.emit_record(record)
+            records.emit_record({**record, "texts": [*tokenizer.token_texts(text), ""]})
             continue
         columns = {
             "ids": map(str, ids),
-            "tokens": map(tables.visible, tokens, ids),
+            "tokens": map(tables.visible, map(tokenizer.text_of, ids), ids),
             "mask": (str(int(each)) for each in unknown),
         }
         console.emit(" ".join(columns[printed]) + "\n")

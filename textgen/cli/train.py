@@ -10,10 +10,11 @@ from textgen.cli import options
 from textgen.cli.failures import StopRequest, exit_code, listening
 from textgen.cli.options import choice_option, command_options, typed_options, value_option
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig, parse_duration
+from textgen.data.corpus import CorpusSource
 from textgen.errors import ResourceError, UsageError, not_both
 from textgen.presentation import console, records, tables
 from textgen.presentation.training import TensorBoardLog, training_progress
-from textgen.results import TrainingEvent, TrainingStart
+from textgen.results import CheckpointSaved, TrainingEvent, TrainingPhase, TrainingStart
 from textgen.training.ranks import is_first_process, process_rank
 
 Format = Literal["text", "json"]
@@ -116,6 +117,7 @@ def train(
     valid: options.ValidOption = None,
     encoding: options.EncodingOption = "utf-8",
     errors: options.ErrorsOption = "strict",
+    skip_binary: options.SkipBinaryOption = False,
     init_from: InitFromOption = None,
     tokenizer: TokenizerOption = None,
     extend_vocabulary: ExtendVocabularyOption = False,
@@ -138,7 +140,7 @@ def train(
     The folder --out then holds two checkpoints, best and last. Ctrl-C saves and stops; the same
     command with --resume continues as if the run had never stopped.
     """
-    corpora = corpus or []
+    corpora, seconds = corpus or [], _seconds_between_samples(sample_every)
     arguments: dict[str, Any] = {
         "tokenizer": tokenizer,
         "init_from": init_from,
@@ -149,30 +151,32 @@ def train(
         "threads": threads,
         "encoding": encoding,
         "errors": errors,
+        "skip_binary": skip_binary,
         **typed_options(typed, tokens, model, training),
     }
     if plan:
-        if resume or overwrite:
-            other = "--resume" if resume else "--overwrite"
-            raise not_both("--plan", other, "a plan describes a new run")
+        if resume:
+            raise not_both("--plan", "--resume", "a plan describes a new run")
         from textgen import plan as library_plan
 
         if not corpora:
             console.note("no corpus given: planning for the bundled stories")
         planned = library_plan(*corpora, **arguments)
+        for message in planned.notes:
+            console.note(message)
         if output == "json":
             records.emit_record(records.plan_record(planned))
         else:
             console.show(tables.plan_tables(planned))
         return
     if out is None:
-        raise UsageError("--out is needed", fix="name the folder of the run")
+        raise UsageError("--out is needed", fix="add --out DIR, the folder to save the run in")
     arguments |= {
         "out": out,
         "resume": resume,
         "overwrite": overwrite,
         "accept_changed_corpus": accept_changed_corpus,
-        "sample_every": _seconds_between_samples(sample_every),
+        "sample_every": seconds,
     }
     if is_first_process():
         _run(corpora, arguments, output, log_dir)
@@ -199,23 +203,30 @@ def _run(
         console.note("no corpus given: training on the bundled stories")
     progress = training_progress()
     request = StopRequest(progress.stopping, among=process_rank() is not None)
+    kept = _Kept(arguments["out"], resumes=arguments["resume"])
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
             request.arm()
+        elif isinstance(event, TrainingPhase) and event.name == "baseline":
+            request.disarm()  # the run is complete
+        kept(event)
         progress(event)
         if log is not None:
             log(event)
 
-    with listening(request):
-        from textgen import train as library_train
-
+    with listening(request), kept:
         with progress, log or contextlib.nullcontext():
+            # Before PyTorch, and all that it needs, is imported.
+            on_event(_first_phase(corpora, arguments))
+            from textgen import train as library_train
+
             result = library_train(*corpora, on_event=on_event, stop=request, **arguments)
         if output == "json":
             records.emit_record(records.training_record(result))
         else:
-            console.show(tables.training_summary(result, arguments["out"]))
+            better = tables.better_models(result, arguments["out"])
+            console.show(*tables.training_summary(result, arguments["out"]), *better)
     if result.interrupted is not None:
         if output == "json":
             folder = tables.quoted(arguments["out"])
@@ -223,6 +234,43 @@ def _run(
                 f"stopped, and saved; continue with: textgen train --out {folder} --resume"
             )
         raise typer.Exit(exit_code(result.interrupted))
+
+
+def _first_phase(corpora: list[str], arguments: dict[str, Any]) -> TrainingPhase:
+    if arguments["resume"] and not corpora:
+        return TrainingPhase("loading", f"the run in {arguments['out']}")
+    source = CorpusSource(tuple(corpora), arguments["valid"])
+    return TrainingPhase("reading", source.name, total=source.size)
+
+
+class _Kept(contextlib.AbstractContextManager["_Kept"]):
+    """Says what a run that a signal ends at once has saved, and how to continue it."""
+
+    def __init__(self, out: str, *, resumes: bool) -> None:
+        self._folder, self._resumes = tables.quoted(out), resumes
+        self._saved: int | None = None
+        self._is_complete = False
+
+    def __call__(self, event: TrainingEvent) -> None:
+        if isinstance(event, TrainingPhase):
+            self._is_complete = event.name == "baseline"
+        elif isinstance(event, CheckpointSaved) and event.name == "last":
+            self._saved = event.step
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not SystemExit:
+            return
+        again = f"textgen train --out {self._folder} --resume"
+        if self._is_complete:
+            console.note(f"stopped; the run is complete and saved in {self._folder}")
+        elif self._saved is not None:
+            console.note(f"stopped at once; from step {self._saved:,} it continues with:")
+            console.say_plain(f"  {again}")
+        elif self._resumes:
+            console.note("stopped, and the run is as it was; continue with:")
+            console.say_plain(f"  {again}")
+        else:
+            console.note("stopped before anything was saved; the same command starts again")
 
 
 def _run_silently(corpora: list[str], arguments: dict[str, Any]) -> None:

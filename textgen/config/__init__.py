@@ -17,9 +17,14 @@ from textgen.config.model import (
     NgramConfig,
     RecurrentConfig,
     RNNConfig,
+    is_uncounted,
 )
 from textgen.config.options import (
+    Amount,
+    Bounds,
     Config,
+    Count,
+    Loss,
     check_arguments,
     check_options,
     check_whole,
@@ -28,28 +33,56 @@ from textgen.config.options import (
     flag,
     option_names,
     parse_duration,
+    shortened,
     suggestion,
 )
 from textgen.config.sampling import NoveltyConfig, SamplingConfig
-from textgen.config.scoring import AdaptationConfig, ScoreLevel, ScoringConfig, ScoringPrecision
-from textgen.config.tokenizer import UNIT_TERMINATORS, Level, Split, TokenizerConfig, Unit
-from textgen.config.training import PRESETS, VALID_FRACTION, Precision, TrainingConfig, with_preset
+from textgen.config.scoring import (
+    MOST_SEARCHED_WORDS,
+    AdaptationConfig,
+    ScoreLevel,
+    ScoringConfig,
+    ScoringPrecision,
+)
+from textgen.config.tokenizer import (
+    UNIT_TERMINATORS,
+    Level,
+    Split,
+    TokenizerConfig,
+    Unit,
+    ValidSplit,
+)
+from textgen.config.training import (
+    PRESETS,
+    VALID_FRACTION,
+    VALID_OPTIONS,
+    Precision,
+    TrainingConfig,
+    explaining_preset,
+    with_preset,
+)
 
 __all__ = [
     "KINDS",
     "LEARNED_BY_COUNTING",
+    "MOST_SEARCHED_WORDS",
     "PRESETS",
     "UNIT_TERMINATORS",
     "VALID_FRACTION",
+    "VALID_OPTIONS",
     "Activation",
     "AdaptationConfig",
+    "Amount",
+    "Bounds",
     "Config",
+    "Count",
     "Device",
     "FeedForwardConfig",
     "HiddenMarkovConfig",
     "LayersConfig",
     "Level",
     "LogBase",
+    "Loss",
     "MixtureConfig",
     "ModelConfig",
     "NgramConfig",
@@ -65,14 +98,18 @@ __all__ = [
     "TokenizerConfig",
     "TrainingConfig",
     "Unit",
+    "ValidSplit",
     "check_arguments",
     "check_options",
     "check_whole",
     "closest",
+    "explaining_preset",
     "field_type",
     "flag",
+    "is_uncounted",
     "option_names",
     "parse_duration",
+    "shortened",
     "suggestion",
     "with_preset",
 ]

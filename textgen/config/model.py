@@ -105,10 +105,15 @@ _SIZES: Mapping[str, Callable[[Any], str]] = {
 """Options besides the layers that determine the size of a model, and how each is described."""
 
 
-def _defaults(name: str) -> str:
-    """The default of each kind of model with this option: ``feedforward 10, bag-of-words 3``."""
-    defaults = {model: kind.defaults.get(name) for model, kind in KINDS.items()}
-    return ", ".join(f"{model} {value}" for model, value in defaults.items() if value is not None)
+def defaults_of_kinds(name: str) -> str:
+    """The default of each kind that has its own: ``feedforward 10, bag-of-words 3``."""
+    defaults = {
+        model: kind.defaults[name] for model, kind in KINDS.items() if name in kind.defaults
+    }
+    return ", ".join(
+        f"{model} {','.join(map(str, value)) if isinstance(value, tuple) else f'{value:g}'}"
+        for model, value in defaults.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -200,12 +205,12 @@ class LayersConfig(ModelConfig):
         "Units per layer, one number for each layer, such as 256,128.",
         parse=parse_sizes,
         metavar="N[,N...]",
-        shown="chosen for the length of the run",
+        shown="chosen for the text and the --budget, else 512; " + defaults_of_kinds("hidden_size"),
     )
     embedding_size: int = _option(
         UNRESOLVED,
         "Size of the embeddings; with 0 the input is one-hot vectors.",
-        shown="depends on the vocabulary",
+        shown="chosen for the vocabulary; " + defaults_of_kinds("embedding_size"),
         bounds=Bounds(0),
     )
 
@@ -310,7 +315,7 @@ class NgramConfig(ModelConfig):
     order: int = _option(
         UNRESOLVED,
         "Order of the n-grams: the number of tokens in the longest.",
-        shown=_defaults("order") + f"; {_ORDER_OF_WORDS} where the vocabulary is over 1000",
+        shown=defaults_of_kinds("order") + f"; {_ORDER_OF_WORDS} where the vocabulary is over 1000",
         bounds=Bounds(1, 100),
     )
     entries: tuple[int, ...] = ()
@@ -333,6 +338,11 @@ class NgramConfig(ModelConfig):
         return config
 
 
+def is_uncounted(model: ModelConfig) -> bool:
+    """Whether it has n-grams that are not counted yet, which are among its parameters."""
+    return isinstance(model, NgramConfig) and not model.entries and model.order != 1
+
+
 @dataclass(frozen=True)
 class MixtureConfig(NgramConfig, RecurrentConfig):
     """An LSTM interpolated with n-grams."""
@@ -345,7 +355,7 @@ class FeedForwardConfig(LayersConfig):
     window: int = _option(
         UNRESOLVED,
         "Number of tokens that a model with a fixed window reads.",
-        shown=_defaults("window"),
+        shown=defaults_of_kinds("window"),
         bounds=Bounds(1, 2**16),
     )
 
@@ -364,5 +374,5 @@ class HiddenMarkovConfig(ModelConfig):
     """Hidden Markov models."""
 
     states: int = _option(
-        UNRESOLVED, "Number of hidden states.", shown=_defaults("states"), bounds=Bounds(1)
+        UNRESOLVED, "Number of hidden states.", shown=defaults_of_kinds("states"), bounds=Bounds(1)
     )

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from textgen.errors import UsageError
 
@@ -30,8 +30,33 @@ class Bounds:
     open_low: bool = False
     closed_high: bool = False
 
+    def __contains__(self, number: float) -> bool:
+        high = math.inf if self.high is None else self.high
+        above = number > self.low if self.open_low else number >= self.low
+        closed = self.closed_high or isinstance(number, int)
+        return above and (number <= high if closed else number < high)
+
+    def __str__(self) -> str:
+        opening, closing = "(" if self.open_low else "[", "]" if self.closed_high else ")"
+        return f"{opening}{self.low:g}, {math.inf if self.high is None else self.high:g}{closing}"
+
+    def in_words(self) -> str:
+        """The interval as the help shows it; empty where there is no upper limit."""
+        if self.high is None:
+            return ""
+        low, high = (f"{each:,.9f}".rstrip("0").rstrip(".") for each in (self.low, self.high))
+        above = "above " if self.open_low else "from "
+        return f"{above}{low} to {'' if self.closed_high else 'below '}{high}"
+
 
 POSITIVE = Bounds(0, open_low=True)
+
+Count = Annotated[int, Bounds(0, 2**53)]
+"""A number of things, in a file: one that a float represents exactly."""
+Amount = Annotated[float, Bounds(0, 1e24)]
+"""Seconds, or things per second, in a file."""
+Loss = Annotated[float, Bounds(-1e39, 1e39)]
+"""Nats, in a file: what float32 represents."""
 
 
 def option(
@@ -55,9 +80,23 @@ def option(
     return field(default=default, metadata=shown_as | {"parse": parse, "bounds": bounds})
 
 
-def setting(default: Any, bounds: Bounds) -> Any:
-    """A dataclass field that is a number and not a command-line option."""
+def setting(default: Any, bounds: Bounds | None = None) -> Any:
+    """A dataclass field that is not a command-line option. bounds: of a number."""
     return field(default=default, metadata={"bounds": bounds})
+
+
+_LONGEST = 100 * 365.25 * 24 * 3600.0
+_LONGEST_SHOWN = 40
+
+
+def shortened(value: object) -> str:
+    """A value that was given, for a message: text in quotes, and the beginning of what is long."""
+    if isinstance(value, int) and abs(value) >= 10**_LONGEST_SHOWN:
+        return "a number of more than forty digits"
+    text = str(value)
+    if len(text) > _LONGEST_SHOWN:
+        text = text[: _LONGEST_SHOWN - 1] + "…"
+    return repr(text) if isinstance(value, str) else text
 
 
 def parse_duration(value: str | float, option: str = "--budget") -> float:
@@ -74,12 +113,13 @@ def parse_duration(value: str | float, option: str = "--budget") -> float:
         match = re.fullmatch(pattern, text) if text else None
         if match is None:
             raise UsageError(
-                f"not a duration: {value!r}", where=option, fix="write 90s, 10m or 1h30m"
+                f"not a duration: {shortened(value)}", where=option, fix="write 90s, 10m or 1h30m"
             )
         hours, minutes, rest = (float(part or 0) for part in match.groups())
         seconds = hours * 3600 + minutes * 60 + rest
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise UsageError(f"a duration must be positive, got {value!r}", where=option)
+    if not 0 < seconds <= _LONGEST:
+        what = f"a duration must be positive and at most 100 years, got {shortened(value)}"
+        raise UsageError(what, where=option)
     return seconds
 
 
@@ -95,7 +135,9 @@ def parse_sizes(value: str | int | tuple[int, ...] | list[int]) -> tuple[int, ..
         return tuple(map(int, value.split(","))) if isinstance(value, str) else tuple(value)
     except (ValueError, TypeError):
         raise UsageError(
-            f"not layer sizes: {value!r}", where="--hidden-size", fix="write 512 or 256,128"
+            f"not layer sizes: {shortened(value)}",
+            where="--hidden-size",
+            fix="write 512 or 256,128",
         ) from None
 
 
@@ -118,14 +160,16 @@ class Config:
                 check_choice(name, value, typing.get_args(hint))
             elif hint is bool:
                 if not isinstance(value, bool):
-                    raise UsageError(f"{flag(name)} must be true or false, got {value!r}")
+                    what = f"{flag(name)} must be true or false, got {shortened(value)}"
+                    raise UsageError(what)
             elif hint in (str, tuple[str, ...]):
                 texts = (value,) if hint is str else value
                 least = 1 if bounds is None else bounds.low
-                if not isinstance(texts, tuple) or not all(
-                    isinstance(each, str) and len(each) >= least for each in texts
-                ):
-                    raise UsageError(f"{flag(name)} must be text, got {value!r}")
+                for each in texts:
+                    if not isinstance(each, str):
+                        raise UsageError(f"{flag(name)} must be text, got {shortened(each)}")
+                    if len(each) < least:
+                        raise UsageError(f"{flag(name)} must not be empty", fix="leave it out")
             elif hint is int and bounds is not None:
                 check_whole(name, value, bounds.low, bounds.high or _LARGEST)
             elif hint is float and bounds is not None:
@@ -230,40 +274,48 @@ def flag(name: str) -> str:
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        what = f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}"
-        raise UsageError(what, where=flag(name), fix=suggestion(str(value), choices))
+        what = f"{flag(name)} must be one of {', '.join(choices)}, got {shortened(value)}"
+        raise UsageError(what, fix=suggestion(str(value), choices))
+
+
+_FOREIGN_WORDS = {
+    "bpe": "subword",
+    "fp32": "float32",
+    "gpu": "cuda",
+    "ignore": "replace",
+    "transformer": "lstm",
+}
+"""Values of options in other tools, where the spelling does not lead to ours."""
 
 
 def closest(typed: str, known: Sequence[str]) -> str | None:
     """The known word that was probably meant: one with this prefix, or a similar spelling."""
     begins = [word for word in known if len(typed.strip("-")) > 1 and word.startswith(typed)]
-    alike = difflib.get_close_matches(typed, known, n=1, cutoff=0.6)
+    word = typed if typed.startswith("-") else typed.lower()
+    alike = difflib.get_close_matches(word, known, n=1, cutoff=0.65)
     return next(iter(sorted(begins, key=len)[:1] + alike), None)
 
 
 def suggestion(typed: str, known: Sequence[str]) -> str | None:
     """What to do about a word that is not known: type the one that was probably meant."""
-    meant = closest(typed, known)
+    foreign = _FOREIGN_WORDS.get(typed.lower())
+    meant = foreign if foreign in known else closest(typed, known)
     return f"did you mean {meant}?" if meant else None
 
 
 def check_whole(name: str, value: object, low: float, high: float = _LARGEST) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UsageError(f"{flag(name)} must be a whole number of at least {low}, got {value!r}")
+        what = f"{flag(name)} must be a whole number of at least {low}, got {shortened(value)}"
+        raise UsageError(what)
     if value > high:
-        raise UsageError(f"{flag(name)} must be at most {high}, got {value!r}")
+        raise UsageError(f"{flag(name)} must be at most {high}, got {shortened(value)}")
 
 
 def check_real(name: str, value: object, bounds: Bounds) -> None:
     real = isinstance(value, int | float) and not isinstance(value, bool)
     number = _as_float(value) if real else math.nan  # type: ignore[arg-type]
-    low, high = bounds.low, math.inf if bounds.high is None else bounds.high
-    above = number > low if bounds.open_low else number >= low
-    below = number <= high if bounds.closed_high else number < high
-    if not (above and below):
-        opening, closing = "(" if bounds.open_low else "[", "]" if bounds.closed_high else ")"
-        interval = f"{opening}{low:g}, {high:g}{closing}"
-        raise UsageError(f"{flag(name)} must lie in {interval}, got {value!r}")
+    if number not in bounds:
+        raise UsageError(f"{flag(name)} must lie in {bounds}, got {shortened(value)}")
 
 
 def _as_float(value: float) -> float:

@@ -1,16 +1,18 @@
 """Configuration of sampling, and of the novelty of samples."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from textgen.config.options import POSITIVE, Bounds, Config, check_real, flag, option
+from textgen.config.options import Bounds, Config, check_real, flag, option
 from textgen.errors import UsageError, not_both
 
 OnUnknown = Literal["unk", "error", "skip"]
 
 _SHARE = Bounds(0, 1, open_low=True, closed_high=True)
+# No logit, however large in float32, overflows in float64.
+_FACTOR = Bounds(1e-6, 1e6, closed_high=True)
+_SUMMAND = Bounds(-1e6, 1e6, closed_high=True)
 _decoding = partial(option, panel="Decoding")
 _text = partial(option, panel="Text")
 _novelty = partial(option, panel="Novelty")
@@ -72,12 +74,12 @@ class SamplingConfig(Config):
         bounds=_SHARE,
     )
     repetition_penalty: float | None = _decoding(
-        None, "Divide the logits of tokens that have occurred by this.", bounds=POSITIVE
+        None, "Divide the logits of tokens that have occurred by this.", bounds=_FACTOR
     )
     frequency_penalty: float | None = _decoding(
         None,
         "Subtract this from the logit of a token for each time it has occurred.",
-        bounds=Bounds(-math.inf, open_low=True),
+        bounds=_SUMMAND,
     )
     no_repeat_ngram: int | None = _decoding(
         None, "Never repeat a sequence of N tokens.", bounds=Bounds(1)
@@ -99,7 +101,7 @@ class SamplingConfig(Config):
     length_penalty: float = _decoding(
         0.0,
         "In beam search, divide the log-probability of a text by its length to this power.",
-        bounds=Bounds(0, 100),
+        bounds=Bounds(0, 10, closed_high=True),
     )
     length: int = _text(500, "Maximum number of tokens.", bounds=Bounds(1))
     sentences: int | None = _text(None, "Stop after this many sentences.", bounds=Bounds(1))

@@ -12,6 +12,9 @@ ScoreLevel = Literal["sentence", "word", "token", "character"]
 Context = Literal["sentence", "document"]
 ScoringPrecision = Literal["float32", "float64", "bf16"]
 
+MOST_SEARCHED_WORDS = 256
+"""The words, the first of a text, whose alternatives are searched: each takes some 30 ms."""
+
 _text = partial(option, panel="Text")
 _adaptation = partial(option, panel="Adaptation")
 
@@ -47,6 +50,7 @@ class ScoringConfig(Config):
     )
     skip_empty: bool = _text(False, "Skip empty sentences.")
     alternatives: int = setting(0, Bounds(0, 2**10))
+    own_words: bool = setting(False)  # the words of a text are those that it comes in, if any
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +67,7 @@ class AdaptationConfig(Config):
         False, "Train a copy of the model on each part of the text after scoring it."
     )
     adapt_rate: float = _adaptation(
-        1.0, "Scale of these updates; 0 disables them.", bounds=Bounds(0)
+        1.0, "Scale of these updates; 0 disables them.", bounds=Bounds(0, 1e3, closed_high=True)
     )
 
     def __post_init__(self) -> None:

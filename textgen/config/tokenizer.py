@@ -11,6 +11,7 @@ Level = Literal["char", "word", "subword"]
 Unit = Literal["line", "paragraph", "document"]
 Split = Literal["punctuation", "whitespace"]
 SubwordModel = Literal["unigram", "bpe"]
+ValidSplit = Literal["spread", "tail"]
 
 UNIT_TERMINATORS: Mapping[Unit, str] = {"line": "\n", "paragraph": "\n\n", "document": ""}
 """The text that each unit's ``<EOS>`` stands for. A document ends where its file ends."""
@@ -27,7 +28,7 @@ class TokenizerConfig(Config):
         None,
         "Maximum size of the vocabulary, <UNK> and <EOS> included.",
         shown="all (subword: 4000)",
-        bounds=Bounds(3, 2**31 - 1),
+        bounds=Bounds(3, 2**24),
     )
     min_count: int | None = _option(
         None,

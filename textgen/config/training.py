@@ -1,11 +1,14 @@
 """Configuration of training, and presets: named sets of options."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from textgen.config.model import defaults_of_kinds
 from textgen.config.options import (
     POSITIVE,
     Bounds,
@@ -17,11 +20,14 @@ from textgen.config.options import (
     parse_duration,
     setting,
 )
+from textgen.config.tokenizer import ValidSplit
 from textgen.errors import UsageError, not_both
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 VALID_FRACTION = 0.1
+VALID_OPTIONS = frozenset({"valid_fraction", "valid_split"})
+"""The options that divide a text, which a text that is already divided does not have."""
 
 _reading = partial(option, panel="Reading")
 _length = partial(option, panel="Length of the run")
@@ -45,26 +51,47 @@ class TrainingConfig(Config):
     epochs: int | None = _length(None, "Number of passes over the training part.", bounds=Bounds(1))
     steps: int | None = _length(None, "Number of updates of the weights.", bounds=Bounds(1))
     batch_size: int = _learning(
-        16, "Number of streams of text read in parallel.", bounds=Bounds(1, 2**20)
+        16,
+        "Number of streams of text read in parallel.",
+        shown="16; " + defaults_of_kinds("batch_size"),
+        bounds=Bounds(1, 2**20),
     )
     sequence_length: int = _learning(
         64, "Tokens per window, over which the gradient is propagated.", bounds=Bounds(1, 2**20)
     )
     learning_rate: float = _learning(
-        5e-3, "The peak learning rate.", bounds=Bounds(0, 1e3, open_low=True)
+        5e-3,
+        "The peak learning rate.",
+        shown="chosen for the length of the run; " + defaults_of_kinds("learning_rate"),
+        bounds=Bounds(0, 1e3, open_low=True),
     )
-    weight_decay: float = _learning(0.1, "Decoupled weight decay (AdamW).", bounds=Bounds(0, 1e3))
+    weight_decay: float = _learning(
+        0.1,
+        "Decoupled weight decay (AdamW).",
+        shown="0.1; " + defaults_of_kinds("weight_decay"),
+        bounds=Bounds(0, 1e3),
+    )
     dropout: float = _learning(
-        0.1, "Share of units set to zero, the same throughout a window.", bounds=Bounds(0, 1)
+        0.1,
+        "Share of units set to zero, the same throughout a window.",
+        shown="chosen for the text and the length of the run; " + defaults_of_kinds("dropout"),
+        bounds=Bounds(0, 1),
     )
-    clip: float = _learning(1.0, "Maximum norm of the gradient.", bounds=POSITIVE)
+    clip: float = _learning(
+        1.0, "Maximum norm of the gradient.", bounds=Bounds(0, 1e9, open_low=True, closed_high=True)
+    )
     warmup: float = _learning(
         0.05, "Share of the run in which the learning rate rises to its peak.", bounds=Bounds(0, 1)
     )
     valid_fraction: float = _reading(
         VALID_FRACTION,
-        "Share of the text, at its end, that is held out for validation.",
+        "Share of the text that is held out for validation.",
         bounds=Bounds(0, 1, open_low=True),
+    )
+    valid_split: ValidSplit = _reading(
+        "spread",
+        "Where the held-out text is: spread, the end of every file (of small files, every n-th as a"
+        " whole); tail, the end of the last files by name.",
     )
     valid_every: int | None = _watching(
         None, "Steps between validations.", shown="a tenth of the run", bounds=Bounds(1)
@@ -95,7 +122,7 @@ class TrainingConfig(Config):
         super().__post_init__()
         object.__setattr__(self, "betas", tuple(self.betas))
         if len(self.betas) != 2:
-            raise UsageError(f"--betas must be two numbers, got {self.betas!r}")
+            raise UsageError(f"--betas must be two numbers, got {len(self.betas)}")
         for beta in self.betas:
             check_real("betas", beta, Bounds(0, 1))
 
@@ -117,6 +144,23 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "tie": False,
     }
 }
+
+
+@contextlib.contextmanager
+def explaining_preset(preset: str | None, typed: Mapping[str, Any]) -> Iterator[None]:
+    """Name the preset in an error about an option of it that was not typed."""
+    try:
+        yield
+    except UsageError as error:
+        untyped = [name for name in PRESETS.get(preset or "", ()) if typed.get(name) is None]
+        if not any(re.search(rf"{flag(name)}\b", error.what) for name in untyped):
+            raise
+        raise UsageError(
+            f"--preset {preset} cannot be used here",
+            where=error.where,
+            why=error.what + ("" if error.why is None else f", {error.why}"),
+            fix="leave --preset out, and give those of its options that you want",
+        ) from error
 
 
 def with_preset(options: Mapping[str, Any], preset: str | None) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """Ids to windows for training, and sentences to length-bucketed batches for scoring."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from textgen.config import Count
 from textgen.process_memory import release_pages
 from textgen.tokenizers.base import EOS, UNK
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
-_MOST_EPOCHS = 2**63 - 1
 _TOKENS_IN_MEMORY = 2**14  # between two releases of the pages of a mapped corpus
 
 
@@ -37,9 +37,9 @@ class StreamPosition:
         fresh: Whether its next window begins from the start state.
     """
 
-    position: int = 0
-    windows: int = 0
-    epoch: int = 0
+    position: Count = 0
+    windows: Count = 0
+    epoch: Count = 0
     fresh: bool = True
 
 
@@ -53,31 +53,17 @@ class StreamsState:
         pending: The rest of the runs of streams that a resumed run no longer has.
     """
 
-    epoch: int
-    assigned: int
+    epoch: Count
+    assigned: Count
     rows: tuple[StreamPosition, ...]
     pending: tuple[StreamPosition, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that ``from_json`` reads back to an equal state."""
+        """A JSON object that ``storage.from_json`` reads back to an equal state."""
         rows, pending = (
             [list(astuple(each)) for each in group] for group in (self.rows, self.pending)
         )
         return {"epoch": self.epoch, "assigned": self.assigned, "rows": rows, "pending": pending}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError: It is anything else.
-        """
-        rows, pending = (
-            tuple(StreamPosition(*row) for row in value[name]) for name in ("rows", "pending")
-        )
-        if any(len(row) != len(fields(StreamPosition)) for row in value["rows"]):
-            raise ValueError("a stream lacks some of its state")
-        return cls(value["epoch"], value["assigned"], rows, pending)
 
 
 class Streams:
@@ -171,8 +157,6 @@ class Streams:
         for row in (*state.rows, *state.pending):
             _check_between("position", row.position, len(self.ids) + self._length)
             _check_between("windows", row.windows, len(self.ids) // self._length + 2)
-            _check_between("epoch", row.epoch, _MOST_EPOCHS)
-        _check_between("epoch", state.epoch, _MOST_EPOCHS)
         self._epoch = state.epoch
         self._shuffle()
         _check_between("assigned", state.assigned, len(self._order))
@@ -229,8 +213,8 @@ class Streams:
         return _mixed(_mixed(key) + places.astype(np.uint64)) < self._threshold
 
 
-def _check_between(name: str, value: object, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+def _check_between(name: str, value: int, most: int) -> None:
+    if not 0 <= value <= most:
         raise ValueError(f"{name} is {value!r}, not from 0 to {most}")
 
 

@@ -2,32 +2,39 @@
 
 import contextlib
 import dataclasses
+import re
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from textgen import storage
-from textgen.config import VALID_FRACTION, TokenizerConfig, Unit
+from textgen.config import VALID_FRACTION, Count, TokenizerConfig, Unit, ValidSplit
 from textgen.data.corpus import Corpus
 from textgen.data.text import Piece
 from textgen.errors import CheckpointError, ResourceError, UsageError
-from textgen.results import TokenizerSummary
+from textgen.results import HeldOut, TokenizerSummary, held_out_text
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer, save_tokenizer
 
 TOKENS, HEADER = "tokens.bin", "corpus.json"
 IdType = Literal["<u2", "<u4"]
 _FORMAT = 2
-_LARGEST_COUNT = 2**48
 _BLOCK_IDS = 2**20
 _MOST_FREQUENT = 20
+_MUCH_UNKNOWN = 0.1  # of the held-out tokens
+# Scripts that are written without spaces between words: Thai, Lao, Myanmar, Khmer, kana, Han.
+_SPACELESS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+_FEWEST_SPACES = 0.2  # for each letter of such a script, where words are separated all the same
 _ELSEWHERE = "choose another --out"
 
 StoredIds = npt.NDArray[np.unsignedinteger[Any]]
@@ -37,15 +44,10 @@ StoredIds = npt.NDArray[np.unsignedinteger[Any]]
 class PartCounts:
     """The counts of one part of a corpus. sentences: number of ``<EOS>``; unknown: of ``<UNK>``."""
 
-    tokens: int
-    characters: int
-    sentences: int
-    unknown: int
-
-    def __post_init__(self) -> None:
-        for count in dataclasses.astuple(self):
-            if not 0 <= count < _LARGEST_COUNT:
-                raise ValueError(f"{count} is not a count")
+    tokens: Count
+    characters: Count
+    sentences: Count
+    unknown: Count
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class CorpusHeader:
 
     Attributes:
         dtype: of each id, ``<u2`` or ``<u4``.
-        fingerprint: ``Corpus.fingerprint``, of both parts. The text is divided after
-            ``train.characters`` characters of it.
+        fingerprint: ``Corpus.fingerprint``, of both parts.
+        held_out: where ``valid`` is in the sources; empty if that was not recorded.
         tokenizer_fingerprint: of the tokenizer that made the ids.
     """
 
@@ -67,25 +69,29 @@ class CorpusHeader:
     tokenizer_fingerprint: str
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    held_out: tuple[HeldOut, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that ``from_json`` reads back to an equal header."""
-        lists = {"sources": list(self.sources), "notes": list(self.notes)}
-        return dataclasses.asdict(self) | lists
+    @property
+    def held_out_text(self) -> str:
+        """File and place of the validation part, and its share of the characters."""
+        return held_out_text(self.held_out, self.train.characters + self.valid.characters)
 
-    @classmethod
-    def from_json(cls, value: Any) -> Self:
-        """Read what ``to_json`` wrote, as ``storage.from_json``."""
-        return storage.from_json(cls, value)
+    def remarks(self, tokenizer: TokenizerConfig, *, learned: bool = True) -> tuple[str, ...]:
+        """Notes for the user: those of reading, and whether much is unknown.
 
-
-def _read_header(path: Path) -> CorpusHeader:
-    """The header in a file of any content. Raises CheckpointError."""
-    try:
-        return CorpusHeader.from_json(storage.read_object(path, "a corpus header", _FORMAT))
-    except (KeyError, TypeError, ValueError) as error:
-        why = f"its header is invalid ({error})"
-        raise CheckpointError("damaged", where=path, why=why) from error
+        Args:
+            learned: The tokenizer was learned from this text, so that options can change it.
+        """
+        remarks = list(self.notes)
+        unknown = self.valid.unknown / self.valid.tokens if self.valid.tokens else 0.0
+        if unknown > _MUCH_UNKNOWN:
+            advice = ""
+            if learned and tokenizer.level == "word":
+                advice = "; --level char or --level subword has no unknown words"
+            elif learned:
+                advice = "; hold out text that is more like the rest, with --valid-split or --valid"
+            remarks.append(f"{unknown:.1%} of the held-out tokens are unknown{advice}")
+        return tuple(remarks)
 
 
 class EncodedCorpus:
@@ -148,7 +154,7 @@ def encode_corpus(
         save_tokenizer(tokenizer, begun)
         with (begun / TOKENS).open("wb") as file:
             header = _write_ids(corpus, tokenizer, file)
-        storage.write_json(begun / HEADER, {"format": _FORMAT, **header.to_json()})
+        storage.write_json(begun / HEADER, {"format": _FORMAT, **dataclasses.asdict(header)})
     return _mapped(folder / TOKENS, header)
 
 
@@ -192,8 +198,23 @@ def _write_ids(corpus: Corpus, tokenizer: Tokenizer, file: IO[bytes]) -> CorpusH
         fingerprint=corpus.fingerprint,
         tokenizer_fingerprint=tokenizer.fingerprint,
         sources=corpus.sources,
-        notes=(*corpus.notes, *tokenizer.notes),
+        notes=(*corpus.notes, *tokenizer.notes, *_space_notes(corpus, tokenizer.config)),
+        held_out=corpus.held_out,
     )
+
+
+def _space_notes(corpus: Corpus, config: TokenizerConfig) -> list[str]:
+    """Whether words are to be found where there are no spaces between them."""
+    if config.level != "word":
+        return []
+    text, _ = next(corpus.train(), Piece("", False))
+    letters, spaces = len(_SPACELESS.findall(text)), text.count(" ")
+    if letters < sum(map(str.isalpha, text)) / 2 or spaces >= _FEWEST_SPACES * letters:
+        return []
+    return [
+        "there are no spaces between words here: whole clauses become words;"
+        " use --level char or --level subword"
+    ]
 
 
 def load_encoded(folder: Path) -> tuple[EncodedCorpus, Tokenizer]:
@@ -210,7 +231,8 @@ def load_encoded(folder: Path) -> tuple[EncodedCorpus, Tokenizer]:
             raise CheckpointError(
                 "not an encoded corpus", where=folder, why=f"there is no {name} in it"
             )
-    header, path = _read_header(files[HEADER]), files[TOKENS]
+    path = files[TOKENS]
+    header = storage.read(CorpusHeader, files[HEADER], _FORMAT)
     if header.tokenizer_fingerprint != tokenizer.fingerprint:
         raise CheckpointError("damaged", where=folder, why="the ids are another tokenizer's")
     tokens = header.train.tokens + header.valid.tokens
@@ -238,7 +260,10 @@ def summarize(
     counts = np.zeros(tokenizer.vocabulary_size, dtype=np.int64)
     for block in encoded.blocks(0, train.tokens):
         counts += np.bincount(block, minlength=len(counts))
-    order = np.argsort(-counts, kind="stable")[:_MOST_FREQUENT]
+    order = [id for id in np.argsort(-counts, kind="stable").tolist() if counts[id]]
+    texts = Counter[str]()
+    for id in order:
+        texts[tokenizer.text_of(id)] += int(counts[id])
     return TokenizerSummary(
         level=tokenizer.level,
         unit=header.unit,
@@ -252,11 +277,13 @@ def summarize(
         unknown_rate=unseen.unknown / unseen.tokens if unseen.tokens else 0.0,
         characters_per_token=characters / tokens if tokens else 0.0,
         most_frequent=tuple(
-            (tokenizer.token(id), int(counts[id])) for id in order.tolist() if counts[id]
+            (tokenizer.token(id), int(counts[id])) for id in order[:_MOST_FREQUENT]
         ),
+        most_frequent_texts=tuple(texts.most_common(_MOST_FREQUENT)),
         fingerprint=tokenizer.fingerprint,
         out=None if out is None else str(out),
-        notes=header.notes,
+        notes=header.remarks(tokenizer.config),
+        held_out=header.held_out,
     )
 
 
@@ -267,8 +294,10 @@ def tokenize(
     out: str | Path | None = None,
     valid: str | Path | None = None,
     valid_fraction: float = VALID_FRACTION,
+    valid_split: ValidSplit = "spread",
     encoding: str = "utf-8",
     errors: str = "strict",
+    skip_binary: bool = False,
     overwrite: bool = False,
 ) -> TokenizerSummary:
     """Learn a tokenizer from the training part of a corpus, and encode all of it.
@@ -287,8 +316,10 @@ def tokenize(
             unit=config.unit,
             valid=valid,
             valid_fraction=valid_fraction,
+            valid_split=valid_split,
             encoding=encoding,
             errors=errors,
+            skip_binary=skip_binary,
         )
         tokenizer = learn_tokenizer(config, corpus.train())
         return summarize(encode_corpus(corpus, tokenizer, target), tokenizer, out=target)

@@ -1,5 +1,7 @@
 """Texts to be scored, with the prefix that each continues; reading ahead in a thread."""
 
+import re
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,11 +21,13 @@ class Text:
     Attributes:
         line: its number, from 1.
         prefix: the text that it continues; None if it is a whole sentence.
+        word_ends: where its words end, in characters, if it comes in words of its own.
     """
 
     line: int
     text: str
     prefix: str | None = None
+    word_ends: tuple[int, ...] | None = None
 
 
 Item = str | tuple[str, str] | Text
@@ -116,6 +120,37 @@ def characters_of(item: Item) -> int:
     return len(item) if isinstance(item, str) else sum(map(len, item))
 
 
+_UNSPACED_SCRIPTS = re.compile(
+    "[\u0e00-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f"  # Thai to Balinese
+    "\u3005-\u3007\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han, kana
+    "\ua980-\ua9ff\uaa60-\uaa7f\uff66-\uff9f\U0001b000-\U0001b16f\U00020000-\U0003ffff]"
+)
+
+
+def _is_of_word(character: str) -> bool:
+    """Whether this is a letter, digit or mark of a script that has spaces between words."""
+    is_alphanumeric = unicodedata.category(character)[0] in "LMN"
+    return is_alphanumeric and not _UNSPACED_SCRIPTS.match(character)
+
+
+def joined_word(before: str, after: str) -> str | None:
+    """The word that the end of a text and the beginning of the next form without a space.
+
+    None if they form none, or in a script that is written without spaces.
+
+    >>> joined_word("past the barn", "fell.")
+    'barnfell'
+    """
+    if not (before and after and _is_of_word(before[-1]) and _is_of_word(after[0])):
+        return None
+    begin, end = len(before) - 1, 1
+    while begin and _is_of_word(before[begin - 1]):
+        begin -= 1
+    while end < len(after) and _is_of_word(after[end]):
+        end += 1
+    return before[begin:] + after[:end]
+
+
 _COLUMNS = ("prefix", "continuation")
 
 
@@ -139,7 +174,7 @@ def continuations(lines: Iterable[str], name: str) -> Iterator[Text]:
             continue
         if len(fields) != count:
             raise DataError(
-                f"{len(fields)} columns, not {count}",
+                f"expected {count} columns, found {len(fields)}",
                 where=f"{name}, line {number}",
                 fix="put one tab between the prefix and its continuation",
             )

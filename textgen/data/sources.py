@@ -22,6 +22,7 @@ from textgen import storage
 from textgen.errors import DataError, ResourceError, UsageError
 
 HEAD_BYTES = 8192
+_LARGEST_SKIPPED_SHARE = 0.1  # of the bytes of a folder
 BLOCK_BYTES = 2**20
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -52,7 +53,7 @@ _BYTE_ORDER_MARKS = (
 _FEWEST_BYTES = 16  # in a shorter file the share of NUL is not informative
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _CONTROLS = [bytes([code]) for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b"]
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 
 
 def other_encoding(head: bytes) -> str | None:
@@ -75,12 +76,24 @@ def other_encoding(head: bytes) -> str | None:
     return None
 
 
-def binary_kind(head: bytes) -> str | None:
-    """What the bytes are if they are not text in any encoding.
+def misread(head: bytes, encoding: str) -> str | None:
+    """``other_encoding`` if a text with these first bytes cannot be read in ``encoding``."""
+    other = other_encoding(head)
+    return None if other is None or _family(encoding) == _family(other) else other
+
+
+def _family(encoding: str) -> str:
+    return "".join(filter(str.isalnum, encoding.lower()))[:5]  # utf16 of UTF-16-LE
+
+
+def binary_kind(head: bytes, encoding: str = "utf-8") -> str | None:
+    """What the bytes are if they are not text, in this encoding or any other.
 
     Valid UTF-8 is refused only if NUL is frequent in it or it is a Git LFS pointer: a text may
     start with ``PK`` and may have control characters.
     """
+    if _family(encoding) in ("utf16", "utf32"):
+        return next((name for start, name in _SIGNATURES if head.startswith(start)), None)
     if head.startswith(_LFS_POINTER):
         return "a Git LFS pointer, not the file: run 'git lfs pull'"
     many_nul = len(head) >= _FEWEST_BYTES and head.count(0) > 0.3 * len(head)
@@ -92,7 +105,8 @@ def binary_kind(head: bytes) -> str | None:
     if len(head) > 262 and head[257:262] == b"ustar":
         return "a tar archive"
     controls = sum(map(head.count, _CONTROLS))
-    if many_nul or (not _is_utf8(head) and controls > 0.05 * len(head)):
+    is_ascii = "a\n".encode(encoding).endswith(b"a\n")  # as everywhere but in EBCDIC
+    if many_nul or (is_ascii and not _is_utf8(head) and controls > 0.05 * len(head)):
         return "binary data"
     return None
 
@@ -127,9 +141,7 @@ class Source:
                 yield from _unpacked(buffered)
                 self._check_unchanged(raw)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(
-                "damaged gzip", where=self.name, why=str(error), fix="copy or download it again"
-            ) from error
+            raise damaged_gzip(self.name, error) from error
         except OSError as error:
             raise _unreadable(self.name, error) from error
 
@@ -154,8 +166,12 @@ class Source:
             raise self.changed()
 
 
+def damaged_gzip(name: object, error: Exception) -> DataError:
+    return DataError("damaged gzip", where=name, why=str(error), fix="copy or download it again")
+
+
 def _unpacked(buffered: "io.BufferedReader[io.RawIOBase]") -> Iterator[bytes]:
-    if buffered.peek(2)[:2] == _GZIP:
+    if buffered.peek(2)[:2] == GZIP:
         with gzip.GzipFile(fileobj=buffered) as stream:
             yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
     else:
@@ -164,18 +180,25 @@ def _unpacked(buffered: "io.BufferedReader[io.RawIOBase]") -> Iterator[bytes]:
 
 
 def find_sources(
-    paths: Sequence[str | Path], *, once: bool = False
+    paths: Sequence[str | Path],
+    *,
+    once: bool = False,
+    encoding: str = "utf-8",
+    skip_binary: bool = False,
 ) -> tuple[list[Source], list[str]]:
     """The sources that these paths name, in order, and notes for the user.
 
     ``-`` is stdin. A folder gives every text file below it, by relative path, without hidden
-    files and files that are not text.
+    files. What is not text is left out, with a note, if it is at most a tenth of the bytes.
 
     Args:
         once: nothing is read twice, so pipes need no temporary file.
+        encoding: of the text, for recognizing what is not text in it.
+        skip_binary: leave out of a folder whatever is not text in this encoding.
 
     Raises:
         ResourceError: A path leads to no text.
+        DataError: Of a folder too much is not text, or a text is in UTF-16 or UTF-32.
     """
     if [str(path) for path in paths].count("-") > 1:
         raise UsageError("stdin (-) can be read only once", fix="give - once")
@@ -189,7 +212,7 @@ def find_sources(
             stream = getattr(stdin, "raw", stdin) if once else stdin
             sources.append(_from_stream("stdin", stream, once=once))
         elif Path(path).is_dir():
-            sources += _in_folder(Path(path), notes)
+            sources += _in_folder(Path(path), notes, encoding, skip_binary=skip_binary)
         else:
             sources.append(_single(Path(path), once=once))
     return sources, notes
@@ -210,6 +233,8 @@ def _single(path: Path, *, once: bool) -> Source:
         weakref.finalize(stream, stream.close)
         return _from_stream(str(path), stream, once=once)
     except FileNotFoundError as error:
+        if path.is_symlink():
+            raise ResourceError("a link to nothing", where=path, fix="remove or mend it") from error
         raise ResourceError("no such file", where=path, fix="check the path") from error
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -263,17 +288,51 @@ def _positioned(file: IO[bytes]) -> Callable[[int], bytes]:
     return read
 
 
-def _in_folder(folder: Path, notes: list[str]) -> list[Source]:
+def wrong_encoding(name: object, other: str, encoding: str, *, among: bool = False) -> DataError:
+    """The error of a text in UTF-16 or UTF-32. among: It is one of the files of a folder."""
+    codec = other.lower()
+    return DataError(
+        f"this is {other}, not {encoding.upper()}",
+        where=name,
+        fix=(
+            f"add --encoding {codec}" + (" if all files are" if among else ""),
+            f"convert it: iconv -f {codec} -t utf-8",
+        ),
+    )
+
+
+def _in_folder(folder: Path, notes: list[str], encoding: str, *, skip_binary: bool) -> list[Source]:
     sources, skipped = [], []
-    for path in _files_below(folder):
+    bytes_read = bytes_skipped = 0
+    files, links = _files_below(folder)
+    for path in files:
+        if skip_binary and not path.exists():
+            skipped.append(path)
+            continue
         source = _single(path, once=False)
-        if binary_kind(source.head()) is None:
+        head, size = source.head(), path.stat().st_size
+        other = misread(head, encoding)
+        if other is not None and not skip_binary:
+            raise wrong_encoding(path, other, encoding, among=True)
+        if other is None and binary_kind(head, encoding) is None:
             sources.append(source)
+            bytes_read += size
         else:
-            skipped.append(path.relative_to(folder).as_posix())
-    if skipped:
-        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        notes.append(f"left out of {folder}, not text: {', '.join(skipped[:3])}{more}")
+            skipped.append(path)
+            bytes_skipped += size
+    if links:
+        notes.append(f"links to folders in {folder} are not followed: {_named(links, folder)}")
+    if skipped and sources:
+        share = bytes_skipped / max(bytes_read + bytes_skipped, 1)
+        left_out = f"not text: {_named(skipped, folder)}, {share:.1%} of the bytes"
+        if share > _LARGEST_SKIPPED_SHARE and not skip_binary:
+            raise DataError(
+                "much of this folder is not text",
+                where=folder,
+                why=left_out.removeprefix("not text: "),
+                fix=("add --skip-binary to leave that out", "name the text files"),
+            )
+        notes.append(f"left out of {folder}, {left_out}")
     if not sources:
         raise ResourceError(
             "no text in this folder",
@@ -284,13 +343,22 @@ def _in_folder(folder: Path, notes: list[str]) -> list[Source]:
     return sources
 
 
-def _files_below(folder: Path) -> list[Path]:
+def _named(paths: Sequence[Path], folder: Path) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(path.relative_to(folder).as_posix() for path in paths[:3]) + more
+
+
+def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files below a folder, and the links to folders; a link to nothing is a file."""
+
     def refuse(error: OSError) -> None:
         raise _unreadable(error.filename or folder, error)
 
     found: list[Path] = []
+    links: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = [Path(parent, name) for name in names if not name.startswith(".")]
-        found += [path for path in paths if path.is_file()]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        found += [path for path in paths if path.is_file() or not path.exists()]
+        links += [path for name in folders if (path := Path(parent, name)).is_symlink()]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), sorted(links)

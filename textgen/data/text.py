@@ -2,14 +2,22 @@
 
 import codecs
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from textgen.config import UNIT_TERMINATORS, Unit
 from textgen.config.options import check_choice
-from textgen.data.sources import HEAD_BYTES, Source, binary_kind, find_sources, other_encoding
+from textgen.data.encodings import likely_encodings
+from textgen.data.sources import (
+    HEAD_BYTES,
+    Source,
+    binary_kind,
+    find_sources,
+    misread,
+    wrong_encoding,
+)
 from textgen.errors import DataError, UsageError
 
 PIECE_CHARACTERS = 2**20
@@ -42,11 +50,16 @@ class Reading:
 
 @dataclass
 class Findings:
-    """What was changed while reading: byte order marks, texts with CR, invalid bytes."""
+    """What was changed while reading: byte order marks, texts with CR, invalid bytes.
+
+    Attributes:
+        valid_utf8: names of texts that are valid UTF-8, but were read in another encoding.
+    """
 
     byte_order_marks: int = 0
     carriage_returns: int = 0
     replaced: int = 0
+    valid_utf8: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """Messages for the user."""
@@ -55,7 +68,15 @@ class Findings:
             "files whose CRLF or CR were read as LF": self.carriage_returns,
             "invalid bytes replaced by U+FFFD": self.replaced,
         }
-        return [f"{what}: {count}" for what, count in counts.items() if count]
+        notes = [f"{what}: {count}" for what, count in counts.items() if count]
+        if self.valid_utf8:
+            named = ", ".join(self.valid_utf8[:3])
+            more = len(self.valid_utf8) - 3
+            notes.append(
+                "valid UTF-8, but read in another encoding:"
+                f" {named}{f' and {more} more' if more > 0 else ''}; is --encoding right?"
+            )
+        return notes
 
 
 def normalized(source: Source, reading: Reading, findings: Findings) -> Iterator[str]:
@@ -86,8 +107,8 @@ def _decoded(source: Source, reading: Reading, findings: Findings) -> Iterator[s
     decoder = codecs.getincrementaldecoder(reading.encoding)(reading.errors)
     blocks = source.blocks()
     first = next(blocks, b"")
-    if is_utf8:
-        _check_text(name, first[:HEAD_BYTES])
+    _check_text(name, first[:HEAD_BYTES], reading.encoding)
+    as_utf8 = _Utf8Check(reading.encoding)
     offset, line = 0, 1
     for block in chain((first,), blocks, (b"",)):
         data = decoder.getstate()[0] + block  # with the beginning of a character
@@ -95,15 +116,17 @@ def _decoded(source: Source, reading: Reading, findings: Findings) -> Iterator[s
             text = decoder.decode(block, not block)
         except UnicodeDecodeError as error:
             where = f"byte {offset + error.start}"
+            around = data[max(0, error.start - HEAD_BYTES) : error.start + HEAD_BYTES]
             if is_utf8:
                 before = data[: error.start].decode()
                 if before:
                     yield before
                 line += before.count("\n")
                 where = f"line {line}, {where}"
-            raise _invalid(reading.encoding, f"{name}, {where}", error.reason) from error
+            raise _invalid(reading, f"{name}, {where}", error.reason, around) from error
         except UnicodeError as error:
-            raise _invalid(reading.encoding, f"{name}, byte {offset}", str(error)) from error
+            raise _invalid(reading, f"{name}, byte {offset}", str(error), data) from error
+        as_utf8.feed(block)
         used = len(data) - len(decoder.getstate()[0])
         if reading.errors == "replace" and "\ufffd" in text:
             literal = data[:used].count("\ufffd".encode()) if is_utf8 else 0
@@ -112,25 +135,63 @@ def _decoded(source: Source, reading: Reading, findings: Findings) -> Iterator[s
         line += text.count("\n")
         if text:
             yield text
+    if as_utf8.is_surprising and name not in findings.valid_utf8:
+        findings.valid_utf8.append(name)
 
 
-def _check_text(name: str, head: bytes) -> None:
-    other = other_encoding(head)
+class _Utf8Check:
+    """Whether bytes that are read in another encoding are valid UTF-8, and not all ASCII."""
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._is_valid, self._differs = not encoding.startswith("utf-8"), False
+        # Any text reads as UTF-16, except that of an odd length: ASCII too is surprising.
+        self._is_wide = not "a\n".encode(encoding).endswith(b"a\n")
+
+    def feed(self, block: bytes) -> None:
+        """Read a block; an empty one is the end."""
+        if self._is_valid:
+            try:
+                text = self._decoder.decode(block, not block)
+            except UnicodeDecodeError:
+                self._is_valid = False
+                return
+            self._is_valid = not (self._is_wide and "\0" in text)
+            self._differs |= self._is_wide or not text.isascii()
+
+    @property
+    def is_surprising(self) -> bool:
+        return self._is_valid and self._differs
+
+
+def _check_text(name: str, head: bytes, encoding: str) -> None:
+    other = misread(head, encoding)
     if other is not None:
-        raise DataError(
-            f"this is {other}, not UTF-8", where=name, fix=f"add --encoding {other.lower()}"
-        )
-    kind = binary_kind(head)
+        raise wrong_encoding(name, other, encoding)
+    kind = binary_kind(head, encoding)
     if kind is not None:
         raise DataError("not text", where=name, why=f"it is {kind}", fix="give plain text")
 
 
-def _invalid(encoding: str, where: str, reason: str) -> DataError:
+def _invalid(reading: Reading, where: str, reason: str, data: bytes) -> DataError:
+    """The error of bytes that are not valid in the encoding. data: these and their neighbours."""
+    is_utf8 = reading.encoding == "utf-8"
+    likely = likely_encodings(data)
+    advice: tuple[str, ...]
+    if is_utf8 and likely == ["utf-8"]:
+        advice = ("correct these bytes",)
+    elif likely == ["utf-8"]:
+        advice = ("leave --encoding out: this is UTF-8; convert files that are not",)
+    elif likely:
+        named = f"add --encoding {' or '.join(likely)}, which {'fit' if likely[1:] else 'fits'}"
+        advice = (f"{named} these bytes", f"convert it: iconv -f {likely[0]} -t utf-8")
+    else:
+        advice = ("give its --encoding", "convert it to UTF-8")
     return DataError(
-        f"invalid {'UTF-8' if encoding == 'utf-8' else encoding}",
+        f"invalid {'UTF-8' if is_utf8 else reading.encoding}",
         where=where,
         why=reason,
-        fix="give its --encoding (such as latin-1), or add --errors replace",
+        fix=(*advice, "add --errors replace"),
     )
 
 
@@ -181,8 +242,9 @@ def sentences(
     """
     reading = Reading(unit, encoding, errors)
     found = False
-    for source in find_sources([path], once=True)[0]:
-        for sentence in _split(normalized(source, reading, findings or Findings()), unit):
+    findings = Findings() if findings is None else findings
+    for source in find_sources([path], once=True, encoding=reading.encoding)[0]:
+        for sentence in _split(normalized(source, reading, findings), unit):
             found = True
             yield sentence
     if not found:

@@ -4,7 +4,7 @@ A token statistic is computed only on request, because it needs the whole distri
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from textgen.models.base import LARGEST_LOGITS, NOTHING, HiddenStates, IdArray, Model, State
@@ -74,14 +75,14 @@ class LogMass(TokenStatistic):
 class Prefixes:
     """Ids sorted so that those with a common prefix are adjacent.
 
-    order: (vocabulary,) ids. begin, end: (vocabulary, columns), for each id and each length of a
-    prefix, from one character on, the range in ``order`` of the ids with this prefix of it; both
-    are 0 beyond its length.
+    order: (vocabulary,) ids. ranges: the ranges of an id, (characters, 2): for each length of a
+    prefix of it, from one character on, that in ``order`` of the ids with this prefix. longest:
+    the most characters of an id.
     """
 
     order: Tensor
-    begin: Tensor
-    end: Tensor
+    ranges: Callable[[int], Tensor]
+    longest: int
 
 
 class PrefixMasses(TokenStatistic):
@@ -93,7 +94,7 @@ class PrefixMasses(TokenStatistic):
 
     def __init__(self, tables: tuple[Prefixes, ...], way: Tensor) -> None:
         self._tables, self._way = tables, way
-        self.columns = max(table.begin.shape[1] for table in tables)
+        self.columns = max(1, *(table.longest for table in tables))
 
     def read(self, log_probs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         ways = self._way.to(inputs.device)[inputs]
@@ -106,7 +107,9 @@ class PrefixMasses(TokenStatistic):
                 continue
             sums = log_probs[rows][:, table.order.to(rows.device)].to(dtype).exp().cumsum(-1)
             sums = functional.pad(sums, (1, 0))
-            begin, end = (t.to(rows.device)[targets[rows]] for t in (table.begin, table.end))
+            ranges = [table.ranges(id) for id in targets[rows].tolist()]
+            padded = pad_sequence(ranges, batch_first=True).to(rows.device)
+            begin, end = padded.unbind(-1)  # 0 beyond the last character
             between = sums.gather(1, end) - sums.gather(1, begin)
             masses[rows, : begin.shape[1]] = between.masked_fill(end == 0, torch.nan)
         return masses

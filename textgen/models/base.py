@@ -129,7 +129,11 @@ class Model(nn.Module, ABC):
         """The state at the start of a text."""
 
     def restore(self, tensors: Mapping[str, Tensor]) -> State:
-        """The state with these tensors, of which others are ignored."""
+        """The state with these tensors, of which others are ignored.
+
+        Raises:
+            ValueError: An id in it is outside the vocabulary or the tables of the model.
+        """
         start = self.start(1)
         return type(start)({name: tensors[name] for name in start.named})
 
@@ -207,6 +211,16 @@ def frequencies(ids: IdArray, vocabulary_size: int) -> npt.NDArray[np.int64]:
     counts = np.bincount(np.concatenate(parts), minlength=vocabulary_size)
     release_pages(ids)
     return counts
+
+
+def check_ids(ids: Tensor, low: int, sizes: Sequence[int]) -> None:
+    """Raises ValueError if an id of a state (batch, columns) is not below the size of its column.
+
+    Args:
+        low: The lowest id.
+    """
+    if bool(((ids < low) | (ids >= torch.tensor(sizes, device=ids.device))).any()):
+        raise ValueError("an id in the state of a stream is out of range")
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from textgen.models.base import (
     IdArray,
     Model,
     State,
+    check_ids,
     init_output_bias,
 )
 from textgen.tokenizers.base import EOS
@@ -59,6 +60,10 @@ class FeedForwardModel(Model):
     def start(self, batch: int) -> WindowState:
         shape = (batch, self._window - 1)
         return WindowState({"ids": torch.full(shape, EOS, device=self.device)})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> State:
+        check_ids(tensors["ids"], 0, [self.config.vocabulary_size])
+        return super().restore(tensors)
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None

@@ -6,7 +6,7 @@ LSTM on other text.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -151,6 +151,10 @@ class MixtureModel(Model):
 
     def start(self, batch: int) -> NgramState:
         return NgramState({**self.network.start(batch).named, **self.ngrams.start(batch).named})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> State:
+        self.ngrams.restore(tensors)  # which checks them
+        return super().restore(tensors)
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None

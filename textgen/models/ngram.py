@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from textgen.config import NgramConfig
 from textgen.errors import DataError
-from textgen.models.base import Dropout, HiddenStates, IdArray, Model, State
+from textgen.models.base import Dropout, HiddenStates, IdArray, Model, State, check_ids
 from textgen.tokenizers.base import EOS
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -444,6 +444,11 @@ class NgramModel(Model):
     def start(self, batch: int) -> NgramState:
         shape = (batch, self.tables.order - 1)
         return NgramState({"ngram_ids": torch.full(shape, UNSEEN, device=self.device)})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> State:
+        sizes = [self.config.vocabulary_size + 1, *self.config.entries]  # with that of <s>
+        check_ids(tensors["ngram_ids"], UNSEEN, sizes[: self.tables.order - 1])
+        return super().restore(tensors)
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None

@@ -1,12 +1,15 @@
-"""Results as JSON objects, one per line: the keys that scripts rely on, at full precision."""
+"""Results for scripts, at full precision: JSON, an object per line, and tables with tabs."""
 
 import dataclasses
 import json
 import math
+import re
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textgen.config import ScoreLevel
-from textgen.presentation.console import emit
+from textgen.presentation.console import emit, shown, shown_in_json
 from textgen.presentation.numbers import labelled
 from textgen.results import (
     PartScore,
@@ -23,13 +26,16 @@ if TYPE_CHECKING:
     from textgen.checkpoint import CheckpointInfo
 
 
+_OF_TOKEN = ("entropy", "entropy_reduction")
+
+
 def emit_record(record: dict[str, Any]) -> None:
     """Write one object as one line of stdout. What is not finite has no JSON: it is null."""
     try:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     except ValueError:
         line = json.dumps(finite(record), ensure_ascii=False, allow_nan=False)
-    emit(line + "\n")
+    emit(shown_in_json(line) + "\n")
 
 
 def finite(value: Any) -> Any:
@@ -41,6 +47,30 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+Value = str | float | None
+_TO_QUOTE = re.compile('[\t\n\r"]')
+
+
+def emit_rows(rows: Iterable[Sequence[Value]]) -> None:
+    """Write rows of a table for data frames to stdout: values between tabs, texts as they are.
+
+    Quotes are those of Python's ``csv`` with a tab as the delimiter, which are the defaults of
+    pandas and of R's ``read.delim``. Booleans are 1 and 0, None is empty. On a terminal, control
+    characters are escaped.
+    """
+    text = "".join("\t".join(map(_field, row)) + "\n" for row in rows)
+    emit(shown(text, keep="\t\n") if sys.stdout.isatty() else text)
+
+
+def _field(value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):  # csv itself leaves a carriage return without quotes
+        quoted = '"' + value.replace('"', '""') + '"'
+        return quoted if _TO_QUOTE.search(value) else value
+    return str(int(value) if isinstance(value, bool) else value)
 
 
 def _fields(value: Any, *names: str) -> dict[str, Any]:
@@ -61,6 +91,7 @@ def training_record(result: TrainingResult) -> dict[str, Any]:
             "uniform_loss": result.uniform_loss,
             "ngram_loss": result.ngram and result.ngram.loss,
             "ngram_order": result.ngram and result.ngram.order,
+            "mixture_gain": result.ngram and result.ngram.mixture_gain,
         },
         **_known(result, "ended_early", "interrupted"),
     }
@@ -78,8 +109,11 @@ def validation_record(validation: Validation) -> dict[str, Any]:
     return labelled(record, pseudo=validation.pseudo)
 
 
-def sample_record(sample: Sample) -> dict[str, Any]:
+def sample_record(sample: Sample, score_log_prob: float | None) -> dict[str, Any]:
+    """A sample. score_log_prob: what ``score`` gives for its text; None where it gives none."""
     record = {**dataclasses.asdict(sample), "perplexity": sample.perplexity}
+    record["score_log_prob"] = score_log_prob
+    del record["ids"]
     if sample.novelty is None:
         del record["novelty"], record["drawn"]
     else:
@@ -89,9 +123,9 @@ def sample_record(sample: Sample) -> dict[str, Any]:
 
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
     choices = [
-        {prediction.of: choice.text}
+        {prediction.of: choice.text if choice.token is None else choice.token}
         | _fields(choice, "probability", "log_prob")
-        | _known(choice, "id")
+        | ({} if choice.token is None else _fields(choice, "id", "text"))
         for choice in prediction.choices
     ]
     return _fields(prediction, "prompt", "of", "entropy", "rest") | {"choices": choices}
@@ -110,11 +144,21 @@ def _part(part: PartScore, level: ScoreLevel, *, pseudo: bool) -> dict[str, Any]
     id = ("id",) if level == "token" else ()
     reduction = () if pseudo else ("entropy_reduction",)
     record = {
-        level: part.text,
+        level: part.text if part.token is None else part.token,
         **_fields(part, *id, "log_prob", "surprisal", "unknown"),
         **_known(part, "rank", "entropy", *reduction),
     }
+    if level == "token":
+        record["text"] = part.span
+    elif level == "word":
+        known = {name: each for name, each in of_first_token(part).items() if each is not None}
+        record |= {"tokens": part.tokens, **known}
     return labelled(record, pseudo=pseudo)
+
+
+def of_first_token(part: PartScore) -> dict[str, float | None]:
+    """What is known of the distribution of a word's first token."""
+    return {f"first_token_{name}": value for name, value in _fields(part, *_OF_TOKEN).items()}
 
 
 def sums(score: ScoreSum) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
-from textgen.presentation.console import emit, laid_out, note, out_console, shown
+from textgen.presentation.console import Drawn, emit, note, show, shown
 from textgen.presentation.numbers import count, figure, share
 from textgen.presentation.tables import token_text, visible
-from textgen.results import Prediction, Sample
+from textgen.results import Prediction, Sample, by_text
 
 _SEPARATOR = "---------------\n"  # between samples in a file or a pipe, as in nanoGPT
 _LONGEST_BAR = 40
+
+RUNNING = "\n\t\u200c\u200d\ufe0e\ufe0f"
+"""What is not escaped in a text that comes in pieces: joiners act on the pieces around them."""
 
 
 class SampleWriter:
@@ -31,7 +34,6 @@ class SampleWriter:
     def __init__(self, samples: int) -> None:
         self.streams = sys.stdout.isatty()
         self._samples = samples
-        self._console = out_console()
         self._waiting: dict[int, Sample] = {}
         self._begun: int | None = None
         self._ended = 0  # the number of finished samples
@@ -42,7 +44,7 @@ class SampleWriter:
         if index != self._begun:
             self._begin(index, prompt)
         if text:
-            emit(shown(text, keep="\n\t") if self.streams else text)
+            emit(Drawn(shown(text, keep=RUNNING)) if self.streams else text)
             self._last = text
 
     def sample(self, sample: Sample) -> None:
@@ -58,7 +60,7 @@ class SampleWriter:
         self.end()
         if self._samples > 1 and self.streams:
             title = Text(f"{count(index + 1)} of {count(self._samples)}", style="label")
-            emit(laid_out(self._console, Rule(title, style="faint", align="left")))
+            show(Rule(title, style="faint", align="left"))
         elif index > 0:
             emit(_SEPARATOR)
         self._begun, self._last = index, prompt
@@ -90,7 +92,7 @@ class SampleWriter:
 
     def _emit(self, text: Text) -> None:
         text.no_wrap = True
-        emit(laid_out(self._console, text).removesuffix("\n"))
+        show(text, ended=False)
 
     def end(self) -> None:
         """End the last line."""
@@ -101,7 +103,7 @@ class SampleWriter:
 
 def prediction_bars(prediction: Prediction, most: int, width: int) -> RenderableType:
     """A line for each of the most probable choices, and one for the rest."""
-    choices = prediction.choices[:most]
+    choices = by_text(prediction.choices)[:most]
     names = [token_text(choice.text, choice.id) for choice in choices]
     columns = (Column(no_wrap=True), Column(justify="right", no_wrap=True), Column(no_wrap=True))
     table = Table.grid(*columns, padding=(0, 2, 0, 0))

@@ -1,17 +1,18 @@
 """Results for people: facts under headings, unambiguous tokens, plots of losses.
 
-A space is written ``␣``, a newline ``\\n``, a tab ``\\t``, other control characters ``\\x1b``; a
-backslash is ``\\\\``, a ``␣`` of the text itself ``\\␣`` and a literal ``<EOS>`` of the text
-``\\<EOS>``, so that nothing is ambiguous.
+A space is written ``␣``, a newline ``\\n``, a tab ``\\t``, other control characters and what is
+invisible ``\\x1b``; a backslash is ``\\\\``, a ``␣`` of the text itself ``\\␣`` and a literal
+``<EOS>`` of the text ``\\<EOS>``, so that nothing is ambiguous.
 """
 
 import dataclasses
 import math
+import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.columns import Columns
@@ -25,7 +26,14 @@ from textgen.metrics import LOG_2
 from textgen.presentation.console import escape, shown
 from textgen.presentation.numbers import count, duration, figure, fixed, label, rounded, share, size
 from textgen.presentation.terminal_plot import Curve, plot
-from textgen.results import Plan, TokenizerSummary, TrainingResult, Validation
+from textgen.results import (
+    NgramBaseline,
+    Plan,
+    TokenizerSummary,
+    TrainingResult,
+    Validation,
+    held_out_text,
+)
 
 if TYPE_CHECKING:
     from textgen.checkpoint import CheckpointInfo
@@ -36,8 +44,12 @@ _SPACE = "␣"
 _SPECIAL_NAMES = ("<UNK>", "<EOS>")  # of the ids 0 and 1 in every vocabulary
 
 
-def visible(token: str, id: int | None = None) -> str:
-    r"""A token without white space. id: distinguishes ``<EOS>`` from a text that spells it.
+def visible(token: str, id: int | None = None, *, escaped: Callable[[str], str] = shown) -> str:
+    r"""A token without white space.
+
+    Args:
+        id: Distinguishes ``<EOS>`` from a text that spells it.
+        escaped: Escapes what cannot be seen.
 
     >>> visible("the "), visible("\n"), visible("<EOS>", 1), visible("<EOS>", 7)
     ('the␣', '\\n', '<EOS>', '\\<EOS>')
@@ -45,8 +57,8 @@ def visible(token: str, id: int | None = None) -> str:
     if token in _SPECIAL_NAMES:
         is_special = id is None or id == _SPECIAL_NAMES.index(token)
         return token if is_special else "\\" + token
-    escaped = shown(token.replace("\\", "\\\\").replace(_SPACE, "\\" + _SPACE)).replace(" ", _SPACE)
-    return re.sub(r"\s", lambda space: escape(space[0]), escaped)
+    text = escaped(token.replace("\\", "\\\\").replace(_SPACE, "\\" + _SPACE)).replace(" ", _SPACE)
+    return re.sub(r"\s", lambda space: escape(space[0]), text)
 
 
 def token_text(token: str, id: int | None = None) -> Text:
@@ -89,7 +101,13 @@ def quoted(path: str) -> str:
         return subprocess.list2cmdline([path])
     if path.isprintable():
         return shlex.quote(path)
-    return "$'" + shown(path.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+    plain = path.replace("\\", "\\\\").replace("'", "\\'")
+    parts = (each if each.isprintable() else _in_shell(each) for each in plain)
+    return "$'" + "".join(parts) + "'"
+
+
+def _in_shell(character: str) -> str:
+    return "\\n" if character == "\n" else "".join(f"\\x{b:02x}" for b in os.fsencode(character))
 
 
 def tokenizer_summary(summary: TokenizerSummary) -> RenderableType:
@@ -101,6 +119,7 @@ def tokenizer_summary(summary: TokenizerSummary) -> RenderableType:
         ("vocabulary", f"{count(summary.vocabulary_size)} with <UNK> and <EOS>"),
         ("tokens", count(summary.tokens)),
         ("", Text(parts if summary.valid_tokens else "", style="label")),
+        ("held out", shown(held_out_text(summary.held_out, summary.characters))),
         ("characters", count(summary.characters)),
         ("sentences", count(summary.sentences)),
         ("characters per token", figure(summary.characters_per_token, 3)),
@@ -111,7 +130,7 @@ def tokenizer_summary(summary: TokenizerSummary) -> RenderableType:
     total = max(1, summary.train_tokens)
     frequent = [
         Text.assemble(visible(token), (f" {share(seen / total)}", "label"))
-        for token, seen in summary.most_frequent
+        for token, seen in summary.most_frequent_texts
     ]
     columns = Columns(frequent, padding=(0, 3), equal=True, column_first=True)
     return Group(
@@ -125,8 +144,10 @@ def plan_tables(plan: Plan) -> RenderableType:
     state, window = (count(round(each / 1e6)) for each in (plan.state_bytes, plan.window_bytes))
     memory = f"{state} MB of weights, gradients and moments, about {window} MB per update"
     threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    has_ngrams = any(option.name == "order" for option in plan.options)
+    uncounted = ", and the n-grams, which are counted in the run" if has_ngrams else ""
     pairs: list[Fact] = [
-        ("parameters", rounded(plan.parameters)),
+        ("parameters", f"{rounded(plan.parameters)}{uncounted}"),
         ("vocabulary", count(plan.vocabulary_size)),
         ("training text", f"{rounded(plan.train_tokens)} tokens"),
         ("memory", memory),
@@ -134,6 +155,7 @@ def plan_tables(plan: Plan) -> RenderableType:
         ("machine", f"{plan.device}, {plan.precision}, {threads}"),
         ("length", f"{rounded(round(plan.tokens))} tokens, {duration(plan.seconds)}"),
         ("epochs", figure(plan.epochs, 3)),
+        *(("warning", Text(shown(each), style="warning")) for each in plan.warnings),
     ]
     columns = (Column(no_wrap=True), Column(no_wrap=True), Column(style="label", overflow="fold"))
     options = Table.grid(*columns, padding=(0, 2, 0, 0))
@@ -166,11 +188,21 @@ def validation_facts(validation: Validation) -> list[Fact]:
     return pairs
 
 
-def training_summary(result: TrainingResult, out: str) -> RenderableType:
+def next_commands(*arguments: str) -> Text:
+    """Commands to continue with; each is one line at any width, so that it can be copied.
+
+    To be shown by itself: inside other renderables lines are cut.
+    """
+    commands = "\n".join(f"  textgen {each}" for each in arguments)
+    return Text.assemble(("Next", "heading"), "\n", (commands, "accent"), "\n", no_wrap=True)
+
+
+def training_summary(result: TrainingResult, out: str) -> tuple[RenderableType, ...]:
     """The result of a run, its folder, and commands to continue with."""
     best, memory, ngram = result.validation, result.peak_memory_bytes, result.ngram
     pseudo = best is not None and best.pseudo
-    pairs: list[Fact] = [] if best is None else validation_facts(best)
+    none_yet = Text("none, as the run was stopped before the first validation", style="label")
+    pairs: list[Fact] = [("validation loss", none_yet)] if best is None else validation_facts(best)
     if best is not None and best.characters and not pseudo:
         bits_per_nat = best.tokens / best.characters / LOG_2
         if ngram is not None:
@@ -178,7 +210,8 @@ def training_summary(result: TrainingResult, out: str) -> RenderableType:
             bits = Text.assemble(figure(ngram.loss * bits_per_nat), (learned, "label"))
             pairs.append((f"  {ngram.order}-gram model", bits))
         pairs.append(("  uniform distribution", figure(result.uniform_loss * bits_per_nat)))
-    steps = f"{rounded(result.tokens_seen)} tokens in {count(result.steps)} steps"
+    updates = f"{count(result.steps)} step{'s' * (result.steps != 1)}"
+    steps = f"{rounded(result.tokens_seen)} tokens in {updates}"
     pairs += [
         ("trained", f"{steps}, {duration(result.seconds)}"),
         ("ended early", result.ended_early or ""),
@@ -197,8 +230,44 @@ def training_summary(result: TrainingResult, out: str) -> RenderableType:
     if result.interrupted is not None:
         title = "Stopped, and saved"
         next_.insert(0, f"train --out {folder} --resume")
-    commands = Text("\n".join(f"textgen {each}" for each in next_), style="accent")
-    return Group(section(title, facts(pairs)), section("Next", commands))
+    return section(title, facts(pairs)), next_commands(*next_)
+
+
+LEAST_GAIN = 0.01
+"""Nats per token for which a mixture is worth its name in a summary."""
+
+
+def ngram_advice(model: str, loss: float, ngram: NgramBaseline) -> dict[str, str]:
+    """Why another kind of model predicts better than one that was trained, by kind."""
+    advice = {}
+    if ngram.loss < loss and model != "ngram":
+        advice["ngram"] = (
+            f"{ngram.order}-grams alone predict better than {model}: {fixed(ngram.loss, 4)} against"
+            f" {fixed(loss, 4)} nats per token."
+        )
+    gain = ngram.mixture_gain
+    if gain is not None and gain >= LEAST_GAIN and loss - gain < ngram.loss:
+        advice["lstm+ngram"] = (
+            f"A mixture of {model} with {ngram.order}-grams predicts better than {model} alone:"
+            f" {fixed(loss - gain, 4)} against {fixed(loss, 4)} nats per token."
+        )
+    return advice
+
+
+def better_models(result: TrainingResult, out: str) -> list[Text]:
+    """What predicts the text better than the model that was trained, with the commands."""
+    best, ngram, lines = result.validation, result.ngram, list[Text]()
+    if best is None or best.pseudo or ngram is None:
+        return lines
+    text = [each if each.startswith("--") else quoted(each) for each in result.same_text]
+    for model, why in ngram_advice(result.model, best.loss, ngram).items():
+        other = quoted(f"{out.rstrip('/')}-{model.replace('+', '-')}")
+        command = " ".join(("textgen train", *text, "--out", other, "--model", model))
+        lines += [
+            Text(why, style="warning"),
+            Text(f"  {command}", style="accent", no_wrap=True),
+        ]
+    return lines
 
 
 _WIDEST_PLOT, _PLOT_ROWS = 90, 8
@@ -225,6 +294,8 @@ def checkpoint_info(info: "CheckpointInfo", width: int) -> RenderableType:
     for name, part in (("training", header.corpus.train), ("held out", header.corpus.valid)):
         counts = [f"{count(value)} {key}" for key, value in dataclasses.asdict(part).items()]
         text.append((name, ", ".join(counts)))
+    if header.corpus.held_out:
+        text.append(("", shown(header.corpus.held_out_text)))
     text.append(("fingerprint", header.corpus.fingerprint[:16]))
     progress = [
         f"{rounded(header.step)} steps",

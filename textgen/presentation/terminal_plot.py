@@ -77,8 +77,8 @@ def plot(
     for row, cells in enumerate(_cells(curves, columns, height, x_range, y_range)):
         drawn.append(f"{labels.get(row, ''):>{margin - 2}} ", "label")
         drawn.append("│", "faint")
-        for dots, style in cells:
-            drawn.append(chr(_BLANK + dots) if dots else " ", style)
+        for style, run in itertools.groupby(cells, key=lambda cell: cell[1]):  # few spans: faster
+            drawn.append("".join(chr(_BLANK + dots) if dots else " " for dots, _ in run), style)
         if row in beside:
             drawn.append(f" {beside[row].name}", beside[row].style)
         drawn.append("\n")

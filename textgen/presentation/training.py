@@ -5,8 +5,9 @@ import importlib
 import math
 import sys
 import textwrap
+import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from textgen.errors import ResourceError, UsageError, missing_package
-from textgen.presentation.console import is_terminal, live_console, note, say, shown
+from textgen.presentation.console import (
+    inform,
+    is_quiet,
+    is_terminal,
+    live_console,
+    note,
+    say,
+    shown,
+)
 from textgen.presentation.numbers import (
     BITS_PER_CHARACTER,
     PSEUDO,
@@ -33,7 +42,10 @@ from textgen.presentation.tables import Fact, facts
 from textgen.presentation.terminal_plot import Curve, Point, plot
 from textgen.results import (
     CheckpointSaved,
+    PhaseName,
     TrainingEvent,
+    TrainingPhase,
+    TrainingProgress,
     TrainingSample,
     TrainingStart,
     TrainingStep,
@@ -45,7 +57,20 @@ _WIDEST = 110
 _NARROW = 64
 _LEAST_PLOT, _MOST_PLOT, _SAMPLE = 3, 8, 4  # rows
 _MOST_POINTS = 512
-_NO_STEP = TrainingStep(0, 0, 0, 0, 0, 0, 0, 0, 0, remaining_seconds=math.nan)
+_SLOW_SECONDS = 2.0
+_NO_STEP = TrainingProgress(0, 0, math.nan, math.nan, 0, 0, 0, 0, 0, math.nan)
+_DOING: dict[PhaseName, str] = {
+    "reading": "Reading",
+    "learning": "Learning the vocabulary of",
+    "encoding": "Tokenizing",
+    "loading": "Loading",
+    "measuring": "Measuring the speed of",
+    "counting": "Counting n-grams in",
+    "validating": "Validating on",
+    "saving": "Saving",
+    "baseline": "Estimating an n-gram model for comparison",
+}
+_AFTER: dict[PhaseName, str] = {"validating": "this validation", "saving": "this save"}
 _WRAPPER = Console(width=_WIDEST)  # Text.wrap asks for one, for its tab size alone
 
 
@@ -54,21 +79,38 @@ class TrainingState:
     """What the display shows of the events so far."""
 
     start: TrainingStart | None = None
-    step: TrainingStep | None = None
+    step: TrainingProgress | None = None
     validation: Validation | None = None
     best_loss: float = float("inf")
     sample: TrainingSample | None = None
-    saved: CheckpointSaved | None = None
+    saved_step: int | None = None
+    phase: TrainingPhase | None = None
+    since_figures: float = 0.0  # seconds since the newest figures
+    waited: float = 0.0  # seconds of the phase, or of the step
     stopping: bool = False
+    ended: bool = False
     losses: list[Point] = field(default_factory=list)
     validations: list[Point] = field(default_factory=list)
 
     def add(self, event: TrainingEvent) -> None:
+        self.phase = event if isinstance(event, TrainingPhase) else None
         if isinstance(event, TrainingStart):
             self.start = event
-        elif isinstance(event, TrainingStep):
+            if event.resumed_step:
+                self.saved_step = event.resumed_step
+            for step, loss in event.losses:
+                self.losses = _thinned([*self.losses, (float(step), loss)])
+            for validation in event.validations:
+                self.add(validation)
+            if event.best is not None:
+                self.validation = self.validation or event.best
+                self.best_loss = event.best.loss
+        elif isinstance(event, TrainingProgress):
+            if math.isnan(event.loss) and self.losses:
+                event = replace(event, loss=self.losses[-1][1])
             self.step = event
-            self.losses = _thinned([*self.losses, (float(event.step), event.loss)])
+            if isinstance(event, TrainingStep):
+                self.losses = _thinned([*self.losses, (float(event.step), event.loss)])
         elif isinstance(event, Validation):
             self.validation = event
             self.best_loss = min(self.best_loss, event.loss)
@@ -76,20 +118,25 @@ class TrainingState:
         elif isinstance(event, TrainingSample):
             self.sample = event
         elif isinstance(event, CheckpointSaved):
-            self.saved = event
+            self.saved_step = event.step
 
 
 def training_view(state: TrainingState, width: int, height: int) -> RenderableType:
-    """One frame: the model, the progress, the figures, the loss curves, a sample."""
+    """One frame: the model, the progress, the figures, the loss curves, a sample, the phase.
+
+    Before the start of the run, the phase alone.
+    """
     width = min(width, _WIDEST) - 2
+    if state.start is None:
+        return _status(state, width)
     figures = _figures(state, narrow=width < _NARROW)
     head: list[RenderableType] = [*_bars(state, width)]
-    if (start := state.start) is not None:
-        model = f"{start.description}, {rounded(start.parameters)} parameters, {start.device}"
-        title = Text.assemble((shown(start.out), "heading"), (f"  {shown(model)}", "label"))
-        title.truncate(width, overflow="ellipsis")
-        head.insert(0, title)
-    rows = height - len(head) - figures.row_count - 1  # one line for the note on stopping
+    start = state.start
+    model = ", ".join([start.description, *_parameters(start), start.device])
+    title = Text.assemble((shown(start.out), "heading"), (f"  {shown(model)}", "label"))
+    title.truncate(width, overflow="ellipsis")
+    head.insert(0, title)
+    rows = height - len(head) - figures.row_count - 1  # one line for the phase
     gap = [Text()] if rows >= 3 else []  # above all, before the figures, below all
     parts = [*gap, *head, *gap, figures]
     rows -= 3
@@ -101,24 +148,65 @@ def training_view(state: TrainingState, width: int, height: int) -> RenderableTy
             text = Text(shown(state.sample.text.strip("\n"), keep="\n").expandtabs(4))
             lines = [*text.wrap(_WRAPPER, width - 2), *[Text()] * _SAMPLE]  # so that nothing jumps
             sample = [Text(), title, *(Text.assemble("  ", line) for line in lines[:_SAMPLE])]
-    if rows >= _LEAST_PLOT + 2 and len(state.losses) > 3:  # with a gap and the labels
+    if rows >= _LEAST_PLOT + 2:  # with a gap and the labels
         curves = (
             Curve("training", state.losses, "faint"),
             Curve("validation", state.validations, "accent"),
         )
-        parts += [Text(), plot(curves, width, min(_MOST_PLOT, rows - 2))]
+        plot_rows = min(_MOST_PLOT, rows - 2)
+        drawn = plot(curves, width, plot_rows) if len(state.losses) > 1 else Text()
+        parts += [Text(), drawn or Text("\n" * plot_rows)]  # its place, so that nothing jumps
     parts += sample
+    frame = Padding(Group(*parts, *gap), (0, 1))
+    return frame if state.ended else Group(frame, _status(state, width))
+
+
+def _status(state: TrainingState, width: int) -> Text:
+    """The phase, in one line; empty between phases.
+
+    The cursor stays at its end, where the terminal writes ^C: that must not wrap.
+    """
+    phase, style = state.phase, "label"
     if state.stopping:
-        stopping = "Stopping after this step, and saving. Ctrl-C again stops at once."
-        parts.append(Text(stopping, style="warning", no_wrap=True, overflow="ellipsis"))
-    return Padding(Group(*parts), (0, 1, len(gap), 1))
+        after = _AFTER.get(phase.name, "this step") if phase is not None else "this step"
+        line = f"Stopping after {after}, and saving. Ctrl-C again stops at once."
+        style = "warning"
+    elif phase is not None:
+        line = phase_text(phase)
+        if phase.total and phase.done:
+            line += f"  {min(1.0, phase.done / phase.total):4.0%}"
+        if state.waited >= 1:
+            line += f"  {_whole(math.floor(state.waited))}"
+    elif state.waited >= _SLOW_SECONDS and state.step is not None and state.step.progress < 1:
+        line = f"Step {count(state.step.step + 1)}  {_whole(math.floor(state.waited))}"
+    else:
+        line = ""
+    text = Text(f" {line}", style=style, no_wrap=True)
+    text.truncate(width - 4, overflow="ellipsis")
+    return text
+
+
+def phase_text(phase: TrainingPhase) -> str:
+    """What a run does, for people: ``Reading a.txt, 2.88 MB``."""
+    text = f"{_DOING[phase.name]} {shown(phase.what)}".rstrip()
+    if phase.name == "reading":
+        if phase.total is not None:
+            text += f", {size(phase.total)}"
+        elif phase.done:
+            text += f", {size(phase.done)} so far"
+    return text
+
+
+def _parameters(start: TrainingStart) -> list[str]:
+    """Their number, unless the n-grams among them are still to be counted."""
+    return [] if start.parameters is None else [f"{rounded(start.parameters)} parameters"]
 
 
 def _bars(state: TrainingState, width: int) -> list[Text]:
     """The progress of the run and of the epoch."""
     step = state.step or _NO_STEP
     epoch, progress = max(1, math.ceil(step.epoch)), min(1.0, max(0.0, step.progress))
-    part, left = step.epoch - (epoch - 1), duration(step.remaining_seconds)
+    part, left = step.epoch - (epoch - 1), _whole(_remaining(state))
     bars = (
         ("run", progress, f" {progress:4.0%}  {left:>7} left"),
         (f"epoch {epoch}", part, f" {part:4.0%}  step {count(step.step)}"),
@@ -133,27 +221,44 @@ def _bars(state: TrainingState, width: int) -> list[Text]:
     return lines
 
 
+def _whole(seconds: float) -> str:
+    """A duration in whole seconds, for a clock: ``9s``, ``1m 22s``."""
+    return f"{round(seconds)}s" if seconds < 10 else duration(seconds)
+
+
+def _remaining(state: TrainingState) -> float:
+    """Seconds left of the run; those since the newest figures have passed."""
+    left = (state.step or _NO_STEP).remaining_seconds - state.since_figures
+    return left if math.isnan(left) else max(0.0, left)
+
+
+def _place(step: TrainingProgress) -> str:
+    """When the next validation is due."""
+    due = step.next_validation
+    return "–" if math.isnan(due) else "at the end" if due >= 1 else f"at {due:.0%}"
+
+
 def _figures(state: TrainingState, *, narrow: bool) -> Table:
     """Names and numbers: losses on the left, speed and the like on the right."""
-    step, validation, saved = state.step, state.validation, state.saved
+    step, validation = state.step or _NO_STEP, state.validation
     pseudo = validation is not None and validation.pseudo
-    loss, perplexity, bits = Text("–"), "–", "–"
+    loss, perplexity, bits = Text(_place(step), style="label"), "–", "–"
     if validation is not None:
         best = "  best" if validation.loss <= state.best_loss else ""
         loss = Text.assemble(fixed(validation.loss, 4), (best, "good"))
         perplexity = figure(validation.perplexity)
         bits = figure(validation.bits_per_character)
     left: list[Fact] = [
-        ("training loss", fixed(step.loss, 4) if step else "–"),
+        ("training loss", fixed(step.loss, 4)),
         (label("loss", pseudo=True) if pseudo else "validation loss", loss),
         (label("perplexity", pseudo=pseudo), perplexity),
         ("", "") if pseudo else (BITS_PER_CHARACTER, bits),
     ]
     right: list[Fact] = [
-        ("speed", f"{count(round(step.tokens_per_second))} tokens/s" if step else "–"),
-        ("learning rate", f"{step.learning_rate:.2g}" if step else "–"),
-        ("memory", size(step.memory_bytes) if step and step.memory_bytes else "–"),
-        ("saved", f"step {count(saved.step)}" if saved else "–"),
+        ("speed", f"{count(round(speed))} tokens/s" if (speed := step.tokens_per_second) else "–"),
+        ("learning rate", f"{step.learning_rate:.2g}" if step.learning_rate > 0 else "–"),
+        ("memory", size(step.memory_bytes) if step.memory_bytes else "–"),
+        ("saved", "–" if state.saved_step is None else f"step {count(state.saved_step)}"),
     ]
     if narrow:
         return facts((*left, *right[:2]))
@@ -175,13 +280,16 @@ def _thinned(points: list[Point]) -> list[Point]:
 
 
 _FRAME_SECONDS = 0.4
+_TICK_SECONDS, _POLL_SECONDS = 1.0, 0.2
 _LINE_SHARE, _LINE_SECONDS = 0.1, 60.0
+_SAID: frozenset[PhaseName] = frozenset({"reading", "measuring", "counting", "baseline"})
 
 
 class LiveProgress(contextlib.AbstractContextManager["LiveProgress"]):
     """One frame, redrawn in place.
 
-    It is drawn only at events, by the thread that trains: no other competes with it.
+    It is drawn at events, by the thread that trains. Where none came for a second, a thread that
+    otherwise sleeps draws it, so that the clock goes on.
     """
 
     def __init__(self, heading: str | None = None) -> None:
@@ -189,46 +297,76 @@ class LiveProgress(contextlib.AbstractContextManager["LiveProgress"]):
         self._state = TrainingState()
         self._console = live_console()
         self._live = Live(
-            Text("Reading the text …", style="label"),
+            Text(),
             console=self._console,
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
             transient=heading is not None,
         )
-        self._drawn_at = 0.0
+        self._drawn_at, self._is_stale = -math.inf, False
+        self._figures_at = self._phase_at = time.monotonic()
         self._drawn_for = self._console.size
+        self._lock, self._ended = threading.RLock(), threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
 
     def __call__(self, event: TrainingEvent) -> None:
+        with self._lock:
+            self._add(event)
+
+    def _add(self, event: TrainingEvent) -> None:
         if isinstance(event, TrainingStart):
             for message in event.notes:
                 self._console.print(Text(f"note: {shown(message)}", style="label"))
         elif isinstance(event, TrainingWarning):
             self._console.print(Text(f"warning: {shown(event.text)}", style="warning"))
+        now, before = time.monotonic(), self._state.phase
         self._state.add(event)
-        now = time.monotonic()
-        if not isinstance(event, TrainingStep) or now - self._drawn_at >= _FRAME_SECONDS:
+        phase, started = self._state.phase, self._state.start is not None
+        begins = phase is not None and (before is None or phase.name != before.name)
+        if isinstance(event, TrainingProgress):
+            self._figures_at = now
+        if begins or phase is None:
+            self._phase_at = now
+        # A phase of a run that takes less than a second is not shown: it would flicker.
+        often = isinstance(event, TrainingProgress) or (phase is not None and not begins)
+        if often and now - self._drawn_at < _FRAME_SECONDS:
+            self._is_stale = True
+        elif phase is None or not started:
             self._draw()
-            self._drawn_at = now
 
     def stopping(self, signum: int) -> None:
         """A signal was received. Called inside a signal handler, which must not write."""
         self._state.stopping = True
+        self._drawn_at = -math.inf  # it is drawn soon
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._clock.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._clock.join()
         if self._state.start is None:
             self._live.update(Text())
             self._live.transient = True
         else:
-            self._state.stopping = False
+            self._state.ended = True
             self._draw()
         self._live.stop()
 
+    def _tick(self) -> None:
+        while not self._ended.wait(_POLL_SECONDS):
+            with self._lock:
+                wanted = _FRAME_SECONDS if self._is_stale else _TICK_SECONDS
+                if time.monotonic() - self._drawn_at >= wanted:
+                    self._draw()
+
     def _draw(self) -> None:
+        self._drawn_at, self._is_stale = time.monotonic(), False
+        self._state.since_figures = self._drawn_at - self._figures_at
+        self._state.waited = self._drawn_at - self._phase_at
         terminal = self._console.size
         height = terminal.height - (self._heading is not None)
         frame = training_view(self._state, terminal.width, height)
@@ -242,22 +380,36 @@ class LiveProgress(contextlib.AbstractContextManager["LiveProgress"]):
 
 
 class LineProgress(contextlib.AbstractContextManager["LineProgress"]):
-    """A line for each validation, and one for every tenth of the run or every minute."""
+    """Lines: one for a phase that may take long, each validation, every tenth or every minute."""
 
     _next_progress = _next_seconds = 0.0
 
+    def __init__(self, heading: str | None = None) -> None:
+        self._is_one_of_several = heading is not None
+        self._state = TrainingState()
+
     def __call__(self, event: TrainingEvent) -> None:
-        if isinstance(event, TrainingStart):
+        before = self._state.phase
+        self._state.add(event)
+        if isinstance(event, TrainingPhase):
+            begins = before is None or before.name != event.name
+            if begins and event.name in _SAID and not self._is_one_of_several:
+                text = phase_text(event)
+                _say_line(text[:1].lower() + text[1:])
+        elif isinstance(event, TrainingStart):
             for message in event.notes:
                 note(message)
             _say_line(
                 f"training {shown(event.out)}:",
                 shown(event.description),
-                f"{rounded(event.parameters)} parameters",
+                *_parameters(event),
                 f"vocabulary {count(event.vocabulary_size)}",
                 f"{event.device} {event.precision}",
             )
-        elif isinstance(event, TrainingStep):
+            if event.resumed_step:
+                best = event.best and f"best validation loss {fixed(event.best.loss, 4)}"
+                _say_line(f"step {count(event.resumed_step)}", "resumed", *([best] if best else []))
+        elif isinstance(event, TrainingProgress):
             self._stepped(event)
         elif isinstance(event, Validation):
             pseudo = event.pseudo
@@ -266,6 +418,7 @@ class LineProgress(contextlib.AbstractContextManager["LineProgress"]):
                 f"validation {label('loss', pseudo=pseudo)} {fixed(event.loss, 4)}",
                 f"{label('perplexity', pseudo=pseudo)} {figure(event.perplexity)}",
                 *([] if pseudo else [f"{figure(event.bits_per_character)} {BITS_PER_CHARACTER}"]),
+                *(["best"] if event.loss <= self._state.best_loss else []),
             )
         elif isinstance(event, TrainingSample):
             _say_line(f"step {count(event.step)}", "the model generates:")
@@ -274,42 +427,50 @@ class LineProgress(contextlib.AbstractContextManager["LineProgress"]):
         elif isinstance(event, TrainingWarning):
             say(Text(f"textgen: warning: {shown(event.text)}"))
 
-    def _stepped(self, step: TrainingStep) -> None:
+    def _stepped(self, step: TrainingProgress) -> None:
+        if math.isnan(step.loss) and step.progress < 1:  # before the first update
+            return
         if step.progress < self._next_progress and step.seconds < self._next_seconds:
             return
-        self._next_progress = step.progress + _LINE_SHARE
-        self._next_seconds = step.seconds + _LINE_SECONDS
+        at_end = step.progress >= 1
+        self._next_progress = math.inf if at_end else min(1.0, step.progress + _LINE_SHARE)
+        self._next_seconds = math.inf if at_end else step.seconds + _LINE_SECONDS
+        validates = self._state.validation is None and not math.isnan(step.next_validation)
+        saved = self._state.saved_step
         _say_line(
             f"step {count(step.step)}",
             f"{step.progress:.0%}",
             f"epoch {figure(step.epoch, 3)}",
             f"loss {fixed(step.loss, 4)}",
-            f"learning rate {step.learning_rate:.2g}",
-            f"{count(round(step.tokens_per_second))} tokens/s",
+            *([f"learning rate {step.learning_rate:.2g}"] if step.learning_rate > 0 else []),
+            *([f"{count(round(speed))} tokens/s"] if (speed := step.tokens_per_second) else []),
             *([size(step.memory_bytes)] if step.memory_bytes else []),
+            *([f"saved step {count(saved)}"] if saved else []),
+            *([f"validation {_place(step)}"] if validates else []),
             f"{duration(step.remaining_seconds)} left",
         )
 
     def stopping(self, signum: int) -> None:
-        pass
+        """Called inside a signal handler, which must not write."""
 
     def __exit__(self, *error: object) -> None:
         pass
 
 
 def _say_line(*parts: str) -> None:
-    say(Text("  ".join(parts), no_wrap=True))
+    inform(Text("  ".join(parts), no_wrap=True))
 
 
 Progress = LiveProgress | LineProgress
 
 
 def training_progress(heading: str | None = None) -> Progress:
-    """The display for the current stderr.
+    """The display for the current stderr; with --quiet there are only warnings.
 
     With a heading, of a run that is one of several, what changes in place disappears at its end.
     """
-    return LiveProgress(heading) if is_terminal(sys.stderr) else LineProgress()
+    in_place = is_terminal(sys.stderr) and not is_quiet()
+    return LiveProgress(heading) if in_place else LineProgress(heading)
 
 
 class TensorBoardLog(contextlib.AbstractContextManager["TensorBoardLog"]):

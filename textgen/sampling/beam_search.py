@@ -83,6 +83,7 @@ def _extensions(
     live: Sequence[Hypothesis], logits: Tensor, masks: LogitMasks
 ) -> Iterator[tuple[int, int, float]]:
     """(row, id, ln p) of the tokens that may follow; the most probable text first."""
+    decoding.check_finite(logits)
     raw = decoding.in_float64(logits).log_softmax(-1)
     allowed = raw + masks.mask([each.sequence for each in live])
     before = torch.tensor([each.log_prob for each in live], dtype=torch.float64).to(raw.device)

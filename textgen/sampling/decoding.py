@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from textgen.config import SamplingConfig
+from textgen.errors import not_finite
 
 Rule = Callable[[Tensor, Any], Tensor]
 
@@ -34,6 +35,12 @@ def filters(config: SamplingConfig) -> list[tuple[Rule, Any]]:
 def float64_device(device: torch.device) -> torch.device:
     """The device itself, or the CPU where the device has no float64 (MPS)."""
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def check_finite(logits: Tensor) -> None:
+    """Raise DataError where a row of logits or ln p (..., vocabulary) has no distribution."""
+    if not bool(logits.max(-1).values.isfinite().all()):
+        raise not_finite()
 
 
 def in_float64(logits: Tensor) -> Tensor:
@@ -141,9 +148,10 @@ def draw(shares: Tensor, uniforms: Tensor) -> Tensor:
         uniforms: (batch,), in [0, 1).
 
     Returns:
-        Ids (batch,).
+        Ids (batch,); any where the shares are not numbers.
     """
     cumulative = shares.cumsum(-1)
     # Rounding must not carry a point to the total, past the last id that has a share.
     points = uniforms.clamp(max=_LARGEST_UNIFORM).unsqueeze(1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, points, right=True).squeeze(1)
+    drawn = torch.searchsorted(cumulative, points, right=True).squeeze(1)
+    return drawn.clamp(max=shares.shape[1] - 1)

@@ -3,6 +3,7 @@
 Every draw is a function of (seed, index of the sample, step), so nothing else influences it.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,10 @@ class _Batch:
         if len(self.rows) == 1 and self._can_draw_ahead and (network := self._stepper.network):
             return self._draw_ahead(self.rows[0], network)
         self._ids, log_probs = self._draw_ids()
-        tokens = zip(self.rows, self._ids.tolist(), log_probs.tolist(), strict=True)
+        tokens = list(zip(self.rows, self._ids.tolist(), log_probs.tolist(), strict=True))
+        failed = any(id == NOTHING or math.isnan(log_prob) for _, id, log_prob in tokens)
+        if failed:
+            decoding.check_finite(self._logits)
         drawn = [row.append(id, log_prob) for row, id, log_prob in tokens]
         self.ended = [row for row, each in enumerate(drawn) if each.finished is not None]
         self._ids.clamp_(min=0)  # the model reads an id in every row
@@ -170,6 +174,8 @@ class _Batch:
         )
         if time.perf_counter() - start_time < _SECONDS_AHEAD:
             self._ahead = min(2 * count, _MOST_AHEAD)
+        if NOTHING in ids or any(map(math.isnan, log_probs)):
+            decoding.check_finite(network.logits)
         key = constraint.allowed().key
         drawn: list[Drawn] = []
         self.ended = []

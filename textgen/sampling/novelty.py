@@ -8,18 +8,19 @@ search touches a few pages.
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from textgen import storage
 from textgen.checkpoint import Header
-from textgen.config import NoveltyConfig
+from textgen.config import Bounds, Count, NoveltyConfig
 from textgen.data.batching import IdArray
 from textgen.data.encoded import is_encoded, load_encoded
-from textgen.errors import DataError, ResourceError
+from textgen.errors import CheckpointError, DataError, ResourceError
 from textgen.results import Novelty, Sample
 from textgen.sampling.text import Accept
 from textgen.tokenizers.base import Tokenizer
@@ -34,6 +35,15 @@ _LONGEST = 2**31 - 1 - _WORD  # positions have 32 bits
 _BLOCK_TOKENS = 2**18
 
 Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _IndexHeader:
+    """fingerprint, boundary: of the corpus. bytes: the length of the training text."""
+
+    fingerprint: str
+    boundary: Count
+    bytes: Annotated[int, Bounds(0, _LONGEST)]
 
 
 def build(folder: Path, pieces: Iterable[str]) -> int:
@@ -69,6 +79,12 @@ class TextIndex:
         if sizes != [length + _WORD, 4 * length]:
             raise ValueError(f"its files have {sizes} bytes, not those of a text of {length}")
         self._length = length
+        self._damaged = CheckpointError(
+            "damaged",
+            where=folder / _SUFFIXES,
+            why="it is not a sorted list of the text's suffixes",
+            fix=_rebuild(folder),
+        )
         self._words = _words(np.memmap(folder / _TEXT, np.uint8, "r"))  # (length + 1,)
         self._order = np.memmap(folder / _SUFFIXES, "<i4", "r") if length else np.empty(0, "<i4")
 
@@ -108,8 +124,10 @@ class TextIndex:
         low_common, high_common = np.zeros_like(starts), np.zeros_like(starts)
         while len(open_ := np.flatnonzero(low < high)):
             middle = (low[open_] + high[open_]) // 2
-            suffixes = np.clip(self._order[middle].astype(np.int64), 0, self._length - 1)
+            suffixes = self._order[middle].astype(np.int64)
             known = np.minimum(low_common[open_], high_common[open_])
+            if np.any((suffixes < 0) | (suffixes + np.maximum(known, 1) > self._length)):
+                raise self._damaged
             common, before = self._compare(words, starts[open_], suffixes, known, left[open_])
             under, over = open_[before], open_[~before]
             low[under], low_common[under] = middle[before] + 1, common[before]
@@ -174,17 +192,19 @@ def open_index(checkpoint: Path, header: Header, corpora: Iterable[str] = ()) ->
             length = build(new, _training_text(header, list(corpora)))
             storage.write_json(new / _HEADER, {"format": _FORMAT, **identity, "bytes": length})
         kept = folder
-    fix = f"remove {kept}, and it is built again"
+    fix = _rebuild(kept)
     try:
-        index = dict(storage.read_json(kept / _HEADER))
-        storage.check_format(index["format"], _FORMAT, kept / _HEADER)
-        if not identity.items() <= index.items():
+        index = storage.read(_IndexHeader, kept / _HEADER, _FORMAT, fix)
+        if (index.fingerprint, index.boundary) != (identity["fingerprint"], identity["boundary"]):
             raise DataError("the index is of another corpus", where=kept, fix=fix)
-        return TextIndex(kept, int(index["bytes"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("damaged", where=kept, why=str(error), fix=fix) from error
+        with storage.reading(kept, fix):
+            return TextIndex(kept, index.bytes)
     except OSError as error:
         raise ResourceError("cannot read", where=kept, why=error.strerror, fix=fix) from error
+
+
+def _rebuild(folder: Path) -> str:
+    return f"remove {folder}, and it is built again"
 
 
 def _training_text(header: Header, corpora: list[str]) -> Iterator[str]:
@@ -204,7 +224,8 @@ def _training_text(header: Header, corpora: list[str]) -> Iterator[str]:
         encoded, tokenizer = load_encoded(source.paths[0])
         fingerprint, pieces = encoded.header.fingerprint, _decoded(encoded.train, tokenizer)
     else:
-        corpus = source.open(header.corpus.unit, header.training.valid_fraction)
+        moved = "name where it is now with --corpus"
+        corpus = source.open(header.corpus.unit, header.training, if_moved=moved)
         fingerprint, pieces = corpus.fingerprint, (piece for piece, _ in corpus.train())
     if fingerprint != header.corpus.fingerprint:
         raise DataError(

@@ -17,7 +17,7 @@ from textgen.inference.likelihood import target_log_probs
 from textgen.inference.steppers import make_stepper, read_prompt
 from textgen.models import Model, State
 from textgen.results import Choice, Prediction
-from textgen.sampling.decoding import in_float64
+from textgen.sampling.decoding import check_finite, in_float64
 from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Decoder, Tokenizer
 
 _WORD = re.compile(r"\s*(?:\w+(?:['’-]\w+)*|[^\w\s])")
@@ -41,10 +41,13 @@ def next_tokens(model: Model, tokenizer: Tokenizer, prompt: str) -> Prediction:
 
 def _token_prediction(tokenizer: Tokenizer, prompt: str, log_probs: Tensor) -> Prediction:
     """All tokens in order, from the ln p (vocabulary,) of each."""
+    check_finite(log_probs)
     ordered, ids = log_probs.sort(descending=True, stable=True)
     entropy = float(torch.special.entr(log_probs.exp()).sum()) / math.log(2)
     pairs = zip(ids.tolist(), ordered.tolist(), strict=True)
-    choices = (Choice(tokenizer.token(id), log_prob, id) for id, log_prob in pairs)
+    choices = (
+        Choice(tokenizer.text_of(id), log_prob, id, tokenizer.token(id)) for id, log_prob in pairs
+    )
     return Prediction(prompt, "token", tuple(choices), entropy)
 
 
@@ -77,6 +80,7 @@ def next_words(model: Model, tokenizer: Tokenizer, prompt: str, most: int) -> Pr
 
     stepper.state, beginnings = state, [(0.0, "", start.decoder)]
     while True:
+        check_finite(logits)
         log_probs = in_float64(logits).log_softmax(-1)
         for row, (log_prob, text, decoder) in enumerate(beginnings):
             probable = log_probs[row] + log_prob > math.log(_LEAST)

@@ -15,7 +15,7 @@ from textgen.sampling.beam_search import search
 from textgen.sampling.constraints import ConstrainedText, TextRules
 from textgen.sampling.generator import Request, Uniforms, generate
 from textgen.sampling.required import RequiredStrings, TokenDraft
-from textgen.sampling.sequence import TokenSequence
+from textgen.sampling.sequence import NOTHING, TokenSequence
 from textgen.tokenizers.base import UNK, Tokenizer
 
 OnText = Callable[[int, str, str], None]
@@ -41,7 +41,7 @@ class _Prompt:
 class _Draft:
     """An unfinished sample; attempt and part as of ``Uniforms``.
 
-    tokens: Those so far, recorded if strings are required.
+    tokens: Those so far.
     """
 
     index: int
@@ -110,9 +110,8 @@ class TextGenerator:
         for drawn in generate(self._model, self._config, next_requests, together=together):
             draft = drafts[drawn.index]
             draft.written.write(drawn.text)
-            if self._required:
-                draft.tokens.ids.append(drawn.id)
-                draft.tokens.log_probs.append(drawn.log_prob)
+            draft.tokens.ids.append(drawn.id)
+            draft.tokens.log_probs.append(drawn.log_prob)
             if on_text is not None and drawn.text:
                 on_text(draft.index, draft.prompt.text, drawn.text)
             if drawn.finished is None:
@@ -163,6 +162,7 @@ class TextGenerator:
                 assert isinstance(found.sequence.constraint, ConstrainedText) and found.finished
                 draft.text = found.sequence.constraint
                 draft.written.write(found.text)
+                draft.tokens.ids.extend(found.ids)
                 yield self._sample(draft, found.finished)
 
     def _read(self, text: str) -> _Prompt:
@@ -199,4 +199,5 @@ class TextGenerator:
             seed=self._config.seed,
             stop=draft.text.stop,
             prompt_unknown=draft.prompt.unknown,
+            ids=tuple(id for id in draft.tokens.ids if id != NOTHING),
         )

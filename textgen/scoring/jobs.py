@@ -1,5 +1,6 @@
 """Scoring in several processes: groups of texts in, their scores out, in order."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -49,7 +50,7 @@ def groups(texts: Iterable[Item], prefix: str | None = None) -> Iterator[list[Te
 def _as_text(line: int, item: Item, prefix: str | None) -> Text:
     match item:
         case Text():
-            return item
+            return dataclasses.replace(item, prefix=prefix) if item.prefix is None else item
         case str():
             return Text(line, item, prefix)
         case (str(before), str(text)) if isinstance(item, tuple):

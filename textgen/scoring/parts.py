@@ -10,15 +10,19 @@ With b(t) the probability that token t starts a word or ends the sentence,
 The first and the last scored word have no such neighbour and are not corrected on that side. So the
 text after a prefix begins with a word from which nothing is subtracted for the space before it.
 
+A text may come in words of its own, which end anywhere. Those that end at white space are scored in
+the same way; a token that goes on after such an end is divided as it is into characters.
+
 A token can be spelled in several ways: after an opening bracket a word has no space before it. The
 spelling depends on the previous id.
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,19 +74,19 @@ def _prefixes(way: Sequence[bytes]) -> Prefixes:
     # The ids without a spelling come last.
     order = sorted(range(len(way)), key=lambda id: (id in (UNK, EOS), way[id]))
     spellings = [way[id] for id in order[:-2]]
-    widest = max(len(_text(spelling)) for spelling in way)
-    begin = np.zeros((len(way), max(1, widest)), np.int64)
-    end = np.zeros_like(begin)
 
-    @cache
-    def stretch(prefix: bytes) -> tuple[int, int]:
-        return bisect_left(spellings, prefix), bisect_left(spellings, prefix + _AFTER)
+    @cache  # a text has few of the ids, and a long one has many prefixes
+    def ranges(id: int) -> Tensor:
+        text = "" if id in (UNK, EOS) else _text(way[id])
+        prefixes = [way[id][:end] for end in accumulate(len(each.encode()) for each in text)]
+        places = [
+            (bisect_left(spellings, each), bisect_left(spellings, each + _AFTER))
+            for each in prefixes
+        ]
+        return torch.tensor(places, dtype=torch.int64).reshape(-1, 2)
 
-    for id, spelling in zip(order, spellings, strict=False):
-        ends = accumulate(len(character.encode()) for character in _text(spelling))
-        for column, stop in enumerate(ends):
-            begin[id, column], end[id, column] = stretch(spelling[:stop])
-    return Prefixes(*map(torch.as_tensor, (order, begin, end)))
+    longest = max(len(_text(spelling)) for spelling in way)
+    return Prefixes(torch.tensor(order), ranges, longest)
 
 
 def _text(spelling: bytes) -> str:
@@ -111,7 +115,7 @@ class Parts:
         if config.level == "word":
             ways, way = spellings(tokenizer)
             self.statistics["boundaries"] = LogMass(starts_word(ways), way)
-        if config.level == "character" and tokenizer.level != "char":
+        if (config.level == "character" or config.own_words) and tokenizer.level != "char":
             ways, way = spellings(tokenizer)
             self.statistics["prefixes"] = PrefixMasses(tuple(map(_prefixes, ways)), way)
         if config.alternatives:
@@ -119,7 +123,11 @@ class Parts:
             self.statistics["alternatives"] = Alternatives(count)
 
     def of(
-        self, ids: Sequence[int], texts: Sequence[str], values: TokenStatistics
+        self,
+        ids: Sequence[int],
+        texts: Sequence[str],
+        values: TokenStatistics,
+        word_ends: Sequence[int] | None = None,
     ) -> tuple[PartScore, ...]:
         """The parts of a sentence: its tokens, words or characters, and ``<EOS>``.
 
@@ -127,10 +135,14 @@ class Parts:
             ids: Of the tokens that are scored.
             texts: What each stands for in the sentence.
             values: (tokens, columns), ln p of each, then its statistics.
+            word_ends: Where its own words end, in characters of the sentence; they need the
+                configuration's ``own_words``.
         """
         ends = np.cumsum([statistic.columns for statistic in self.statistics.values()], dtype=int)
         columns = np.split(values[:, 1:], ends[:-1], axis=1)
         named = dict(zip(self.statistics, columns, strict=False))
+        if word_ends is not None:
+            return tuple(_own_words(ids, texts, word_ends, values[:, 0], named))
         if self._level == "character":
             return tuple(_characters(ids, texts, values[:, 0], named.get("prefixes")))
         starts = _word_starts(ids, texts) if self._level == "word" else range(len(ids))
@@ -151,7 +163,7 @@ class Parts:
             is_token, ends = end == begin + 1, ids[end - 1] == EOS
             span = "".join(texts[begin:end])
             if self._level == "token":
-                text = self._tokenizer.token(ids[begin])
+                text = self._tokenizer.text_of(ids[begin])
                 log_prob = float(log_probs[begin])
             else:
                 boundaries = named["boundaries"][:, 0]
@@ -175,12 +187,16 @@ class Parts:
                 entropy=entropy,
                 entropy_reduction=0.0 if before is None else max(0.0, before - entropy),
                 alternatives=tuple(
-                    Choice(self._tokenizer.token(int(id)), float(log_prob), int(id))
+                    self._choice(int(id), float(log_prob))
                     for id, log_prob in zip(*np.split(alternatives, 2), strict=True)
                     if math.isfinite(log_prob)
                 ),
+                token=self._tokenizer.token(ids[begin]) if self._level == "token" else None,
             )
             before = entropy
+
+    def _choice(self, id: int, log_prob: float) -> Choice:
+        return Choice(self._tokenizer.text_of(id), log_prob, id, self._tokenizer.token(id))
 
 
 def _word_starts(ids: Sequence[int], texts: Sequence[str]) -> Iterator[int]:
@@ -192,6 +208,71 @@ def _word_starts(ids: Sequence[int], texts: Sequence[str]) -> Iterator[int]:
             yield place
             blank = True
         blank = blank and not span.strip()
+
+
+class _Edge(NamedTuple):
+    """Where a word of a text's own ends.
+
+    Attributes:
+        place: How many tokens are complete there.
+        inside: Whether the next token has begun.
+        log_prob: Of the beginning of the next token, or that it begins with white space.
+    """
+
+    place: int
+    inside: bool
+    log_prob: float
+
+
+def _own_words(
+    ids: Sequence[int],
+    texts: Sequence[str],
+    word_ends: Sequence[int],
+    log_probs: Floats,
+    named: Mapping[str, Floats],
+) -> Iterator[PartScore]:
+    """The words between these ends, the last of which is that of the text.
+
+    A token that belongs to several is counted in each. If it is ``<UNK>``, the first has all of
+    its probability. An empty word has probability 1.
+    """
+    text, token_ends = "".join(texts), list(accumulate(map(len, texts)))
+
+    def edge(end: int) -> _Edge:
+        if end >= len(text):
+            return _Edge(len(ids), False, 0.0)
+        place = bisect_right(token_ends, end)
+        offset = end - (token_ends[place - 1] if place else 0)
+        if offset and ids[place] == UNK:
+            return _Edge(place, True, float(log_probs[place]))
+        if offset:
+            prefixes = named["prefixes"][place]
+            masses = _prefix_log_probs(float(log_probs[place]), prefixes, texts[place])
+            return _Edge(place, True, float(masses[offset - 1]))
+        if text[end].isspace() and end and not text[end - 1].isspace():
+            return _Edge(place, False, float(named["boundaries"][place, 0]))
+        # The first bytes of the next character have no text.
+        return _Edge(bisect_left(token_ends, end) + 1 if end else 0, False, 0.0)
+
+    # The first token may begin before the sentence, in its prefix.
+    before = max(0, len(text) - word_ends[-1]) if word_ends else 0
+    begin, first = 0, _Edge(0, False, 0.0)
+    for start, end in pairwise((0, *word_ends)):
+        if start == end:
+            yield PartScore("", "", 0.0, tokens=0)
+            continue
+        last = edge(before + end)
+        tokens = ids[first.place : last.place + last.inside]
+        log_prob = float(log_probs[first.place : last.place].sum())
+        span = text[begin : before + end]
+        yield PartScore(
+            span.strip() or span,
+            span,
+            log_prob - first.log_prob + last.log_prob,
+            UNK in tokens,
+            tokens=len(tokens),
+        )
+        begin, first = before + end, last
 
 
 def _characters(

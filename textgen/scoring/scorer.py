@@ -11,7 +11,7 @@ import numpy as np
 from textgen.config import UNIT_TERMINATORS, ScoringConfig, Unit
 from textgen.data.batching import IdArray, bucket_by_length
 from textgen.data.lines import Text
-from textgen.errors import DataError, UsageError, quoted
+from textgen.errors import DataError, UsageError, not_finite, quoted
 from textgen.inference.likelihood import (
     Document,
     LogProbs,
@@ -20,9 +20,9 @@ from textgen.inference.likelihood import (
     batch_token_statistics,
 )
 from textgen.models import Model
-from textgen.results import PartScore, SentenceScore
+from textgen.results import PartScore, Sample, SentenceScore
 from textgen.scoring.parts import Parts
-from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.base import EOS, UNK, Tokenizer, with_eos
 
 _LONGEST_NAMED = 2**20
 """Characters of a text whose unknown words are named; the names in more would take gigabytes."""
@@ -85,13 +85,43 @@ def encode(tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool) -
         return EncodedText(given, ids, scored)
     texts = (*tokenizer.token_texts(whole), "")
     if prefix:
-        # From the first token that ends after the prefix, or the first of its character.
-        ends, last = accumulate(map(len, texts)), len(texts) - 1
-        first = next((place for place, end in enumerate(ends) if end > len(prefix)), last)
-        while 0 < first < last and not texts[first - 1]:
-            first -= 1
-        scored = slice(first, scored.stop)
+        scored = slice(_first_after(texts, len(prefix)), scored.stop)
     return EncodedText(given, ids, scored, texts[scored])
+
+
+def _first_after(texts: Sequence[str], characters: int) -> int:
+    """The first token that ends after so many characters, or the first of its character."""
+    ends, last = accumulate(map(len, texts)), len(texts) - 1
+    first = next((place for place, end in enumerate(ends) if end > characters), last)
+    while 0 < first < last and not texts[first - 1]:
+        first -= 1
+    return first
+
+
+def sample_log_prob(model: Model, tokenizer: Tokenizer, sample: Sample) -> float | None:
+    """The ln p that ``score`` gives for a sample as the continuation of its prompt.
+
+    It is that of the sample, unless other tokens were drawn than its text is encoded to. Only then
+    the text is read again.
+
+    Returns:
+        None if something in it is unknown, or it has no text of whole characters.
+    """
+    if not sample.ids or sample.prompt_unknown or UNK in sample.ids:
+        return None
+    start = tokenizer.continuation(sample.prompt)
+    whole = sample.prompt + "".join(map(start.decoder.feed, sample.ids))
+    if start.decoder.finish():
+        return None
+    ids = tokenizer.encode(whole)
+    if not tokenizer.terminator:  # the ends of documents have no text
+        if EOS in sample.ids[:-1]:
+            return None
+        ids = with_eos(ids) if sample.ids[-1] == EOS else ids
+    if ids.tolist() == [*start.ids.tolist(), *sample.ids]:
+        return sample.log_prob
+    first = _first_after((*tokenizer.token_texts(whole), ""), len(sample.prompt))
+    return float(Document(model, first=EOS).read(ids)[first:].sum())
 
 
 class Reader(ABC):
@@ -208,7 +238,8 @@ class Scorer:
         self._tokenizer, self._config, self._pseudo = tokenizer, config, not model.is_causal
         needs_products = ["--open-vocabulary"] if config.open_vocabulary else []
         if config.level in ("word", "character"):
-            needs_products.insert(0, f"--level {config.level}")
+            name = "--words" if config.own_words else f"--level {config.level}"
+            needs_products.insert(0, name)
         if self._pseudo and needs_products:
             raise UsageError(
                 f"{needs_products[0]} is not possible with a {model.config.model} model",
@@ -246,6 +277,7 @@ class Scorer:
         if config.skip_empty and not given.text:
             return Skipped(given, ())
         eos = config.eos if config.eos is not None else given.prefix is None
+        eos &= given.word_ends is None  # it belongs to none of the words
         encoded = encode(self._tokenizer, given, eos=eos, token_texts=config.level != "sentence")
         if config.on_unknown == "unk" or not encoded.unknown:
             return encoded
@@ -253,7 +285,7 @@ class Scorer:
         if config.on_unknown == "error":
             raise DataError(
                 f"unknown to the model: {quoted(unknown)}",
-                where=f"line {given.line}",
+                where=f"line {given.line}" + (" and the rows after it" if given.word_ends else ""),
                 fix="leave --on-unknown error out to score it as <UNK>, or skip such lines",
             )
         return Skipped(given, unknown)
@@ -287,11 +319,14 @@ class Scorer:
     def _score(
         self, encoded: EncodedText, values: TokenStatistics, spelling_log_probs: LogProbs
     ) -> SentenceScore:
+        if np.isnan(values[:, 0]).any():
+            raise not_finite()
         if len(spelling_log_probs):
             values[encoded.scored_ids == UNK, 0] += spelling_log_probs
         parts = None
         if self._config.level != "sentence":
-            parts = self._parts.of(encoded.scored_ids.tolist(), encoded.token_texts, values)
+            ends = encoded.given.word_ends if self._config.own_words else None
+            parts = self._parts.of(encoded.scored_ids.tolist(), encoded.token_texts, values, ends)
         unit, spelled = self._tokenizer.config.unit, self._spelling is not None
         return sentence_score(
             encoded, values[:, 0], unit, spelled=spelled, pseudo=self._pseudo, parts=parts

@@ -18,6 +18,8 @@ from textgen.tokenizers.spelling import Spelling
 
 UNK, EOS = 0, 1
 SPECIAL_TOKENS = ("<UNK>", "<EOS>")
+LONGEST_SYMBOL = 1024
+"""Characters: what is longer is cut where a text is learned, and refused where it is read back."""
 
 Ids = npt.NDArray[np.uint32]
 Mask = npt.NDArray[np.bool_]
@@ -99,8 +101,8 @@ class Tokenizer(ABC):
         self.config = config
         self.terminator = UNIT_TERMINATORS[config.unit]
         literal = config.unk_literal
-        if literal is not None and (literal.split() != [literal] or not is_text(literal)):
-            raise UsageError(f"--unk-literal must be one word, got {literal!r}")
+        if literal is not None and (literal.split() != [literal] or not is_symbol(literal)):
+            raise UsageError(f"--unk-literal must be one word, got {literal[:40]!r}")
 
     @classmethod
     @abstractmethod
@@ -156,7 +158,7 @@ class Tokenizer(ABC):
         return Continuation(ids, decoder)
 
     def unknown_in(self, text: str) -> tuple[str, ...]:
-        """The distinct characters or words of a text that encode to ``<UNK>``."""
+        """The distinct characters or words of a text that are unknown, the most frequent first."""
         return ()
 
     @abstractmethod
@@ -185,7 +187,17 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def token(self, id: int) -> str:
-        """The display name of an id."""
+        """The entry of the vocabulary, which may have marks for the space beside it."""
+
+    def text_of(self, id: int) -> str:
+        """The text of an id, for people; of a special token and of a part of a character its name.
+
+        >>> from textgen.tokenizers.word import WordTokenizer
+        >>> tokenizer = WordTokenizer(TokenizerConfig(level="word"), ["\uffed,"])
+        >>> tokenizer.token(2), tokenizer.text_of(2)
+        ('￭,', ',')
+        """
+        return self.token(id)
 
     @property
     @abstractmethod
@@ -250,6 +262,11 @@ def is_text(value: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_symbol(value: object) -> bool:
+    """Whether this is text that can be a symbol of a vocabulary: neither empty nor too long."""
+    return is_text(value) and 0 < len(str(value)) <= LONGEST_SYMBOL
 
 
 def with_eos(ids: Ids) -> Ids:

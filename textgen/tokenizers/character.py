@@ -43,21 +43,29 @@ class CharacterTokenizer(SymbolTokenizer):
         self._bytes = bytes(latin.tolist()) if latin.max() < 256 else None
 
     @classmethod
-    def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "CharacterTokenizer":
+    def counts(cls, config: TokenizerConfig, texts: Iterable[str]) -> dict[str, int]:
         counts = np.zeros(0, dtype=np.int64)  # by code point
+        found = dict[str, int]()
         for text in texts:
             if config.unk_literal is not None:
                 text = text.replace(config.unk_literal, _UNKNOWN)
             if config.unit == "paragraph":
                 text = text.replace("\n\n", "")
             of_text = np.bincount(_codes(text), minlength=len(counts))
+            new = of_text > 0
+            new[: len(counts)] &= counts == 0
+            symbols = (chr(code) for code in np.flatnonzero(new).tolist())
+            found |= dict.fromkeys(sorted(symbols, key=text.index), 0)
             of_text[: len(counts)] += counts
             counts = of_text
-        codes = (code for code in np.flatnonzero(counts).tolist() if code not in _SURROGATES)
-        found = {chr(code): int(counts[code]) for code in codes}
         if config.unit == "line":
             found.pop("\n", None)
-        return cls(config, most_frequent(found, config))
+        codes = ((symbol, ord(symbol)) for symbol in found)
+        return {symbol: int(counts[code]) for symbol, code in codes if code not in _SURROGATES}
+
+    @classmethod
+    def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "CharacterTokenizer":
+        return cls(config, most_frequent(cls.counts(config, texts), config))
 
     @classmethod
     def load(cls, config: TokenizerConfig, files: dict[str, Path]) -> "CharacterTokenizer":

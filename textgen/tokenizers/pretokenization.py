@@ -30,13 +30,14 @@ from dataclasses import dataclass
 from functools import cache
 
 from textgen.config import UNIT_TERMINATORS, TokenizerConfig
+from textgen.tokenizers.base import LONGEST_SYMBOL
 
 JOINER = "\uffed"
 EMPTY = "\uff050020"
 GLUE = " "  # a chunk that joins the chunks before and after it to one
 UNKNOWN = ""  # the token of ``--unk-literal``; no other token is empty
 UNSPACED_CHUNKS = frozenset({"\n", "\n\n", GLUE})  # without a space on either side
-LONGEST_CHUNK = 1024
+LONGEST_CHUNK = LONGEST_SYMBOL
 _LONGEST_PENDING = 2**16
 _BLOCK_CHARACTERS = 2**16  # split at a time: a larger block does not fit the processor's cache
 _ESCAPED_JOINER = "\uff05FFED"

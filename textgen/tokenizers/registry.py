@@ -1,11 +1,12 @@
 """The tokenizer of each level, and its files. A new level is a new module and one line here."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from textgen import storage
 from textgen.config import Level, TokenizerConfig
-from textgen.errors import CheckpointError, ResourceError, UsageError
+from textgen.errors import CheckpointError, ResourceError
 from textgen.tokenizers.base import Tokenizer
 from textgen.tokenizers.character import CharacterTokenizer
 from textgen.tokenizers.subword import SubwordTokenizer
@@ -17,6 +18,12 @@ TOKENIZERS: Mapping[Level, type[Tokenizer]] = {
 }
 FILE = "tokenizer.json"
 _FORMAT = 2
+
+
+@dataclass(frozen=True)
+class _Header:
+    config: TokenizerConfig
+    fingerprint: str
 
 
 def learn_tokenizer(config: TokenizerConfig, pieces: Iterable[tuple[str, bool]]) -> Tokenizer:
@@ -42,16 +49,10 @@ def load_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
         CheckpointError: Its files are missing, damaged or not of one tokenizer.
     """
     where = storage.require(files, FILE)
-    header = storage.read_object(where, "a tokenizer", _FORMAT)
-    options = header.get("config")
-    if not isinstance(options, dict):
-        raise CheckpointError("damaged", where=where, why="no config")
-    try:
-        config = TokenizerConfig.from_options(options)
-        tokenizer = TOKENIZERS[config.level].load(config, dict(files))
-    except UsageError as error:
-        raise CheckpointError("damaged", where=where, why=str(error)) from error
-    if tokenizer.fingerprint != header.get("fingerprint"):
+    header = storage.read(_Header, where, _FORMAT)
+    with storage.reading(where):
+        tokenizer = TOKENIZERS[header.config.level].load(header.config, dict(files))
+    if tokenizer.fingerprint != header.fingerprint:
         why = "its fingerprint differs from its vocabulary's"
         raise CheckpointError("damaged", where=where, why=why, fix="copy the whole folder again")
     return tokenizer
@@ -71,4 +72,4 @@ def load_tokenizer_from(path: Path | str) -> Tokenizer:
         raise CheckpointError(
             "not a textgen folder", where=folder, fix="give the folder that textgen wrote"
         )
-    raise ResourceError("no such folder", where=folder)
+    raise ResourceError("no such folder", where=folder, fix="check the path")

@@ -45,6 +45,7 @@ _LARGEST_MODEL = 2**28
 _SPACE = "\u2581"  # how sentencepiece writes a space
 _BYTES = 256
 _FEWEST_PIECES = len(SPECIAL_TOKENS) + _BYTES
+_LONGEST_PIECE = 16  # characters, the default of sentencepiece
 _SAMPLE_CHARACTERS = 2**22
 # Characters that sentencepiece reserves or cannot take: they are always encoded as bytes.
 _NOT_LEARNED = "\x00-\x1f\x7f\u2581\u2585\ud800-\udfff"
@@ -130,11 +131,10 @@ class SubwordTokenizer(Tokenizer):
         if path.stat().st_size > _LARGEST_MODEL:
             raise CheckpointError("not read", where=path, why="no model of textgen's is this large")
         model = path.read_bytes()
-        try:
+        with storage.reading(path):
+            if not model:  # which sentencepiece would not load, and report on stderr
+                raise ValueError("it is empty")
             return cls(config, model)
-        except ValueError as error:
-            why = storage.foreign_kind(model) or str(error)
-            raise CheckpointError("damaged", where=path, why=why) from error
 
     def save(self, folder: Path) -> None:
         (folder / FILE).write_bytes(self._model)
@@ -234,6 +234,14 @@ class SubwordTokenizer(Tokenizer):
     def token(self, id: int) -> str:
         return self._tokens[id]
 
+    def text_of(self, id: int) -> str:
+        if id < len(SPECIAL_TOKENS):
+            return SPECIAL_TOKENS[id]
+        try:
+            return self._texts[id].decode()
+        except UnicodeDecodeError:
+            return self._tokens[id]
+
     @property
     def fingerprint(self) -> str:
         decisive = [self.level, self.config.unit, self.config.unk_literal]
@@ -331,19 +339,24 @@ def _load_processor(model: bytes) -> tuple[Any, list[str]]:
     """
     import sentencepiece
 
+    if not model:
+        raise ValueError("it is empty")
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         ids = range(len(SPECIAL_TOKENS), processor.get_piece_size())
         pieces = [processor.id_to_piece(id) for id in ids]
         specials = [getattr(processor, f"{name}_id")() for name in ("unk", "eos", "bos", "pad")]
         are_bytes = [processor.is_byte(id) for id in range(min(_FEWEST_PIECES, ids.stop))]
+        never_used = any(processor.is_unused(id) or processor.is_control(id) for id in ids)
     except (RuntimeError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(f"sentencepiece does not read it ({error})") from error
     names = [f"<0x{byte:02X}>" for byte in range(_BYTES)]
     bytes_come_first = are_bytes == [False] * len(SPECIAL_TOKENS) + [True] * _BYTES
     if specials != [UNK, EOS, -1, -1] or pieces[:_BYTES] != names or not bytes_come_first:
         raise ValueError("it is a sentencepiece model, but not one of textgen's")
-    if len(set(pieces)) != len(pieces) or not all(pieces) or _SPACE not in pieces:
+    too_long = any(len(piece) > _LONGEST_PIECE for piece in pieces)
+    distinct = len(set(pieces)) == len(pieces) and all(pieces) and _SPACE in pieces
+    if never_used or too_long or not distinct:
         raise ValueError("its pieces are not as textgen learns them")
     return processor, pieces
 

@@ -3,14 +3,14 @@
 import dataclasses
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from textgen import storage
 from textgen.config import TokenizerConfig
-from textgen.errors import CheckpointError
-from textgen.tokenizers.base import SPECIAL_TOKENS, Tokenizer, is_text
+from textgen.tokenizers.base import LONGEST_SYMBOL, SPECIAL_TOKENS, Tokenizer, is_symbol
 
 FILE = "vocabulary.json"
 _FORMAT = 1
@@ -29,6 +29,11 @@ class SymbolTokenizer(Tokenizer):
 
     @classmethod
     @abstractmethod
+    def counts(cls, config: TokenizerConfig, texts: Iterable[str]) -> dict[str, int]:
+        """How often each symbol is in a text, in the order of their first places."""
+
+    @classmethod
+    @abstractmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "SymbolTokenizer":
         """Learn the symbols of a text, by descending count."""
 
@@ -44,7 +49,8 @@ class SymbolTokenizer(Tokenizer):
         ('b', 'a', 'c')
         """
         learned = self.learn(dataclasses.replace(config, vocab_size=None), texts)
-        new = self._unknown_among(learned.symbols)
+        known = frozenset(self.symbols)
+        new = [symbol for symbol in learned.symbols if symbol not in known]
         if config.vocab_size is not None:
             new = new[: max(0, config.vocab_size - self.vocabulary_size)]
         tokenizer = self._with_symbols(config, [*self.symbols, *new], learned)
@@ -57,17 +63,23 @@ class SymbolTokenizer(Tokenizer):
         """This tokenizer with more symbols; ``learned`` is that of the new text."""
         return type(self)(config, symbols)
 
-    def unknown_symbols(self, texts: Iterable[str]) -> list[str]:
-        """The symbols of a text that are not in the vocabulary, by descending count."""
-        config = dataclasses.replace(self.config, vocab_size=None, min_count=1)
-        return self._unknown_among(self.learn(config, texts).symbols)
+    def unknown_texts(self, texts: Iterable[str]) -> list[str]:
+        """The words or characters that are unknown, by descending count and first place."""
+        known, unknown = frozenset(self.symbols), Counter[str]()
+        for symbol, count in self.counts(self.config, texts).items():
+            if symbol not in known:
+                unknown[self.symbol_text(symbol)] += count
+        return [text for text, _ in unknown.most_common()]
 
     def unknown_in(self, text: str) -> tuple[str, ...]:
-        return tuple(self.unknown_symbols([text]))
+        return tuple(self.unknown_texts([text]))
 
-    def _unknown_among(self, symbols: Iterable[str]) -> list[str]:
-        known = frozenset(self.symbols)
-        return [symbol for symbol in symbols if symbol not in known]
+    def symbol_text(self, symbol: str) -> str:
+        """The text of a symbol, which may be outside the vocabulary."""
+        return symbol
+
+    def text_of(self, id: int) -> str:
+        return SPECIAL_TOKENS[id] if id < len(SPECIAL_TOKENS) else self.symbol_text(self.token(id))
 
     def save(self, folder: Path) -> None:
         save_symbols(folder / FILE, "symbols", self.symbols)
@@ -104,16 +116,20 @@ def save_symbols(path: Path, key: str, symbols: Sequence[str]) -> None:
     storage.write_json(path, {"format": _FORMAT, key: list(symbols)})
 
 
-def load_symbols(files: Mapping[str, Path], name: str, key: str) -> list[str]:
+def load_symbols(files: Mapping[str, Path], name: str, key: str) -> tuple[str, ...]:
     """Read what ``save_symbols`` wrote.
 
     Raises:
-        CheckpointError: The file is missing, or damaged, or a symbol is empty or occurs twice.
+        CheckpointError: The file is missing, or damaged, or a symbol is empty, too long or
+            there twice.
     """
     path = storage.require(files, name)
-    symbols = storage.read_object(path, "a vocabulary", _FORMAT).get(key)
-    if not isinstance(symbols, list) or not all(map(is_text, symbols)) or not all(symbols):
-        raise CheckpointError("damaged", where=path, why="a symbol is not text, or empty")
-    if len(set(symbols)) != len(symbols):
-        raise CheckpointError("damaged", where=path, why="a symbol occurs twice")
+    raw = storage.read_object(path, _FORMAT)
+    with storage.reading(path):
+        symbols = storage.from_json(tuple[str, ...], raw[key], key)
+        if not all(map(is_symbol, symbols)):
+            why = f"a symbol is not text, or empty, or longer than {LONGEST_SYMBOL} characters"
+            raise ValueError(why)
+        if len(set(symbols)) != len(symbols):
+            raise ValueError("a symbol occurs twice")
     return symbols

@@ -24,6 +24,7 @@ from textgen.tokenizers.base import (
     with_eos,
 )
 from textgen.tokenizers.pretokenization import (
+    EMPTY,
     GLUE,
     JOINER,
     UNKNOWN,
@@ -77,10 +78,12 @@ class WordTokenizer(SymbolTokenizer):
         self._cache = ChunkCache(self._encode_chunks, fixed)
 
     @classmethod
+    def counts(cls, config: TokenizerConfig, texts: Iterable[str]) -> dict[str, int]:
+        return _TokenCounter(config, texts).counts()
+
+    @classmethod
     def learn(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordTokenizer":
-        counter = _TokenCounter(config)
-        for some in chunks(config, texts):
-            counter.add(some)
+        counter = _TokenCounter(config, texts)
         counts = counter.counts()
         symbols = most_frequent(counts, config)
         tokenizer = cls(config, symbols, most_frequent_rare(counts, symbols))
@@ -97,6 +100,9 @@ class WordTokenizer(SymbolTokenizer):
         if config.unk_literal is not None:
             return cls(config, symbols)
         rare = load_symbols(files, RARE_WORDS_FILE, "rare")
+        if len(rare) > _MOST_RARE or any(len(word) > _LONGEST_RARE for word in rare):
+            why = "it has more or longer words than textgen writes"
+            raise CheckpointError("damaged", where=files[RARE_WORDS_FILE], why=why)
         if not frozenset(symbols).isdisjoint(rare):
             why = "a word in it is in the vocabulary, too"
             raise CheckpointError("damaged", where=files[RARE_WORDS_FILE], why=why)
@@ -113,6 +119,11 @@ class WordTokenizer(SymbolTokenizer):
         assert isinstance(learned, WordTokenizer)
         words = dict.fromkeys((*learned.symbols, *learned.rare, *self.rare))
         return type(self)(config, symbols, _possible_rare(words, symbols)[:_MOST_RARE])
+
+    def symbol_text(self, symbol: str) -> str:
+        if not self._lossless or symbol == UNKNOWN:
+            return symbol
+        return " " if symbol == EMPTY else token_form(symbol).text
 
     def _spelling(self) -> WordSpelling:
         return WordSpelling(self.symbols, self.rare)
@@ -248,15 +259,17 @@ class _TokenCounter:
     dropped: the count up to which rare tokens were dropped to bound the memory, usually 0.
     """
 
-    def __init__(self, config: TokenizerConfig) -> None:
+    def __init__(self, config: TokenizerConfig, texts: Iterable[str]) -> None:
         self.dropped = 0
         self._split = chunk_splitter(config)
         self._terminator = UNIT_TERMINATORS[config.unit]
         self._chunks: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self._lists = 0
+        for some in chunks(config, texts):
+            self._add(some)
 
-    def add(self, chunks: list[str]) -> None:
+    def _add(self, chunks: list[str]) -> None:
         self._chunks.update(chunks)
         self._lists += 1
         if len(self._chunks) > _MOST_CHUNKS or self._lists > _MOST_LISTS:

@@ -78,12 +78,14 @@ class TunedOptions:
     Attributes:
         tokens: Estimated number of training tokens.
         reasons: Why each option has its value, by name.
+        warnings: What is wrong with the task itself.
     """
 
     model: ModelConfig
     training: TrainingConfig
     tokens: float
     reasons: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def choose(
@@ -115,15 +117,22 @@ def choose(
         learning_rate = round(min(learning_rate, _MAX_LEARNING_RATE), 4)
         training = dataclasses.replace(training, learning_rate=learning_rate)
         reasons["learning_rate"] = "shorter runs use a higher learning rate"
-    epochs = tokens / size.train_tokens
+    epochs, warnings = tokens / size.train_tokens, list[str]()
+    weights = on_meta(model).matmul_parameters() / size.train_tokens
+    overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
+    dropout = max(_DROPOUT_PER_OCTAVE * math.log2(overfit), 0.0)
+    if dropout > _MAX_DROPOUT and "dropout" not in own:
+        warnings.append(
+            f"{size.train_tokens:,} tokens are too little text for this model: it reads each"
+            f" {epochs:,.0f} times and has {weights:,.1f} weights for it, so it learns the text by"
+            " heart; --model lstm+ngram or ngram, a smaller --hidden-size, or more text is better"
+        )
     if "dropout" not in given | own:
-        weights = on_meta(model).matmul_parameters() / size.train_tokens
-        overfit = max(epochs, 1e-9) * weights**_WEIGHTS_EXPONENT / _EPOCHS_WITHOUT
-        dropout = max(_DROPOUT_PER_OCTAVE * math.log2(overfit), 0.0)
         training = dataclasses.replace(training, dropout=round(min(dropout, _MAX_DROPOUT), 2))
         shown = [f"{each:.1f}" if each < 10 else f"{each:,.0f}" for each in (epochs, weights)]
         reasons["dropout"] = "about {} epochs, {} weights per token of text".format(*shown)
-    return TunedOptions(model, training, tokens, reasons | dict.fromkeys(given, "as given"))
+    reasons |= dict.fromkeys(given, "as given")
+    return TunedOptions(model, training, tokens, reasons, tuple(warnings))
 
 
 def flop_per_token(model: ModelConfig) -> float:
@@ -220,6 +229,9 @@ def plan(run: TrainingRun, corpus: TrainingCorpus) -> Plan:
         device=device.type,
         precision=precision,
         threads=torch.get_num_threads(),
+        held_out=corpus.encoded.header.held_out,
+        notes=corpus.notes,
+        warnings=choice.warnings,
     )
 
 

@@ -1,13 +1,22 @@
 """The text of a run as ids, and the tokenizer that made them; imports no torch."""
 
-from collections.abc import Iterable
+import shlex
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from textgen.config import RecurrentConfig, TokenizerConfig, flag, option_names
+from textgen.config import (
+    VALID_OPTIONS,
+    RecurrentConfig,
+    TokenizerConfig,
+    flag,
+    option_names,
+)
 from textgen.data.corpus import Corpus, CorpusSource
 from textgen.data.encoded import EncodedCorpus, encode_corpus, is_encoded, load_encoded
 from textgen.errors import DataError, UsageError
+from textgen.results import PhaseName, TrainingPhase
 from textgen.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer, load_tokenizer_from
 from textgen.tokenizers.vocabulary import SymbolTokenizer
@@ -32,8 +41,15 @@ class TrainingCorpus:
     vectors: WordVectors | None = None
 
 
-def read_corpus(run: TrainingRun) -> TrainingCorpus:
+OnPhase = Callable[[TrainingPhase], None]
+_SECONDS_BETWEEN_PHASES = 0.2
+
+
+def read_corpus(run: TrainingRun, on_phase: OnPhase = lambda phase: None) -> TrainingCorpus:
     """Read the text of a run, learning the tokenizer where none is given.
+
+    Args:
+        on_phase: Called at the start of each phase, and a few times a second while text is read.
 
     Raises:
         DataError: A part is empty, or the text differs from that of the resumed run.
@@ -50,23 +66,60 @@ def read_corpus(run: TrainingRun) -> TrainingCorpus:
         elif run.source.tokenizer is not None:
             known = load_tokenizer_from(run.source.tokenizer)
         unit = (known.config if known else run.tokenizer).unit
-        corpus = run.source.open(unit, run.training.valid_fraction)
+        name, size = run.source.name, run.source.size
+        reading = _reporting(on_phase, "reading", name, size)
+        corpus = run.source.open(unit, run.training, reading, _if_moved(run))
         if run.extend_vocabulary:
             assert isinstance(known, SymbolTokenizer)
             tokenizer = known.extended(run.tokenizer, (text for text, _ in corpus.train()))
+        elif known is not None:
+            tokenizer = known
         else:
-            tokenizer = known or learn_tokenizer(run.tokenizer, corpus.train())
+            corpus.on_read = _reporting(on_phase, "learning", name, corpus.train_characters)
+            tokenizer = learn_tokenizer(run.tokenizer, corpus.train())
+        corpus.on_read = _reporting(on_phase, "encoding", name, corpus.characters)
         encoded = encode_corpus(corpus, tokenizer)
     check_parts(encoded, where)
     _check_known(run, encoded, where)
     changed = _is_changed(run, encoded, tokenizer)
-    notes = _fine_tuning_notes(run, tokenizer, encoded, corpus)
+    learned = run.tuned_from is None and run.source.tokenizer is None
+    place = encoded.header.held_out_text
+    notes = [
+        *([f"held out for validation: {place}"] if place else []),
+        *encoded.header.remarks(tokenizer.config, learned=learned),
+        *_fine_tuning_notes(run, tokenizer, encoded, corpus),
+    ]
     vectors = None
     embeddings = run.model.embeddings if isinstance(run.model, RecurrentConfig) else None
     if embeddings is not None and run.resumed_from is None and run.tuned_from is None:
         vectors = read_vectors(embeddings, tokenizer)
         notes.append(vectors.note)
     return TrainingCorpus(encoded, tokenizer, changed, tuple(notes), vectors)
+
+
+def _if_moved(run: TrainingRun) -> str | None:
+    """What to do if the text of a resumed run is no longer where it was."""
+    if run.resumed_from is None or run.source != run.resumed_from.header.source:
+        return None
+    valid = " --valid FILE" if run.source.valid is not None else ""
+    command = f"textgen train CORPUS{valid} --out {shlex.quote(str(run.out))} --resume"
+    return f"if it has moved, name where it is now: {command}"
+
+
+def _reporting(
+    on_phase: OnPhase, name: PhaseName, what: str, total: int | None
+) -> Callable[[int], None]:
+    """Reports the start of a phase; the result reports how far it is, a few times a second."""
+    on_phase(TrainingPhase(name, what, 0, total))
+    reported = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal reported
+        if (now := time.monotonic()) - reported >= _SECONDS_BETWEEN_PHASES:
+            reported = now
+            on_phase(TrainingPhase(name, what, done, total))
+
+    return report
 
 
 def check_parts(encoded: EncodedCorpus, where: Path) -> None:
@@ -103,7 +156,7 @@ def _check_encoded(run: TrainingRun, tokenizer: Tokenizer, folder: Path) -> None
     default = CorpusSource()
     names = ("valid", "tokenizer", "encoding", "errors")
     changed += [name for name in names if getattr(run.source, name) != getattr(default, name)]
-    changed += sorted(run.given & {"valid_fraction"})
+    changed += sorted(run.given & VALID_OPTIONS)
     if run.resumed_from is not None:
         changed = []
     if run.extend_vocabulary:
@@ -161,12 +214,13 @@ def _fine_tuning_notes(
     notes = [f"starts from the weights of {old.path}, {old.checkpoint} of step {old.step}"]
     if isinstance(tokenizer, SymbolTokenizer) and extends:
         added = tokenizer.symbols[old.vocabulary_size - len(SPECIAL_TOKENS) :]
-        notes.append(f"tokens added to the vocabulary: {len(added):,}{_most_frequent(added)}")
+        texts = dict.fromkeys(map(tokenizer.symbol_text, added))
+        notes.append(f"tokens added to the vocabulary: {len(added):,}{_most_frequent(texts)}")
     train = encoded.header.train
     if train.unknown:
         unknown: list[str] = []
         if isinstance(tokenizer, SymbolTokenizer) and corpus is not None:
-            unknown = tokenizer.unknown_symbols(text for text, _ in corpus.train())
+            unknown = tokenizer.unknown_texts(text for text, _ in corpus.train())
         notes.append(
             f"{train.unknown / train.tokens:.2%} of the training tokens are unknown"
             f" and become <UNK>{_most_frequent(unknown)}"
@@ -175,6 +229,6 @@ def _fine_tuning_notes(
     return notes
 
 
-def _most_frequent(symbols: Iterable[str]) -> str:
-    named = " ".join(map(repr, [*symbols][:10]))
+def _most_frequent(texts: Iterable[str]) -> str:
+    named = " ".join(map(repr, [*texts][:10]))
     return f", most often {named}" if named else ""

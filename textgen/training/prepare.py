@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textgen import checkpoint
+from textgen import checkpoint, storage
 from textgen.checkpoint import Header, Machine
 from textgen.config import Device, Precision, TrainingConfig
 from textgen.data.batching import IdArray, StreamPosition, Streams, StreamsState, separate
@@ -32,7 +32,6 @@ from textgen.training.run_directory import (
     RunState,
     check_space,
     load_run_state,
-    state_error,
 )
 from textgen.training.schedule import Patience, Schedule
 from textgen.training.state import CountingState, GradientState, TrainerState
@@ -178,10 +177,8 @@ def make_trainer(
         ranks,
     )
     if saved is not None:
-        try:
+        with storage.reading(f"training state in {shared.out / checkpoint.LAST}"):
             state.restore(saved.snapshot)
-        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise state_error(shared.out / checkpoint.LAST, error) from error
         if shared.text_changed:
             state.initialize_from_text()
     directory = RunDirectory(shared.out, header, shared.tokenizer)

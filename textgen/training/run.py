@@ -13,6 +13,7 @@ from textgen import checkpoint, storage
 from textgen.checkpoint import InitialCheckpoint
 from textgen.config import (
     LEARNED_BY_COUNTING,
+    VALID_OPTIONS,
     Config,
     Device,
     ModelConfig,
@@ -24,13 +25,13 @@ from textgen.config import (
     option_names,
 )
 from textgen.data.corpus import CorpusSource
-from textgen.errors import ResourceError, UsageError
+from textgen.errors import ResourceError, UsageError, not_both
 from textgen.tokenizers.registry import load_tokenizer_from
 from textgen.tokenizers.vocabulary import SymbolTokenizer
 from textgen.training.word_vectors import vector_width
 
 _TOTALS = ("budget", "epochs", "steps")
-_COUNTING_OPTIONS = frozenset({"valid_fraction", "seed"})
+_COUNTING_OPTIONS = VALID_OPTIONS | {"seed"}
 _VOCABULARY_LIMITS = frozenset({"min_count", "vocab_size"})  # of what --extend-vocabulary adds
 _LEFTOVERS = {storage.LOCK, checkpoint.METRICS, "best.new", "last.new"}
 _OF_A_RUN = _LEFTOVERS | {"best", "best.old", "last", "last.old"}
@@ -86,9 +87,10 @@ class TrainingRun:
             raise UsageError(
                 f"--tokenizer and {flag(tokenizer_options[0])} cannot both be given",
                 why="the tokenizer is already learned",
+                fix="keep one",
             )
-        if source.valid is not None and "valid_fraction" in options:
-            raise UsageError("--valid and --valid-fraction cannot both be given")
+        for name in sorted(VALID_OPTIONS & options.keys()) if source.valid is not None else ():
+            raise not_both("--valid", flag(name), "each says what is held out")
         model = ModelConfig.from_options(options)
         if isinstance(model, RecurrentConfig) and model.embeddings is not None:
             width = vector_width(model.embeddings)
@@ -120,7 +122,8 @@ class TrainingRun:
         saved = checkpoint.load(self.out / checkpoint.LAST)
         header = saved.header
         if self.source.tokenizer is not None:
-            raise UsageError("--resume and --tokenizer cannot both be given")
+            fix = "leave --tokenizer out"
+            raise not_both("--resume", "--tokenizer", "the run has its own tokenizer", fix)
         self._check_same(saved.tokenizer.config, header.model, header.training)
         training = header.training
         if self.given & set(_TOTALS):
@@ -249,15 +252,20 @@ def _training(options: Mapping[str, Any], model: ModelConfig) -> TrainingConfig:
 
 def _resumed_source(given: CorpusSource, kept: CorpusSource, folder: Path) -> CorpusSource:
     """The text that the run started with, or the text given now instead."""
+    default = CorpusSource()
     if given.corpora:
-        return dataclasses.replace(given, valid=given.valid or kept.valid)
+        names = ("valid", "encoding", "errors", "skip_binary")
+        said = {name for name in names if getattr(given, name) != getattr(default, name)}
+        return dataclasses.replace(
+            given, **{name: getattr(kept, name) for name in names if name not in said}
+        )
     for name in ("valid", "encoding", "errors"):
         value = getattr(given, name)
-        if value not in (getattr(CorpusSource(), name), getattr(kept, name)):
+        if value not in (getattr(default, name), getattr(kept, name)):
             raise UsageError(
-                f"{flag(name)} {value} contradicts the run to be resumed",
+                f"{_typed(name, value)} contradicts the run to be resumed",
                 where=folder,
-                why=f"it was started with {getattr(kept, name)}",
+                why=f"it was started with {_typed(name, getattr(kept, name), named=False)}",
                 fix="leave the option out, or give the text as well",
             )
     if any(path == "-" or Path(path).is_fifo() for path in kept.corpora):
@@ -289,7 +297,8 @@ def check_folders(
     A fine-tuned run must not write into the checkpoint that it reads.
     """
     if init_from is None and extend_vocabulary:
-        raise UsageError("--extend-vocabulary needs --init-from")
+        fix = "add --init-from CHECKPOINT, or leave it out"
+        raise UsageError("--extend-vocabulary needs --init-from", fix=fix)
     if init_from is not None:
         if resume:
             raise UsageError(
@@ -308,7 +317,7 @@ def check_folders(
                 fix="choose another --out, or continue with --resume",
             )
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite cannot both be given")
+        raise not_both("--resume", "--overwrite", "one continues the run, the other replaces it")
     if out.exists() and not out.is_dir():
         raise UsageError("not a folder", where=out, fix="choose another --out")
     found = {path.name for path in out.iterdir()} if out.exists() else set()

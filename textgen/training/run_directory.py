@@ -13,13 +13,13 @@ from typing import Any, BinaryIO, Self
 from torch import Tensor
 
 from textgen import checkpoint, storage
-from textgen.checkpoint import BEST, LAST, METRICS, Header, read_validation
-from textgen.data.batching import StreamsState
-from textgen.errors import CheckpointError, ResourceError
+from textgen.checkpoint import BEST, LAST, METRICS, Header
+from textgen.config import Count, Loss
+from textgen.errors import ResourceError
 from textgen.models import count_parameters
 from textgen.results import TrainingStep, Validation
 from textgen.tokenizers.base import Tokenizer
-from textgen.training.state import Progress, Snapshot, TrainerState
+from textgen.training.state import Snapshot, TrainerState
 
 _SMALL_FILES = 2**20
 """Bytes of a checkpoint besides weights: headers, tokenizer, recurrent state."""
@@ -37,10 +37,10 @@ class RunState:
     """
 
     snapshot: Snapshot
-    metrics_bytes: int
+    metrics_bytes: Count
     best: Validation | None
     validation: Validation | None
-    losses_since_best: tuple[float, ...]
+    losses_since_best: tuple[Loss, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The values that are not tensors."""
@@ -48,7 +48,7 @@ class RunState:
         return {
             "progress": asdict(self.snapshot.progress),
             "streams": None if streams is None else streams.to_json(),
-            "scaler": dict(self.snapshot.scaler),
+            "scaler": {} if self.snapshot.scaler is None else asdict(self.snapshot.scaler),
             "metrics_bytes": self.metrics_bytes,
             "best": None if self.best is None else asdict(self.best),
             "validation": None if self.validation is None else asdict(self.validation),
@@ -60,29 +60,11 @@ class RunState:
         """Read what ``to_json`` wrote.
 
         Raises:
-            AttributeError, KeyError, TypeError, ValueError: It is anything else.
+            KeyError, TypeError, ValueError: It is anything else.
         """
-        for name, tensor in tensors.items():
-            if not bool(tensor.isfinite().all()):
-                raise ValueError(f"{name} is not finite")
-        progress = storage.from_json(Progress, value["progress"])
-        progress.check()
-        streams = value["streams"]
-        snapshot = Snapshot(
-            progress,
-            dict(tensors),
-            None if streams is None else StreamsState.from_json(streams),
-            dict(value["scaler"]),
-        )
-        best, validation = (
-            None if value[name] is None else read_validation(value[name])
-            for name in ("best", "validation")
-        )
-        metrics_bytes = int(value["metrics_bytes"])
-        if metrics_bytes < 0:
-            raise ValueError(f"metrics of {metrics_bytes} bytes")
-        losses = tuple(map(float, value["losses_since_best"]))
-        return cls(snapshot, metrics_bytes, best, validation, losses)
+        snapshot = {**value, "scaler": value["scaler"] or None, "tensors": {}}
+        state = storage.from_json(cls, {**value, "snapshot": snapshot})
+        return replace(state, snapshot=replace(state.snapshot, tensors=dict(tensors)))
 
 
 @dataclass
@@ -104,7 +86,9 @@ class RunDirectory:
         with self._writing():
             self._metrics: BinaryIO = (self.out / METRICS).open("ab")
         if metrics_bytes is not None:
-            self.truncate_metrics(min(metrics_bytes, self.length()))
+            path = self.out / METRICS
+            lines = path.read_bytes()[:metrics_bytes]  # a damaged disk may have lost some
+            self.truncate_metrics(lines.rfind(b"\n") + 1)
 
     def close(self) -> None:
         """Every save flushed the metrics, so this fails only after an error that is reported."""
@@ -130,10 +114,8 @@ class RunDirectory:
 
     def log_step(self, step: TrainingStep) -> None:
         line = asdict(step)
-        for name in ("progress", "remaining_seconds", "memory_bytes"):
+        for name in ("progress", "remaining_seconds", "memory_bytes", "next_validation"):
             del line[name]
-        if not math.isfinite(step.gradient_norm):  # an overflow detected by fp16's gradient scaler
-            line["gradient_norm"] = None
         self._log({"event": "step"} | line)
 
     def log_validation(self, validation: Validation) -> None:
@@ -142,7 +124,10 @@ class RunDirectory:
         self._log(line | {"seconds": validation.seconds})
 
     def _log(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        for name, value in line.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                line[name] = None  # such as the norm of a gradient that overflowed in fp16
+        data = json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._writing():
             self._metrics.write(data)
 
@@ -201,10 +186,8 @@ def load_run_state(folder: Path) -> RunState:
         CheckpointError: It is damaged, or not the state of a run.
     """
     tensors, values = checkpoint.load_resumable(folder)
-    try:
+    with storage.reading(folder / checkpoint.STATE):
         state = RunState.from_json(values, tensors)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise state_error(folder, error) from error
     if state.snapshot.progress.step == 0:  # ``best`` is an earlier run's
         return state
     best = None
@@ -215,12 +198,6 @@ def load_run_state(folder: Path) -> RunState:
         known = [each for each in (on_disk, state.best) if each is not None]
         best = min(known, key=lambda each: each.loss, default=None)
     return replace(state, best=best)
-
-
-def state_error(folder: Path, error: Exception) -> CheckpointError:
-    """The error of a checkpoint whose training state does not fit its model."""
-    why = f"its training state does not fit ({error})"
-    return CheckpointError("damaged", where=folder, why=why)
 
 
 def check_space(out: Path, parameters: int, *, resumed: bool = False) -> None:

@@ -75,6 +75,20 @@ class Schedule:
             self._places = min(_VALIDATIONS, int(affordable))
         return int(after * self._places) > int(before * self._places)
 
+    def next_validation(self, progress: float, step: float) -> float:
+        """The share of the run at which the next one is due; NaN while it cannot be known."""
+        if (every := self.config.valid_every) is not None:
+            updates = self.total_steps or (step / progress if progress else math.nan)
+            due = (step // every + 1) * every / updates
+        elif self.total_steps is not None:
+            tenths = _VALIDATIONS * step // self.total_steps + 1
+            due = math.ceil(tenths * self.total_steps / _VALIDATIONS) / self.total_steps
+        elif self._places is None:
+            return math.nan
+        else:
+            due = (int(progress * self._places) + 1) / max(1, self._places)
+        return due if math.isnan(due) else min(1.0, due)
+
 
 _WORSE, _TIMES, _PATIENCE, _LAST_STOP = 1.03, 3, 0.3, 0.8
 

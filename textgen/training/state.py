@@ -7,13 +7,13 @@ of counting.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from textgen.config import Precision, TrainingConfig
+from textgen.config import Amount, Bounds, Count, Precision, TrainingConfig
 from textgen.data.batching import IdArray, Streams, StreamsState, Window
 from textgen.inference.likelihood import mean_cross_entropy
 from textgen.models import Dropout, Model, State
@@ -23,7 +23,7 @@ from textgen.models.ngram import ngram_tables
 from textgen.training.ranks import SINGLE_PROCESS, Ranks
 
 _SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
-_STATE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64)
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _STATE, _OPTIMIZER = "state.", "optimizer."
 
 
@@ -40,29 +40,29 @@ class Progress:
             snapshots only, because reading it waits for the device.
     """
 
-    step: int = 0
-    tokens_seen: int = 0
-    seconds: float = 0.0
-    step_seconds: float = 0.0
-    learning_rate_scale: float = 1.0
-    rollbacks: int = 0
+    step: Count = 0
+    tokens_seen: Count = 0
+    seconds: Amount = 0.0
+    step_seconds: Amount = 0.0
+    learning_rate_scale: Annotated[float, Bounds(0, 1, closed_high=True)] = 1.0
+    rollbacks: Count = 0
     loss_sum: float = 0.0
-    loss_count: int = 0
-
-    def check(self) -> None:
-        """Raises ValueError for impossible values."""
-        counts = (self.step, self.tokens_seen, self.loss_count, self.rollbacks)
-        if any(not 0 <= count < 2**63 for count in counts):
-            raise ValueError("a count is out of range")
-        reals = (self.seconds, self.step_seconds, self.learning_rate_scale)
-        if any(not 0 <= real < math.inf for real in reals) or self.learning_rate_scale > 1:
-            raise ValueError("seconds or a learning rate are out of range")
-        if not math.isfinite(self.loss_sum):
-            raise ValueError("the loss is not finite")
+    loss_count: Count = 0
 
     @property
     def tokens_per_second(self) -> float:
         return self.tokens_seen / max(self.step_seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class ScalerState:
+    """The state of fp16's gradient scaler, by PyTorch's names."""
+
+    scale: Annotated[float, Bounds(0, 1e39)]
+    growth_factor: Annotated[float, Bounds(1, 1e3)]
+    backoff_factor: Annotated[float, Bounds(0, 1, open_low=True)]
+    growth_interval: Annotated[int, Bounds(1, 2**31 - 1)]
+    _growth_tracker: Annotated[int, Bounds(0, 2**31 - 1)]
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Snapshot:
     Attributes:
         tensors: ``state.<name>``, the recurrent state of each stream, and
             ``optimizer.<index>.<name>``, the moments of each parameter.
-        scaler: The state of fp16's gradient scaler; empty without one.
+        scaler: None without fp16.
     """
 
     progress: Progress
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     streams: StreamsState | None = None
-    scaler: Mapping[str, Any] = field(default_factory=dict)
+    scaler: ScalerState | None = None
 
 
 class TrainerState(ABC):
@@ -128,9 +128,14 @@ class TrainerState(ABC):
         """Norm of the last gradient, before clipping."""
         return 0.0
 
-    def take_mean_loss(self) -> float:
-        """Mean training loss since the last call, in nats per token."""
+    @property
+    def mean_loss(self) -> float:
+        """Mean training loss since ``take_mean_loss``, in nats per token; waits for the device."""
         return math.nan
+
+    def take_mean_loss(self) -> float:
+        """The mean loss; the next one is of the updates that follow."""
+        return self.mean_loss
 
     def prepare_validation(self) -> None:
         """Fit what depends on held-out chunks of the training part."""
@@ -268,8 +273,13 @@ class GradientState(TrainerState):
     def gradient_norm(self) -> float:
         return float(self._norm)
 
+    @property
+    def mean_loss(self) -> float:
+        count = self.progress.loss_count
+        return float(self._loss_sum) / count if count else math.nan
+
     def take_mean_loss(self) -> float:
-        mean = float(self._loss_sum) / max(1, self.progress.loss_count)
+        mean = self.mean_loss
         self._loss_sum, self.progress.loss_count = torch.zeros_like(self._loss_sum), 0
         return mean
 
@@ -285,7 +295,7 @@ class GradientState(TrainerState):
             replace(self.progress, loss_sum=float(self._loss_sum)),
             {name: tensor.detach().clone() for name, tensor in tensors.items()},
             self.streams.state(),
-            self._scaler.state_dict(),
+            ScalerState(**scaler) if (scaler := self._scaler.state_dict()) else None,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -330,7 +340,9 @@ class GradientState(TrainerState):
         self._loss_sum = torch.full_like(self._loss_sum, snapshot.progress.loss_sum)
         self.streams.restore(snapshot.streams)
         if self._scaler.is_enabled():
-            self._scaler.load_state_dict(dict(snapshot.scaler))
+            if snapshot.scaler is None:
+                raise ValueError("the state of the gradient scaler is missing")
+            self._scaler.load_state_dict(asdict(snapshot.scaler))
 
     def _check_tensors(self, snapshot: Snapshot, batch: int) -> None:
         """Refuse a state, or an optimizer's moments, that are not of this model and batch."""
@@ -348,8 +360,11 @@ class GradientState(TrainerState):
         for name, tensor in snapshot.tensors.items():
             if tensor.shape != shapes[name]:
                 raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(shapes[name])}")
-            allowed = _STATE_DTYPES if name.startswith(_STATE) else (torch.float32,)
-            if tensor.dtype not in allowed:
+            own = torch.float32
+            if name.startswith(_STATE):
+                own = start[name.removeprefix(_STATE)].dtype
+            half = _HALF.get(self._precision, own) if own.is_floating_point else own
+            if tensor.dtype not in (own, half):
                 raise ValueError(f"{name} is {tensor.dtype}")
 
 

@@ -13,11 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from textgen import checkpoint, storage
-from textgen.config import Device, check_arguments, with_preset
+from textgen.config import (
+    VALID_FRACTION,
+    Device,
+    check_arguments,
+    explaining_preset,
+    is_uncounted,
+    with_preset,
+)
 from textgen.data.corpus import CorpusSource
+from textgen.data.encoded import is_encoded
 from textgen.errors import UsageError
 from textgen.process_memory import peak_resident_bytes
-from textgen.results import Plan, TrainingEvent, TrainingResult, TrainingStart
+from textgen.results import (
+    Plan,
+    TrainingEvent,
+    TrainingPhase,
+    TrainingResult,
+    TrainingStart,
+    Validation,
+)
 from textgen.training.corpus import TrainingCorpus, read_corpus
 from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id, process_rank, restart_count
 from textgen.training.run import TrainingRun, check_folders
@@ -43,10 +58,11 @@ def train(
     threads: int | None = None,
     encoding: str = "utf-8",
     errors: str = "strict",
+    skip_binary: bool = False,
     sample_every: float | None = None,
     baseline: bool = True,
-    on_event: Callable[[TrainingEvent], None] = lambda event: None,
-    stop: Callable[[], int | None] = lambda: None,
+    on_event: Callable[[TrainingEvent], None] | None = None,
+    stop: Callable[[], int | None] | None = None,
     **options: Any,
 ) -> TrainingResult:
     """Train a language model on text and save it in the folder ``out``.
@@ -59,6 +75,7 @@ def train(
             bundled corpus or, on resume, the text that the run started with.
         init_from: A checkpoint to start from: its weights, shape and tokenizer.
         extend_vocabulary: Whether to add the tokens that are new in the text.
+        skip_binary: Whether to leave out of folders whatever is not text, however much it is.
         preset: A name of PRESETS, whose options apply where none is given here.
         sample_every: Seconds between samples among the events.
         baseline: Whether to measure the loss of an n-gram model at the end.
@@ -72,11 +89,13 @@ def train(
         KeyboardInterrupt: After the run has been saved; at a second Ctrl-C at once.
     """
     check_arguments(train, locals())
-    options = with_preset(options, preset)
-    source = corpus_source(corpora, valid, encoding, errors, tokenizer)
+    source = corpus_source(
+        corpora, valid, encoding, errors, tokenizer=tokenizer, skip_binary=skip_binary
+    )
     if accept_changed_corpus and not resume:
-        raise UsageError("--accept-changed-corpus needs --resume")
+        raise UsageError("--accept-changed-corpus needs --resume", fix="add --resume")
     out, initial = Path(out), None if init_from is None else str(init_from)
+    announce = on_event or (lambda event: None)
     # On rank 0 only.
     corpus: TrainingCorpus | None = None
     model: Model | None = None
@@ -88,7 +107,7 @@ def train(
             resume, overwrite, initial, extend_vocabulary = True, False, None, False
             source = dataclasses.replace(source, tokenizer=None)
         # Every option is checked before anything is created.
-        run = TrainingRun.new(out, source, options, device, threads)
+        run = TrainingRun.new(out, source, with_preset(options, preset), device, threads)
         check_folders(
             out, initial, resume=resume, overwrite=overwrite, extend_vocabulary=extend_vocabulary
         )
@@ -98,44 +117,61 @@ def train(
         for name in (checkpoint.BEST, checkpoint.LAST):
             storage.clear_leftovers(out / name)
         if resume:
+            announce(TrainingPhase("loading", f"the run in {out}"))
             run = run.resumed(accept_changed_corpus=accept_changed_corpus)
-        corpus = read_corpus(run)
+        corpus = read_corpus(run, announce)
+        announce(TrainingPhase("loading", "PyTorch"))
         from textgen.training.prepare import start_on_first_rank
 
+        measures = run.training.budget is not None and not run.model.kind.counts
+        if run.resumed_from is None and measures:
+            announce(TrainingPhase("measuring", "this machine"))
         shared, model = start_on_first_rank(run, corpus, ranks)
         return shared
 
     with _join() as ranks:
         with contextlib.ExitStack() as closing:
-            shared = ranks.first(begin)
+            with explaining_preset(preset, options):
+                shared = ranks.first(begin)
             from textgen.training.prepare import make_trainer
 
             interrupt = _Interrupt()
 
             def stopped() -> int | None:
-                return signal.SIGINT if interrupt.received else stop()
+                if interrupt.received:
+                    return signal.SIGINT
+                return None if stop is None else stop()
 
             trainer = make_trainer(
                 shared, model, corpus, ranks, closing, stop=stopped, sample_every=sample_every
             )
             with interrupt:
-                if corpus is not None:
+                if corpus is not None and on_event is not None:
                     with interrupt.deferred():
-                        on_event(_start_event(shared, corpus, ranks))
+                        announce(_start_event(shared, corpus, trainer))
                 for event in trainer.run():
-                    if corpus is not None:
+                    if corpus is not None and on_event is not None:
                         with interrupt.deferred():
-                            on_event(event)
+                            announce(event)
             result = _result(trainer)
 
         def with_baseline() -> TrainingResult:
             # The checkpoints are complete and the lock is released: this is not part of the run.
-            if corpus is None or not baseline or result.interrupted is not None:
+            interrupted = result.interrupted is not None or stopped() is not None
+            if corpus is None or not baseline or interrupted:
                 return result
+            announce(TrainingPhase("baseline"))
             from textgen.training.trainer import ngram_baseline
 
             parts, learned = corpus.encoded, corpus.tokenizer
-            found = ngram_baseline(parts.train, parts.valid, learned.level, learned.vocabulary_size)
+            best = checkpoint.load(out) if result.model == "lstm" else None
+            found = ngram_baseline(
+                parts.train,
+                parts.valid,
+                learned.level,
+                learned.vocabulary_size,
+                None if best is None else best.model.to(trainer.state.model.device).eval(),
+            )
             return dataclasses.replace(result, ngram=found)
 
         return ranks.first(with_baseline)
@@ -195,6 +231,7 @@ def plan(
     threads: int | None = None,
     encoding: str = "utf-8",
     errors: str = "strict",
+    skip_binary: bool = False,
     **options: Any,
 ) -> Plan:
     """The plan of ``train`` with the same arguments, with reasons; nothing is written.
@@ -205,12 +242,14 @@ def plan(
         TextgenError: As ``train``.
     """
     check_arguments(plan, locals())
-    options = with_preset(options, preset)
-    source = corpus_source(corpora, valid, encoding, errors, tokenizer)
-    run = TrainingRun.new(Path(), source, options, device, threads)
-    if init_from is not None:
-        run = run.fine_tuned(init_from=str(init_from), extend_vocabulary=extend_vocabulary)
-    corpus = read_corpus(run)
+    source = corpus_source(
+        corpora, valid, encoding, errors, tokenizer=tokenizer, skip_binary=skip_binary
+    )
+    with explaining_preset(preset, options):
+        run = TrainingRun.new(Path(), source, with_preset(options, preset), device, threads)
+        if init_from is not None:
+            run = run.fine_tuned(init_from=str(init_from), extend_vocabulary=extend_vocabulary)
+        corpus = read_corpus(run)
     from textgen.training import autotune
 
     return autotune.plan(run, corpus)
@@ -221,16 +260,32 @@ def corpus_source(
     valid: str | Path | None,
     encoding: str,
     errors: str,
+    *,
     tokenizer: str | Path | None = None,
+    skip_binary: bool = False,
 ) -> CorpusSource:
-    """Where the text comes from, with absolute paths."""
+    """Where the text comes from, with absolute paths. Raises UsageError for a run's folder."""
+    for path in corpora:
+        _refuse_run(str(path))
     return CorpusSource(
         corpora=tuple(map(_absolute, corpora)),
         valid=None if valid is None else _absolute(valid),
         encoding=encoding,
         errors=errors,
         tokenizer=None if tokenizer is None else str(tokenizer),
+        skip_binary=skip_binary,
     )
+
+
+def _refuse_run(path: str) -> None:
+    """Raise UsageError for the folder of a run, whose JSON files would be read as text."""
+    parts = (Path(path), *(Path(path) / name for name in (checkpoint.BEST, checkpoint.LAST)))
+    if any((part / checkpoint.WEIGHTS).is_file() for part in parts):
+        raise UsageError(
+            "a checkpoint is not a text",
+            where=path,
+            fix="continue the run with --out and --resume, or start from it with --init-from",
+        )
 
 
 def _absolute(path: str | Path) -> str:
@@ -250,24 +305,49 @@ def _join() -> contextlib.AbstractContextManager[Ranks]:
     return contextlib.closing(ProcessGroup(place))
 
 
-def _start_event(shared: "SharedStart", corpus: TrainingCorpus, ranks: Ranks) -> TrainingStart:
-    header = shared.header
-    notes = list(header.corpus.notes)
+def _start_event(
+    shared: "SharedStart", corpus: TrainingCorpus, trainer: "Trainer"
+) -> TrainingStart:
+    header, ranks = shared.header, trainer.ranks
+    validations: tuple[Validation, ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+    if shared.saved is not None and not shared.text_changed:  # whose losses are not comparable
+        validations, points = checkpoint.read_metrics(shared.out / checkpoint.METRICS)
+        losses = tuple((point.step, point.loss) for point in points)
+    notes = []
     if ranks.size > 1:
         batch = header.training.batch_size
         notes.append(f"{ranks.size} processes train together, each with a batch of {batch}")
     if shared.processes_before not in (None, ranks.size):
         notes.append(f"processes: {ranks.size} instead of {shared.processes_before} before")
     return TrainingStart(
-        parameters=header.parameters,
+        parameters=None if is_uncounted(header.model) else header.parameters,
         vocabulary_size=header.model.vocabulary_size,
         device=header.machine.device,
         precision=header.machine.precision,
         description=header.model.description,
         out=str(shared.out),
         resumed_step=0 if shared.saved is None else shared.saved.snapshot.progress.step,
-        notes=(*notes, *corpus.notes),
+        notes=(*corpus.notes, *notes),
+        losses=losses,
+        validations=validations,
+        best=trainer.directory.best,
     )
+
+
+def _same_text(header: checkpoint.Header, out: Path) -> tuple[str, ...]:
+    """The arguments with which another run has the text and the tokens of this one."""
+    source, held_out = header.source, header.training.valid_fraction
+    if len(source.paths) == 1 and is_encoded(source.paths[0]):
+        return source.corpora
+    options = {"--valid": source.valid, "--tokenizer": str(out)}
+    if source.valid is None and held_out != VALID_FRACTION:
+        options["--valid-fraction"] = str(held_out)
+    for name in ("encoding", "errors"):
+        value = getattr(source, name)
+        options[f"--{name}"] = value if value != getattr(CorpusSource(), name) else None
+    given = [part for name, each in options.items() if each is not None for part in (name, each)]
+    return (*source.corpora, *given)
 
 
 def _result(trainer: "Trainer") -> TrainingResult:
@@ -284,6 +364,8 @@ def _result(trainer: "Trainer") -> TrainingResult:
         validation=trainer.directory.best,
         last_validation=trainer.validation,
         uniform_loss=math.log(config.vocabulary_size),
+        model=config.model,
+        same_text=_same_text(trainer.directory.template, trainer.directory.out),
         interrupted=trainer.interrupted,
         ended_early=trainer.ended_early,
         peak_memory_bytes=peak_resident_bytes(),

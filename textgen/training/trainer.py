@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ from textgen.errors import DivergedError
 from textgen.inference.likelihood import Document
 from textgen.models import Model, build
 from textgen.models.base import IdArray
+from textgen.models.ngram import ngram_tables
 from textgen.process_memory import resident_bytes
 from textgen.results import (
     CheckpointSaved,
     NgramBaseline,
     TrainingEvent,
+    TrainingPhase,
+    TrainingProgress,
     TrainingSample,
     TrainingStep,
     TrainingWarning,
@@ -35,6 +39,7 @@ from textgen.training.schedule import Patience, SaveClock, Schedule
 from textgen.training.state import TrainerState
 
 _BLOCK_TOKENS = 2**20
+_SECONDS_BETWEEN_FIGURES = 1.0
 
 
 def validate(
@@ -59,15 +64,23 @@ def validate(
     )
 
 
-TRAIN_TOKENS, VALID_TOKENS = 2_000_000, 200_000
+TRAIN_TOKENS, VALID_TOKENS, _MIXED_TOKENS = 2_000_000, 200_000, 20_000
 """The baseline reads the last tokens of the training part and the first of the validation part."""
 
 
 @torch.inference_mode()
 def ngram_baseline(
-    train_ids: IdArray, valid_ids: IdArray, level: str, vocabulary_size: int
+    train_ids: IdArray,
+    valid_ids: IdArray,
+    level: str,
+    vocabulary_size: int,
+    trained: Model | None = None,
 ) -> NgramBaseline:
-    """The loss of 6-grams of characters, or 3-grams of other tokens, in document context."""
+    """The loss of 6-grams of characters, or 3-grams of other tokens, in document context.
+
+    Args:
+        trained: A causal model, whose mixture with the n-grams is measured too.
+    """
     train_ids, valid_ids = train_ids[-TRAIN_TOKENS:], valid_ids[:VALID_TOKENS]
     order = min(6 if level == "char" else 3, len(train_ids))
     config = ModelConfig.from_options({"model": "ngram", "order": order})
@@ -77,9 +90,23 @@ def ngram_baseline(
     targets = torch.from_numpy(valid_ids.astype(np.int64))
     inputs = torch.cat([torch.tensor([EOS]), targets[:-1]])
     hidden, _ = model.hidden_states(inputs.unsqueeze(1), model.start(1))
-    loss = -float(model.log_probs(hidden[:, 0], targets).double().mean())
-    return NgramBaseline(order, loss, train_tokens=len(train_ids), valid_tokens=len(valid_ids))
+    log_probs = model.log_probs(hidden[:, 0], targets).double()
+    gain = None
+    if trained is not None:
+        own = torch.from_numpy(Document(trained, first=EOS).read(valid_ids[:_MIXED_TOKENS]))
+        shares = torch.linspace(0.1, 0.9, 9, dtype=torch.float64).unsqueeze(1)
+        mixed = torch.logaddexp(own + (1 - shares).log(), log_probs[: len(own)] + shares.log())
+        gain = float((mixed - own).mean(1).max())
+    return NgramBaseline(
+        order,
+        -float(log_probs.mean()),
+        train_tokens=len(train_ids),
+        valid_tokens=len(valid_ids),
+        mixture_gain=gain,
+    )
 
+
+Figures = TypeVar("Figures", bound=TrainingProgress)
 
 _MAX_ROLLBACKS = 3
 _PASSES_TO_FIT_MIXTURE = 4
@@ -120,6 +147,8 @@ class Trainer:
     _fastest_update: float = float("inf")
     _sampled: float = 0.0
     _logged: tuple[int, float] = (0, 0.0)
+    _shown: float = -math.inf
+    _loss: float = math.nan
     _metrics_bytes: int = 0
 
     def run(self) -> Iterator[TrainingEvent]:
@@ -131,7 +160,7 @@ class Trainer:
         state, config = self.state, self.schedule.config
         self._saves.requested = config.save_every
         if state.progress.step == 0:
-            yield self._save()
+            yield from self._save()
             if self.ranks.is_first:
                 self.directory.start_new()
         # The clock continues from the seconds that a resumed run had used.
@@ -145,9 +174,14 @@ class Trainer:
         else:  # a run that was stopped before a validation that was due
             made = self.validation is not None and self.validation.step == state.progress.step
             due = not made and self._is_validation_due(progress, progress)
+        yield self._figures(TrainingProgress, progress, state.mean_loss)
+        self._shown = -math.inf  # the first update is shown
         if due:
             yield from self._validate(final=progress >= 1)
             progress = self._progress()
+        if state.progress.step == 0 and ngram_tables(state.model):
+            tokens = self.directory.template.corpus.train.tokens
+            yield TrainingPhase("counting", f"{tokens:,} tokens")
         while progress < 1:
             before = progress
             self._update()
@@ -165,8 +199,9 @@ class Trainer:
             due = self._is_validation_due(before, progress)
             saving = self._saves.is_due(state.progress.seconds)
             logs = state.progress.step % config.log_every == 0
+            shows = state.progress.seconds - self._shown >= _SECONDS_BETWEEN_FIGURES
             # Only where the device is synchronized anyway, unless that costs nothing.
-            checks = due or saving or self.interrupted is not None or logs
+            checks = due or saving or self.interrupted is not None or logs or shows
             if (checks or state.model.device.type == "cpu") and not state.is_finite:
                 progress = self._roll_back()
                 if progress >= 1:  # the budget was used up in the meantime
@@ -174,16 +209,20 @@ class Trainer:
                 continue
             if logs:
                 yield from self._log(progress)
+            elif shows:
+                yield self._figures(TrainingProgress, progress, state.mean_loss)
             if self.interrupted is not None:
-                yield self._save()
+                yield self._figures(TrainingProgress, progress, state.mean_loss)
+                yield from self._save()
                 return
             if due:
                 yield from self._validate(final=progress >= 1)
                 if self.ended_early is not None:
-                    return
+                    break
             elif saving:
-                yield self._save()
+                yield from self._save()
             yield from self._sample()
+        yield self._figures(TrainingProgress, progress, state.mean_loss)
 
     def _is_validation_due(self, before: float, progress: float) -> bool:
         by_steps = self.schedule.config.valid_every is not None
@@ -257,18 +296,25 @@ class Trainer:
         if self.ranks.is_first:
             self._metrics_bytes = self.directory.length()
 
-    def _log(self, progress: float) -> Iterator[TrainingEvent]:
+    def _figures(self, kind: type[Figures], progress: float, loss: float) -> Figures:
+        """The figures since the last log line; a loss that is NaN is that of the line."""
         state, done, budget = self.state, self.state.progress, self.schedule.config.budget
         steps, used = done.step - self._logged[0], done.step_seconds - self._logged[1]
-        self._logged = (done.step, done.step_seconds)
-        if budget is not None:
+        validated = self.validation is not None and self.validation.step == done.step
+        if self.ended_early is not None or (progress >= 1 and validated):
+            remaining = 0.0
+        elif budget is not None:
             remaining = max(0.0, budget - done.seconds)
+        elif progress >= 1:
+            remaining = self.schedule.validation_seconds
         else:
-            remaining = done.seconds * (1 - progress) / max(progress, 1e-9)
-        event = TrainingStep(
+            remaining = done.seconds * (1 - progress) / progress if progress else math.nan
+        self._shown = done.seconds
+        self._loss = self._loss if math.isnan(loss) else loss
+        return kind(
             step=done.step,
             epoch=done.tokens_seen / self.directory.template.corpus.train.tokens,
-            loss=state.take_mean_loss(),
+            loss=self._loss,
             learning_rate=state.learning_rate,
             gradient_norm=state.gradient_norm,
             tokens_seen=done.tokens_seen,
@@ -277,7 +323,12 @@ class Trainer:
             seconds=done.seconds,
             remaining_seconds=remaining,
             memory_bytes=resident_bytes(),
+            next_validation=self.schedule.next_validation(progress, self._position()),
         )
+
+    def _log(self, progress: float) -> Iterator[TrainingEvent]:
+        event = self._figures(TrainingStep, progress, self.state.take_mean_loss())
+        self._logged = (self.state.progress.step, self.state.progress.step_seconds)
         if self.ranks.is_first:
             self.directory.log_step(event)
         yield event
@@ -307,6 +358,8 @@ class Trainer:
             )
 
     def _validate(self, *, final: bool) -> Iterator[TrainingEvent]:
+        tokens = self.directory.template.corpus.valid.tokens
+        yield TrainingPhase("validating", f"{tokens:,} held-out tokens")
         begun = self._clock()
         validation, best_folder = self.ranks.first(self._validate_and_keep_best)
         if math.isfinite(validation.loss):
@@ -322,7 +375,7 @@ class Trainer:
         seconds = self._clock() - begun
         saving = self._saves.is_due(self.state.progress.seconds)
         if final or self.ended_early is not None or saving:
-            yield self._save()
+            yield from self._save()
         self._remember()
         self._measured = True
         self.schedule.expect(seconds, self._saves.save_seconds)
@@ -341,7 +394,8 @@ class Trainer:
             return validation, str(self.directory.save_best(state, validation))
         return validation, None
 
-    def _save(self) -> CheckpointSaved:
+    def _save(self) -> Iterator[TrainingEvent]:
+        yield TrainingPhase("saving", f"step {self.state.progress.step:,}")
         begun = time.perf_counter()
         snapshot = self.state.snapshot()
 
@@ -352,7 +406,7 @@ class Trainer:
 
         path, seconds = self.ranks.first(write)
         self._saves.saved(self.state.progress.seconds, seconds)
-        return CheckpointSaved(self.state.progress.step, checkpoint.LAST, path)
+        yield CheckpointSaved(self.state.progress.step, checkpoint.LAST, path)
 
     def _sample(self) -> Iterator[TrainingEvent]:
         if self.sample_every is None or not self.ranks.is_first:

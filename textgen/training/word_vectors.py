@@ -1,9 +1,13 @@
 """Word vectors from a file, for ``--embeddings``: one word and its numbers per line.
 
 In the text layout of word2vec the first line gives their number and width; GloVe has no such line.
-Fields are separated by single spaces. Only the vectors of the vocabulary are held in memory.
+Fields are separated by single spaces. The file may be gzip. Only the vectors of the vocabulary are
+held in memory.
 """
 
+import contextlib
+import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from textgen.data.sources import GZIP, damaged_gzip
 from textgen.errors import DataError, ResourceError
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 
@@ -76,9 +81,19 @@ def read_vectors(path: str, tokenizer: Tokenizer) -> WordVectors:
     return WordVectors(path, ids, vectors, tokenizer.vocabulary_size)
 
 
-def _opened(path: str) -> BinaryIO:
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
     try:
-        return Path(path).open("rb")
+        with Path(path).open("rb") as stream:
+            packed = stream.read(len(GZIP)) == GZIP
+            stream.seek(0)
+            if packed:
+                with gzip.GzipFile(fileobj=stream) as unpacked:
+                    yield unpacked  # type: ignore[misc]
+            else:
+                yield stream
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise damaged_gzip(path, error) from error
     except OSError as error:
         raise ResourceError(
             "cannot read the word vectors", where=path, why=error.strerror or str(error)

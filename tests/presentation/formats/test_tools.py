@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from textgen.presentation.formats import as_word, part_name
+from textgen.presentation.formats.other_tools import as_word, part_name
 from textgen.results import PartScore, SentenceScore
 
 

@@ -11,7 +11,7 @@ import pytest
 import textgen
 from textgen.presentation.console import laid_out, out_console
 from textgen.presentation.terminal_plot import Curve, plot
-from textgen.results import TrainingStart, Validation
+from textgen.results import NgramBaseline, TrainingStart, Validation
 from textgen.studies.compare.command import ComparisonProgress, comparison_summary
 from textgen.studies.compare.config import parse_variants
 from textgen.studies.compare.results import (
@@ -143,12 +143,27 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return requested
 
 
+def test_a_comparison_names_its_text_first_and_says_how_to_go_on_if_ended_at_once(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(*corpora: str, **options: Any) -> Comparison:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the signal was ignored")
+
+    monkeypatch.setitem(textgen.__dict__, "compare", compare)
+    ended = run("compare", "a.txt", "--out", "c")
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.lines[0] == "reading a.txt"
+    assert "the same command continues it" in ended.lines[-1]
+
+
 def test_only_typed_options_reach_the_library(run: Any, calls: list[Any]) -> None:
     typed = ("--models", "lstm,lstm:no-tie", "--budget", "90s", "--seeds", "3", "--level", "word")
     assert run("compare", "a.txt", "--out", "c", *typed, "--batch-size", "8").code == 0
     models = parse_variants("lstm,lstm:no-tie")
     given = {"models": models, "budget": 90.0, "seeds": 3, "level": "word"}
     usual = {"valid": None, "encoding": "utf-8", "errors": "strict", "overwrite": False}
+    usual["skip_binary"] = False
     machine = {"device": "auto", "threads": None, "corpora": ("a.txt",), "out": "c"}
     assert calls == [given | {"batch_size": 8} | usual | machine]
 
@@ -189,3 +204,16 @@ def test_impossible_options_are_one_line_and_reach_no_library(
     ended = run("compare", "a.txt", *(("--out", "c") if typed else ()), *typed)
     assert (ended.code, ended.out, len(ended.lines), calls) == (2, "", 1, [])
     assert message in ended.err
+
+
+def test_what_predicts_better_than_the_best_network_is_said_and_how_to_add_it() -> None:
+    rows = (compared("lstm", 1.5),), (compared("rnn", 1.75),)
+    found = comparison(*rows)
+    beaten = dataclasses.replace(found, ngram=NgramBaseline(6, 1.4, 900, 100, mixture_gain=0.2))
+    text = " ".join(drawn(beaten).split())
+    assert "6-grams alone predict better than lstm: 1.4000 against 1.5000 nats per" in text
+    assert "A mixture of lstm with 6-grams predicts better than lstm alone: 1.3000" in text
+    assert "the same command with --models ...,ngram,lstm+ngram" in text
+    assert beaten.to_json()["ngram"]["mixture_gain"] == 0.2
+    good = dataclasses.replace(found, ngram=NgramBaseline(6, 1.6, 900, 100, mixture_gain=0.001))
+    assert drawn(good) == drawn(found)

@@ -13,7 +13,14 @@ from textgen.checkpoint import describe
 from textgen.config import KINDS, HiddenMarkovConfig, ModelConfig
 from textgen.config.model import Kind
 from textgen.data.corpus import CorpusSource
-from textgen.errors import DataError, DivergedError, LockedError, TextgenError, UsageError
+from textgen.errors import (
+    CheckpointError,
+    DataError,
+    DivergedError,
+    LockedError,
+    TextgenError,
+    UsageError,
+)
 from textgen.models import count_parameters
 from textgen.results import TrainingStart, TrainingStep
 from textgen.storage import locked
@@ -178,6 +185,34 @@ def test_other_ids_than_those_of_the_finished_runs_are_refused(
     (copied / "comparison.json").write_text(json.dumps(raw), encoding="utf-8")
     with pytest.raises(DataError, match="not the tokens that the comparison was started with"):
         compare(tmp_path / "corpus.txt", copied)
+
+
+def test_a_damaged_comparison_is_named(corpus: Path, copied: Path) -> None:
+    file, raw = copied / "comparison.json", stored(copied)
+    changes: list[tuple[str, Any]] = [
+        *((name, value) for name in ("settings", "models", "tokens") for value in (None, [], 5)),
+        *(("runs", value) for value in (None, 5, {"a": 1}, [5], [{}], ["x"])),
+        *(("runs.0.parameters", value) for value in (-1, 2**70, 1e308, "x", None)),
+        *(("runs.0.seconds", value) for value in (-1, 1e308, "x", None)),
+        *(("runs.0.validation", value) for value in (5, [], {}, "x")),
+        *(("runs.0.curve", value) for value in (None, 5, [None], [[]], "x")),
+        *(("runs.0.validation.loss", value) for value in (1e308, "x", None)),
+        *((f"runs.0.{name}", 5) for name in ("model", "checkpoint", "sample", "failed")),
+    ]
+    for path, value in changes:
+        changed = place = json.loads(json.dumps(raw))
+        *parents, name = (int(key) if key.isdigit() else key for key in path.split("."))
+        for key in parents:
+            place = place[key]
+        place[name] = value
+        file.write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"damaged \(.*comparison\.json\)"):
+            compare(corpus, copied)
+    for name in ("Infinity", "1e999", "[" * 2000 + "]" * 2000):
+        text = json.dumps(raw).replace('"errors": "strict"', f'"errors": {name}')
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"damaged \(.*comparison\.json\)"):
+            compare(corpus, copied)
 
 
 def test_a_folder_of_something_else_and_one_in_use_are_refused(

@@ -1,5 +1,7 @@
 """``textgen pairs``: its options, and what each layout shows."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -48,18 +50,18 @@ def test_json_has_a_line_per_pair_and_one_for_the_total(run: Any, library: Any, 
     assert library.calls["scores"]["jobs"] == 2
 
 
-def test_tsv_has_a_row_per_group_and_one_for_the_total(
+def test_tsv_has_a_row_per_group_and_the_total_is_beside_it(
     run: Any, library: Any, file: Path, ungrouped: Path
 ) -> None:
-    rows = [
-        line.split("\t") for line in run("pairs", "x", file, "--format", "tsv").out.splitlines()
-    ]
+    ended = run("pairs", "x", file, "--format", "tsv")
+    rows = list(csv.reader(io.StringIO(ended.out, newline=""), delimiter="\t"))
     assert rows[0] == ["UID", "accuracy", "low", "high", "right", "tied", "pairs"]
-    assert [row[0] for row in rows[1:]] == ["agr", r"b\te", "total"]
+    assert [row[0] for row in rows[1:]] == ["agr", "b\te"]
     assert rows[2][1] == "0.8"
-    assert rows[3][4:] == ["18", "1", "20"]
+    assert rows[2][4:] == ["8", "1", "10"]
+    assert "right: 18 of 20, 90.0 %" in ended.err
     lines = run("pairs", "x", ungrouped, "--format", "tsv").out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["group", "total"]
+    assert [line.split("\t")[0] for line in lines] == ["group", "all"]
 
 
 def test_a_table_begins_with_the_hardest_group_and_reports_ties(

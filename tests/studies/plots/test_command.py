@@ -23,8 +23,9 @@ def test_the_help_has_examples_and_fits(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     shown = run("plot", command, "--help")
-    assert f"textgen plot {command}" in shown.out.partition("Examples")[2]
-    assert max(map(len, shown.out.splitlines())) <= width
+    page, _, examples = shown.out.partition("Examples")
+    assert f"textgen plot {command}" in examples
+    assert max(map(len, page.splitlines())) <= width
 
 
 def test_without_a_command_the_plots_are_listed(run: Any) -> None:

@@ -28,7 +28,7 @@ class Words:
     def encode(self, text: str) -> Any:
         return np.array([WORDS.index(word) for word in text.split(" ")], np.uint32)
 
-    def token(self, id: int) -> str:
+    def text_of(self, id: int) -> str:
         return WORDS[id]
 
 
@@ -98,7 +98,7 @@ def test_an_unknown_word_and_a_model_without_embeddings_are_refused(model: Any) 
 
 
 CROWD = EmbeddingMap(
-    ("$x$", "￭,", *(f"word{n}" for n in range(30))),
+    ("$x$", ",", *(f"word{n}" for n in range(30))),
     np.concatenate([[[3, 3], [-3, 3]], np.random.default_rng(1).normal(size=(30, 2))]),
     (0.3, 0.1),
 )

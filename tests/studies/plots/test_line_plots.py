@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ from textgen.studies.plots.memory import (
 RUNS = [
     LossCurves(
         name,
-        tuple(LossPoint(n, 100.0 * n, n / 50, float(n), 9 / n + worse) for n in range(1, 51)),
-        (LossPoint(25, 2500.0, 0.5, 26.0, 2.0 + worse), LossPoint(50, 5e3, 1.0, 52.0, 1.0 + worse)),
+        tuple(LossPoint(n, 9 / n + worse, 100.0 * n, n / 50, float(n)) for n in range(1, 51)),
+        (LossPoint(25, 2.0 + worse, 2500.0, 0.5, 26.0), LossPoint(50, 1.0 + worse, 5e3, 1.0, 52.0)),
     )
     for name, worse in (("runs/lstm/best", 0.0), ("runs/rnn", 0.5))
 ]
@@ -81,6 +82,7 @@ def test_with_one_run_the_legend_has_validation_and_training_loss() -> None:
     assert figure.get_suptitle() == "Loss during training: lstm"
     # The first steep fall is outside: it would flatten the rest.
     assert figure.axes[0].get_ylim()[1] < 3 < RUNS[0].training[0].loss
+    assert "The steep fall at the beginning is outside." in loss_plot(RUNS[:1]).note
 
 
 def test_a_pseudo_loss_never_has_the_name_of_a_loss() -> None:
@@ -106,6 +108,7 @@ def test_the_gradient_is_drawn_on_a_log_scale_with_its_band() -> None:
     assert "Median of 64 places in a text" in axes.get_title(loc="left")
     # Values too small to change a weight in float64 are outside.
     assert axes.get_ylim()[0] == 1e-16
+    assert "Below 10⁻¹⁶ nothing is drawn." in axes.get_title(loc="left")
 
 
 def test_a_gradient_of_zero_is_not_drawn_and_breaks_nothing(terminal: Any) -> None:
@@ -176,3 +179,25 @@ def test_names_values_and_powers() -> None:
     assert line.value_at(2) == 15
     assert math.isnan(line.value_at(4))
     assert [*map(power, (1.0, 0.01, 1e-4, 2.5e-12))] == ["1", "0.01", "10⁻⁴", "2.5·10⁻¹²"]
+
+
+def test_choices_that_are_never_right_are_on_the_axis_and_chance_is_in_the_terminal(
+    terminal: Any,
+) -> None:
+    never = [Recall("quotes", n, None, n + 5.0, 0.0, 0.0, 0.1, 0, 0, 100) for n in (0, 10, 20)]
+    plot = choices_plot({"x": never})
+    assert plot.figure().axes[0].get_ylim()[0] < 0
+    lines = terminal(plot).splitlines()
+    assert sum(line.rstrip().endswith(" chance") for line in lines) == len(plot.panels) == 2
+    (first, second) = (n for n, line in enumerate(lines) if line.rstrip().endswith(" x"))
+    assert all(re.search("[⠁-⣿]{20}", lines[n]) for n in (first, second))
+    high = [Recall("quotes", 0, None, 5.0, 0.9, 0.8, 1.0, 90, 0, 100)]
+    assert choices_plot({"x": high}).y.limits == (20, 100)
+
+
+@pytest.mark.parametrize("over", ["seconds", "tokens", "steps", "epochs"])
+def test_places_on_an_axis_have_few_digits(terminal: Any, over: Any) -> None:
+    points = tuple(LossPoint(7 * n, 3 - n / 9, 37.0 * n, n / 7, n / 7) for n in range(1, 9))
+    text = terminal(loss_plot([LossCurves("a", points, points)], over))
+    numbers = re.findall(r"\d+\.?\d*", text.replace(",", ""))
+    assert all(len(number.replace(".", "")) <= 4 for number in numbers)

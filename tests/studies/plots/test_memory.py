@@ -144,3 +144,19 @@ def test_unknown_text_and_a_model_that_reads_both_ways_are_refused(stand_in: Any
     for measure in (recall, lambda model: loss_by_context(model, ["a"])):
         with pytest.raises(UsageError, match="both ways"):
             measure(both_ways)
+
+
+def test_a_model_that_never_saw_the_stories_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spell(bits: float) -> Any:
+        def scores(_: Any, texts: Iterable[tuple[str, str]]) -> Iterator[SentenceScore]:
+            for _context, text in texts:
+                log_prob = -bits * math.log(2) * len(text)
+                yield SentenceScore(log_prob, tokens=2, characters=len(text))
+
+        return scores
+
+    monkeypatch.setattr(Brackets, "scores", spell(4.4))
+    with pytest.raises(DataError, match=r"does not know the bundled stories.*4\.4 bits.*--what"):
+        recall(cast(LanguageModel, Brackets(40)))
+    monkeypatch.setattr(Brackets, "scores", spell(0.9))
+    assert recall(cast(LanguageModel, Brackets(40)))

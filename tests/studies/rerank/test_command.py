@@ -107,13 +107,14 @@ def test_lines_are_as_recognizers_tools_read_them(
     assert list(LINES[form](utterance)) == lines
 
 
-def test_tuned_weights_come_with_the_options_to_type_and_have_one_record(
+def test_tuned_weights_come_with_the_command_to_type_and_have_one_record(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     result = TuningResult(RerankingConfig(0.65, 12.5, -0.25), 0.25, 0.2, 1200, 100)
-    show(tuning_summary(result))
+    show(*tuning_summary(result, "'a model'", "n.txt"))
     out = capsys.readouterr().out
-    assert "--weight 0.65 --lm-scale 12.5 --length-penalty -0.25\n" in out
+    options = "--weight 0.65 --lm-scale 12.5 --length-penalty -0.25"
+    assert f"  textgen rerank 'a model' n.txt {options}\n" in out
     assert "20.0 %, before 25.0 %" in out
     assert "of 1,200 words in 100 utterances" in out
     weights = {"weight": 0.65, "lm_scale": 12.5, "length_penalty": -0.25}

@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -64,11 +65,20 @@ def loading() -> "Loading":
     return Loading(platformdirs.user_cache_path("textgen"), _compiler())
 
 
+def note() -> str | None:
+    """What the user should know about how the code was loaded, if anything."""
+    return loading().note if loading.cache_info().currsize else None
+
+
 class Loading:
     """Loads the library from a cache folder, or compiles it into the folder in a thread.
 
-    The name of the file is a hash of platform, compiler flags and source. The process does not
-    exit before the thread has ended.
+    The name of the file is a hash of platform, compiler flags and source. What others than the
+    user and root could have written is not loaded: it is compiled anew, in a private folder where
+    the cache is not the user's. The process does not exit before the thread has ended.
+
+    Attributes:
+        note: Why the cache was not used; else None.
     """
 
     def __init__(self, folder: Path, compiler: list[str] | None) -> None:
@@ -79,8 +89,12 @@ class Loading:
         for source in _SOURCES:
             key.update(source.read_bytes())
         self._path = folder / f"{key.hexdigest()[:16]}.so"
+        self.note: str | None = None
         if self._path.exists():
-            self._load()
+            if _is_private(folder) and _is_private(self._path):
+                self._load(self._path)
+            else:
+                self.note = f"compiled code is not read from {folder}: others could write there"
         if self.library is None and compiler is not None:
             self._thread = Thread(target=self._compile, args=([*compiler, *flags],))
             self._thread.start()
@@ -91,9 +105,9 @@ class Loading:
             self._thread.join()
         return self.library
 
-    def _load(self) -> None:
+    def _load(self, path: Path) -> None:
         try:
-            library = Library(str(self._path))
+            library = Library(str(path))
             for name, types in _FUNCTIONS.items():
                 function = getattr(library, name)
                 function.argtypes, function.restype = types, None
@@ -102,9 +116,12 @@ class Loading:
         self.library = library
 
     def _compile(self, command: list[str]) -> None:
+        cache = self._path.parent
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
+            keeps = _make_private(cache)
+            if not keeps:
+                self.note = f"compiled code is not kept in {cache}: it belongs to another user"
+            with tempfile.TemporaryDirectory(dir=cache if keeps else None) as folder:
                 compiled = Path(folder, self._path.name)
                 for flag in _OPENMP_FLAGS:
                     done = subprocess.run(
@@ -115,11 +132,33 @@ class Loading:
                         check=False,
                     )
                     if done.returncode == 0:
-                        compiled.replace(self._path)
+                        compiled.chmod(0o700)
+                        self._load(compiled.replace(self._path) if keeps else compiled)
                         break
         except (OSError, subprocess.SubprocessError):
             return
-        self._load()
+
+
+def _is_private(path: Path) -> bool:
+    """Whether only the user and root can have written this file, or into this folder."""
+    if os.name != "posix":
+        return True
+    found = path.stat() if path.is_dir() else path.lstat()
+    of_us = found.st_uid in (0, os.geteuid())
+    return of_us and not stat.S_ISLNK(found.st_mode) and not found.st_mode & 0o022
+
+
+def _make_private(folder: Path) -> bool:
+    """Make a folder that only the user can open; False for one that is another's.
+
+    Raises OSError if it cannot be made.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+    if os.name == "posix" and folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
+    return _is_private(folder)
 
 
 def _compiler() -> list[str] | None:
@@ -144,8 +183,14 @@ def address(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | 
     """The address of a contiguous tensor on the CPU; None for None."""
     if tensor is None:
         return None
-    assert tensor.dtype == dtype and tensor.device.type == "cpu" and tensor.is_contiguous()
+    _check(tensor.dtype == dtype and tensor.device.type == "cpu" and tensor.is_contiguous())
     return tensor.data_ptr()
+
+
+def _check(fits: bool) -> None:
+    """Compiled code believes its arguments. Raises ValueError: an assertion can be switched off."""
+    if not fits:
+        raise ValueError("a tensor or an id does not fit the compiled model")
 
 
 def draw(
@@ -159,6 +204,8 @@ def draw(
     the logits themselves.
     """
     rows, size = logits.shape
+    _check(logit_mask.shape in ((size,), (rows, size)))
+    _check(temperatures.shape == uniforms.shape == (rows,))
     ids, log_probs = torch.empty(rows, dtype=torch.long), torch.empty(rows, dtype=torch.float64)
     threads = max(1, min(rows, rows * size // _LOGITS_PER_THREAD, torch.get_num_threads()))
     scratch = torch.empty(threads, size, dtype=torch.float64)
@@ -305,6 +352,10 @@ class Network:
         ngram_ids: (rows, order - 1) int64, the contexts, which each step updates.
         """
         orders, weight = tables.orders[1:], gate.weight.contiguous()
+        _check(ngram_ids.shape == (len(self.logits), len(orders)))
+        _check(tables.vocabulary_size == self.logits.shape[1])
+        for order, column in zip(orders, ngram_ids.T, strict=True):
+            _check(all(-1 <= id < len(order.backoff) for id in column.tolist()))
         structs = (_NgramOrder * len(orders))()
         for struct, order in zip(structs, orders, strict=True):
             struct.offsets = address(order.offsets, torch.int64)
@@ -328,7 +379,9 @@ class Network:
 
     def read(self, ids: Tensor) -> None:
         """Read tokens, one step after another: ids (steps, rows)."""
-        assert ids.shape[1] == len(self.logits)
+        _check(ids.ndim == 2 and ids.shape[1] == len(self.logits))
+        size, values = self.logits.shape[1], ids.flatten().tolist()
+        _check(not values or (min(values) >= 0 and max(values) < size))
         ids = ids.contiguous()
         self._library.textgen_read(self._pointer, address(ids, torch.long), len(ids), self._threads)
 
@@ -340,7 +393,8 @@ class Network:
         Returns ids and log-probabilities as ``draw`` does; the last id is -1 where a draw failed.
         logit_mask: (vocabulary,), the same for all tokens. temperatures, uniforms: (tokens,).
         """
-        assert len(self.logits) == 1
+        _check(len(self.logits) == 1 and logit_mask.shape == self.logits.shape[1:])
+        _check(temperatures.shape == uniforms.shape == (len(uniforms),))
         ids = torch.full((len(uniforms),), -1)
         log_probs = torch.zeros(len(uniforms), dtype=torch.float64)
         self._library.textgen_sample(

@@ -1,6 +1,7 @@
 """Layouts of scores: their registry, their interface, and what several of them use."""
 
 import math
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,6 @@ from rich.text import Text
 from textgen.config import LogBase, ScoreLevel
 from textgen.metrics import in_base
 from textgen.presentation.console import note, say
-from textgen.presentation.console import shown as escaped
 from textgen.presentation.numbers import count, figure, fixed, label
 from textgen.presentation.tables import visible
 from textgen.results import PartScore, ScoreSum, SentenceScore
@@ -49,6 +49,7 @@ class Shown:
     prefixed: bool = False  # whether texts continue a prefix, which is shown beside them
     adapted: bool = False  # whether the model was updated on the text while scoring it
     pseudo: bool = False  # whether log-probabilities are pseudo-log-probabilities
+    at_once: bool = False  # whether each sentence is shown as it comes, none waits for another
 
     def log(self, log_prob: float) -> float:
         return in_base(log_prob, self.base)
@@ -85,6 +86,10 @@ class ScoreWriter(ABC):
     def sentence(self, score: SentenceScore) -> None:
         """Write a sentence. It has parts unless the level is ``sentence``."""
 
+    def flush(self) -> None:
+        """Write the sentences that wait for others."""
+        return
+
     def end(self, total: ScoreSum, sentences: int) -> None:
         """Write the totals: to stderr, where the layout has no room for them."""
         shown = self.shown
@@ -102,18 +107,6 @@ def part_name(part: PartScore) -> str:
     return "<EOS>" if part.ends else visible(part.text, -1 if part.id is None else part.id)
 
 
-def as_word(part: PartScore) -> str:
-    """A part for a layout of words: an unknown one as in the text, the end as ``</s>``."""
-    if part.ends:
-        return "</s>"
-    return visible(part.span.strip() or part.text) if part.unknown else part_name(part)
-
-
-def cell(text: str) -> str:
-    r"""Text for a field between tabs: a tab is ``\t``, a newline ``\n``, a backslash ``\\``."""
-    return escaped(text.replace("\\", "\\\\"))
-
-
 def bits_per_character(score: ScoreSum) -> str:
     """Bits per character, starred where they do not compare between models."""
     return fixed(score.bits_per_character, 3) + ("" if score.comparable else "*")
@@ -124,7 +117,7 @@ def sentence_count(sentences: int) -> str:
 
 
 _MOST_NAMED, _MOST_COUNTED = 5, 10_000
-_LONGEST_SPELLED = 4  # characters whose code points are shown, which distinguish look-alikes
+_MOST_CODES = 4  # of one name
 
 
 class UnknownReport:
@@ -175,8 +168,11 @@ class UnknownReport:
             message += f" ({self._total.unknown / self._total.tokens:.2%} of the tokens)"
         named = []
         for name, times in self._counts.most_common(_MOST_NAMED):
-            codes = " ".join(f"U+{ord(character):04X}" for character in name)
-            spelled = f" ({codes})" if len(name) <= _LONGEST_SPELLED else ""
+            unclear = [each for each in name if _looks_like_another(each)]
+            if len(name) == 1 and not name.isascii():
+                unclear = [name]
+            codes = " ".join(f"U+{ord(each):04X}" for each in unclear)
+            spelled = f" ({codes})" if 0 < len(unclear) <= _MOST_CODES else ""
             where = f", first in line {self._first[name]}" if self._in_lines else ""
             named.append(f"{name!r}{spelled} {times} time{'s' * (times != 1)}{where}")
         if named:
@@ -185,3 +181,14 @@ class UnknownReport:
         note(message)
         if not self._total.comparable:
             note("the figures exclude the spelling of unknown words; --open-vocabulary includes it")
+
+
+def _looks_like_another(character: str) -> bool:
+    """Whether sight does not tell a character: it is no plain Latin letter, and not ASCII.
+
+    >>> [_looks_like_another(each) for each in "bé\N{CYRILLIC SMALL LETTER A}\N{EN DASH}"]
+    [False, False, True, True]
+    """
+    plain = unicodedata.name(character, "").startswith("LATIN ")
+    is_plain_letter = plain and unicodedata.is_normalized("NFKC", character)
+    return not (character.isascii() or is_plain_letter)

@@ -10,9 +10,35 @@ from typing import ClassVar
 
 from textgen.config import ScoreLevel
 from textgen.metrics import in_base, mean_perplexity
-from textgen.presentation.console import emit
-from textgen.presentation.formats import ScoreWriter, as_word, cell, part_name
-from textgen.results import ScoreSum, SentenceScore
+from textgen.presentation.console import emit, without_controls
+from textgen.presentation.formats import ScoreWriter
+from textgen.presentation.tables import visible
+from textgen.results import PartScore, ScoreSum, SentenceScore
+
+
+def entry(part: PartScore) -> str:
+    """A token as its entry in the vocabulary, any other part as its text."""
+    return part.text if part.token is None else part.token
+
+
+def part_name(part: PartScore) -> str:
+    """A part without white space; a text that spells ``<EOS>`` is escaped."""
+    id = -1 if part.id is None else part.id
+    return "<EOS>" if part.ends else visible(entry(part), id, escaped=without_controls)
+
+
+def as_word(part: PartScore) -> str:
+    """A part for a layout of words: an unknown one as in the text, the end as ``</s>``."""
+    if part.ends:
+        return "</s>"
+    if not part.unknown:
+        return part_name(part)
+    return visible(part.span.strip() or part.text, escaped=without_controls)
+
+
+def cell(text: str) -> str:
+    r"""Text for a field between tabs: a tab is ``\t``, a newline ``\n``, a backslash ``\\``."""
+    return without_controls(text.replace("\\", "\\\\"))
 
 
 class KenlmScores(ScoreWriter):
@@ -86,7 +112,7 @@ class LmZooScores(ScoreWriter):
 
     def sentence(self, score: SentenceScore) -> None:
         rows = enumerate(score.parts or (), start=1)
-        emit("".join(f"{score.line}\t{i}\t{cell(t.text)}\t{t.surprisal!r}\n" for i, t in rows))
+        emit("".join(f"{score.line}\t{i}\t{cell(entry(t))}\t{t.surprisal!r}\n" for i, t in rows))
 
 
 class NeuralComplexityScores(ScoreWriter):
@@ -104,7 +130,7 @@ class NeuralComplexityScores(ScoreWriter):
     def sentence(self, score: SentenceScore) -> None:
         rows = []
         for position, part in enumerate(each for each in score.parts or () if not each.ends):
-            word, length = part_name(part), len(part.text)
+            word, length = part_name(part), len(entry(part))
             if part.unknown:
                 word, length = "<unk>", 5
             entropy = math.nan if part.entropy is None else part.entropy

@@ -1,8 +1,9 @@
 """Scores for people: a table, and a heat map of the text coloured by surprisal."""
 
+import bisect
 import math
-from collections.abc import Sequence
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, zip_longest
 from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from textgen import metrics
 from textgen.config import ScoreLevel
-from textgen.presentation.console import emit, laid_out, out_console, show
+from textgen.presentation.console import Drawn, emit, laid_out, out_console, show
 from textgen.presentation.console import shown as escaped
 from textgen.presentation.formats import (
     ScoreWriter,
@@ -58,14 +59,19 @@ class Rows:
         self._widths = [self.room if each is None else each for each in widths]
         self._codes: dict[str, tuple[str, str]] = {}
 
-    def names(self) -> str:
-        return self.row([each._replace(text=each.name, style="label") for each in self._first])
+    def names(self) -> Drawn:
+        names = (
+            each.name if each.width is not None or len(each.name) <= self.room else ""
+            for each in self._first
+        )
+        pairs = zip(self._first, names, strict=True)
+        return self.row([each._replace(text=name, style="label") for each, name in pairs])
 
-    def rule(self) -> str:
+    def rule(self) -> Drawn:
         line = "─" * (self._console.width - self._indent)
-        return " " * self._indent + self._painted(line, "faint") + "\n"
+        return Drawn(" " * self._indent + self._painted(line, "faint") + "\n")
 
-    def row(self, cells: Sequence[Cell]) -> str:
+    def row(self, cells: Sequence[Cell]) -> Drawn:
         """One row; a cell of several lines makes it several lines high."""
         rows = []
         for texts in zip_longest(*map(self._lines, cells), fillvalue=""):
@@ -74,12 +80,13 @@ class Rows:
                 space, painted = " " * (width - cell_len(text)), self._painted(text, cell.style)
                 line.append(space + painted if cell.right else painted + space)
             rows.append(" " * self._indent + (" " * _GAP).join(line))
-        return "".join(row.rstrip(" ") + "\n" for row in rows)
+        return Drawn("".join(row.rstrip(" ") + "\n" for row in rows))
 
     def _lines(self, cell: Cell) -> list[str]:
-        if cell.width is not None or cell_len(cell.text) <= self.room:
-            return cell.text.split("\n")
-        return [line.plain.rstrip(" ") for line in Text(cell.text).wrap(self._console, self.room)]
+        text = escaped(cell.text, keep="\n")
+        if cell.width is not None or cell_len(text) <= self.room:
+            return text.split("\n")
+        return [line.plain.rstrip(" ") for line in Text(text).wrap(self._console, self.room)]
 
     def _painted(self, text: str, style: str) -> str:
         """The text between the escape codes of a style, each of which is looked up once."""
@@ -95,8 +102,9 @@ class Rows:
 class TableScores(ScoreWriter):
     """A table whose rows appear as they are known.
 
-    The rank and entropy of a part are shown where the width allows. Where it does not allow a
-    table of sentences, the figures of each are a line below it.
+    What is unknown is marked ``(unk)``, and a bar that is cut ends in ``»``. The rank and entropy
+    of a part are shown where the width allows. Where it does not allow a table of sentences, the
+    figures of each are a line below it.
     """
 
     shows_pseudo = True
@@ -109,12 +117,12 @@ class TableScores(ScoreWriter):
         self._hidden = set() if shown.level == "token" else {"id", "rank"}
         self._parts = self._part_rows()
         if self._parts.room < _SHORTEST_BAR:
-            self._hidden |= {"rank", "entropy"}
+            self._hidden |= {"rank", "entropy", "1st-token entropy"}
             self._parts = self._part_rows()
 
     def begin(self) -> None:
         if self._in_rows:
-            emit(self._sentences.names() + self._sentences.rule())
+            emit(self._sentences.names(), self._sentences.rule())
 
     def sentence(self, score: SentenceScore) -> None:
         name, text = str(score.line), escaped(score.text)
@@ -123,7 +131,7 @@ class TableScores(ScoreWriter):
             return
         show(Text.assemble((f"{name}  ", "label"), (text, "heading")))
         if self.shown.level != "sentence":
-            emit(self._parts.names() + self._parts.rule())
+            emit(self._parts.names(), self._parts.rule())
             for part in score.parts or ():
                 emit(self._parts.row(self._part_cells(part, self._parts.room)))
         show(sum_line(score, self.shown), "")
@@ -131,10 +139,10 @@ class TableScores(ScoreWriter):
     def end(self, total: ScoreSum, sentences: int) -> None:
         if self._in_rows:
             cells = self._sum_cells("all", sentence_count(sentences), total)
-            emit(self._sentences.rule() + self._sentences.row(cells) + "\n")
+            emit(self._sentences.rule(), self._sentences.row(cells), "\n")
         else:
             show_totals(total, sentences, self.shown)
-        emit(_per_unit(total, self.shown, self._console) + "\n")
+        emit(*_per_unit(total, self.shown, self._console), "\n")
         show(*footnotes(total, self.shown))
 
     def _sum_cells(self, name: str, text: str, score: ScoreSum) -> list[Cell]:
@@ -159,16 +167,21 @@ class TableScores(ScoreWriter):
     def _part_cells(self, part: PartScore, room: int) -> list[Cell]:
         """A row of the table of parts. room: the columns for the bar of surprisal."""
         shown, level = self.shown, self.shown.level
-        length = min(1.0, part.surprisal / _BAR_BITS) * min(_LONGEST_BAR, room)
-        unknown = "unknown" if part.unknown else ""
+        longest, unknown = min(_LONGEST_BAR, room), "unknown" if part.unknown else ""
+        name = part_name(part) + (" (unk)" if part.unknown else "")
+        bar = "▇" * round(min(1.0, part.surprisal / _BAR_BITS) * longest)
+        if part.surprisal > _BAR_BITS:
+            bar = bar[:-1] + "»"
+        # The distribution is one over tokens, of which a word may have several.
+        entropy = "1st-token entropy" if level == "word" else "entropy"
         cells = (
-            Cell(level, _PART_WIDTHS.get(level, 0), part_name(part), unknown, right=False),
+            Cell(level, _PART_WIDTHS.get(level, 0), name, unknown, right=False),
             Cell("id", 5, "" if part.id is None else str(part.id), "label"),
             Cell(shown.log_name, 8, fixed(shown.log(part.log_prob), 3)),
             Cell(shown.label("bits"), 7, fixed(part.surprisal, 3)),
             Cell("rank", 6, "" if part.rank is None else count(part.rank)),
-            Cell("entropy", 7, "" if part.entropy is None else fixed(part.entropy, 3)),
-            Cell("", None, "▇" * round(length), unknown or "accent", right=False),
+            Cell(entropy, 7, "" if part.entropy is None else fixed(part.entropy, 3)),
+            Cell(f"to {_BAR_BITS:g} bits", None, bar, unknown or "accent", right=False),
         )
         return [cell for cell in cells if cell.name not in self._hidden]
 
@@ -195,7 +208,7 @@ def sum_line(score: ScoreSum, shown: Shown) -> Text:
     return line
 
 
-def _per_unit(total: ScoreSum, shown: Shown, console: Console) -> str:
+def _per_unit(total: ScoreSum, shown: Shown, console: Console) -> Sequence[Drawn]:
     """The sum per token, word, character and byte, to compare models with different tokens."""
     units = {"token": total.tokens}
     if not shown.pseudo:
@@ -212,7 +225,7 @@ def _per_unit(total: ScoreSum, shown: Shown, console: Console) -> str:
         ]
         rows.append(row if console.width >= _ROOM_FOR_COUNTS else [row[0], *row[2:]])
     table = Rows(rows[0], console)
-    return table.names() + "".join(map(table.row, rows))
+    return table.names(), *map(table.row, rows)
 
 
 def footnotes(total: ScoreSum, shown: Shown) -> Sequence[Text]:
@@ -261,25 +274,29 @@ def comparison(first: ScoreSum, second: ScoreSum, shown: Shown) -> Text:
     return compared
 
 
-PALETTE = ("#fdca26", "#fb9f3a", "#ed7953", "#d8576b", "#bd3786", "#9c179e", "#7201a8")
-"""Backgrounds, the least surprising first: "plasma" of van der Walt and Smith, backwards.
+PALETTE = ("#72625c", "#8c5f4a", "#a35a38", "#b65325", "#c54b0e")
+"""Backgrounds, the least surprising first: of about one lightness, grey to orange.
 
-Even steps to the eye, colour-blind or not, each a little darker than the one before. None is lost
-on a black or a white terminal; what is less surprising than the first has no background.
+So on a dark terminal as on a light one, colour-blind or not, the more surprising stands out more.
+What is less surprising than the first has no background.
 """
 
-_LIGHT = 4  # the first of them have black letters, the rest white ones
-_STYLES = tuple(
-    Style(bgcolor=colour, color="#000000" if number < _LIGHT else "#ffffff")
-    for number, colour in enumerate(PALETTE)
-)
+_STYLES = tuple(Style(bgcolor=colour, color="#ffffff") for colour in PALETTE)
+_QUANTILES = (0.5, 0.65, 0.8, 0.9, 0.97)
+"""The shares of the parts of a text that are less surprising than each colour."""
+
+_MOST_WAITING = 4096  # parts, from which the scale is taken
+_FIXED_EDGES: Mapping[ScoreLevel, Sequence[float]] = {"character": (2, 3, 4, 6, 8)}
+_WIDE_EDGES = (4, 8, 12, 16, 20)
 
 
 class HeatMapScores(ScoreWriter):
     r"""Sentences in colour, the figures under each, and a legend with the scale in bits.
 
-    Without colours, a part's bits follow it, as in ``the‹3.1› cat‹9.8›``; off a terminal each
-    sentence is one line. What is unknown is underlined, or has a ``*`` after its bits.
+    The scale is of the text: its less surprising half has no colour. Of a text that arrives on
+    stdin, whose sentences do not wait, it is fixed. Without colours, a part's bits follow it, as in
+    ``the‹3.1› cat‹9.8›``; off a terminal each sentence is one line. What is unknown is underlined,
+    or has ``unk`` after its bits.
     """
 
     levels: ClassVar[tuple[ScoreLevel, ...]] = ("word", "token", "character")
@@ -289,17 +306,39 @@ class HeatMapScores(ScoreWriter):
         console = out_console()
         self._in_colour = console.color_system is not None and not console.no_color
         self._wraps = console.is_terminal
-        self._step = 1 if shown.level == "character" else 2
+        self._waiting: list[SentenceScore] = []
+        self._waiting_bits: list[float] = []
+        self._edges: Sequence[float] = _FIXED_EDGES.get(shown.level, _WIDE_EDGES)
+        self._waits = self._in_colour and not shown.at_once
+        self._all_waited = True
 
     def sentence(self, score: SentenceScore) -> None:
+        if not self._waits:
+            self._show(score)
+            return
+        self._waiting.append(score)
+        self._waiting_bits += [part.surprisal for part in score.parts or ()]
+        if len(self._waiting_bits) >= _MOST_WAITING:
+            self.flush()
+            self._all_waited = False
+
+    def flush(self) -> None:
+        if self._waits:
+            self._waits, self._edges = False, scale(self._waiting_bits)
+            for score in self._waiting:
+                self._show(score)
+            self._waiting.clear()
+
+    def end(self, total: ScoreSum, sentences: int) -> None:
+        self.flush()
+        show_totals(total, sentences, self.shown)
+        show(self._legend(unknown=bool(total.unknown)), *footnotes(total, self.shown))
+
+    def _show(self, score: SentenceScore) -> None:
         text = Text.assemble((f"{score.line}  ", "label"), no_wrap=not self._wraps)
         for part in score.parts or ():
             text.append_text(self._painted(part))
         show(text, sum_line(score, self.shown), "")
-
-    def end(self, total: ScoreSum, sentences: int) -> None:
-        show_totals(total, sentences, self.shown)
-        show(self._legend(unknown=bool(total.unknown)), *footnotes(total, self.shown))
 
     def _painted(self, part: PartScore) -> Text:
         """The text of a part, or its name if it has none in the sentence, such as ``<EOS>``."""
@@ -309,7 +348,7 @@ class HeatMapScores(ScoreWriter):
         if part.ends or not span:
             space, shown = span or " " * part.ends, part_name(part)
         if not self._in_colour:
-            bits = f"‹{fixed(part.surprisal, 1)}{'*' if part.unknown else ''}›"
+            bits = f"‹{fixed(part.surprisal, 1)}{' unk' if part.unknown else ''}›"
             if shown.isspace():
                 return Text.assemble(visible(shown), (bits, "label"), "\n" * shown.count("\n"))
             return Text.assemble(space, shown, (bits, "label"))
@@ -317,18 +356,34 @@ class HeatMapScores(ScoreWriter):
         return Text.assemble(space, (shown, style))
 
     def _style(self, bits: float) -> Style:
-        step = int(min(bits / self._step, len(_STYLES)))
-        return _STYLES[step - 1] if step else Style()
+        step = bisect.bisect_left(self._edges, bits)
+        return _STYLES[step - len(self._edges) - 1] if step else Style()
 
     def _legend(self, *, unknown: bool) -> Text:
-        level = self.shown.level
+        level, edges = self.shown.level, self._edges
         if not self._in_colour:
-            return Text(f"‹ › has the bits of the {level} before it.", style="label")
-        legend = Text.assemble((f"bits per {level}  ", "label"), f"below {self._step} ")
-        for number, style in enumerate(_STYLES, start=1):
-            least = number * self._step
-            last = number == len(_STYLES)
-            legend.append(f" {least}+ " if last else f" {least}–{least + self._step} ", style)
+            marks = f"‹ › has the bits of the {level} before it."
+            return Text(marks + " unk: unknown to the model." * unknown, style="label")
+        legend = Text(f"bits per {level}  ", "label")
+        for lower, upper in pairwise((None, *edges, None)):
+            over, to = (None if each is None else f"{each:g}" for each in (lower, upper))
+            between = f"{over}–{to}" if over and to else f"over {over}" if over else f"up to {to}"
+            legend.append(f" {between} ", Style() if lower is None else self._style(lower + 1e-9))
+        if not self.shown.at_once:
+            first = f"the first {count(_MOST_WAITING)} {level}s of " * (not self._all_waited)
+            least, most = round(100 * _QUANTILES[0]), round(100 * (1 - _QUANTILES[-1]))
+            own = f"\nThe scale is that of {first}this text: {least} % have no colour,"
+            legend.append(f"{own} the most surprising {most} % the last.", "label")
         if unknown:
             legend.append("\nWhat is unknown is underlined.", "label")
         return legend
+
+
+def scale(bits: Sequence[float]) -> Sequence[float]:
+    """Where each colour begins, so that some surprisals are spread over all of them.
+
+    Each is rounded up to a tenth; those that fall together are one.
+    """
+    finite = sorted(each for each in bits if math.isfinite(each))
+    places = [finite[int(share * (len(finite) - 1))] for share in _QUANTILES] if finite else []
+    return sorted({math.ceil(10 * each) / 10 for each in places})

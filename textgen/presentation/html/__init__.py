@@ -19,12 +19,13 @@ from pathlib import Path
 from string import Template
 from typing import Any, Self
 
-from textgen.config import ScoringConfig
+from textgen.config import MOST_SEARCHED_WORDS, ScoringConfig
+from textgen.presentation.console import HIDDEN
 from textgen.presentation.console import shown as escaped
 from textgen.presentation.formats import ADAPTED, ScoreWriter, Shown, sentence_count
 from textgen.presentation.numbers import count, figure, fixed, share
 from textgen.presentation.tables import visible
-from textgen.results import PartScore, ScoreSum, SentenceScore
+from textgen.results import PartScore, ScoreSum, SentenceScore, by_text
 from textgen.storage import NewFile
 
 ALTERNATIVES = 5  # of a part, on the page
@@ -76,7 +77,9 @@ def _part(part: PartScore, *, first: bool) -> str:
         more = f' aria-label="{escape(visible(core))}"'
     if first:
         more += ' tabindex="0"'
-    title = f"{bits} bits" + (f", rank {part.rank}" if part.rank is not None else "")
+    title = f"{bits} bits"
+    if part.rank is not None:
+        title += f", rank {'of its first token ' * (part.token is None)}{part.rank}"
     title += ", unknown" if part.unknown else ""
     return (
         f'{before}<span role="option" class="{classes}" data-s="{bits}" title="{title}"{more}>'
@@ -86,16 +89,19 @@ def _part(part: PartScore, *, first: bool) -> str:
 
 def _visible_markup(text: str) -> str:
     r"""Text as HTML that shows it; a character that would not be seen is written ``\x1b``."""
-    if text.isprintable():
-        return escape(text)
-    pairs = ((each, escaped(each, keep="\n\t")) for each in text)
-    return "".join(f"<i>{shown}</i>" if shown != each else escape(each) for each, shown in pairs)
+    marked, end = "", 0
+    for found in HIDDEN.finditer(text):
+        if found[0] not in "\n\t":
+            marked += f"{escape(text[end : found.start()])}<i>{escaped(found[0])}</i>"
+            end = found.end()
+    return marked + escape(text[end:])
 
 
 def _row(part: PartScore) -> list[Any]:
     """The content of the panel for a part, in the order that page.js expects."""
-    alternatives = part.alternatives[:ALTERNATIVES]
-    ids = [each.id for each in alternatives]
+    alternatives = by_text(part.alternatives)[:ALTERNATIVES]
+    texts = [(each.text, each.ends) for each in alternatives]
+    own = part.text, part.ends
     named: list[Any] = []
     for each in alternatives:
         named += [_named(each.text, each.id), float(f"{each.probability:.4g}")]
@@ -105,7 +111,7 @@ def _row(part: PartScore) -> list[Any]:
         _rounded(part.entropy, 3),
         _rounded(part.entropy_reduction, 3),
         part.tokens,
-        ids.index(part.id) if part.id is not None and part.id in ids else None,
+        texts.index(own) if own in texts else None,
         named,
     ]
 
@@ -178,6 +184,9 @@ def _frame(name: str, checkpoint: str, shown: Shown, config: ScoringConfig) -> S
         f" {counted if shown.eos else 'The end of a text is not counted.'}"
         + (f" Adapted: {ADAPTED}." if shown.adapted else "")
     )
+    in_words = shown.level == "word"
+    if in_words and not shown.adapted:
+        about += f" The likeliest words are given for the first {MOST_SEARCHED_WORDS}."
     style, script = _resource("page.css"), _resource("page.js")
     scale = []
     for step, (least, most) in enumerate(itertools.pairwise((0.0, *EDGES_BITS, math.inf))):
@@ -189,6 +198,8 @@ def _frame(name: str, checkpoint: str, shown: Shown, config: ScoringConfig) -> S
         title=escape(f"Surprisal of {escaped(name)}"),
         about=escape(about),
         part=shown.level,
+        of_first=" of its first token" * in_words,
+        likeliest=f"Likeliest {'first tokens' if in_words and shown.adapted else 'here'}",
         scale="".join(scale),
         style=style,
         style_hash=_hash(style),

@@ -26,6 +26,7 @@
     return `${factor} · 10⁻${power.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])}`;
   }
   const bits = (value) => (value === null ? "∞ bits" : `${value.toFixed(2)} bits`);
+  const labelOf = (id) => $(id).firstElementChild.textContent;
   const nameOf = (part) => part.getAttribute("aria-label") || part.textContent;
 
   function show(part) {
@@ -76,7 +77,7 @@
   function announce(part) {
     const [surprisal, rank, , , , , alternatives] = known(boxOf(part)).parts[index(part)];
     const others = alternatives.filter((_, i) => i % 2 === 0).join(", ");
-    $("announcement").textContent = `${bits(surprisal)}${rank === null ? "" : `, rank ${rank}`}${others ? `. Likeliest: ${others}` : ""}`;
+    $("announcement").textContent = `${bits(surprisal)}${rank === null ? "" : `, ${labelOf("ranked").toLowerCase()} ${rank}`}${others ? `. ${labelOf("likelier")}: ${others}` : ""}`;
   }
 
   // The curve: a hundred units high; where there are more parts than it has points, the highest.

@@ -1,7 +1,9 @@
 """``textgen compare``: the losses of several models on the same text."""
 
 import contextlib
+import math
 import sys
+from collections.abc import Iterator
 from itertools import cycle
 from typing import Annotated, Literal
 
@@ -17,6 +19,7 @@ from textgen.cli.options import (
     DeviceOption,
     EncodingOption,
     ErrorsOption,
+    SkipBinaryOption,
     ThreadsOption,
     ValidOption,
     choice_option,
@@ -24,13 +27,22 @@ from textgen.cli.options import (
     typed_options,
 )
 from textgen.config import TokenizerConfig, TrainingConfig
+from textgen.data.corpus import CorpusSource
 from textgen.presentation import records
-from textgen.presentation.console import is_terminal, note, out_console, say, show, shown
+from textgen.presentation.console import (
+    inform,
+    is_terminal,
+    note,
+    out_console,
+    say,
+    show,
+    shown,
+)
 from textgen.presentation.numbers import duration, figure, fixed, label, rounded
-from textgen.presentation.tables import section
+from textgen.presentation.tables import ngram_advice, section
 from textgen.presentation.terminal_plot import Curve, plot
 from textgen.presentation.training import Progress, training_progress
-from textgen.results import TrainingStart
+from textgen.results import TrainingPhase, TrainingStart
 from textgen.studies.compare.config import ComparisonConfig
 from textgen.studies.compare.results import (
     Comparison,
@@ -68,6 +80,7 @@ class ComparisonProgress(contextlib.ExitStack):
 
     def __call__(self, event: ComparisonEvent) -> None:
         if isinstance(event, ComparisonStart):
+            self.close()
             what = f"{event.runs} runs of {event.models} models" if event.runs > 1 else "1 run"
             what += f" on the same {rounded(event.train_tokens)} tokens"
             if event.finished:
@@ -83,7 +96,7 @@ class ComparisonProgress(contextlib.ExitStack):
             heading = self._name + ", resumed" * event.resumed
             heading += "" if left is None else f"; {duration(left)} left in total"
             if not is_terminal(sys.stderr):
-                say(Text(heading, no_wrap=True))
+                inform(Text(heading, no_wrap=True))
             self._run = training_progress(heading)
             self.enter_context(self._run)
         elif isinstance(event, RunResult):
@@ -93,9 +106,18 @@ class ComparisonProgress(contextlib.ExitStack):
             last = duration(event.seconds), "label"
             if event.failed is not None:
                 ended, last = "  ", (f"failed: {shown(event.failed)}", "warning")
-            say(Text.assemble(self._name, ended, last, no_wrap=True))
-        elif self._run is not None:
+            tell = inform if event.failed is None else say
+            tell(Text.assemble(self._name, ended, last, no_wrap=True))
+        else:
+            if self._run is None:  # the text is read
+                self._run = training_progress()
+                self.enter_context(self._run)
             self._run(event)
+
+    def close(self) -> None:
+        """End the display of the run."""
+        super().close()
+        self._run = None
 
     def stopping(self, signum: int) -> None:
         if self._run is not None:
@@ -163,11 +185,33 @@ def _remarks(comparison: Comparison) -> list[Text]:
             f"{_MARK} a pseudo-loss, of tokens predicted from both sides: no loss compares with it."
         )
     texts = [Text(each, style="label") for each in remarks]
+    texts += [Text(each, style="warning") for each in _better(comparison)]
     for run in comparison.runs:
         if run.failed is not None:
             failure = f"{shown(run.model)}, seed {run.seed}: {shown(run.failed)}"
             texts.append(Text(failure, style="warning"))
     return texts
+
+
+def _better(comparison: Comparison) -> list[str]:
+    """What predicts better than the best network of the comparison, and how to add it."""
+    networks = [row for row in comparison.rows if row.is_causal and not _counts(row)]
+    if comparison.ngram is None or not networks or math.isnan(networks[0].loss):
+        return []
+    advice = ngram_advice(shown(networks[0].model), networks[0].loss, comparison.ngram)
+    if networks[0].runs[0].description.split(",")[0].split()[0] != "lstm":
+        advice.pop("lstm+ngram", None)
+    there = {row.runs[0].description.split(",")[0].split()[0] for row in comparison.rows}
+    lines = list(advice.values())
+    if missing := [model for model in advice if model not in there]:
+        lines.append(
+            f"To compare them, give the same command with --models ...,{','.join(missing)}"
+        )
+    return lines
+
+
+def _counts(row: ModelResult) -> bool:
+    return row.runs[0].description.split(",")[0] == "ngram"
 
 
 def _curves(rows: tuple[ModelResult, ...], width: int) -> Text:
@@ -200,6 +244,16 @@ OverwriteOption = Annotated[
 FormatOption = Annotated[Format, choice_option("--format", Format, "How to show the results.")]
 
 
+@contextlib.contextmanager
+def _saying_how_to_continue() -> Iterator[None]:
+    """Of a comparison that a signal ends at once."""
+    try:
+        yield
+    except SystemExit:
+        note("stopped at once; what was saved is kept, and the same command continues it")
+        raise
+
+
 @command_options
 def compare(
     *,
@@ -214,6 +268,7 @@ def compare(
     valid: ValidOption = None,
     encoding: EncodingOption = "utf-8",
     errors: ErrorsOption = "strict",
+    skip_binary: SkipBinaryOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -226,8 +281,6 @@ def compare(
     Options of one model follow its name. Ctrl-C saves and stops; the same command continues
     where it stopped, and may then name more models or seeds.
     """
-    import textgen
-
     if not corpus:
         note("no corpus given: comparing on the bundled stories")
     progress = ComparisonProgress()
@@ -238,8 +291,13 @@ def compare(
             request.arm()
         progress(event)
 
-    with listening(request):
+    with listening(request), _saying_how_to_continue():
         with progress:
+            source = CorpusSource(tuple(corpus or []), valid)
+            # Before PyTorch, and all that it needs, is imported.
+            on_event(TrainingPhase("reading", source.name, total=source.size))
+            import textgen
+
             found = textgen.compare(
                 *(corpus or []),
                 out=out,
@@ -247,6 +305,7 @@ def compare(
                 valid=valid,
                 encoding=encoding,
                 errors=errors,
+                skip_binary=skip_binary,
                 device=device,
                 threads=threads,
                 on_event=on_event,
@@ -254,7 +313,7 @@ def compare(
                 **typed_options(typed, comparison, tokens, training),
             )
         if is_terminal(sys.stderr):
-            say("")
+            inform("")
         if output == "json":
             for run in found.runs:
                 records.emit_record(run.to_json())

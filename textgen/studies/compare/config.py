@@ -18,11 +18,11 @@ from textgen.config.options import (
     option,
     parse_duration,
 )
-from textgen.config.training import TrainingConfig
+from textgen.config.training import VALID_OPTIONS, TrainingConfig
 from textgen.errors import UsageError
 
 LENGTHS = ("budget", "epochs", "steps")
-SHARED = frozenset({"model", "valid_fraction", "seed", *LENGTHS})
+SHARED = frozenset({"model", "seed", *VALID_OPTIONS, *LENGTHS})
 """Options that a single model cannot have: they are the same, or vary alike, for all."""
 
 _BETWEEN_MODELS = re.compile(r",(?!\s*\d)")  # a comma before a digit is that of 256,128

@@ -3,13 +3,14 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from textgen import metrics
+from textgen.config import Amount, Count
 from textgen.presentation.numbers import labelled
 from textgen.presentation.records import validation_record
-from textgen.results import TrainingEvent, Validation
+from textgen.results import NgramBaseline, TrainingEvent, Validation
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class RunResult:
     seed: int
     checkpoint: str
     description: str
-    parameters: int
-    steps: int
-    tokens_seen: int
-    seconds: float
-    tokens_per_second: float
+    parameters: Count
+    steps: Count
+    tokens_seen: Count
+    seconds: Amount
+    tokens_per_second: Amount
     validation: Validation | None
     curve: tuple[Validation, ...]
     sample: str | None = None
@@ -113,6 +114,7 @@ class Comparison:
         rows: The lowest loss first; pseudo-losses come after all losses.
         planned: The number of runs in the complete comparison.
         interrupted: The number of the signal that stopped it.
+        ngram: With what the best LSTM gains in a mixture; None if it was stopped.
     """
 
     rows: tuple[ModelResult, ...]
@@ -122,6 +124,7 @@ class Comparison:
     train_tokens: int
     valid_tokens: int
     interrupted: int | None = None
+    ngram: NgramBaseline | None = None
 
     @property
     def runs(self) -> tuple[RunResult, ...]:
@@ -130,6 +133,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         record = {**vars(self), "rows": [row.to_json() for row in self.rows]}
         record["runs"] = len(self.runs)
+        record["ngram"] = self.ngram and asdict(self.ngram)
         if self.interrupted is None:
             del record["interrupted"]
         return record

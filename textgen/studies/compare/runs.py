@@ -7,7 +7,7 @@ is replaced after each run.
 import bisect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
@@ -18,6 +18,7 @@ import textgen
 from textgen import checkpoint, storage
 from textgen.config import (
     KINDS,
+    VALID_OPTIONS,
     Device,
     ModelConfig,
     TokenizerConfig,
@@ -29,11 +30,10 @@ from textgen.config import (
 )
 from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import is_encoded, load_encoded, tokenize
-from textgen.errors import CheckpointError, DataError, DivergedError, UsageError
+from textgen.errors import DataError, DivergedError, UsageError
 from textgen.models import count_parameters, model_class
-from textgen.presentation.numbers import PSEUDO
 from textgen.presentation.records import finite
-from textgen.results import TrainingResult
+from textgen.results import NgramBaseline, TrainingResult
 from textgen.studies.compare.config import LENGTHS, SHARED, ComparisonConfig, Variant
 from textgen.studies.compare.results import (
     Comparison,
@@ -46,6 +46,7 @@ from textgen.studies.compare.results import (
 from textgen.training.corpus import check_parts, needs_text
 from textgen.training.run import TrainingRun
 from textgen.training.train import corpus_source
+from textgen.training.trainer import ngram_baseline
 
 COMPARISON, TOKENS = "comparison.json", "tokens"
 _FORMAT = 2
@@ -137,18 +138,12 @@ class _Record:
         path = out / COMPARISON
         if not path.is_file():
             return None
-        raw = storage.read_object(path, "a comparison", _FORMAT)
-        try:
-            runs = (_read_run(each, out) for each in raw["runs"])
-            return cls(
-                dict(raw["settings"]),
-                dict(raw["models"]),
-                dict(raw["tokens"]),
-                {(run.model, run.seed): run for run in runs},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise CheckpointError("damaged", where=path, why=why, fix=_RESTART) from error
+        raw = storage.read_object(path, _FORMAT)
+        with storage.reading(path, _RESTART):
+            runs = [_read_run(each, out) for each in raw["runs"]]
+            names = ("settings", "models", "tokens")
+            own = {name: storage.from_json(dict[str, Any], raw[name], name) for name in names}
+            return cls(**own, runs={(run.model, run.seed): run for run in runs})
 
     def rows(self, request: Request) -> tuple[ModelResult, ...]:
         """The models of the request that have a run, the best first."""
@@ -202,8 +197,9 @@ def compare(
     threads: int | None = None,
     encoding: str = "utf-8",
     errors: str = "strict",
-    on_event: Callable[[ComparisonEvent], None] = lambda event: None,
-    stop: Stop = lambda: None,
+    skip_binary: bool = False,
+    on_event: Callable[[ComparisonEvent], None] | None = None,
+    stop: Stop | None = None,
     **options: Any,
 ) -> Comparison:
     """Train several models for the same time on the same tokens, and compare their losses.
@@ -227,7 +223,7 @@ def compare(
         raise UsageError(
             "models are not compared in several processes", fix="start it without torchrun"
         )
-    source = corpus_source(corpora, valid, encoding, errors)
+    source = corpus_source(corpora, valid, encoding, errors, skip_binary=skip_binary)
     request = Request(Path(out), source, *parse_options(options), device, threads)
     for variant in request.config.models:  # every option is checked before anything is created
         TrainingRun.new(request.out, source, request.options_of(variant, seed=1))
@@ -246,10 +242,29 @@ def compare(
             raise DataError(other, where=request.out, fix=_RESTART)
         record.models |= request.models
         record.write(request)
-        interrupted = _train_all(request, record, folder, on_event, stop)
+        announce, stopped = on_event or (lambda event: None), stop or (lambda: None)
+        interrupted = _train_all(request, record, folder, announce, stopped)
     sizes = {name: tokens[name] for name in ("vocabulary_size", "train_tokens", "valid_tokens")}
     rows = record.rows(request)
-    return Comparison(rows, str(out), len(request.runs), interrupted=interrupted, **sizes)
+    ngram = None if interrupted is not None else _ngram_baseline(folder, rows)
+    return Comparison(
+        rows, str(out), len(request.runs), interrupted=interrupted, ngram=ngram, **sizes
+    )
+
+
+def _ngram_baseline(folder: Path, rows: Sequence[ModelResult]) -> NgramBaseline:
+    """The loss of n-grams, and of their mixture with the best LSTM."""
+    encoded, tokenizer = load_encoded(folder)
+    runs = [run for row in rows for run in row.runs if run.failed is None]
+    lstms = [run for run in runs if run.description.startswith("lstm ")]
+    best = min(lstms, key=lambda run: run.loss, default=None)
+    return ngram_baseline(
+        encoded.train,
+        encoded.valid,
+        tokenizer.level,
+        tokenizer.vocabulary_size,
+        None if best is None else checkpoint.load(Path(best.checkpoint)).model.eval(),
+    )
 
 
 def _check_free(out: Path) -> None:
@@ -288,18 +303,21 @@ def _tokenized(request: Request, *, overwrite: bool = False) -> tuple[Path, dict
     """
     source, options, folder = request.source, request.options, request.out / TOKENS
     if len(source.corpora) == 1 and is_encoded(source.paths[0]):
-        for name in sorted((option_names(TokenizerConfig) | {"valid_fraction"}) & options.keys()):
+        for name in sorted((option_names(TokenizerConfig) | VALID_OPTIONS) & options.keys()):
             raise needs_text(name, source.paths[0])
         folder = source.paths[0]
     elif overwrite or not is_encoded(folder):
+        training = TrainingConfig.from_options(options)
         tokenize(
             source.paths,
             TokenizerConfig.from_options(options),
             out=folder,
             valid=source.valid,
-            valid_fraction=TrainingConfig.from_options(options).valid_fraction,
+            valid_fraction=training.valid_fraction,
+            valid_split=training.valid_split,
             encoding=source.encoding,
             errors=source.errors,
+            skip_binary=source.skip_binary,
             overwrite=True,
         )
     encoded, tokenizer = load_encoded(folder)
@@ -413,11 +431,8 @@ def _read_run(raw: dict[str, Any], out: Path) -> RunResult:
 
     Raises KeyError, TypeError or ValueError for anything that ``RunResult.to_json`` cannot write.
     """
-    run = {name.removeprefix(PSEUDO): value for name, value in raw.items()}
-    run["is_causal"] = "validation" in raw
+    run = checkpoint.without_pseudo_names(raw) | {"is_causal": "validation" in raw}
     run["checkpoint"] = str(out / raw["checkpoint"])
-    run["validation"] = run["validation"] and vars(checkpoint.read_validation(run["validation"]))
-    run["curve"] = [vars(checkpoint.read_validation(each)) for each in run["curve"]]
     return storage.from_json(RunResult, run)
 
 
@@ -454,6 +469,10 @@ def _described(value: Any) -> str:
         return "not given"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "the bundled stories"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):  # a model with its options
+        return ", ".join(f"{name} {_described(each)}" for name, each in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

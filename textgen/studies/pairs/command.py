@@ -21,10 +21,10 @@ from textgen.cli.options import (
     value_option,
 )
 from textgen.config import ScoringConfig
-from textgen.presentation.console import emit, show, shown
+from textgen.presentation.console import say, show, shown
 from textgen.presentation.formats import UnknownReport
 from textgen.presentation.numbers import count, fixed, labelled
-from textgen.presentation.records import emit_record
+from textgen.presentation.records import emit_record, emit_rows
 from textgen.results import Accuracy
 from textgen.studies.pairs.pairs import PairScore, Tally, read_pairs, score_pairs
 
@@ -58,13 +58,13 @@ def _write_table(tally: Tally, *, pseudo: bool) -> None:
 
 
 def _write_tsv(tally: Tally) -> None:
-    r"""A row for each group, then the total. In names tabs are ``\t``, backslashes ``\\``."""
-    emit("\t".join((tally.by or "group", *_accuracy_record(tally.total))) + "\n")
-    groups = [
-        (shown(name.replace("\\", "\\\\")), tally.groups[name]) for name in sorted(tally.groups)
-    ]
-    for name, accuracy in [*groups, ("total", tally.total)]:
-        emit("\t".join((name, *map(repr, _accuracy_record(accuracy).values()))) + "\n")
+    """A row for each group; the total goes to stderr. Pairs without groups are one, ``all``."""
+    groups = dict(sorted(tally.groups.items())) or {"all": tally.total}
+    emit_rows([[tally.by or "group", *_accuracy_record(tally.total)]])
+    emit_rows([name, *_accuracy_record(each).values()] for name, each in groups.items())
+    total = tally.total
+    right = f"right: {count(total.right)} of {count(total.pairs)}, {100 * total.share:.1f} %"
+    say(Text(right, style="label", no_wrap=True))
 
 
 def _accuracy_record(accuracy: Accuracy) -> dict[str, Any]:

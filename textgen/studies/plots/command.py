@@ -1,14 +1,11 @@
 """``textgen plot``: plots of models and of their training, a command each."""
 
-import csv
 import functools
 import importlib.util
 import inspect
-import io
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,16 +16,20 @@ from textgen.cli.options import (
     choice_option,
     command_options,
     number_option,
+    say_notes,
     typed_text,
     value_option,
 )
 from textgen.errors import UsageError, missing_package
 from textgen.presentation import console
-from textgen.presentation.records import emit_record
+from textgen.presentation.records import emit_record, emit_rows, finite
 from textgen.storage import NewFile
 from textgen.studies.plots import drawing
 from textgen.studies.plots.drawing import MapMethod, Plot
 from textgen.studies.plots.loss import LossOver, loss_plot
+
+if TYPE_CHECKING:
+    from textgen.language_model import LanguageModel
 
 HELP = """Plot the loss, gradients, memory, embeddings and single units of models.
 
@@ -83,6 +84,14 @@ def _plot_command(make: Callable[..., Plot]) -> Callable[..., None]:
     return command_options(command)
 
 
+def _load(path: str, **options: Any) -> "LanguageModel":
+    from textgen.language_model import LanguageModel
+
+    model = LanguageModel.load(path, **options)
+    say_notes(model)
+    return model
+
+
 def _show(
     make: Callable[[], Plot], *, out: OutOption = None, output: FormatOption = "plot"
 ) -> None:
@@ -111,17 +120,9 @@ def _show(
         for row in plot.rows():
             emit_record(dict(row))
     elif output == "tsv":
-        table = io.StringIO()
-        writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-        for number, row in enumerate(plot.rows()):
-            if number == 0:
-                writer.writerow(row)
-            # A cell without a finite value is empty.
-            writer.writerow(
-                "" if isinstance(value, float) and not math.isfinite(value) else value
-                for value in row.values()
-            )
-        console.emit(table.getvalue())
+        rows = list(plot.rows())
+        emit_rows([list(each) for each in rows[:1]])
+        emit_rows([finite(value) for value in row.values()] for row in rows)
     elif out is None:
         console.show(plot.terminal(console.out_console()))
 
@@ -178,13 +179,12 @@ def gradient(
     Shown is its norm, at many places of a text, in double precision. The state of an LSTM is
     hidden values and cells of all layers as one vector; that of a plain RNN its hidden values.
     """
-    from textgen.language_model import LanguageModel
     from textgen.studies.plots.memory import gradient_norms, gradient_plot
     from textgen.studies.plots.text import text_to_read
 
     measured, sources = {}, []
     for path in checkpoints:
-        model = LanguageModel.load(path, device=device, threads=threads, precision="float64")
+        model = _load(path, device=device, threads=threads, precision="float64")
         text, source = text_to_read(model, file, most=_GRADIENT_CHARACTERS)
         measured[str(model.path)] = gradient_norms(model, text, lags=lags)
         sources.append(source)
@@ -221,14 +221,11 @@ def memory(
     only that many tokens before the one that it predicts.
     """
     if what == "choices" and file is not None:
-        raise UsageError("--file goes with --what context", fix="leave it out, or add that")
-    from textgen.language_model import LanguageModel
+        raise UsageError("--file needs --what context", fix="add that, or leave --file out")
     from textgen.studies.plots import memory as study
     from textgen.studies.plots.text import text_to_read
 
-    def load(path: str) -> LanguageModel:
-        return LanguageModel.load(path, device=device, threads=threads)
-
+    load = functools.partial(_load, device=device, threads=threads)
     if what == "choices":
         return study.choices_plot({path: study.recall(load(path)) for path in checkpoints})
     measured, sources = {}, []
@@ -274,11 +271,10 @@ def embeddings(
     --near names. With --out: a map. pca shows the two directions of the largest variance, tsne
     preserves neighbourhoods. With --format json or tsv: the neighbours with --near, else the map.
     """
-    from textgen.language_model import LanguageModel
     from textgen.studies.plots.embeddings import EmbeddingPlot
     from textgen.studies.plots.text import text_to_read
 
-    model = LanguageModel.load(checkpoint, device="cpu")
+    model = _load(checkpoint, device="cpu")
     text, _ = text_to_read(model, most=_EMBEDDING_CHARACTERS)
     tokens = tuple(typed_text("--near", each) for each in near or ())
     return EmbeddingPlot(model, text, tokens, method, words)
@@ -300,7 +296,7 @@ def neurons(
     checkpoint: Checkpoint,
     text: Annotated[
         str | None,
-        typer.Argument(metavar="[TEXT]", help="The text to read.", show_default=False),
+        typer.Argument(metavar="[TEXT]", help="The text to read; - is stdin.", show_default=False),
     ] = None,
     file: FileOption = None,
     unit: Annotated[
@@ -323,11 +319,12 @@ def neurons(
     """
     if text is not None and file is not None:
         raise UsageError("TEXT and --file cannot both be given", fix="leave one out")
-    from textgen.language_model import LanguageModel
     from textgen.studies.plots import neurons as study
     from textgen.studies.plots.text import text_to_read
 
-    model = LanguageModel.load(checkpoint, device=device, threads=threads)
+    model = _load(checkpoint, device=device, threads=threads)
+    if text == "-":
+        text, file = None, "-"
     if text is None:
         text, _ = text_to_read(model, file, most=_NEURON_CHARACTERS)
     states = study.read_states(model, typed_text("TEXT", text))

@@ -37,6 +37,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 """Okabe and Ito (2008), distinct to the colour-blind; without yellow, which is faint on white."""
 
 _MARKERS = "os^DvPX*"
+_ROOM = 0.035  # of an axis at each end, for the markers
 _TERMINAL_STYLES = ("cyan", "yellow", "magenta", "green", "blue", "red", "white", "bright_black")
 TERMINAL_WIDTH, _TERMINAL_ROWS = 100, 12  # at most
 _NOTE_CHARACTERS = 95  # as wide as the axes
@@ -106,7 +107,9 @@ class Axis:
         if self.ticks:
             drawn.set_ticks(self.ticks)
         if self.limits:
-            axes.set(**{f"{name}lim": self.limits})
+            low, high = self.limits
+            room = 0.0 if self.log else _ROOM * (high - low)
+            axes.set(**{f"{name}lim": (low - room, high + room)})
         drawn.set_major_formatter(lambda value, _: self.show(value))
 
 
@@ -237,7 +240,12 @@ class LinePlot:
                 )
                 for line in sorted(panel.lines, key=lambda each: not each.faint)
             ]
+            xs = [x for curve in curves for x, _ in curve.points if math.isfinite(x)]
             ys = [y for curve in curves for _, y in curve.points if math.isfinite(y)] or [0.0]
+            if self.baseline is not None and xs:
+                at, name = self.y.scaled(self.baseline[0]), self.baseline[1]
+                ends = [(min(xs), at), (max(xs), at)]
+                curves.insert(0, terminal_plot.Curve(shown(name), ends, "faint"))
             low, high = map(self.y.scaled, self.y.limits) if self.y.limits else (min(ys), max(ys))
             chart = terminal_plot.plot(
                 curves,

@@ -33,7 +33,6 @@ _SPECIAL = len(SPECIAL_TOKENS)
 _LEAST_ON_MAP = 6
 _FREQUENT, _NEAREST = 16, 6  # words in the terminal, and neighbours of each
 _KINDS = ("words", "words with a capital", "no letters")
-_JOINER = "\uffed"
 _SIDES = ((5, 0), (-5, 0), (0, 5), (0, -5), (4, 4), (-4, 4), (4, -4), (-4, -4))
 """Offsets of a label from its dot, in points."""
 
@@ -69,7 +68,7 @@ def map_embeddings(
         message = f"a map needs {_LEAST_ON_MAP} tokens"
         raise DataError(message, why=f"got {len(ids)}", fix="give a longer text")
     points, explained = _pca(vectors[ids]) if method == "pca" else (_tsne(vectors[ids]), None)
-    names = tuple(model.tokenizer.token(id) for id in ids)
+    names = tuple(map(model.tokenizer.text_of, ids))
     return EmbeddingMap(names, points, explained)
 
 
@@ -80,7 +79,7 @@ def neighbours(model: LanguageModel, tokens: Iterable[str], most: int = 10) -> N
         UsageError: The model has no embeddings, or does not know a token.
     """
     vectors = _vectors(model)
-    names = [model.tokenizer.token(id) for id in range(len(vectors))]
+    names = list(map(model.tokenizer.text_of, range(len(vectors))))
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     found = {}
     for token in tokens:
@@ -93,18 +92,26 @@ def neighbours(model: LanguageModel, tokens: Iterable[str], most: int = 10) -> N
             raise UsageError(f"the model does not know {token!r}", where="--near", fix=fix)
         id = names.index(known[0], _SPECIAL)
         cosines = unit @ unit[id]
-        cosines[[*range(_SPECIAL), id]] = -np.inf
-        order = np.argsort(-cosines, kind="stable")[: min(most, len(names) - _SPECIAL - 1)]
-        found[names[id]] = [(names[each], float(cosines[each])) for each in order]
+        nearest = dict[str, float]()  # a text that several tokens have, once
+        for each in np.argsort(-cosines, kind="stable").tolist():
+            if each >= _SPECIAL and names[each] != names[id]:
+                nearest.setdefault(names[each], float(cosines[each]))
+            if len(nearest) == most:
+                break
+        found[names[id]] = list(nearest.items())
     return found
 
 
 def _by_frequency(model: LanguageModel, text: str) -> list[int]:
-    """The ids in a text without special tokens, the most frequent first."""
+    """The ids in a text without special tokens, the most frequent first, one of each text."""
     counts = np.bincount(model.tokenizer.encode(text), minlength=_SPECIAL)
     counts[:_SPECIAL] = 0
     order = np.argsort(-counts, kind="stable")
-    return [id for id in order.tolist() if counts[id]]
+    ids = dict[str, int]()
+    for id in order.tolist():
+        if counts[id]:
+            ids.setdefault(model.tokenizer.text_of(id), id)
+    return list(ids.values())
 
 
 def _vectors(model: LanguageModel) -> _Vectors:
@@ -174,7 +181,7 @@ class EmbeddingPlot:
         if self.near:
             found = neighbours(self.model, self.near)
         else:
-            tokens = map(self.model.tokenizer.token, _by_frequency(self.model, self.text))
+            tokens = map(self.model.tokenizer.text_of, _by_frequency(self.model, self.text))
             words = (token for token in tokens if any(map(str.isalpha, token)))
             found = neighbours(self.model, islice(words, _FREQUENT), _NEAREST)
         table = drawing.new_table("token")
@@ -233,9 +240,13 @@ def _place_labels(axes: "Axes", map: EmbeddingMap, colours: Sequence[str]) -> No
     pixels = axes.transData.transform(map.points)
     taken = [Bbox([place - radius, place + radius]) for place in pixels]
     for number, (token, point) in enumerate(zip(map.tokens, map.points, strict=True)):
-        text = visible(token.replace(_JOINER, "") or token)
         label = axes.annotate(
-            text, point, (0, 0), textcoords="offset points", fontsize=13, color=colours[number]
+            visible(token),
+            point,
+            (0, 0),
+            textcoords="offset points",
+            fontsize=13,
+            color=colours[number],
         )
         others = taken[:number] + taken[number + 1 :]
         for x, y in _SIDES:

@@ -23,7 +23,7 @@ _X: dict[LossOver, tuple[Axis, Callable[[LossPoint], float]]] = {
         attrgetter("tokens"),
     ),
     "steps": (Axis("training", "steps", show=_short), attrgetter("step")),
-    "epochs": (Axis("training", "epochs"), attrgetter("epochs")),
+    "epochs": (Axis("training", "epochs", show=_short), attrgetter("epochs")),
 }
 _COLUMNS = 5  # of the table
 _MARGIN = 0.06
@@ -53,6 +53,8 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
     limits = (low - margin, high + margin) if high - low >= 1e-9 else None
     end = max((line.points[-1][0] for line in lines), default=0.0)
     note = [] if single else ["Thick: validation loss. Thin: training loss."]
+    if limits is not None and any(y > limits[1] for each in lines for _, y in each.points):
+        note.append("The steep fall at the beginning is outside.")
     if len({run.pseudo for run in runs}) > 1:
         note.append(
             "A pseudo loss, of tokens predicted from both sides, is not comparable with a loss."

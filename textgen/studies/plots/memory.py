@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from textgen import metrics
 from textgen.config import check_whole
 from textgen.data.corpus import bundled_corpus
-from textgen.errors import DataError
+from textgen.errors import DataError, not_finite
 from textgen.inference.likelihood import Document
 from textgen.language_model import LanguageModel
 from textgen.models import Model
@@ -42,9 +43,12 @@ _TITLES = {
     "quotes": "Closing quotes",
 }
 _MOST_UNKNOWN = 0.1
+_MOST_BITS = 3.8  # per character; bag-of-words of the stories need 3.4, other English text more
+_TRAIN_ON_STORIES = "train it on them, as textgen train does where no corpus is named"
 _LEAST_PAIRS = 20  # of a point
 _DISTANCE_TICKS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 _LEAST_DISTANCE = 4.0
+_LOWEST_SHARE = 20.0  # per cent, at the end of the axis, unless some model is right less often
 _BATCH_TOKENS = 2**14
 
 
@@ -117,7 +121,7 @@ def recall(model: LanguageModel) -> list[Recall]:
 
     Raises:
         UsageError: The model is not causal.
-        DataError: The model does not know the words or characters of the stories.
+        DataError: The model does not know the stories, or their words or characters.
     """
     check_causal(model, "plot memory")
     with bundled_corpus().with_name("probe.jsonl").open(encoding="utf-8") as lines:
@@ -126,8 +130,10 @@ def recall(model: LanguageModel) -> list[Recall]:
         (each.context, text) for each in choices for text in (each.right, each.wrong)
     )
     found: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
-    unknown = tokens = 0
+    unknown = tokens = characters = 0
+    log_prob = 0.0
     for choice, right, wrong in zip(choices, scores, scores, strict=True):
+        log_prob, characters = log_prob + right.log_prob, characters + right.characters
         at = bisect_right(DISTANCES, choice.distance) - 1
         found[choice.kind, at].append((choice.distance, right.log_prob - wrong.log_prob))
         unknown, tokens = unknown + right.unknown, tokens + right.tokens
@@ -135,7 +141,15 @@ def recall(model: LanguageModel) -> list[Recall]:
         raise DataError(
             "too much of the bundled stories is unknown to the model",
             where=model.path,
-            fix="train it on them, as textgen train does where no corpus is named",
+            fix=_TRAIN_ON_STORIES,
+        )
+    bits = metrics.bits_per_character(log_prob, characters)
+    if bits > _MOST_BITS:
+        raise DataError(
+            "the model does not know the bundled stories, so its choices mean nothing",
+            where=model.path,
+            why=f"it needs {bits:.1f} bits per character of them, a trained LSTM less than 1",
+            fix=f"{_TRAIN_ON_STORIES}, or use --what context, which is for any text",
         )
     recalls = []
     for kind in _TITLES:
@@ -189,6 +203,8 @@ def loss_by_context(
     for length in (*contexts, None):
         if length is None:
             losses = -Document(model.model, EOS).read(ids[: places[-1] + 1])[places]
+            if np.isnan(losses).any():
+                raise not_finite()
         else:
             losses = _losses(model, ids, places, length)
         error = float(losses.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
@@ -220,7 +236,7 @@ def choices_plot(measured: Mapping[str, Sequence[Recall]]) -> LinePlot:
             path: [r for r in each if r.kind == kind and r.pairs >= _LEAST_PAIRS]
             for path, each in measured.items()
         }
-    panels = []
+    panels, lowest = [], _LOWEST_SHARE
     for title, recalls in by_title.items():
         lines = lines_of(
             recalls,
@@ -232,6 +248,7 @@ def choices_plot(measured: Mapping[str, Sequence[Recall]]) -> LinePlot:
             ),
             dots=True,
         )
+        lowest = min([lowest, *(y for line in lines for _, y in line.points)])
         xs = [x for line in lines for x, _ in line.points]
         at = [x for x in _DISTANCE_TICKS if xs and min(xs) <= x <= max(xs)]
         panels.append(Panel(lines, at, title))
@@ -240,7 +257,7 @@ def choices_plot(measured: Mapping[str, Sequence[Recall]]) -> LinePlot:
         x=Axis(
             "distance", "characters", log=True, ticks=_DISTANCE_TICKS[:-1], show="{:.0f}".format
         ),
-        y=Axis("right", "%", show="{:.0f}".format, limits=(20, 103)),
+        y=Axis("right", "%", show="{:.0f}".format, limits=(lowest, 100)),
         panels=panels,
         numbers=rows_of(measured),
         note=f"Shaded: 95 % interval. At least {_LEAST_PAIRS} pairs per point.",
@@ -374,7 +391,7 @@ def gradient_plot(
 ) -> LinePlot:
     """The median of each checkpoint between the quartiles. sources: a description of each text."""
     norms = [norm for each in measured.values() for norm in each]
-    ends = [end for norm in norms for end in (norm.lower, norm.upper) if end > 0]
+    ends = [end for norm in norms for end in (norm.lower, norm.median, norm.upper) if end > 0]
     powers = [math.log10(max(end, _LOWEST)) for end in ends]
     limits = (10.0 ** math.floor(min(powers)), 10.0 ** math.ceil(max(powers))) if powers else None
     y = Axis("|∂ loss(t) / ∂ state(t − k)|", "nats per unit", log=True, show=power, limits=limits)
@@ -386,7 +403,9 @@ def gradient_plot(
         panels=[Panel(lines, at=[lag for lag in _TABLE_LAGS if lag <= norms[-1].lag])],
         numbers=rows_of(measured),
         note=f"Median of {min(norm.places for norm in norms)} places in"
-        f" {' and '.join(dict.fromkeys(sources))}; shaded: between the quartiles.",
+        f" {' and '.join(dict.fromkeys(sources))}; shaded: between the quartiles."
+        + f" Below {power(_LOWEST)} nothing is drawn."
+        * any(end < _LOWEST for end in ends),
     )
 
 

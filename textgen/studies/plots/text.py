@@ -41,7 +41,7 @@ def _held_out(model: LanguageModel) -> Iterator[str]:
         encoded, tokenizer = load_encoded(source.paths[0])
         yield from map(tokenizer.decoder().feed, encoded.valid.tolist())
         return
-    corpus = source.open(model.header.corpus.unit, model.header.training.valid_fraction)
+    corpus = source.open(model.header.corpus.unit, model.header.training)
     for piece in corpus.valid():
         yield piece.text
 

@@ -1,15 +1,13 @@
 """``textgen rerank``: the hypotheses of a speech recognizer in a better order."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from textgen.cli.options import (
     Checkpoint,
@@ -23,14 +21,15 @@ from textgen.cli.options import (
     choice_option,
     command_options,
     refuse_pseudo,
+    say_notes,
     value_option,
 )
 from textgen.config import ScoringConfig, flag
-from textgen.presentation.console import emit, show, shown
+from textgen.presentation.console import emit, show
 from textgen.presentation.formats import UnknownReport
 from textgen.presentation.numbers import count, share
 from textgen.presentation.records import emit_record
-from textgen.presentation.tables import facts, section
+from textgen.presentation.tables import facts, next_commands, quoted, section
 from textgen.results import SentenceScore
 from textgen.studies.rerank.config import MixingConfig, RerankingConfig
 from textgen.studies.rerank.nbest import read_nbest, read_references
@@ -89,8 +88,11 @@ def tuning_record(result: "TuningResult") -> dict[str, Any]:
     return {"tuning": record.pop("weights") | record}
 
 
-def tuning_summary(result: "TuningResult") -> RenderableType:
-    """The weights found, the errors before and after, and the options to type."""
+def tuning_summary(result: "TuningResult", *given: str) -> tuple[RenderableType, ...]:
+    """The weights found, the errors before and after, and the command that applies them.
+
+    given: the arguments and options of that command besides the weights.
+    """
     weights = dataclasses.asdict(result.weights)
     words = f"of {count(result.words)} words in {count(result.utterances)} utterances"
     tuned = facts(
@@ -100,8 +102,8 @@ def tuning_summary(result: "TuningResult") -> RenderableType:
             ("", words),
         ]
     )
-    options = " ".join(f"{flag(name)} {value!r}" for name, value in weights.items())
-    return Group(section("Tuned", tuned), section("Next", Text(options, style="accent")))
+    found = [f"{flag(name)} {value!r}" for name, value in weights.items()]
+    return section("Tuned", tuned), next_commands(" ".join(("rerank", *given, *found)))
 
 
 ListArgument = Annotated[
@@ -179,6 +181,7 @@ def rerank(
         else:
             other = load(mix)
             refuse_pseudo(other, "--mix")
+            say_notes(other)
             second = reranking.word_log_probs(partial(other.scores, config=by_word, jobs=jobs))
         first = reranking.word_log_probs(partial(scores, config=by_word))
         score = reranking.mixed(first, second, mixing)
@@ -189,14 +192,16 @@ def rerank(
                 emit_record(utterance_record(utterance))
                 continue
             for line in LINES[output](utterance):
-                # A line as it is; on a terminal, control characters are escaped.
-                emit((shown(line, keep="\t") if sys.stdout.isatty() else line) + "\n")
+                emit(line + "\n")
     else:
         references = read_references(files.read(tune), tune)
         result = tuning.tune(utterances, references, score, weights)
         if output == "json":
             emit_record(tuning_record(result))
         else:
-            show(tuning_summary(result))
+            given = [quoted(checkpoint), nbest if nbest == "-" else quoted(nbest)]
+            if mix is not None:
+                given += ["--mix", quoted(mix), "--mix-weight", repr(mixing.mix_weight)]
+            show(*tuning_summary(result, *given, *["--open-vocabulary"] * config.open_vocabulary))
     unknown.say()
     files.say_notes(model)
