@@ -407,6 +407,9 @@ def read_metrics(path: Path) -> tuple[tuple[Validation, ...], tuple[LossPoint, .
 
 
 def _append(points: list[_Logged], point: _Logged) -> None:
-    if points and point.step < points[-1].step:
-        raise ValueError(f"step {point.step} comes after step {points[-1].step}")
+    names = ("step", "seconds", *(("tokens", "epochs") if isinstance(point, LossPoint) else ()))
+    for name in names if points else ():
+        before, now = getattr(points[-1], name), getattr(point, name)
+        if now < before:
+            raise ValueError(f"{name} {now} comes after {before}")
     points.append(point)

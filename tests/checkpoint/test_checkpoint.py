@@ -333,6 +333,7 @@ def test_a_checkpoint_is_described_from_its_json_and_metrics(run: Path, model: M
         *(("step", value) for value in ("20", 2.5, None, -1, 5, 2**60, [])),
         *(("loss", value) for value in ("x", 1e308, True, [])),
         *(("seconds", value) for value in (None, -1, 1e300)),
+        *(("seconds", 1), ("tokens_seen", 6), ("epoch", 0.5)),  # less than in the line before
         ("tokens_seen", {}),
         ("event", []),
     ],

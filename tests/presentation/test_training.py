@@ -176,6 +176,7 @@ def test_a_plot_stays_inside_its_box_and_leaves_out_what_is_not_finite() -> None
     assert max(map(len, drawn)) <= 60
     assert plot([Curve("loss", [(0.0, math.nan)], "")], 60, 6).plain == ""
     assert "│" in plot([Curve("flat", [(0.0, 1.0), (1.0, 1.0)], "")], 60, 6).plain
+    assert "│" in plot([Curve("back", [(2.0, 1.0), (9.0, 2.0), (3.0, 3.0)], "")], 60, 6).plain
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points that are sorted by x. style: how rich draws it."""
+    """A line from point to point. style: how rich draws it."""
 
     name: str
     points: Sequence[Point]
@@ -58,7 +58,8 @@ def plot(
     curves = finite_curves
     if not curves:
         return Text()
-    x_range = min(curve.points[0][0] for curve in curves), max(c.points[-1][0] for c in curves)
+    xs = [x for curve in curves for x, _ in curve.points]
+    x_range = min(xs), max(xs)
     if y_range is None:
         heights = [sorted(y for _, y in curve.points) for curve in curves]
         y_range = min(each[0] for each in heights), max(y[int(0.9 * len(y))] for y in heights)
