@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ import typer
 
 from textgen.cli import options
 from textgen.cli.options import choice_option, command_options, typed_text, value_option
-from textgen.cli.score_rows import RowWriter, refuse_with_words, score_rows
+from textgen.cli.score_rows import RowWriter, score_rows
 from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, Unit
 from textgen.data.word_rows import WordRows
 from textgen.errors import ResourceError, TextgenError, UsageError, not_both
@@ -159,10 +159,13 @@ def score(
     if len(named) > 1:
         raise not_both(named[0], named[1], fix="choose one source of texts")
     if words is not None:
-        refuse_with_words(
+        _refuse_with(
+            "--words",
             {"--text": text, "--continuations": continuations, "--html": html, "--eos": config.eos}
             | {"--level": "level" in typed, "--log-base": log_base != math.e}
-            | {f"--format {output}": output not in ("table", "json")}
+            | {f"--format {output}": output not in ("table", "json")},
+            why="the rows come back as they are, with the figures of their words",
+            fix="leave one out; --format json gives an object per row",
         )
     elif by is not None or separator is not None:
         option = "--by" if by is not None else "--separator"
@@ -175,15 +178,13 @@ def score(
         )
     continues_prefix = continuations is not None or config.prefix is not None
     if adaptation.adapt:
-        excluded = {
-            "--context sentence": config.context == "sentence" and "context" in typed,
-            "--prefix": config.prefix is not None,
-            "--continuations": continuations is not None,
-            "--jobs": jobs > 1,
-        }
-        for option, is_given in excluded.items():
-            if is_given:
-                raise not_both("--adapt", option, "it reads a text from its beginning to its end")
+        _refuse_with(
+            "--adapt",
+            {"--context sentence": config.context == "sentence" and "context" in typed}
+            | {"--prefix": config.prefix is not None, "--jobs": jobs > 1}
+            | {"--continuations": continuations is not None},
+            why="it reads a text from its beginning to its end",
+        )
         config = dataclasses.replace(config, context="document")
     source = continuations or file or "-"
     name = "typed text" if text else STDIN if source == "-" else Path(source).name
@@ -195,10 +196,9 @@ def score(
         adapted=adaptation.adapt,
         at_once=name == STDIN,
     )
-    if file is not None and file != "-" and not Path(file).exists():
-        raise ResourceError(
-            "no such file", where=file, fix="check the path, or give a sentence after --text"
-        )
+    if source == file and file != "-" and not Path(file).exists():
+        fix = "check the path, or give a sentence after --text"
+        raise ResourceError("no such file", where=file, fix=fix)
     from textgen.language_model import LanguageModel
 
     files, unknown = options.TextFiles(encoding, errors), UnknownReport()
@@ -211,9 +211,9 @@ def score(
         LanguageModel.load, checkpoint, device=device, threads=threads, precision=precision
     )
     if words is not None:
-        path, separator = file or "-", " " if separator is None else separator
-        rows = WordRows(files.read(path), name, words=words, by=by, separator=separator)
-        writer = RowWriter(rows, as_json=output == "json", at_once=path == "-")
+        separator = " " if separator is None else separator
+        rows = WordRows(files.read(source), name, words=words, by=by, separator=separator)
+        writer = RowWriter(rows, as_json=output == "json", at_once=shown.at_once)
         config = dataclasses.replace(config, level="word", own_words=True)
         model = load()
         score_rows(rows, partial(model.scores, config=config, jobs=jobs, reader=reader), writer)
@@ -225,19 +225,12 @@ def score(
         writers: list[ScoreWriter] = []
         config = dataclasses.replace(config, level=level)
         if html is not None:
-            # A page shows parts, whatever stdout shows. It is written before anything on stdout
-            # can fail.
-            part: ScoreLevel = "word" if level == "sentence" else level
-            # Of tokens more, because those of one text are shown as one.
-            alternatives = ALTERNATIVES if part == "word" else 2 * ALTERNATIVES
-            config = dataclasses.replace(config, level=part, alternatives=alternatives)
+            config = _of_a_page(config)
+            page_shown = dataclasses.replace(shown, level=config.level)
             page = PageScores(
-                Path(html),
-                dataclasses.replace(shown, level=part),
-                name=name,
-                checkpoint=checkpoint,
-                config=config,
+                Path(html), page_shown, name=name, checkpoint=checkpoint, config=config
             )
+            # It is written before anything on stdout can fail.
             writers.append(stack.enter_context(page))
         model = load()
         if html is not None or adaptation.adapt or not layout.shows_pseudo:
@@ -258,6 +251,23 @@ def score(
     if output == "table" and len(text or ()) == len(first) == 2:
         console.show("", comparison(first[0], first[1], writers[-1].shown))
     files.say_notes(model)
+
+
+def _refuse_with(
+    option: str, others: Mapping[str, object], why: str, fix: str = "leave one out"
+) -> None:
+    """Raise UsageError for the first of the others that was given."""
+    for other, value in others.items():
+        if value:
+            raise not_both(option, other, why, fix)
+
+
+def _of_a_page(config: ScoringConfig) -> ScoringConfig:
+    """What a page shows: parts, whatever stdout shows, and what was likelier in their places."""
+    level: ScoreLevel = "word" if config.level == "sentence" else config.level
+    # Of tokens more, because those of one text are shown as one.
+    alternatives = ALTERNATIVES if level == "word" else 2 * ALTERNATIVES
+    return dataclasses.replace(config, level=level, alternatives=alternatives)
 
 
 def _texts(

@@ -2,13 +2,13 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from textgen.data import lines
 from textgen.data.lines import Text
 from textgen.data.word_rows import Item, WordRows
-from textgen.errors import DataError, TextgenError, UsageError
+from textgen.errors import DataError, TextgenError
 from textgen.presentation import console, records
 from textgen.presentation.formats import UnknownReport
 from textgen.results import PartScore, SentenceScore
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 
 FIGURES = ("surprisal", "log_prob", "tokens", "unknown", "characters")
 """The columns that are added: bits, nats, a count, 1 or 0, a count."""
-
-
-def refuse_with_words(given: Mapping[str, object]) -> None:
-    """Raise UsageError for the first of these options that was given."""
-    for option, value in given.items():
-        if value:
-            raise UsageError(
-                f"--words and {option} cannot both be given",
-                why="the rows come back as they are, with the figures of their words",
-                fix="leave one out; --format json gives an object per row",
-            )
 
 
 class RowWriter:
