@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from textgen import metrics
+from textgen import checkpoint, metrics
 from textgen.config import Amount, Count
 from textgen.presentation.numbers import labelled
-from textgen.presentation.records import validation_record
 from textgen.results import NgramBaseline, TrainingEvent, Validation
 
 
@@ -176,8 +175,8 @@ ComparisonEvent = ComparisonStart | RunStart | RunResult | TrainingEvent
 
 
 def _validation_json(validation: Validation) -> dict[str, Any]:
-    names = ("step", "seconds", "characters", "unknown")
-    return {name: getattr(validation, name) for name in names} | validation_record(validation)
+    when = {"step": validation.step, "seconds": validation.seconds}
+    return when | checkpoint.validation_json(validation)
 
 
 def _mean(values: Sequence[float]) -> float:
