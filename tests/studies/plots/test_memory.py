@@ -146,6 +146,11 @@ def test_unknown_text_and_a_model_that_reads_both_ways_are_refused(stand_in: Any
             measure(both_ways)
 
 
+def test_an_ending_among_the_choices_is_no_missing_space(trained: Path) -> None:
+    with pytest.raises(DataError, match="stories"):  # and no warning, which would be an error here
+        recall(LanguageModel.load(trained))
+
+
 def test_a_model_that_never_saw_the_stories_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def spell(bits: float) -> Any:
         def scores(_: Any, texts: Iterable[tuple[str, str]]) -> Iterator[SentenceScore]:

@@ -7,6 +7,7 @@ loss with respect to the state many tokens before (Hochreiter 1991; Bengio, Sima
 
 import json
 import math
+import warnings
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor
 from textgen import metrics
 from textgen.config import check_whole
 from textgen.data.corpus import bundled_corpus
-from textgen.errors import DataError, not_finite
+from textgen.errors import DataError, TextgenWarning, not_finite
 from textgen.inference.likelihood import Document
 from textgen.language_model import LanguageModel
 from textgen.models import Model
@@ -126,9 +127,10 @@ def recall(model: LanguageModel) -> list[Recall]:
     check_causal(model, "plot memory")
     with bundled_corpus().with_name("probe.jsonl").open(encoding="utf-8") as lines:
         choices = [ProbeItem(**json.loads(line)) for line in lines]
-    scores = model.scores(
-        (each.context, text) for each in choices for text in (each.right, each.wrong)
-    )
+    pairs = ((each.context, text) for each in choices for text in (each.right, each.wrong))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextgenWarning)  # a choice may be the ending of a word
+        scores = iter(list(model.scores(pairs)))
     found: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
     unknown = tokens = characters = 0
     log_prob = 0.0
