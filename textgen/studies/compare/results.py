@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from textgen import checkpoint, metrics
+from textgen import metrics
 from textgen.config import Amount, Count
 from textgen.presentation.numbers import labelled
+from textgen.presentation.records import validation_record
 from textgen.results import NgramBaseline, TrainingEvent, Validation
 
 
@@ -175,8 +176,8 @@ ComparisonEvent = ComparisonStart | RunStart | RunResult | TrainingEvent
 
 
 def _validation_json(validation: Validation) -> dict[str, Any]:
-    when = {"step": validation.step, "seconds": validation.seconds}
-    return when | checkpoint.validation_json(validation)
+    names = ("step", "seconds", "characters", "unknown")
+    return {name: getattr(validation, name) for name in names} | validation_record(validation)
 
 
 def _mean(values: Sequence[float]) -> float:
