@@ -1,10 +1,12 @@
 """What is installed under the distribution's own name, and the lines that tell how."""
 
 import importlib.metadata
+import json
 import re
 import shlex
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -76,16 +78,62 @@ def test_the_wheel_has_every_file_that_the_package_needs(wheel: Path) -> None:
     assert others == set()
 
 
-def test_the_wheel_names_its_authors_and_no_address_that_does_not_exist(wheel: Path) -> None:
+def metadata_file(path: Path, name: str = "METADATA") -> str:
+    (member,) = (n for n in zipfile.ZipFile(path).namelist() if n.endswith(f".dist-info/{name}"))
+    return zipfile.ZipFile(path).read(member).decode()
+
+
+def test_the_wheel_names_its_authors_and_its_command(wheel: Path) -> None:
     (path,) = wheel.glob("textgen_lm-*.whl")
-    names = zipfile.ZipFile(path).namelist()
-    (metadata, scripts) = (
-        zipfile.ZipFile(path).read(name).decode()
-        for end in ("METADATA", "entry_points.txt")
-        for name in names
-        if name.endswith(f".dist-info/{end}")
-    )
-    assert "Author: The textgen authors\n" in metadata
-    assert "Project-URL" not in metadata and "Home-page" not in metadata
-    assert "textgen = textgen.__main__:main" in scripts
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert "Author: The textgen authors\n" in metadata_file(path)
+    assert "textgen = textgen.__main__:main" in metadata_file(path, "entry_points.txt")
+    assert any(name.endswith("licenses/LICENSE") for name in zipfile.ZipFile(path).namelist())
+
+
+@pytest.mark.parametrize(
+    ("origin", "address"),
+    [
+        ("https://example.org/ada/textgen.git", "https://example.org/ada/textgen"),
+        (
+            "https://ada:secret@example.org/group/lab/textgen",
+            "https://example.org/group/lab/textgen",
+        ),
+        ("git@example.org:ada/textgen.git", "https://example.org/ada/textgen"),
+        ("/home/ada/textgen", None),
+        ("file:///srv/git/textgen.git", None),
+        ("http://localhost/textgen", None),
+        (None, None),
+    ],
+)
+def test_the_links_are_those_of_the_repository_that_builds(
+    origin: str | None, address: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py", "textgen", "corpora"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    if origin is not None:
+        remote = ["git", "-C", tmp_path, "remote", "add", "origin", origin]
+        subprocess.run(remote, check=True)
+    command = [sys.executable, "-m", "hatchling", "metadata", "urls"]
+    ended = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    links = json.loads(ended.stdout or "{}") or {}
+    assert links.get("Repository") == address
+    assert all(link.startswith(f"{address}") for link in links.values())
+    assert b"secret" not in ended.stdout
+
+
+def test_a_wheel_made_from_a_source_distribution_keeps_its_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path), "-t"]
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ada/textgen")
+    subprocess.run([*build, "sdist"], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    monkeypatch.delenv("GITHUB_REPOSITORY")
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        files.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.glob("textgen_lm-*/")
+    subprocess.run([*build, "wheel"], cwd=source, check=True, capture_output=True, timeout=120)
+    (path,) = tmp_path.glob("*.whl")
+    assert "Project-URL: Repository, https://github.com/ada/textgen\n" in metadata_file(path)
