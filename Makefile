@@ -4,7 +4,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
 DEMO := checkpoints/demo
 
-.PHONY: setup demo test torture lint typecheck layers check bench corpus clean
+.PHONY: setup demo test torture lint typecheck layers check bench gpu corpus clean
 
 setup: $(INSTALLED)
 
@@ -51,6 +51,12 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/tokenizing.py
 	$(BIN)/python benchmarks/cells.py
 	$(BIN)/python benchmarks/models.py counting hmm writing
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/busy.py
+
+# On a machine with a GPU: the tests that need one, and its figures, in under ten minutes.
+gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py
 
 # Regenerates corpora/stories.txt and probe.jsonl from grammar.txt, bit for bit the same.
 corpus: $(INSTALLED)

@@ -7,10 +7,10 @@ import torch
 from techniques import Technique, Trial
 from torch import Tensor
 
-from textgen.config import RecurrentConfig
+from textgen.config import LSTMConfig
 from textgen.models.device import choose_precision
 
-_FAST_BF16 = choose_precision("auto", torch.device("cpu"), RecurrentConfig()) == "bf16"
+_FAST_BF16 = choose_precision("auto", torch.device("cpu"), LSTMConfig()) == "bf16"
 
 
 class Muon(Technique):

@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from textgen.config import RecurrentConfig
+from textgen.config import LSTMConfig
 from textgen.models import Dropout, State
 from textgen.models.lstm import LSTMModel, LSTMState
 
@@ -36,7 +36,7 @@ class Deep(LSTMModel):
 
     normalised = False
 
-    def __init__(self, config: RecurrentConfig) -> None:
+    def __init__(self, config: LSTMConfig) -> None:
         super().__init__(config)
         self.norms = nn.ModuleList(nn.LayerNorm(units) for units in config.hidden_size)
 

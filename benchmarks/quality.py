@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen import LanguageModel
-from textgen.config import RecurrentConfig, parse_duration
+from textgen.config import LSTMConfig, parse_duration
 from textgen.data.corpus import Corpus
 from textgen.data.encoded import EncodedCorpus, encode_corpus
 from textgen.models.device import autocast, choose_precision
@@ -178,7 +178,7 @@ def by_bare_lstm(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=4e-3, betas=(0.9, 0.99), weight_decay=decay, fused=True
     )
-    precision = choose_precision("auto", CPU, RecurrentConfig())
+    precision = choose_precision("auto", CPU, LSTMConfig())
     budget, begun, steps = parse_duration(study.budget), time.perf_counter(), 0
     while (progress := (time.perf_counter() - begun) / budget) < 1:
         for group in optimizer.param_groups:

@@ -23,7 +23,7 @@ from shared import ROOT, SHAKESPEARE, TEXTGEN, Process, Rows, machine, repeated,
 from torch.nn import functional
 
 from textgen import LanguageModel
-from textgen.config import RecurrentConfig, TrainingConfig
+from textgen.config import LSTMConfig, TrainingConfig
 from textgen.data.batching import Streams
 from textgen.models import build
 from textgen.models.device import autocast, choose_precision
@@ -89,7 +89,7 @@ def speed(corpus: Path, model: Path) -> dict[str, float]:
     for update in (ours, bare, product):
         seconds(update, 5)
     rounds = [(seconds(ours, 20), seconds(bare, 20), seconds(product, 5)) for _ in range(15)]
-    config = RecurrentConfig().resolved(int(_ids(corpus).max()) + 1)
+    config = LSTMConfig().resolved(int(_ids(corpus).max()) + 1)
     flop = BATCH * WINDOW * flop_per_token(config)
     tokens = BATCH * WINDOW
     return {
@@ -107,7 +107,7 @@ def speed(corpus: Path, model: Path) -> dict[str, float]:
 
 
 def _matrix_product() -> Callable[[], object]:
-    precision = choose_precision("auto", CPU, RecurrentConfig())
+    precision = choose_precision("auto", CPU, LSTMConfig())
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     matrix = torch.randn(_PRODUCT_SIZE, _PRODUCT_SIZE).to(dtype)
     return lambda: torch.mm(matrix, matrix)
@@ -122,7 +122,7 @@ def _ids(corpus: Path) -> Any:
 
 def _textgen_update(corpus: Path) -> Callable[[], object]:
     ids, config = _ids(corpus), TrainingConfig(steps=1)
-    model = build(RecurrentConfig().resolved(int(ids.max()) + 1))
+    model = build(LSTMConfig().resolved(int(ids.max()) + 1))
     model.initialize(torch.Generator())
     streams = Streams(
         ids,
@@ -144,7 +144,7 @@ def _bare_update(corpus: Path) -> Callable[[], object]:
     lstm, output = torch.nn.LSTM(EMBEDDING, UNITS), torch.nn.Linear(UNITS, vocabulary)
     parameters = [*embedding.parameters(), *lstm.parameters(), *output.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    precision = choose_precision("auto", CPU, RecurrentConfig())
+    precision = choose_precision("auto", CPU, LSTMConfig())
     places = torch.randint(len(ids) - WINDOW - 1, (BATCH,))
     state = (torch.zeros(1, BATCH, UNITS), torch.zeros(1, BATCH, UNITS))
 

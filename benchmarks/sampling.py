@@ -3,13 +3,15 @@
     python benchmarks/sampling.py [SHAPE ...] [--batch 1 16 128]
 
 All draw from the full softmax at temperature 1, with random weights. The figures of textgen are of
-the whole path, including one Python object per token: with compiled code, as on a machine without a
-compiler, and with --fast. The share of the bandwidth limit relates the bytes of weights that a step
-reads to the speed at which PyTorch sums that many bytes, with as many threads, in the same minute.
-Medians of the rounds.
+the whole path, including one Python object per token: with compiled code and weights rounded to
+bfloat16 as in ``best``, in float32 as with --keep-float32, as on a machine without a compiler, and
+with --fast. The share of the bandwidth limit relates the bytes of weights that a step reads to the
+speed at which PyTorch sums that many bytes, with as many threads, in the same minute. Medians of
+the rounds.
 """
 
 import argparse
+import copy
 import itertools
 from collections.abc import Callable
 from itertools import islice
@@ -20,7 +22,8 @@ import torch
 from shared import Call, Rows, by_turns, machine, median, median_ratio, show
 from torch import Tensor, nn
 
-from textgen.config import RecurrentConfig, SamplingConfig
+from textgen.checkpoint import is_matrix
+from textgen.config import LSTMConfig, SamplingConfig
 from textgen.inference.native import kernels
 from textgen.inference.native.kernels import loading
 from textgen.models import Model, build
@@ -30,9 +33,9 @@ from textgen.sampling.sequence import AllowedIds, TokenSequence
 
 SAVED = Rows("sampling.json")
 SHAPES = {
-    "1x512": RecurrentConfig(hidden_size=(512,), embedding_size=128, tie=False),
-    "2x512": RecurrentConfig(hidden_size=(512, 512), embedding_size=128, tie=False),
-    "AWD-LSTM": RecurrentConfig(hidden_size=(1150, 1150, 400), embedding_size=400, tie=True),
+    "1x512": LSTMConfig(hidden_size=(512,), embedding_size=128, tie=False),
+    "2x512": LSTMConfig(hidden_size=(512, 512), embedding_size=128, tie=False),
+    "AWD-LSTM": LSTMConfig(hidden_size=(1150, 1150, 400), embedding_size=400, tie=True),
 }
 VOCABULARIES = {"1x512": 66, "2x512": 66, "AWD-LSTM": 10_000}
 
@@ -71,12 +74,17 @@ def main() -> None:
 def compare(shape: str, batch: int) -> dict[str, float]:
     model = build(SHAPES[shape].resolved(VOCABULARIES[shape]))
     model.initialize(torch.Generator().manual_seed(0))
+    rounded = copy.deepcopy(model)
+    for weight in filter(is_matrix, rounded.parameters()):
+        weight.copy_(weight.bfloat16())
     textgen = {
-        "textgen": drawing(model, batch),
+        "textgen": drawing(rounded, batch),
+        "float32": drawing(model, batch),
         "without a compiler": without_compiler(lambda: drawing(model, batch)),
-        "fast": drawing(model, batch, fast=True),
+        "fast": drawing(rounded, batch, fast=True),
     }
-    others = {"eager nn.LSTM": eager_loop(model, batch), "reading": sum_of(step_bytes(model))}
+    size = step_bytes(model)
+    others = {"eager nn.LSTM": eager_loop(model, batch), "reading": sum_of(size)}
     rounds = by_turns(textgen | others)
     tokens = {
         f"{name}, tokens per second": batch / median(rounds, name)
@@ -86,8 +94,9 @@ def compare(shape: str, batch: int) -> dict[str, float]:
     return {
         **tokens,
         **ratios,
+        "textgen over float32": median_ratio(rounds, "float32", "textgen"),
         "share of the bandwidth limit": median_ratio(rounds, "reading", "textgen"),
-        "bandwidth, GB/s": step_bytes(model) / median(rounds, "reading") / 1e9,
+        "bandwidth, GB/s": size / median(rounds, "reading") / 1e9,
     }
 
 
@@ -140,11 +149,11 @@ def eager_loop(model: Model, batch: int) -> Call:
 
 
 def step_bytes(model: Model) -> int:
-    """Bytes of weights that one step reads: all but the embedding, if that is not tied."""
+    """Bytes of bfloat16 weights that a step reads: all but the embedding, if that is not tied."""
     numbers = sum(parameter.numel() for parameter in model.parameters())
     if not model.config.tie:
         numbers -= model.get_parameter("embedding.weight").numel()
-    return 4 * numbers
+    return 2 * numbers
 
 
 def sum_of(size: int) -> Call:

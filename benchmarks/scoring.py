@@ -35,7 +35,7 @@ from shared import (
 from torch.nn import functional
 
 from textgen import train
-from textgen.config import RecurrentConfig, ScoringConfig, TokenizerConfig
+from textgen.config import LSTMConfig, ScoringConfig, TokenizerConfig
 from textgen.data.lines import Text
 from textgen.data.text import sentences
 from textgen.models import Model, build
@@ -72,7 +72,7 @@ def main() -> None:
 
 def compare(path: Path, tokenizing: TokenizerConfig, hidden: tuple[int, ...]) -> dict[str, float]:
     tokenizer = learn_tokenizer(tokenizing, [(path.read_text(encoding="utf-8"), False)])
-    model = build(RecurrentConfig(hidden_size=hidden).resolved(tokenizer.vocabulary_size))
+    model = build(LSTMConfig(hidden_size=hidden).resolved(tokenizer.vocabulary_size))
     model.initialize(torch.Generator().manual_seed(0))
     lines = list(islice(sentences(path), 20_000))[-LINES:]
     few = lines[:: LINES // ALONE]

@@ -12,7 +12,7 @@ from networks import ObservedLSTM
 from torch import Tensor
 
 from textgen.config import TrainingConfig
-from textgen.data.batching import Streams, Window
+from textgen.data.batching import Streams
 from textgen.models import Model
 from textgen.models.device import choose_precision
 from textgen.training.state import GradientState
@@ -63,8 +63,8 @@ class Trial(GradientState):
         for technique in self.techniques:
             technique.after(self, progress)
 
-    def _loss(self, window: Window) -> Tensor:
-        loss = super()._loss(window)
+    def _loss(self, ids: Tensor, carried: Tensor) -> Tensor:
+        loss = super()._loss(ids, carried)
         if self.techniques and isinstance(self.model, ObservedLSTM):
             for technique in self.techniques:
                 loss = loss + technique.penalty(self.model.last_hidden)

@@ -1,22 +1,26 @@
 """Speed of encoding text on one core, and the memory it takes.
 
-    python benchmarks/tokenizing.py [CORPUS] [--memory]
+    python benchmarks/tokenizing.py [CORPUS] [--memory | --words]
 
 first: a pass of a tokenizer that has just been loaded over all of CORPUS. again: the same pass once
 more, as in a long corpus. Megabytes are 10^6 bytes of UTF-8. The machines are shared, so medians
 are given, and a reference runs in turns with ours: for subwords sentencepiece's own encoding of the
-same lines, for words a compiled regular expression that finds words and symbols. Compare the
-ratios.
+same lines, for words a compiled regular expression that finds words and symbols, with and without
+looking them up in a dictionary. Compare the ratios. --words: only words, in CORPUS and in made
+texts in which no word occurs twice; the times are those of the process.
 """
 
 import argparse
 import json
 import os
+import random
 import re
 import resource
 import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,10 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", nargs="?", type=Path, default=ROOT / "corpora" / "stories.txt")
     parser.add_argument("--memory", action="store_true", help="tokenize a file of 1 GB too")
+    parser.add_argument("--words", action="store_true", help="words only, seen and unseen")
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    results = RESULTS / "tokenizing.json"
     shown = [Path(word).name for word in sys.argv[1:]]  # without the folders of this machine
     report: dict[str, Any] = {
         "command": " ".join(["python benchmarks/tokenizing.py", *shown]),
@@ -57,11 +63,16 @@ def main() -> None:
         "corpus": arguments.corpus.name,
         "bytes": arguments.corpus.stat().st_size,
     }
+    if arguments.words:
+        report["ratios"] = words(arguments.corpus, arguments.repeats)
+        report = {**json.loads(results.read_text("utf-8")), "words": report}
+        results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        return
     if arguments.memory:  # first: the peak of a process includes that of its parent at the fork
         report["one_gigabyte"] = memory(arguments.corpus)
     report["megabytes_per_second"] = speeds(arguments.corpus, arguments.repeats)
     report["pipeline_megabytes_per_second"] = pipelines(arguments.corpus, arguments.repeats)
-    (RESULTS / "tokenizing.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def speeds(path: Path, repeats: int) -> dict[str, dict[str, float]]:
@@ -96,6 +107,60 @@ def _round(learned: Tokenizer, text: str) -> tuple[float, float, float]:
     if fresh.level == "word":
         return first, again, seconds(lambda: WORDS_AND_SYMBOLS.findall(text))
     return first, again, 0.0
+
+
+def words(path: Path, repeats: int) -> dict[str, dict[str, dict[str, float]]]:
+    """The reference's time by ours, medians of runs in turns; ``looked_up``: with a dictionary."""
+    text = "".join(piece.text for piece in Corpus.open([path]).train())
+    texts = {
+        "corpus": text,
+        "unseen, ASCII": unseen("etaoinshrdlucmfwypvbgkjqxz"),
+        "unseen, Cyrillic": unseen("оеаинтсрвлкмдпуяыьгзбчйхжшюцщэф"),
+    }
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in ("words, punctuation", "words, white space"):
+        learned = learn_tokenizer(CONFIGS[name], [(text, False)])
+        ids = {learned.token(id): id for id in range(learned.vocabulary_size)}
+        for case, each in texts.items():
+            rounds = [_words_round(learned, each, ids) for _ in range(repeats)]
+            ratios = {
+                "first": statistics.median(find / first for first, _, find, _ in rounds),
+                "again": statistics.median(find / again for _, again, find, _ in rounds),
+                "first_looked_up": statistics.median(both / first for first, _, _, both in rounds),
+                "again_looked_up": statistics.median(both / again for _, again, _, both in rounds),
+            }
+            found.setdefault(name, {})[case] = {key: round(r, 2) for key, r in ratios.items()}
+            print(f"{name:<20}{case:<18}{found[name][case]}", flush=True)
+    return found
+
+
+def unseen(letters: str, count: int = 100_000) -> str:
+    """Words of 2 to 14 letters, each once, with the punctuation and line ends of prose."""
+    generator = random.Random(1)
+    made: dict[str, None] = {}
+    while len(made) < count:
+        made["".join(generator.choices(letters, k=generator.randint(2, 14)))] = None
+    ends = generator.choices([" ", ", ", ".\n", "; "], [80, 10, 8, 2], k=count)
+    return "".join(map("".join, zip(made, ends, strict=True)))
+
+
+def _words_round(
+    learned: Tokenizer, text: str, ids: dict[str, int]
+) -> tuple[float, float, float, float]:
+    """Seconds of a first pass, a second one, the reference, and the reference with look-ups."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_tokenizer(learned, Path(folder))
+        fresh = load_tokenizer({path.name: path for path in Path(folder).iterdir()})
+
+    def timed(work: Callable[[], object]) -> float:
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    first, again = (timed(lambda: fresh.encode(text)) for _ in range(2))
+    find = timed(lambda: WORDS_AND_SYMBOLS.findall(text))
+    both = timed(lambda: [ids.get(token, 0) for token in WORDS_AND_SYMBOLS.findall(text)])
+    return first, again, find, both
 
 
 def pipelines(path: Path, repeats: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ import pytest
 
 import textgen
 from textgen.cli.app import main
-from textgen.config import RecurrentConfig, SamplingConfig, ScoringConfig, TokenizerConfig
+from textgen.config import LSTMConfig, SamplingConfig, ScoringConfig, TokenizerConfig
 from textgen.results import (
     NgramBaseline,
     PartScore,
@@ -78,6 +78,7 @@ def make_model() -> MakeModel:
         embedding: int | None = 6,
         *,
         tie: bool = False,
+        ngrams: int = 0,
         seed: int = 0,
         spread: float = 3.0,
         dtype: torch.dtype | None = None,
@@ -86,15 +87,20 @@ def make_model() -> MakeModel:
 
         from textgen.models import build
 
-        config = RecurrentConfig(
-            hidden_size=hidden, embedding_size=embedding, tie=tie, vocabulary_size=vocabulary
+        config = LSTMConfig(
+            hidden_size=hidden,
+            embedding_size=embedding,
+            tie=tie,
+            vocabulary_size=vocabulary,
+            ngram_embeddings=ngrams,
+            ngram_rows=20,
         )
         model = build(config)
         generator = torch.Generator().manual_seed(seed)
         model.initialize(generator)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if parameter.ndim == 1:
+                if parameter.ndim == 1 or name == "ngram_embedding.weight":
                     parameter.normal_(0, 0.3, generator=generator)
                 elif name == "output.weight":
                     parameter.mul_(spread)
@@ -145,7 +151,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compiled code takes two threads wherever it has the choice."""
     import torch
 
-    monkeypatch.setattr("textgen.inference.native.kernels._BYTES_PER_THREAD", 1)
+    monkeypatch.setattr("textgen.inference.native.kernels._WEIGHTS_PER_THREAD", 1)
     monkeypatch.setattr("textgen.inference.native.kernels._LOGITS_PER_THREAD", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -87,7 +87,7 @@ def test_ids_that_are_not_time_by_batch_of_the_state_are_refused(
 
 def test_a_loaded_model_is_in_evaluation_mode_and_says_what_it_is(model: LanguageModel) -> None:
     assert not model.model.training
-    assert repr(model).endswith("best': lstm 8, embedding 4, 643 parameters>")
+    assert repr(model).endswith("best': lstm 8, embedding 4, 1,667 parameters>")
 
 
 def test_a_continuation_without_its_space_is_told_once(model: LanguageModel) -> None:

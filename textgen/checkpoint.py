@@ -11,7 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from textgen import __version__, storage
 from textgen.config import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BEST, LAST = "best", "last"
 CONFIG, METRICS, WEIGHTS = "config.json", "metrics.jsonl", "model.safetensors"
 _TENSORS, STATE = "state.safetensors", "state.json"
-_FORMAT = 3
+_FORMAT = 4
 _AtLeastOne = Annotated[int, Bounds(1, 2**20)]
 _PSEUDO = "pseudo_"
 _Logged = TypeVar("_Logged", Validation, LossPoint)
@@ -86,6 +86,26 @@ class InitialCheckpoint:
     vocabulary_size: Count
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """The rounding of the matrices of ``best`` to bfloat16, and what it changed.
+
+    Attributes:
+        divergence: The Kullback-Leibler divergence of what the rounded model predicts from what
+            the model predicts that was trained, in nats per token.
+        tokens: On how many, of the validation part, it was measured.
+    """
+
+    dtype: Literal["bfloat16"]
+    divergence: Amount
+    tokens: Count
+
+
+def is_matrix(weight: "torch.Tensor") -> bool:
+    """Whether a weight is rounded where a checkpoint is; biases, counts and gates are not."""
+    return weight.ndim == 2 and weight.is_floating_point()
+
+
 def _versions() -> dict[str, str]:
     packages = ("torch", "numpy", "sentencepiece", "safetensors")
     versions = {package: importlib.metadata.version(package) for package in packages}
@@ -100,7 +120,8 @@ class Header:
         source: Where the text was read from; read again on resume.
         seconds: Wall time of the run.
         tokens_per_second: Training tokens over the seconds of updates alone.
-        validation: The newest, or in ``best`` the best.
+        validation: The newest, or in ``best`` the best; of the weights as ``best`` has them.
+        rounding: Of the weights, None if they are in float32, as in ``last``.
         init_from: Of a fine-tuned run.
         versions: Of Python and the packages that wrote the checkpoint.
     """
@@ -117,6 +138,7 @@ class Header:
     parameters: Count
     validation: Validation | None
     init_from: InitialCheckpoint | None = None
+    rounding: Rounding | None = None
     versions: Mapping[str, str] = field(default_factory=_versions)
 
     def to_json(self) -> dict[str, Any]:
@@ -215,7 +237,10 @@ def save(
     tokenizer: Tokenizer,
     resumable: Resumable | None = None,
 ) -> None:
-    """Write a checkpoint in place of ``folder``, completely or not at all."""
+    """Write a checkpoint in place of ``folder``, completely or not at all.
+
+    Where the header has a rounding, the matrices of the model have been rounded.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -225,7 +250,10 @@ def save(
         storage.write_json(begun / CONFIG, {"format": _FORMAT, **header.to_json()})
         save_tokenizer(tokenizer, begun)
         weights = model.state_dict()
-        parts = {WEIGHTS: {name: weights[name] for name in weight_shapes(model.config)}}
+        named = {name: weights[name] for name in weight_shapes(model.config)}
+        if header.rounding is not None:
+            named = {n: t.bfloat16() if is_matrix(t) else t for n, t in named.items()}
+        parts = {WEIGHTS: named}
         if resumable is not None:
             parts[_TENSORS], values = resumable
             storage.write_json(begun / STATE, values)
@@ -248,7 +276,7 @@ def load(path: Path) -> Checkpoint:
             where=folder,
             why=f"vocabularies of {tokenizer.vocabulary_size} and {header.model.vocabulary_size}",
         )
-    return Checkpoint(folder, name, header, tokenizer, _load_model(files[WEIGHTS], header.model))
+    return Checkpoint(folder, name, header, tokenizer, _load_model(files[WEIGHTS], header))
 
 
 def load_resumable(folder: Path) -> Resumable:
@@ -269,9 +297,14 @@ def _checked_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _load_model(path: Path, config: ModelConfig) -> "Model":
+def _load_model(path: Path, header: Header) -> "Model":
+    """The model, in float32 whatever its weights were rounded to."""
+    import torch
+
     from textgen.models import build, weight_shapes
     from textgen.models.ngram import ngram_tables
+
+    config = header.model
 
     def foreign(why: str) -> CheckpointError:
         return CheckpointError("not this model's weights", where=path, why=why)
@@ -287,8 +320,10 @@ def _load_model(path: Path, config: ModelConfig) -> "Model":
     model = build(config)  # no larger than the file
     own = model.state_dict()
     for name, tensor in tensors.items():
-        if tensor.dtype != own[name].dtype:
-            raise foreign(f"{name} is {tensor.dtype}, not {own[name].dtype}")
+        rounded = header.rounding is not None and is_matrix(own[name])
+        dtype = torch.bfloat16 if rounded else own[name].dtype
+        if tensor.dtype != dtype:
+            raise foreign(f"{name} is {tensor.dtype}, not {dtype}")
     model.load_state_dict(tensors, strict=False)
     with storage.reading(path):
         for tables in ngram_tables(model):

@@ -1,6 +1,5 @@
 """The exception tree. Every error a user can cause is a TextgenError with an exit code."""
 
-import importlib.metadata
 import re
 from collections.abc import Collection, Sequence
 from typing import ClassVar
@@ -104,7 +103,9 @@ class LockedError(TextgenError):
 
 def install_line(extra: str) -> str:
     """The command that installs an extra of the distribution that this package came with."""
-    commands = importlib.metadata.entry_points(group="console_scripts", name="textgen")
+    from importlib import metadata  # with the package email: only this error needs it
+
+    commands = metadata.entry_points(group="console_scripts", name="textgen")
     ours = [each.dist.name for each in commands if each.dist and each.value.startswith("textgen.")]
     # A source tree that was never installed has no metadata.
     return f"pip install '{ours[0] if ours else '.'}[{extra}]'"

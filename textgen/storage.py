@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self, TypeVar
 
-from filelock import FileLock, Timeout
-
 from textgen.config import Config, Count
 from textgen.errors import CheckpointError, LockedError, ResourceError, UsageError
 
@@ -120,6 +118,8 @@ def _remove(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock ``folder`` for one writer, until the process ends at most. Raises LockedError."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from textgen import checkpoint, storage
 from textgen.checkpoint import Header, Machine
-from textgen.config import RecurrentConfig, TokenizerConfig, TrainingConfig
+from textgen.config import LSTMConfig, TokenizerConfig, TrainingConfig
 from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import CorpusHeader, PartCounts
 from textgen.errors import CheckpointError, DataError, ResourceError
@@ -41,7 +41,7 @@ def model(tokenizer: Tokenizer) -> Model:
 
 
 def drawn_model(tokenizer: Tokenizer, tie: bool = False) -> Model:
-    shape = RecurrentConfig(hidden_size=(5, 4), tie=tie, embedding_size=4)
+    shape = LSTMConfig(hidden_size=(5, 4), tie=tie, embedding_size=4)
     model = build(shape.resolved(tokenizer.vocabulary_size))
     model.initialize(torch.Generator().manual_seed(0))
     return model
@@ -215,7 +215,7 @@ ABSENT = object()
 HOSTILE_CONFIGS: list[tuple[str, Any]] = [
     *[(key, ABSENT) for key in ("format", "model", "training", "corpus", "source", "machine")],
     *[(key, ABSENT) for key in ("progress", "parameters")],
-    *[("format", value) for value in (None, 0, 2, 4, "3", True, 1.5)],
+    *[("format", value) for value in (None, 0, 3, 5, "4", True, 1.5)],
     *[("model", value) for value in (None, [], "lstm", {})],
     *[("model.model", value) for value in ("gru", 5, [], {})],
     *[("model.hidden_size", v) for v in (None, [], [5], [4, 5], "5,4,3", [5, "4"], [[5], 4], 5.5)],

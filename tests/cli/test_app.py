@@ -119,10 +119,21 @@ LIGHT = [
     ["score", "x", "a.txt", "--text", "a"],
 ]
 WITHOUT_TORCH = [["tokenize", "a.txt", "--format", "json"], ["info", "x"]]
+SIZES = ["--hidden-size", "8", "--batch-size", "2", "--sequence-length", "8", "--budget", "1s"]
+WITHOUT_COMPILER = [
+    ["train", "a.txt", "--out", "x", *SIZES],
+    ["sample", "x", "--length", "5"],
+    ["score", "x", "--text", "a line"],
+]
 
 
 @pytest.mark.parametrize(
-    ("commands", "unwanted"), [(LIGHT, {"torch", "numpy"}), (WITHOUT_TORCH, {"torch"})]
+    ("commands", "unwanted"),
+    [
+        (LIGHT, {"torch", "numpy", "pydantic"}),
+        (WITHOUT_TORCH, {"torch", "pydantic"}),
+        (WITHOUT_COMPILER, {"torch._dynamo", "torch._inductor", "sympy", "pydantic"}),
+    ],
 )
 def test_a_command_imports_no_more_than_it_needs(
     tmp_path: Any, commands: list[list[str]], unwanted: set[str]

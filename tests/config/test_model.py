@@ -4,22 +4,22 @@ from typing import Any
 
 import pytest
 
-from textgen.config import ModelConfig, RecurrentConfig
+from textgen.config import LSTMConfig, ModelConfig
 from textgen.errors import UsageError
 
 
 @pytest.mark.parametrize(
     ("config", "vocabulary", "embedding", "tie"),
     [
-        (RecurrentConfig(), 66, 128, False),
-        (RecurrentConfig(), 1000, 128, False),
-        (RecurrentConfig(), 1001, 512, True),
-        (RecurrentConfig(hidden_size=(64,)), 66, 64, False),
-        (RecurrentConfig(hidden_size=(256, 64)), 5000, 64, True),
-        (RecurrentConfig(embedding_size=100), 5000, 100, False),
-        (RecurrentConfig(embedding_size=512), 5000, 512, True),
-        (RecurrentConfig(tie=False), 5000, 128, False),
-        (RecurrentConfig(tie=True), 66, 512, True),
+        (LSTMConfig(), 66, 128, False),
+        (LSTMConfig(), 1000, 128, False),
+        (LSTMConfig(), 1001, 512, True),
+        (LSTMConfig(hidden_size=(64,)), 66, 64, False),
+        (LSTMConfig(hidden_size=(256, 64)), 5000, 64, True),
+        (LSTMConfig(embedding_size=100), 5000, 100, False),
+        (LSTMConfig(embedding_size=512), 5000, 512, True),
+        (LSTMConfig(tie=False), 5000, 128, False),
+        (LSTMConfig(tie=True), 66, 512, True),
     ],
 )
 def test_a_shape_is_settled_by_the_vocabulary(
@@ -50,15 +50,15 @@ def test_a_model_is_told_by_its_sizes(options: dict[str, Any], description: str)
 
 
 def test_the_width_of_a_tied_embedding_is_the_layers_width_where_none_is_given() -> None:
-    assert RecurrentConfig(tie=True, embedding_size=96).resolved(66).hidden_size == (96,)
+    assert LSTMConfig(tie=True, embedding_size=96).resolved(66).hidden_size == (96,)
     wider = {"tie": True, "embedding_size": 96, "hidden_size": (128, 96)}
     assert ModelConfig.from_options(wider).resolved(66).hidden_size == (128, 96)
-    assert RecurrentConfig(embedding_size=96).resolved(66).hidden_size == (512,)
+    assert LSTMConfig(embedding_size=96).resolved(66).hidden_size == (512,)
 
 
 def test_tying_what_cannot_be_tied_names_both_options() -> None:
     with pytest.raises(UsageError, match=r"--tie.*--embedding-size 100.*--hidden-size 512"):
-        RecurrentConfig(tie=True, embedding_size=100, hidden_size=(512,))
+        LSTMConfig(tie=True, embedding_size=100, hidden_size=(512,))
 
 
 @pytest.mark.parametrize("kind", ["feedforward", "bag-of-words"])

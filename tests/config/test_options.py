@@ -9,9 +9,9 @@ import pytest
 from textgen.config import (
     AdaptationConfig,
     Config,
+    LSTMConfig,
     ModelConfig,
     NoveltyConfig,
-    RecurrentConfig,
     SamplingConfig,
     TokenizerConfig,
     TrainingConfig,
@@ -94,6 +94,8 @@ REFUSED_TOGETHER: list[tuple[type[Config], str, list[Any]]] = [
     (ModelConfig, "hidden_size", [0, -1, "0", "8,0", "8,-1", [], [8, 0], [8.0], ["8"], True]),
     (ModelConfig, "hidden_size", [[NAN], [True], [[8]], 8.5]),
     (ModelConfig, "embedding_size", [-1, 8.0, "8", *NOT_NUMBERS]),
+    (ModelConfig, "ngram_embeddings", [-1, 1, 17, "4", *NOT_NUMBERS]),
+    (ModelConfig, "ngram_rows", [2**24 + 1, *COUNTS]),
     (ModelConfig, "tie", SWITCHES),
     (ModelConfig, "embeddings", [""]),
     (ModelConfig, "freeze_embeddings", [1, 0, "yes", True]),
@@ -109,9 +111,11 @@ REFUSED_TOGETHER: list[tuple[type[Config], str, list[Any]]] = [
     (TrainingConfig, "batch_size sequence_length", [2**20 + 1, *COUNTS]),
     (TrainingConfig, "learning_rate", [0, -0.1, 0.0, -0.0, 1000, "0.1", *NOT_NUMBERS]),
     (TrainingConfig, "weight_decay", [-0.1, 1000, "0.1", *NOT_NUMBERS]),
-    (TrainingConfig, "dropout warmup unknown_rate", FRACTIONS),
+    (TrainingConfig, "dropout warmup unknown_rate ngram_dropout", FRACTIONS),
     (TrainingConfig, "valid_fraction", [0, *FRACTIONS]),
+    (TrainingConfig, "candidates", [-1, 2**24 + 1, 1.0, *NOT_NUMBERS]),
     (TrainingConfig, "clip", [0, -1, "1", *NOT_NUMBERS]),
+    (TrainingConfig, "keep_float32", SWITCHES),
     (TrainingConfig, "precision", ["bfloat16", "", 16]),
     (TrainingConfig, "valid_split", ["random", "", 1]),
     (TrainingConfig, "seed", [-1, 2**63, 1.0, *NOT_NUMBERS]),
@@ -169,8 +173,8 @@ def test_an_option_of_another_kind_of_model_is_refused_with_the_kinds_that_have_
 
 
 def test_a_configuration_of_one_kind_is_not_that_of_another() -> None:
-    with pytest.raises(TypeError, match="RecurrentConfig is not the configuration of hmm"):
-        RecurrentConfig(model="hmm")
+    with pytest.raises(TypeError, match="LSTMConfig is not the configuration of hmm"):
+        LSTMConfig(model="hmm")
 
 
 @pytest.mark.parametrize(
@@ -228,8 +232,8 @@ def test_a_run_of_no_stated_length_takes_ten_minutes() -> None:
     [
         TokenizerConfig(),
         TokenizerConfig(level="word", vocab_size=50, unk_literal="<unk>", unit="paragraph"),
-        RecurrentConfig(),
-        RecurrentConfig(hidden_size=(5, 7), embedding_size=3, tie=False, vocabulary_size=66),
+        LSTMConfig(),
+        LSTMConfig(hidden_size=(5, 7), embedding_size=3, tie=False, vocabulary_size=66),
         TrainingConfig(),
         TrainingConfig(budget=90.0, betas=(0.8, 0.95), precision="bf16", dropout=0.3),
         SamplingConfig(temperature=(0,), top_k=5, top_p=0.5, sentences=3, allow_unk=True),

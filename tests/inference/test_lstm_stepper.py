@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from textgen.inference.lstm_stepper import StepWeights, TorchStepper
+from textgen.inference.native.kernels import PackedMatrix
 from textgen.inference.steppers import make_stepper
 from textgen.models import Model
+from textgen.models.device import choose_device
+from textgen.models.lstm import LSTMModel
 
 MakeModel = Callable[..., Model]
 SHAPES = [
@@ -43,13 +46,14 @@ def compiled_gap(model: Model, rows: int, tolerance: float, *, fast: bool = Fals
 
 
 @pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize("ngrams", [0, 4])
 def test_operators_in_float32_give_the_model_s_logits_packed_or_not(
-    make_model: MakeModel, packs: bool, monkeypatch: pytest.MonkeyPatch
+    make_model: MakeModel, packs: bool, ngrams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("textgen.inference.native.kernels.library", lambda device, dtype: None)
     if not packs:
         monkeypatch.setattr("textgen.inference.lstm_stepper._packs", lambda matrix: False)
-    model = make_model(11, (32, 24), 16)
+    model = make_model(11, (32, 24), 16, ngrams=ngrams)
     ids = torch.randint(0, 11, (20, 3), generator=generator(4))
     for rows in (1, 2, 3):
         whole, _ = model(ids[:, :rows], model.start(rows))
@@ -80,9 +84,56 @@ def test_compiled_code_gives_the_model_s_logits(
 
 
 @COMPILED
+@pytest.mark.parametrize("longest", [2, 3, 6])
+@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (1, 3), (20, 2)])
+def test_compiled_code_adds_n_gram_embeddings(
+    make_model: MakeModel, longest: int, rows: int, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    model = make_model(11, (24, 9), 16, ngrams=longest)
+    compiled_gap(model, rows, 2e-5)
+    with torch.no_grad():
+        assert isinstance(model, LSTMModel) and model.ngram_embedding is not None
+        model.ngram_embedding.weight.mul_(50)  # so that a wrong row shows
+    compiled_gap(model, rows, 2e-4)
+
+
+@COMPILED
+@pytest.mark.parametrize(("vocabulary", "hidden", "embedding", "tie"), SHAPES[1:3])
+@pytest.mark.parametrize(("rows", "table"), [(1, 0), (3, 2**24), (20, 0)])
+def test_weights_that_16_bits_hold_are_read_in_16_bits_and_give_the_model_s_logits(
+    make_model: MakeModel,
+    vocabulary: int,
+    hidden: tuple[int, ...],
+    embedding: int,
+    tie: bool,
+    rows: int,
+    table: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("textgen.inference.lstm_stepper.LARGEST_TABLE", table)
+    packed: list[PackedMatrix] = []
+    struct = PackedMatrix.struct
+    monkeypatch.setattr(
+        PackedMatrix, "struct", lambda matrix: packed.append(matrix) or struct(matrix)
+    )
+    model = make_model(vocabulary, hidden, embedding, tie=tie)
+    compiled_gap(model, rows, 2e-5)
+    assert {matrix.weights.dtype for matrix in packed} == {torch.float32}
+    packed.clear()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.copy_(weight.bfloat16())
+    compiled_gap(model, rows, 2e-5)
+    assert {matrix.weights.dtype for matrix in packed} == {torch.int32}
+
+
+@COMPILED
 @pytest.mark.parametrize("rows", [1, 3, 5])
-def test_weights_of_8_bits_are_near(make_model: MakeModel, rows: int) -> None:
-    assert compiled_gap(make_model(70, (32, 24), 16), rows, 0.3, fast=True) > 1e-3
+@pytest.mark.parametrize("ngrams", [0, 3])
+def test_weights_of_8_bits_are_near(make_model: MakeModel, rows: int, ngrams: int) -> None:
+    assert compiled_gap(make_model(70, (32, 24), 16, ngrams=ngrams), rows, 0.3, fast=True) > 1e-3
 
 
 @COMPILED
@@ -148,7 +199,11 @@ class Recorder:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_what_is_replayed_is_what_would_be_read(model: Model, rows: int) -> None:
+@pytest.mark.parametrize("ngrams", [0, 3])
+def test_what_is_replayed_is_what_would_be_read(
+    make_model: MakeModel, ngrams: int, rows: int
+) -> None:
+    model = make_model(ngrams=ngrams)
     weights, recorder = StepWeights.of(model, fast=False), Recorder()
     plain = TorchStepper(weights, model.start(1))
     graphed = TorchStepper(weights, model.start(1), recorder)
@@ -176,7 +231,7 @@ def test_the_memory_of_a_state_stays_where_it_is_for_as_many_rows(model: Model) 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_graph_on_the_device_reads_as_the_model_does(model: Model) -> None:
-    model = model.cuda()
+    model = model.to(choose_device("cuda"))  # which turns TensorFloat-32 off
     drawing = generator(0)
     with torch.inference_mode():
         for rows in (1, 4):
@@ -199,3 +254,14 @@ def test_compiled_code_never_sees_ids_outside_the_vocabulary(
     assert stepper.network is not None
     with pytest.raises(ValueError, match="does not fit"):
         stepper.step(torch.tensor(ids))
+
+
+@COMPILED
+@pytest.mark.parametrize("wrong", [-2, 11, 2**62])
+def test_compiled_code_never_remembers_ids_outside_the_vocabulary(
+    make_model: MakeModel, wrong: int
+) -> None:
+    stepper = make_stepper(make_model(ngrams=3))
+    state = stepper.state
+    with pytest.raises(ValueError, match="does not fit"):
+        stepper.state = type(state)({**state.named, "ids": torch.tensor([[-1, wrong]])})

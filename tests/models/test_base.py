@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen.config import Precision, RecurrentConfig
+from textgen.config import LSTMConfig, Precision
 from textgen.errors import UsageError
 from textgen.models import Dropout, Model
 from textgen.models.base import frequencies
@@ -94,12 +94,12 @@ def test_a_precision_the_processor_cannot_learn_in_is_refused(
 ) -> None:
     monkeypatch.setattr("textgen.models.device.cpu_learns_in_bf16", lambda: False)
     with pytest.raises(UsageError, match=why):
-        choose_precision(precision, CPU, RecurrentConfig())
+        choose_precision(precision, CPU, LSTMConfig())
 
 
 def test_auto_is_never_a_precision_that_is_refused() -> None:
-    chosen = choose_precision("auto", CPU, RecurrentConfig())
-    assert choose_precision(chosen, CPU, RecurrentConfig()) == chosen
+    chosen = choose_precision("auto", CPU, LSTMConfig())
+    assert choose_precision(chosen, CPU, LSTMConfig()) == chosen
 
 
 # States: selected rows are in test_every_model

@@ -96,6 +96,25 @@ def test_ngram_ids_are_features_beside_the_network_s_hidden_states(
     assert bool(wide.isfinite().all())
 
 
+def test_the_gate_reads_certainty_counts_and_the_hidden_state_of_the_lstm() -> None:
+    model = made(dtype=torch.float64)
+    ids, targets = held_out()
+    features = model.hidden_states(ids, model.start(8))[0].flatten(0, 1)
+    by_lstm = model.network.logits(features.hidden).softmax(-1)
+    entropy = -(by_lstm * by_lstm.log()).sum(-1)
+    counts = model.ngrams.tables.gate_inputs(features.ngram_ids)
+    units = features.hidden.shape[1]
+    inputs = torch.cat(
+        [entropy.unsqueeze(1), by_lstm.amax(-1, keepdim=True).log(), counts, features.hidden], 1
+    )
+    weight = torch.randn(inputs.shape[1], generator=torch.Generator().manual_seed(1)).double()
+    assert model.gate.weight.shape == weight.shape and units > 2
+    model.gate.weight.copy_(weight)
+    network, ngrams, both = by_parts(model, ids, targets)
+    share = torch.sigmoid(inputs @ weight)
+    assert torch.allclose(both, share * network + (1 - share) * ngrams, rtol=1e-9)
+
+
 @pytest.mark.parametrize("logits_at_once", [2**25, 100 * VOCABULARY])
 def test_the_training_loss_is_that_of_the_lstm_alone(
     logits_at_once: int, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +235,7 @@ def test_the_mixture_is_better_than_both_parts_where_each_knows_something(tmp_pa
     text.write_text("".join(lines))
     learning = {"steps": 80, "batch_size": 16, "sequence_length": 26, "learning_rate": 0.04}
     shape = {"model": "lstm+ngram", "hidden_size": 24, "embedding_size": 8, "order": 3}
+    shape |= {"ngram_embeddings": 0}  # with which the LSTM has the names too
     train(text, out=tmp_path / "run", **shape, **learning, baseline=False, seed=1)
     model = LanguageModel.load(tmp_path / "run")
     assert isinstance(model.model, MixtureModel)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgen.config import ModelConfig, RecurrentConfig
+from textgen.config import LSTMConfig, ModelConfig
 from textgen.errors import UsageError
 from textgen.inference.steppers import make_stepper
 from textgen.models import Model, build, count_parameters
@@ -30,9 +30,11 @@ CELLS: list[dict[str, Any]] = [
 ]
 LSTMS: list[dict[str, Any]] = [
     {"model": "lstm"},
-    {"model": "lstm", "tie": True, "embedding_size": 6},
+    {"model": "lstm", "ngram_embeddings": 0},
+    {"model": "lstm", "tie": True, "embedding_size": 6, "ngram_embeddings": 2},
     {"model": "lstm", "embedding_size": 0, "tie": False},
 ]
+NO_NGRAMS = {"lstm": {"ngram_embeddings": 0}}
 
 
 def made(options: dict[str, Any], vocabulary: int = 11) -> Model:
@@ -91,8 +93,14 @@ def numpy_log_probs(model: Model, ids: list[int]) -> Floats:
     inputs = np.eye(11) if config.embedding_size == 0 else weights["embedding.weight"]
     output = weights["embedding.weight" if config.tie else "output.weight"]
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    for id in ids:
-        below = inputs[id]
+    for place, id in enumerate(ids):
+        below = inputs[id].copy()
+        hashed = id + 1
+        for length in range(2, (getattr(config, "ngram_embeddings", 0) or 0) + 1):
+            earlier = ids[place - length + 1] if place >= length - 1 else -1
+            hashed = (hashed * 1_000_003 + earlier + 1) % (2**31 - 1)
+            row = (length - 2) * config.ngram_rows + hashed % config.ngram_rows
+            below += weights["ngram_embedding.weight"][row]
         for i in range(len(hidden)):
             layer = [weights[f"layers.{i}.{kind}_l0"] for kind in kinds]
             hidden[i], cell[i] = numpy_step(config, layer, below, hidden[i], cell[i])
@@ -164,9 +172,9 @@ def test_tied_weights_are_one_tensor_that_learns_from_both_ends(make_model: Make
 
 
 def test_parameters_are_counted_where_the_model_does_not_fit_in_memory() -> None:
-    config = RecurrentConfig(hidden_size=(10**8,), embedding_size=1, tie=False, vocabulary_size=2)
+    config = LSTMConfig(hidden_size=(10**8,), embedding_size=1, tie=False, vocabulary_size=2)
     assert count_parameters(config) == 2 + 4 * 10**8 * (10**8 + 3) + 2 * (10**8 + 1)
-    larger = RecurrentConfig(hidden_size=(10**10,), embedding_size=1, vocabulary_size=2, tie=False)
+    larger = LSTMConfig(hidden_size=(10**10,), embedding_size=1, vocabulary_size=2, tie=False)
     with pytest.raises(UsageError, match=r"lstm 10000000000.*too large.*lower --hidden-size"):
         count_parameters(larger)
 
@@ -202,7 +210,7 @@ def test_a_stepper_continues_from_any_state_with_any_number_of_rows(
 def test_the_generator_alone_determines_the_first_weights(name: str) -> None:
     def drawn(seed: int, global_seed: int) -> list[Tensor]:
         torch.manual_seed(global_seed)
-        model = made({"model": name})
+        model = made({"model": name} | NO_NGRAMS.get(name, {}))
         model.initialize(torch.Generator().manual_seed(seed))
         return [p.detach() for p in model.parameters()]
 
@@ -251,7 +259,8 @@ def one_hot(name: str) -> Model:
 @pytest.mark.parametrize("name", RECURRENT)
 def test_one_hot_input_is_an_embedding_that_is_the_identity(name: str) -> None:
     model, ids = one_hot(name), some_ids()
-    other = made({"model": name, "embedding_size": 11, "tie": False}).double()
+    shape = {"model": name, "embedding_size": 11, "tie": False} | NO_NGRAMS.get(name, {})
+    other = made(shape).double()
     other.load_state_dict(model.state_dict() | {"embedding.weight": torch.eye(11)})
     assert torch.allclose(model(ids, model.start(3))[0], other(ids, other.start(3))[0])
     assert "embedding.weight" not in model.state_dict()
@@ -276,7 +285,7 @@ def test_with_many_tokens_the_columns_of_those_that_occur_are_enough(
 
 def test_only_the_columns_that_are_multiplied_cost_operations() -> None:
     def cost(vocabulary: int) -> float:
-        config = RecurrentConfig(hidden_size=(100,), embedding_size=0, tie=False)
+        config = LSTMConfig(hidden_size=(100,), embedding_size=0, tie=False)
         return flop_per_token(config.resolved(vocabulary))
 
     assert cost(66) == 6 * (4 * 100 * (66 + 100) + 100 * 66)
@@ -295,5 +304,5 @@ def test_a_new_token_of_one_hot_input_starts_as_unknown(name: str) -> None:
 
 def test_one_hot_input_has_no_matrix_to_tie() -> None:
     with pytest.raises(UsageError, match="--tie and --embedding-size 0 cannot both"):
-        RecurrentConfig(tie=True, embedding_size=0, hidden_size=(8,))
-    assert RecurrentConfig(embedding_size=0).resolved(5000).tie is False
+        LSTMConfig(tie=True, embedding_size=0, hidden_size=(8,))
+    assert LSTMConfig(embedding_size=0).resolved(5000).tie is False

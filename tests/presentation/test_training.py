@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -274,16 +275,96 @@ def test_the_clock_goes_on_within_a_slow_step_and_a_slow_validation() -> None:
     assert "Stopping after this validation, and saving." in frame(state, 80, 24)[-1]
 
 
+class Clock:
+    """A time that passes only while the display waits, and that wakes it late."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, late: float) -> None:
+        self.now, self._late, self._end = 1000.7, late, math.inf
+        self.frames: list[TrainingState] = []
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(progress, "training_view", self._view)
+
+    def _view(self, state: TrainingState, width: int, height: int) -> str:
+        self.frames.append(replace(state))
+        return ""
+
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds + self._late
+        return self.now >= self._end
+
+    def let_pass(self, shown: progress.LiveProgress, seconds: float) -> list[TrainingState]:
+        """The frames that the display draws by itself."""
+        self._end = self.now + seconds
+        shown._ended, self.frames = self, []  # type: ignore[assignment]
+        shown._tick()
+        return self.frames
+
+
+@pytest.mark.parametrize("late", [0.0, 0.001, 0.05, 0.15])
+def test_the_clock_of_the_display_shows_every_second_once(
+    monkeypatch: pytest.MonkeyPatch, terminal: Any, late: float
+) -> None:
+    terminal("stderr")
+    clock, shown = Clock(monkeypatch, late), progress.LiveProgress()
+    shown(TrainingPhase("loading", "PyTorch"))
+    frames = clock.let_pass(shown, 60.9)
+    assert [math.floor(each.waited) for each in frames] == list(range(1, 61))
+    shown(started())
+    clock.now += 1
+    shown(TrainingProgress(1, 0.1, 2.0, 0.1, 1, 1, 1.0, 0.1, 1.0, 99.0))
+    frames = clock.let_pass(shown, 60.9)  # one slow step
+    assert [math.floor(each.waited) for each in frames] == list(range(1, 61))
+    assert [round(99 - each.since_figures) for each in frames] == list(range(98, 38, -1))
+
+
+def test_figures_that_come_right_after_a_frame_are_shown_soon(
+    monkeypatch: pytest.MonkeyPatch, terminal: Any
+) -> None:
+    terminal("stderr")
+    clock, shown = Clock(monkeypatch, 0.0), progress.LiveProgress()
+    shown(started())
+    shown(TrainingProgress(1, 0.1, 2.0, 0.1, 1, 1, 1.0, 0.1, 1.0, 99.0))
+    (frame,) = clock.let_pass(shown, 0.7)
+    assert frame.step is not None
+    assert frame.step.loss == 2.0
+    clock.let_pass(shown, 0.35)
+    clock.frames = []  # that of the clock; figures that come right after it are shown at once
+    shown(TrainingProgress(2, 0.2, 1.0, 0.1, 1, 1, 1.0, 0.2, 2.0, 98.0))
+    assert [each.step and each.step.loss for each in clock.frames] == [1.0]
+
+
+def test_a_phase_of_less_than_a_second_is_not_shown_while_a_run_trains(
+    monkeypatch: pytest.MonkeyPatch, terminal: Any
+) -> None:
+    terminal("stderr")
+    clock, shown = Clock(monkeypatch, 0.0), progress.LiveProgress()
+    shown(started())
+    clock.let_pass(shown, 3.5)
+    shown(TrainingPhase("saving", "step 1"))
+    assert clock.let_pass(shown, 0.9) == []
+    assert len(clock.let_pass(shown, 0.2)) == 1
+
+
+def test_the_last_frame_is_the_end_of_the_run(terminal: Any) -> None:
+    written = terminal("stderr")
+    with progress.training_progress() as shown:
+        shown(started())
+        for step, done in ((1, 0.5), (2, 1.0)):
+            shown(TrainingProgress(step, done, 2.0, 0.1, 1, 1, 1.0, done, step, 2.0 - step))
+        shown(TrainingPhase("baseline"))
+    last = written.getvalue().rpartition("epoch")[0].rpartition("run")[2]
+    assert "100%" in last
+    assert "0s left" in last
+
+
 def test_the_display_is_drawn_where_no_event_comes(
     monkeypatch: pytest.MonkeyPatch, terminal: Any
 ) -> None:
-    monkeypatch.setattr(progress, "_TICK_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "_POLL_SECONDS", 0.001)
     terminal("stderr")
     drawn = threading.Event()
     with progress.training_progress() as shown:
         shown(TrainingPhase("loading", "PyTorch"))
-        monkeypatch.setattr(shown, "_draw", drawn.set)
+        monkeypatch.setattr(shown, "_draw", lambda of_event: drawn.set())
         assert drawn.wait(10)
 
 

@@ -4,10 +4,19 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from textgen.config import TokenizerConfig
-from textgen.tokenizers.base import EOS, Tokenizer
-from textgen.tokenizers.pretokenization import LONGEST_CHUNK, ChunkStream
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
+from textgen.tokenizers.pretokenization import (
+    LONGEST_CHUNK,
+    ChunkStream,
+    _token_pattern,
+    chunk_splitter,
+    chunks,
+    is_word_character,
+)
 from textgen.tokenizers.registry import learn_tokenizer
 
 
@@ -85,8 +94,7 @@ def test_no_more_than_a_chunk_is_held_back() -> None:
     for _ in range(8):
         for _ in stream.feed("y" * 100_000):
             pass
-    rest = [chunk for chunks in stream.finish() for chunk in chunks]
-    assert sum(map(len, rest)) <= 2**16
+    assert sum(len(block.text) for block in stream.finish()) <= 2**16
 
 
 def test_a_word_has_one_id_whatever_stands_beside_it() -> None:
@@ -159,3 +167,58 @@ def test_war_and_peace_comes_back_whole(corpora: Path) -> None:
     text = (corpora / "war_and_peace_90.txt").read_text("utf-8")[:300_000]
     tokenizer = learned(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+_HOSTILE = st.text(
+    st.sampled_from("ab1é\u0301Ж字'’.,-_￭％\t\u2003\x00\ud800\U0001f600   \n\n"), max_size=80
+)
+
+
+def one_by_one(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids by the definition: each chunk split and each of its tokens looked up."""
+    config, ids = tokenizer.config, []
+    symbols = {tokenizer.token(id): id for id in range(2, tokenizer.vocabulary_size)}
+    split = chunk_splitter(config)
+    for chunk in chain.from_iterable(chunks(config, [text])):
+        ends_unit = bool(chunk) and chunk == tokenizer.terminator
+        ids += [EOS] if ends_unit else [symbols.get(token, UNK) for token in split(chunk)]
+    return ids
+
+
+@pytest.mark.parametrize("unit", ["line", "paragraph", "document"])
+@pytest.mark.parametrize("split", ["punctuation", "whitespace"])
+@given(seen=_HOSTILE, text=_HOSTILE, literal=st.sampled_from([None, "a", "a'b", "-"]))
+@example(seen="a ", text=" \n \n  \n\n\n\n a", literal=None)
+@example(seen="''", text="'a'b''b' ’", literal=None)
+def test_words_in_blocks_have_the_ids_of_words_one_by_one(
+    split: str, unit: str, seen: str, text: str, literal: str | None
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textgen.tokenizers.word._SHORTEST_BLOCK", 0)
+        patch.setattr("textgen.tokenizers.pretokenization._BLOCK_CHARACTERS", 16)
+        tokenizer = learned(seen, split=split, unit=unit, unk_literal=literal)
+        assert tokenizer.encode(text).tolist() == one_by_one(tokenizer, text)
+
+
+@pytest.mark.parametrize("split", ["punctuation", "whitespace"])
+@pytest.mark.parametrize("others", ["", "".join(map(chr, range(0x4E00, 0x5000)))])
+def test_words_of_every_length_have_the_ids_of_words_one_by_one(split: str, others: str) -> None:
+    words = [letter * length for length in range(1, 40) for letter in ("x", "é", "xé", "y")]
+    words += ["x'" * 20 + "x", *others]
+    tokenizer = learned(" ".join(words[::2]) + "\n", split=split)
+    for longest in ("", " " + "x" * LONGEST_CHUNK, " " + "xy" * LONGEST_CHUNK):
+        text = " ".join(words * 9) + longest + "\n"
+        assert tokenizer.encode(text).tolist() == one_by_one(tokenizer, text)
+
+
+def test_a_character_is_of_a_word_where_the_pattern_of_words_says_so() -> None:
+    characters = "".join(map(chr, range(0x110000)))
+    found = "".join(word for word, _ in _token_pattern(False, None).findall(characters) if word)
+    assert [c for c in characters if is_word_character(c)] == list(found)
+
+
+@pytest.mark.parametrize("split", ["punctuation", "whitespace"])
+def test_war_and_peace_has_the_ids_of_words_one_by_one(corpora: Path, split: str) -> None:
+    text = (corpora / "war_and_peace_90.txt").read_text("utf-8")
+    tokenizer = learned(text[:300_000], split=split)
+    assert tokenizer.encode(text).tolist() == one_by_one(tokenizer, text)

@@ -183,10 +183,10 @@ def _without(owner: Any, name: str) -> Sabotage:
 def _without_keyed_noise() -> contextlib.AbstractContextManager[Any]:
     """Dropout from a generator that runs on, as most tools have it, and that nobody saves."""
 
-    def noise(rate: float, generator: torch.Generator) -> Dropout:
+    def noise(rate: float, generator: torch.Generator, ngram_rate: float) -> Dropout:
         running = generators.setdefault(id(generator), torch.Generator().manual_seed(1))
         kept.append(generator)
-        return Dropout(rate, running)
+        return Dropout(rate, running, ngram_rate)
 
     generators: dict[int, torch.Generator] = {}
     kept: list[torch.Generator] = []
@@ -212,7 +212,7 @@ _CHECKS: dict[Callable[[Path, Sabotage], str | None], dict[str, Sabotage]] = {
     _resume: {
         "noise keyed by the step": _without_keyed_noise,
         "the place in the text": _without(Streams, "restore"),
-        "the optimizer's state": _without(torch.optim.AdamW, "load_state_dict"),
+        "the optimizer's state": _without(state.GradientState, "_load_moments"),
         "cutting the log back": _without(RunDirectory, "truncate_metrics"),
     },
 }

@@ -1,20 +1,31 @@
 """What is chosen where the user gave no option, and the plan that shows it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen import checkpoint, plan, train
-from textgen.config import KINDS, ModelConfig, RecurrentConfig, TrainingConfig
+from textgen.config import KINDS, LSTMConfig, ModelConfig, TrainingConfig
 from textgen.errors import UsageError
-from textgen.models import build
+from textgen.models import build, on_meta
+from textgen.results import Plan
 from textgen.training import autotune
-from textgen.training.autotune import TaskSize, TunedOptions, choose, flop_per_token
+from textgen.training.autotune import (
+    TaskSize,
+    TunedOptions,
+    choose,
+    choose_on_gpu,
+    flop_per_token,
+)
+from textgen.training.prepare import make_state
 
 MILLION = 10**6
 computes = st.floats(1e8, 1e20)
@@ -39,7 +50,7 @@ def chosen(
 
 
 def test_the_cost_of_a_token_is_six_operations_a_weight() -> None:
-    model = RecurrentConfig(hidden_size=(512,), embedding_size=128).resolved(66)
+    model = LSTMConfig(hidden_size=(512,), embedding_size=128).resolved(66)
     assert flop_per_token(model) == 6 * (4 * 512 * (128 + 512) + 512 * 66)
 
 
@@ -96,7 +107,7 @@ def test_the_longer_a_run_the_lower_its_rate_within_bounds() -> None:
 
 @pytest.mark.parametrize("length", [{"steps": 100}, {"epochs": 3}])
 def test_without_a_budget_nothing_follows_from_the_speed(length: dict[str, int]) -> None:
-    assert chosen(**length).model == RecurrentConfig().resolved(66)
+    assert chosen(**length).model == LSTMConfig().resolved(66)
 
 
 @given(texts, computes)
@@ -133,20 +144,70 @@ def test_a_plan_is_what_the_run_is(corpus: Path, tmp_path: Path) -> None:
             assert made[option.name] == value, option.name
     state = (tmp_path / "run" / "last" / "state.safetensors").stat().st_size
     weights = (tmp_path / "run" / "last" / "model.safetensors").stat().st_size
-    # weights, gradients as large, and the two moments, which are most of the state's file
-    assert planned.state_bytes == pytest.approx(2 * weights + state, rel=0.2)
+    # weights; gradients, which are sparse where weights are looked up; and the moments, which are
+    # most of the state's file
+    looked_up = 4 * sum(each.numel() for each in on_meta(header.model).lookup_tables(sampled=False))
+    assert looked_up
+    assert planned.state_bytes == pytest.approx(2 * weights - looked_up + state, rel=0.2)
 
 
 def test_the_memory_planned_is_that_of_weights_gradients_and_moments() -> None:
-    shape = RecurrentConfig(hidden_size=(12, 8)).resolved(20)
-    model = build(shape)
-    optimizer = torch.optim.AdamW(model.parameters())
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    held = [t for p in model.parameters() for t in (p, p.grad)]
-    held += [s[k] for s in optimizer.state.values() for k in ("exp_avg", "exp_avg_sq")]
-    assert autotune.state_bytes(shape) == sum(t.nbytes for t in held if t is not None)
+    for ngrams, candidates in ((0, 0), (3, 0), (3, 9)):
+        shape = LSTMConfig(hidden_size=(12, 8), ngram_embeddings=ngrams).resolved(20)
+        model = build(shape)
+        training = TrainingConfig.from_options({"steps": 1, "candidates": candidates})
+        state = make_state(model, np.arange(5000, dtype=np.uint16) % 20, training)
+        state.update(1e-3)
+        held = list(model.parameters())
+        tables = {id(each) for each in model.lookup_tables(sampled=candidates > 0)}
+        held += [p for p in model.parameters() if id(p) not in tables]  # the gradient
+        slots = state.snapshot().tensors.items()
+        held += [each for name, each in slots if name.endswith(("exp_avg", "exp_avg_sq"))]
+        assert autotune.state_bytes(shape, candidates) == sum(each.nbytes for each in held)
+
+
+def test_with_a_large_vocabulary_the_softmax_is_over_candidates(tmp_path: Path) -> None:
+    words = [f"w{index}" for index in np.random.default_rng(1).integers(0, 9000, 20_000)]
+    text = tmp_path / "words.txt"
+    text.write_text(" ".join(words))
+    large = plan(text, level="word", steps=5, hidden_size=8)
+    small = plan(text, level="word", vocab_size=900, steps=5, hidden_size=8)
+    given = plan(text, level="word", steps=5, hidden_size=8, candidates=0)
+    assert [option_of(each, "candidates") for each in (large, small, given)] == [1024, 0, 0]
+    assert large.state_bytes < given.state_bytes
+
+
+def option_of(planned: Plan, name: str) -> object:
+    return next(option.value for option in planned.options if option.name == name)
+
+
+def test_n_gram_embeddings_are_dropped_in_runs_that_read_the_text_again() -> None:
+    rates = [chosen(MILLION, epochs=each).training.ngram_dropout for each in (1, 2, 3, 8, 1000)]
+    assert rates == sorted(rates)
+    assert rates[0] < 0.15 and rates[2] == pytest.approx(0.42) and rates[-1] == 0.7
+    assert chosen(MILLION, steps=100).training.ngram_dropout == 0
+    assert chosen(MILLION, epochs=9, options={"dropout": 0.0}).training.ngram_dropout == 0
+
+
+def test_a_short_text_has_small_tables_of_n_grams(tmp_path: Path) -> None:
+    def rows(characters: int, **options: object) -> int:
+        text = tmp_path / "text.txt"
+        text.write_text("ab cd\n" * (characters // 6))
+        train(text, out=tmp_path / "run", overwrite=True, steps=1, **(SMALL | options))
+        model = checkpoint.describe(tmp_path / "run" / "last").header.model
+        assert isinstance(model, LSTMConfig)
+        return model.ngram_rows
+
+    assert [rows(900), rows(20_000), rows(600_000)] == [64, 1024, 2**14]
+    assert rows(900, ngram_rows=100) == 100
+
+
+def test_candidates_cost_as_much_as_so_many_tokens() -> None:
+    shape = LSTMConfig(hidden_size=(12,), ngram_embeddings=0).resolved(5000)
+    layer = 4 * 12 * (12 + 12)
+    assert flop_per_token(shape) == 6 * (layer + 12 * 5000)
+    assert flop_per_token(shape, candidates=300) == 6 * (layer + 12 * 300)
+    assert flop_per_token(shape, candidates=6000) == flop_per_token(shape)
 
 
 def test_a_plan_tells_the_options_that_the_model_has(corpus: Path) -> None:
@@ -235,5 +296,50 @@ def test_the_help_says_of_every_option_that_is_chosen_that_it_is(
             if name in kind.defaults:
                 (number,) = value if isinstance(value, tuple) else (value,)
                 assert shown == number or f"{model} {number:g}" in shown, name
-            elif value != spec.default:
-                assert "chosen" in shown or name == "tie", name
+            elif value != spec.default and name not in ("tie", "ngram_embeddings"):
+                assert "chosen" in shown, name
+
+
+def chosen_on_gpu(
+    milliseconds: Callable[[int, int], float], given: dict[str, Any] | None = None
+) -> TunedOptions:
+    """What is chosen on a device where an update takes so long at each width and batch."""
+    given = given or {}
+
+    def speed(model: ModelConfig, training: TrainingConfig) -> float:
+        (width,) = model.layer_sizes
+        if training.batch_size > 1024:
+            raise torch.cuda.OutOfMemoryError
+        window = training.batch_size * training.sequence_length
+        return 1000 * window / milliseconds(width, training.batch_size)
+
+    config = ModelConfig.from_options(given)
+    training = TrainingConfig.from_options({"budget": 60.0, **given})
+    return choose_on_gpu(config, training, given.keys(), TaskSize(66, 20 * MILLION), speed)
+
+
+def test_on_a_gpu_the_batch_grows_while_updates_take_hardly_longer() -> None:
+    def occupied_from_64(width: int, batch: int) -> float:
+        return 1.0 if batch <= 32 else 1.2 if batch == 64 else 2.4
+
+    found = chosen_on_gpu(occupied_from_64)
+    assert found.training.batch_size == 64
+    alone = chosen_on_gpu(lambda width, batch: 1.0 * batch)
+    assert alone.training.batch_size == 16
+    # The rate of as many tokens, times the square root of the batch.
+    same = choose(found.model, found.training, {"hidden_size"}, TaskSize(66, 20 * MILLION, 1e30))
+    assert found.training.learning_rate == pytest.approx(2 * same.training.learning_rate, abs=1e-4)
+    assert chosen_on_gpu(occupied_from_64, {"batch_size": 24}).training.batch_size == 24
+    assert chosen_on_gpu(occupied_from_64, {"learning_rate": 0.001}).training.learning_rate == 0.001
+    assert chosen_on_gpu(lambda *_: 1.0, {"batch_size": 512}).training.batch_size == 512
+
+
+def test_on_a_gpu_the_width_is_that_whose_own_speed_suffices() -> None:
+    def full_from_600(width: int, batch: int) -> float:
+        return 1.0 if width < 600 else 1e5
+
+    assert chosen_on_gpu(lambda *_: 1.0).model.layer_sizes == (1024,)
+    found = chosen_on_gpu(full_from_600)
+    assert found.model.layer_sizes == (512,)
+    assert "budget" in found.reasons["hidden_size"]
+    assert chosen_on_gpu(full_from_600, {"hidden_size": (768,)}).model.layer_sizes == (768,)

@@ -10,7 +10,7 @@ import torch
 
 from textgen import LanguageModel, checkpoint, train
 from textgen.cli.app import main
-from textgen.config import RecurrentConfig, TokenizerConfig
+from textgen.config import LSTMConfig, TokenizerConfig
 from textgen.data.encoded import tokenize
 from textgen.errors import CheckpointError, DataError, ResourceError, TextgenError, UsageError
 from textgen.models import Model, build
@@ -379,9 +379,7 @@ OLD, NEW = 11, 15
 
 
 def random_model(embedding: int, *, tie: bool) -> Model:
-    config = RecurrentConfig(
-        hidden_size=(5, 7), embedding_size=embedding, tie=tie, vocabulary_size=OLD
-    )
+    config = LSTMConfig(hidden_size=(5, 7), embedding_size=embedding, tie=tie, vocabulary_size=OLD)
     model = build(config)
     model.initialize(torch.Generator().manual_seed(3))
     with torch.no_grad():

@@ -25,7 +25,9 @@ def make_state(make_model: MakeModel) -> Callable[..., GradientState]:
     ids = (1 + np.arange(2000) % 7).astype(np.uint16)
     ids[random.random(2000) < 0.2] = 9
 
-    def make(precision: Precision = "float32", tie: bool = False, **options: Any) -> GradientState:
+    def make(
+        precision: Precision = "float32", tie: bool = False, ngrams: int = 0, **options: Any
+    ) -> GradientState:
         given = {"steps": 100, "batch_size": 3, "sequence_length": 8, "dropout": 0.2} | options
         config = TrainingConfig.from_options(given)
         streams = Streams(
@@ -36,7 +38,7 @@ def make_state(make_model: MakeModel) -> Callable[..., GradientState]:
             unknown_rate=0.05,
             seed=config.seed,
         )
-        model = make_model(hidden=(7, 6), tie=tie).train()
+        model = make_model(hidden=(7, 6), tie=tie, ngrams=ngrams).train()
         return GradientState(model, streams, config, precision)
 
     return make
@@ -62,20 +64,30 @@ def assert_identical(one: GradientState, other: GradientState) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "tie"), [("float32", False), ("float32", True), ("bf16", False)]
+    "options",
+    [
+        {},
+        {"tie": True},
+        {"precision": "bf16"},
+        {"ngrams": 3},
+        {"candidates": 4, "ngrams": 2},
+        {"candidates": 4, "tie": True},
+    ],
+    ids=str,
 )
 def test_a_state_restored_at_any_step_goes_on_bit_for_bit(
-    make_state: Callable[..., GradientState], precision: Precision, tie: bool
+    make_state: Callable[..., GradientState], options: dict[str, Any]
 ) -> None:
+    precision = options.get("precision")
     if precision == "bf16" and not cpu_learns_in_bf16():
         pytest.skip("this processor does not learn in bf16")
-    uninterrupted, kept = make_state(precision, tie), []
+    uninterrupted, kept = make_state(**options), []
     for step in range(20):
         if step in (0, 1, 7, 13, 19):
             kept.append((step, weights_of(uninterrupted), uninterrupted.snapshot()))
         uninterrupted.update(RATE)
     for step, weights, snapshot in kept:
-        resumed = make_state(precision, tie)
+        resumed = make_state(**options)
         with torch.no_grad():
             for parameter, weight in zip(resumed.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
@@ -228,13 +240,50 @@ def test_a_long_gradient_is_cut_to_the_clip_and_a_short_one_left(
     state, taken = make_state(clip=clip), []
 
     def look(*_: Any) -> None:
-        gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+        gradients = [p.grad.to_dense() for p in state.model.parameters() if p.grad is not None]
         taken.append(torch.cat([g.flatten() for g in gradients]).norm().item())
 
-    state._optimizer.register_step_pre_hook(look)
+    state._optimizers[0].register_step_pre_hook(look)
     state.update(RATE)
     assert taken == [pytest.approx(min(clip, state.gradient_norm), rel=1e-3)]
     assert state.gradient_norm > 0.01
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_with_candidates_a_gradient_that_is_no_number_changes_no_table(
+    make_state: Callable[..., GradientState], sparse: bool
+) -> None:
+    state = make_state(ngrams=3, candidates=4)
+    for module in state.model.modules():
+        if hasattr(module, "sparse"):
+            module.sparse = sparse
+    state.update(RATE)
+    before = everything(state)
+    handle = state.model.get_parameter("output.bias").register_hook(lambda grad: grad * torch.nan)
+    state.update(RATE)
+    after = everything(state)
+    assert not math.isfinite(state.gradient_norm)
+    for name, tensor in before.items():
+        assert name.startswith("state.") or torch.equal(tensor, after[name]), name
+    handle.remove()
+
+
+def test_candidates_of_every_token_learn_what_the_whole_vocabulary_does(
+    make_state: Callable[..., GradientState],
+) -> None:
+    whole, sampled = make_state(dropout=0.0), make_state(dropout=0.0, candidates=10)
+    assert whole._sampler is None and sampled._sampler is not None
+    losses = []
+    for state in (whole, sampled):
+        for _ in range(150):
+            state.update(RATE)
+        state.take_mean_loss()
+        for _ in range(30):
+            state.update(RATE)
+        losses.append(state.mean_loss)
+    # Ten of eleven tokens are candidates; the tables have another optimizer.
+    assert losses[0] == pytest.approx(losses[1], abs=0.1)
+    assert losses[0] < 1.2
 
 
 def test_the_scale_of_the_rate_slows_learning(make_state: Callable[..., GradientState]) -> None:
@@ -280,3 +329,16 @@ def test_the_mean_loss_is_over_the_steps_since_it_was_last_taken(
         singly.append(one.take_mean_loss())
     assert other.take_mean_loss() == pytest.approx(np.mean(singly))
     assert other.progress.tokens_seen == 4 * 3 * 8
+
+
+def test_the_optimizer_computes_what_pytorch_s_adamw_does_bit_for_bit(
+    make_state: Callable[..., GradientState],
+) -> None:
+    ours, theirs = make_state(), make_state()
+    theirs._optimizers = [torch.optim.AdamW(theirs._optimizers[0].param_groups, fused=True)]
+    for _ in range(5):
+        ours.update(RATE)
+        theirs.update(RATE)
+    assert_identical(ours, theirs)
+    theirs.restore(ours.snapshot())
+    assert_identical(ours, theirs)

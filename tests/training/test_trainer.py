@@ -193,6 +193,40 @@ def test_saving_to_a_slow_disk_takes_under_a_fiftieth_of_the_run(
     assert 5 * 6.0 < clock.saving < 0.02 * clock.now + 2 * 6.0  # and the first and the last
 
 
+def test_the_time_of_updates_is_that_of_the_device_not_of_their_launches(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that takes a second for an update, and is waited for only where its loss is read."""
+    clock, queued = Clock(monkeypatch, took=0.0), [0]
+    launch = GradientState.update
+
+    def update(state: GradientState, rate: float) -> None:
+        before = clock.now
+        launch(state, rate)
+        clock.now, queued[0] = before + 0.001, queued[0] + 1
+        state.progress.tokens_seen += state.tokens_per_step
+
+    def is_finite(state: GradientState) -> bool:
+        clock.now, queued[0] = clock.now + 0.999 * queued[0], 0
+        return True
+
+    monkeypatch.setattr(GradientState, "update", update)
+    monkeypatch.setattr(GradientState, "is_finite", property(is_finite))
+    monkeypatch.setattr(Trainer, "_waits_at_each_update", property(lambda self: False))
+    fastest: list[float] = []
+    run = Trainer.run
+
+    def observed(self: Trainer) -> Any:
+        yield from run(self)
+        fastest.append(self._fastest_update)
+
+    monkeypatch.setattr(Trainer, "run", observed)
+    result = train(corpus, out=tmp_path / "run", steps=40, **SMALL)
+    window = SMALL["batch_size"] * SMALL["sequence_length"]
+    assert result.tokens_per_second == pytest.approx(window)
+    assert fastest == [pytest.approx(1.0)]
+
+
 def test_a_budget_is_kept_and_the_rate_ends_at_zero(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

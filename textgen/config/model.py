@@ -49,7 +49,7 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "lstm": Kind("lstm:LSTMModel", lambda: RecurrentConfig),
+    "lstm": Kind("lstm:LSTMModel", lambda: LSTMConfig),
     "lstm+ngram": Kind("mixture:MixtureModel", lambda: MixtureConfig, {"order": 8}),
     "gru": Kind("gru:GRUModel", lambda: RecurrentConfig),
     "rnn": Kind(
@@ -96,6 +96,7 @@ _MOST_LAYERS = 64
 _MOST_CHARACTERS = 1000  # a larger vocabulary has words or subwords
 _ORDER_OF_WORDS = 4
 _USUAL_HIDDEN_SIZE = (512,)
+_NGRAM_EMBEDDINGS = 5
 _SIZES: Mapping[str, Callable[[Any], str]] = {
     "embedding_size": lambda width: f"embedding {width}" if width else "one-hot",
     "window": "{} tokens".format,
@@ -291,6 +292,42 @@ class RecurrentConfig(LayersConfig):
 
 
 @dataclass(frozen=True)
+class LSTMConfig(RecurrentConfig):
+    """LSTMs, whose input may include embeddings of the last tokens together.
+
+    Attributes:
+        ngram_rows: The number of vectors for the n-grams of each length.
+    """
+
+    ngram_embeddings: int = _option(
+        UNRESOLVED,
+        "Length of the longest n-grams of the last tokens that have an embedding of their own,"
+        " found by a hash; 0 for none.",
+        shown=f"{_NGRAM_EMBEDDINGS} where the vocabulary is at most {_MOST_CHARACTERS}, else 0",
+        bounds=Bounds(0, 16),
+    )
+    ngram_rows: int = setting(2**14, Bounds(1, 2**24))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ngram_embeddings == 1:
+            raise UsageError(
+                "--ngram-embeddings 1 is the embedding itself", fix="give 0, or at least 2"
+            )
+        if self.ngram_embeddings and self.embedding_size == 0:
+            why = "one-hot input has no embedding to add to"
+            raise not_both("--ngram-embeddings", "--embedding-size 0", why)
+
+    def resolved(self, vocabulary_size: int) -> Self:
+        config = super().resolved(vocabulary_size)
+        if self.ngram_embeddings is not UNRESOLVED:
+            return config
+        of_characters = vocabulary_size <= _MOST_CHARACTERS and config.embedding_size
+        longest = _NGRAM_EMBEDDINGS if of_characters else 0
+        return dataclasses.replace(config, ngram_embeddings=longest)
+
+
+@dataclass(frozen=True)
 class RNNConfig(RecurrentConfig):
     """Plain recurrent networks."""
 
@@ -344,7 +381,7 @@ def is_uncounted(model: ModelConfig) -> bool:
 
 
 @dataclass(frozen=True)
-class MixtureConfig(NgramConfig, RecurrentConfig):
+class MixtureConfig(NgramConfig, LSTMConfig):
     """An LSTM interpolated with n-grams."""
 
 

@@ -53,7 +53,7 @@ class TrainingConfig(Config):
     batch_size: int = _learning(
         16,
         "Number of streams of text read in parallel.",
-        shown="16; " + defaults_of_kinds("batch_size"),
+        shown="16, on a GPU chosen by measured speeds; " + defaults_of_kinds("batch_size"),
         bounds=Bounds(1, 2**20),
     )
     sequence_length: int = _learning(
@@ -76,6 +76,13 @@ class TrainingConfig(Config):
         "Share of units set to zero, the same throughout a window.",
         shown="chosen for the text and the length of the run; " + defaults_of_kinds("dropout"),
         bounds=Bounds(0, 1),
+    )
+    candidates: int = _learning(
+        0,
+        "Number of tokens drawn for each update, besides its own, that the softmax is over; 0 for"
+        " the whole vocabulary.",
+        shown="chosen for the vocabulary",
+        bounds=Bounds(0, 2**24),
     )
     clip: float = _learning(
         1.0, "Maximum norm of the gradient.", bounds=Bounds(0, 1e9, open_low=True, closed_high=True)
@@ -104,15 +111,22 @@ class TrainingConfig(Config):
         shown="60s, more if saving is slow",
         bounds=POSITIVE,
     )
+    keep_float32: bool = _watching(
+        False,
+        "Do not round the weights of best to bfloat16, which is done where it changes predictions"
+        " by less than 0.00001 nats per token.",
+    )
     log_every: int = _watching(20, "Steps between lines of metrics.jsonl.", bounds=Bounds(1))
     precision: Precision = _machine(
-        "auto", "Arithmetic of training; auto is bf16 on hardware where it is faster."
+        "auto",
+        "Arithmetic of training; auto is fp16 on CUDA, and bf16 on a CPU where it is faster.",
     )
     seed: int = _machine(
         1, "The same seed on the same machine gives the same weights.", bounds=Bounds(0)
     )
     run_windows: int = setting(32, Bounds(1))
     unknown_rate: float = setting(5e-4, Bounds(0, 1))
+    ngram_dropout: float = setting(0.0, Bounds(0, 1))
     betas: tuple[float, float] = (0.9, 0.99)
 
     def __post_init__(self) -> None:
@@ -142,6 +156,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "hidden_size": (256, 128),
         "embedding_size": 200,
         "tie": False,
+        "ngram_embeddings": 0,
     }
 }
 

@@ -20,13 +20,22 @@ class Window:
     """The next tokens of each stream.
 
     Attributes:
-        inputs, targets: (time, batch); a target is the input of the next time.
+        ids: (1 + time, batch), the token before the window and those in it.
         carried: (batch,), false where a stream starts a new run and so takes the start state.
     """
 
-    inputs: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int64]
     carried: npt.NDArray[np.bool_]
+
+    @property
+    def inputs(self) -> npt.NDArray[np.int64]:
+        """(time, batch)"""
+        return self.ids[:-1]
+
+    @property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """(time, batch); a target is the input of the next time."""
+        return self.ids[1:]
 
 
 @dataclass
@@ -135,7 +144,7 @@ class Streams:
         if self._read >= _TOKENS_IN_MEMORY:
             self._read = 0
             release_pages(self.ids)
-        return Window(ids[:-1], ids[1:], carried)
+        return Window(ids, carried)
 
     def state(self) -> StreamsState:
         """What ``restore`` needs to continue with the next window."""

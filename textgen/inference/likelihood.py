@@ -15,7 +15,16 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from textgen.models.base import LARGEST_LOGITS, NOTHING, HiddenStates, IdArray, Model, State
+from textgen.models.base import (
+    LARGEST_LOGITS,
+    NOTHING,
+    HiddenStates,
+    IdArray,
+    Model,
+    State,
+)
+from textgen.models.candidates import Candidates
+from textgen.models.device import size_on
 
 
 class TokenStatistic(ABC):
@@ -120,11 +129,13 @@ TokenStatistics = npt.NDArray[np.float64]
 """(tokens, columns): ln p of the target, then the columns of each statistic."""
 
 _WINDOW = 64
-_MAX_TRAINING_LOGITS = 2**25  # 128 MB of float32; their gradient is as large
+_MAX_TRAINING_LOGITS = 2**25  # 128 MB of float32; their gradient is as large; more on a GPU
 # On a CPU, more segments cost more in repeated reading than they save.
 _SEGMENTS_ON_CPU, _SEGMENTS = 16, 128
 _BLOCK_TOKENS = 2**18
 _TOLERANCES = {torch.bfloat16: 2e-2, torch.float32: 1e-6, torch.float64: 1e-14}
+# Rounding depends on the number of rows there, by up to 5e-7 in products of 512 numbers.
+_TOLERANCES_ON_CUDA = _TOLERANCES | {torch.float32: 1e-5}
 
 
 def target_log_probs(model: Model, hidden: HiddenStates, targets: Tensor) -> Tensor:
@@ -146,7 +157,7 @@ def token_statistics(
 
     inputs: (time, batch), the token before each target.
     """
-    rows = max(1, LARGEST_LOGITS // model.config.vocabulary_size)
+    rows = max(1, size_on(targets.device, LARGEST_LOGITS) // model.config.vocabulary_size)
     pieces = []
     flat = hidden.flatten(0, 1).split(rows)
     ids = (torch.split(each.flatten(), rows) for each in (inputs, targets))
@@ -164,18 +175,25 @@ def token_statistics(
     return torch.cat(pieces).view(*targets.shape, -1)
 
 
-def mean_cross_entropy(model: Model, hidden: HiddenStates, targets: Tensor) -> Tensor:
+def mean_cross_entropy(
+    model: Model, hidden: HiddenStates, targets: Tensor, candidates: Candidates | None = None
+) -> Tensor:
     """The training loss, in nats per token: hidden (time, batch, units), targets (time, batch).
+
+    candidates: if given, those of these targets.
 
     If the logits of a whole window would be too large, those of some tokens at a time are computed,
     and again for the gradient (checkpointing; Chen et al. 2016): a third more work in the output
     layer for bounded memory.
     """
     flat, ids = hidden.flatten(0, 1), targets.flatten()
-    rows = max(1, _MAX_TRAINING_LOGITS // model.config.vocabulary_size)
+    columns = model.config.vocabulary_size
+    if candidates is not None:
+        ids, columns = candidates.places.flatten(), len(candidates.ids)
+    rows = max(1, size_on(targets.device, _MAX_TRAINING_LOGITS) // columns)
 
     def loss_sum(some: HiddenStates, of: Tensor) -> Tensor:
-        return model.losses(some, of).sum()
+        return model.losses(some, of, candidates).sum()
 
     if len(ids) <= rows:
         return loss_sum(flat, ids) / len(ids)
@@ -259,6 +277,8 @@ class _Block:
         shape = (length, count, document.columns)
         self._results = torch.empty(shape, dtype=dtype, device=targets.device)
         self._edges: list[State] = []  # the state after each window, rows being segments
+        tolerances = _TOLERANCES_ON_CUDA if targets.device.type == "cuda" else _TOLERANCES
+        self._tolerance = tolerances[model.dtype]
 
     def read(self) -> tuple[Tensor, State]:
         """The result for each token of the block (tokens, columns), and the final state."""
@@ -294,7 +314,7 @@ class _Block:
         for edge, window in enumerate(range(0, len(self._targets), _WINDOW)):
             state = self._read_window(window, rows, state)
             before = self._edges[edge]
-            converged = state.close_to(before.select(rows), _TOLERANCES[self._document.model.dtype])
+            converged = state.close_to(before.select(rows), self._tolerance)
             self._edges[edge] = before.replace(rows, state)
             rows = rows[~converged]
             state = state.select((~converged).nonzero().flatten())

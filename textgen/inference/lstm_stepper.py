@@ -1,5 +1,6 @@
 """Steps of an LSTM: PyTorch operators, compiled code once it is loaded, a CUDA graph on a GPU."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from textgen.inference.native import kernels
 from textgen.inference.native.kernels import Library, Network, PackedLayer, PackedMatrix
 from textgen.inference.stepper import Stepper
 from textgen.models.base import State
-from textgen.models.lstm import LSTMModel, LSTMState
+from textgen.models.lstm import LSTMModel, LSTMState, NgramEmbeddings
 
 Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
@@ -76,11 +77,12 @@ class LayerWeights:
 class StepWeights:
     """An LSTM's weights, prepared for steps.
 
-    embedding: (vocabulary, width), None if the first layer has a table of biases. last:
-    (vocabulary, units).
+    embedding: (vocabulary, width), None if the first layer has a table of biases. ngrams: are
+    added to it. last: (vocabulary, units).
     """
 
     embedding: Tensor | None
+    ngrams: NgramEmbeddings | None
     layers: tuple[LayerWeights, ...]
     last: Matrix
     last_bias: Tensor
@@ -92,7 +94,10 @@ class StepWeights:
         matrix_of = Matrix.rounded if fast else Matrix
         embedding = None if model.embedding.weight is None else model.embedding.weight.detach()
         table_size = 4 * model.config.hidden_size[0] * model.config.vocabulary_size
-        has_table = embedding is None or table_size <= LARGEST_TABLE
+        ngrams = copy.deepcopy(model.ngram_embedding)  # training may go on
+        if ngrams is not None:
+            ngrams.requires_grad_(False)
+        has_table = ngrams is None and (embedding is None or table_size <= LARGEST_TABLE)
         layers: list[LayerWeights] = []
         for layer in model.layers:
             weight_ih, weight_hh, bias_ih, bias_hh = map(_candidate_last, layer.parameters())
@@ -105,7 +110,8 @@ class StepWeights:
                 weights = weight_hh
             layers.append(LayerWeights(matrix_of(weights), bias))
         last, last_bias = model.output.weight.detach(), model.output.bias.detach()
-        return cls(None if has_table else embedding, tuple(layers), matrix_of(last), last_bias)
+        embedding = None if has_table else embedding
+        return cls(embedding, ngrams, tuple(layers), matrix_of(last), last_bias)
 
 
 def _candidate_last(weights: Tensor) -> Tensor:
@@ -122,6 +128,7 @@ class TorchStepper(Stepper):
 
     def __init__(self, weights: StepWeights, state: State, capture: Capture | None = None) -> None:
         self._embedding, self._last_bias = weights.embedding, weights.last_bias
+        self._ngrams = weights.ngrams
         self._last = _Product(weights.last)
         self._layers = [_Layer(each) for each in weights.layers]
         self._capture, self._rows = capture, 0
@@ -129,13 +136,16 @@ class TorchStepper(Stepper):
 
     @property
     def state(self) -> State:
-        return LSTMState.of((layer.hidden.clone(), layer.cell.clone()) for layer in self._layers)
+        state = LSTMState.of((layer.hidden.clone(), layer.cell.clone()) for layer in self._layers)
+        return state if self._before is None else state.after(self._before.clone())
 
     @state.setter
     def state(self, state: State) -> None:
         pairs = cast(LSTMState, state).layers
         rows = len(pairs[0][0])
+        before = state.named.get("ids")
         if rows != self._rows:
+            self._before = None if before is None else before.clone()
             for layer in self._layers:
                 layer.allocate(rows)
             self._logits = self._last_bias.new_empty(rows, len(self._last_bias))
@@ -144,6 +154,8 @@ class TorchStepper(Stepper):
         for layer, (hidden, cell) in zip(self._layers, pairs, strict=True):
             layer.hidden.copy_(hidden)
             layer.cell.copy_(cell)
+        if self._before is not None:
+            self._before.copy_(cast(Tensor, before))
 
     def step(self, ids: Tensor) -> Tensor:
         self._steps += 1
@@ -157,6 +169,9 @@ class TorchStepper(Stepper):
 
     def _step(self, ids: Tensor) -> Tensor:
         output = None if self._embedding is None else self._embedding[ids]
+        if self._ngrams is not None and self._before is not None and output is not None:
+            output = output + self._ngrams(ids.unsqueeze(0), self._before)[0]
+            self._before.copy_(torch.cat([self._before[:, 1:], ids.unsqueeze(1)], 1))
         for layer in self._layers:
             output = layer.step(ids, output)
         assert output is not None
@@ -229,44 +244,45 @@ def _packs(matrix: Tensor) -> bool:
     return bool(available) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-_MAX_ROWS_IN_8_BITS = 4
-"""With more rows, the conversion from int8 takes longer than reading four times as many bytes."""
-
-
 class CompiledStepper(Stepper):
     """Steps with compiled code, on weights packed in blocks of four vectors (``native/step.h``)."""
 
     def __init__(self, library: Library, weights: StepWeights, state: State) -> None:
         self._library, self._lanes = library, library.textgen_lanes()
-        self._in_8_bits = weights if weights.last.scales is not None else None
-        self._packed: dict[bool, tuple[list[PackedLayer], PackedMatrix]] = {}
-        if self._in_8_bits is None:
-            self._packed[True] = self._pack(weights, exact=True)
+        self._layers = [self._packed_layer(layer) for layer in weights.layers]
+        self._last = self._packed_matrix(weights.last, of_gates=False)
         self._last_bias = self._in_blocks(weights.last_bias, of_gates=False)
         self._embedding = None if weights.embedding is None else weights.embedding.contiguous()
+        self._ngrams = weights.ngrams
         self._rows = 0
         self.state = state
 
     @property
     def state(self) -> State:
-        return LSTMState.of((hidden.clone(), cell.clone()) for hidden, cell in self._network.state)
+        network = self._network
+        state = LSTMState.of((hidden.clone(), cell.clone()) for hidden, cell in network.state)
+        return state if network.before is None else state.after(network.before.clone())
 
     @state.setter
     def state(self, state: State) -> None:
         pairs = cast(LSTMState, state).layers
         rows = len(pairs[0][0])
         if rows != self._rows:
-            exact = self._in_8_bits is None or rows > _MAX_ROWS_IN_8_BITS
-            if self._in_8_bits is not None and exact not in self._packed:
-                self._packed[exact] = self._pack(self._in_8_bits, exact=exact)
-            layers, last = self._packed[exact]
             self._network = Network(
-                self._library, layers, last, self._last_bias, self._embedding, rows
+                self._library,
+                self._layers,
+                self._last,
+                self._last_bias,
+                self._embedding,
+                self._ngrams,
+                rows,
             )
             self._rows = rows
         for (hidden, cell), (new_hidden, new_cell) in zip(self._network.state, pairs, strict=True):
             hidden.copy_(new_hidden)
             cell.copy_(new_cell)
+        if self._network.before is not None:
+            self._network.remember(state.named["ids"])
 
     def step(self, ids: Tensor) -> Tensor:
         self._network.read(ids.unsqueeze(0))
@@ -276,22 +292,27 @@ class CompiledStepper(Stepper):
     def network(self) -> Network:
         return self._network
 
-    def _pack(self, weights: StepWeights, *, exact: bool) -> tuple[list[PackedLayer], PackedMatrix]:
-        layers = []
-        for layer in weights.layers:
-            bias = self._in_blocks(layer.bias.movedim(-1, 0), of_gates=True)
-            if layer.bias.ndim == 2:
-                bias = bias.movedim(-1, 0).contiguous()
-            matrix = self._packed_matrix(layer.matrix, of_gates=True, exact=exact)
-            layers.append(PackedLayer(layer.units, matrix, bias))
-        return layers, self._packed_matrix(weights.last, of_gates=False, exact=exact)
+    def _packed_layer(self, layer: LayerWeights) -> PackedLayer:
+        bias = self._in_blocks(layer.bias.movedim(-1, 0), of_gates=True)
+        if layer.bias.ndim == 2:
+            bias = bias.movedim(-1, 0).contiguous()
+        return PackedLayer(layer.units, self._packed_matrix(layer.matrix, of_gates=True), bias)
 
-    def _packed_matrix(self, matrix: Matrix, *, of_gates: bool, exact: bool) -> PackedMatrix:
-        matrix = Matrix(matrix.exact()) if exact else matrix
-        weights, scales = self._in_blocks(matrix.weights, of_gates=of_gates), matrix.scales
+    def _packed_matrix(self, matrix: Matrix, *, of_gates: bool) -> PackedMatrix:
+        """In 16 bits where these hold every weight exactly, as those of a rounded checkpoint."""
+        weights = self._in_blocks(matrix.weights, of_gates=of_gates).transpose(1, 2).contiguous()
+        scales = matrix.scales
         if scales is not None:
             scales = self._in_blocks(scales, of_gates=of_gates)
-        return PackedMatrix(len(matrix.weights), weights.transpose(1, 2).contiguous(), scales)
+        elif torch.equal((halves := weights.bfloat16()).float(), weights):
+            weights = self._in_pairs(halves)
+        return PackedMatrix(len(matrix.weights), weights, scales)
+
+    def _in_pairs(self, halves: Tensor) -> Tensor:
+        """bfloat16 (blocks, inputs, 4 lanes) -> int32 (blocks, inputs, 2 lanes)."""
+        bits = halves.view(torch.int16).int().view(*halves.shape[:2], 2, 2, self._lanes)
+        pairs: Tensor = bits[..., 0, :] & 0xFFFF | bits[..., 1, :] << 16
+        return pairs.flatten(2)
 
     def _in_blocks(self, outputs: Tensor, *, of_gates: bool) -> Tensor:
         """(outputs, ...) -> (blocks, 4 lanes, ...), padded with zeros.

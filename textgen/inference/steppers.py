@@ -31,7 +31,7 @@ from textgen.models.base import Model, State
 from textgen.models.gru import GRUModel, gru_gates
 from textgen.models.hmm import Emissions, HiddenMarkovModel, forward_beliefs
 from textgen.models.lstm import LSTMModel, LSTMState
-from textgen.models.mixture import MixtureModel
+from textgen.models.mixture import MixtureHiddenStates, MixtureModel
 from textgen.models.ngram import UNSEEN, NgramModel, NgramState, NgramTables
 from textgen.models.recurrent import RecurrentModel, RecurrentState
 from textgen.models.rnn import ACTIVATIONS, RNNModel
@@ -40,44 +40,45 @@ from textgen.tokenizers.base import EOS
 _Ids = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
-NgramStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(ids (rows,), contexts before them (rows, order - 1)) -> probabilities of the next token
-(rows, vocabulary), float64, and the contexts after them."""
-
-
-def ngram_step(tables: NgramTables) -> NgramStep:
-    """The faster way to take a step with these tables."""
-    return _ArraysStep(tables) if tables.counts_1.device.type == "cpu" else tables.step
-
 
 class NgramStepper(Stepper):
     """Reads slices of the tables, row by row."""
 
     def __init__(self, model: NgramModel) -> None:
-        self._model, self._step = model, ngram_step(model.tables)
+        self._model, self._contexts = model, _NgramContexts(model.tables)
         self.state = model.start(1)
 
+    @property
+    def state(self) -> State:
+        return NgramState({"ngram_ids": self._contexts.ids.clone().to(self._model.device)})
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._contexts.ids = state.named["ngram_ids"].cpu().clone()
+
     def step(self, ids: Tensor) -> Tensor:
-        contexts = self.state.named["ngram_ids"]
-        probabilities, contexts = self._step(ids, contexts)
-        self.state = NgramState({"ngram_ids": contexts})
-        return self._model.log(probabilities)
+        return self._model.log(self._contexts.step(ids).to(self._model.device))
 
 
-class _ArraysStep:
-    """An ``NgramStep`` on the CPU, with NumPy arrays that share the memory of the tables."""
+class _NgramContexts:
+    """The contexts of some rows, (rows, order - 1) ids, and the probabilities after them.
+
+    On the CPU whatever the device: a step is many look-ups, of which a GPU would wait for most.
+    """
+
+    ids: Tensor
 
     def __init__(self, tables: NgramTables) -> None:
-        self._unigrams: _Floats = tables.unigrams.numpy()
+        self._unigrams: _Floats = tables.unigrams.cpu().numpy()
         self._orders: list[tuple[_Ids, _Ids, _Floats, _Floats]] = [
             (o.offsets.numpy(), o.tokens.numpy(), o.probability.numpy(), o.backoff.numpy())
-            for o in tables.orders[1:]
+            for o in tables.cpu_orders[1:]
         ]
 
-    def __call__(self, ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        after = contexts.clone()
-        rows = zip(after.numpy(), ids.tolist(), strict=True)
-        return torch.from_numpy(np.stack([self._read(row, id) for row, id in rows])), after
+    def step(self, ids: Tensor) -> Tensor:
+        """Read an id in each row (rows,) -> p of each token after it (rows, vocabulary)."""
+        rows = zip(self.ids.numpy(), ids.tolist(), strict=True)
+        return torch.from_numpy(np.stack([self._read(row, id) for row, id in rows]))
 
     def _read(self, context: _Ids, id: int) -> _Floats:
         """p of each token (vocabulary,) after ``id``; updates the context (order - 1,)."""
@@ -211,18 +212,18 @@ class MixtureStepper(Stepper):
 
     def __init__(self, model: MixtureModel, *, fast: bool = False) -> None:
         self._model, self._lstm = model, LSTMStepper(model.network, fast=fast)
-        self._ngram_step = ngram_step(model.ngrams.tables)
+        self._contexts = _NgramContexts(model.ngrams.tables)
         self.state = model.start(1)
 
     @property
     def state(self) -> State:
         lstm_state = self._lstm.state.named
-        return self._model.restore({**lstm_state, "ngram_ids": self._ngram_ids.clone()})
+        return self._model.restore({**lstm_state, "ngram_ids": self._ngram_ids()})
 
     @state.setter
     def state(self, state: State) -> None:
         named = dict(state.named)
-        self._ngram_ids = named.pop("ngram_ids").clone()
+        self._contexts.ids = named.pop("ngram_ids").cpu().clone()
         self._lstm.state = LSTMState(named)
         self._mixing: Network | None = None
 
@@ -230,7 +231,7 @@ class MixtureStepper(Stepper):
     def network(self) -> Network | None:
         network = self._lstm.network
         if network is not None and network is not self._mixing:
-            network.mix(self._model.ngrams.tables, self._model.gate, self._ngram_ids)
+            network.mix(self._model.ngrams.tables, self._model.gate, self._contexts.ids)
             self._mixing = network
         return network
 
@@ -240,9 +241,12 @@ class MixtureStepper(Stepper):
             network.read(ids.unsqueeze(0))
             return network.logits
         logits = self._lstm.step(ids)
-        probabilities, self._ngram_ids = self._ngram_step(ids, self._ngram_ids)
-        ngrams = self._model.ngrams.log(probabilities)
-        return self._model.mixed(logits, ngrams, self._ngram_ids)
+        ngrams = self._model.ngrams.log(self._contexts.step(ids).to(self._model.device))
+        hidden, _ = cast(LSTMState, self._lstm.state).layers[-1]
+        return self._model.mixed(logits, ngrams, MixtureHiddenStates(hidden, self._ngram_ids()))
+
+    def _ngram_ids(self) -> Tensor:
+        return self._contexts.ids.clone().to(self._model.device)
 
 
 _STEPPERS: dict[type[Model], Callable[[Any, bool], Stepper]] = {

@@ -4,7 +4,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen.config import ModelConfig
+from textgen.models.candidates import Candidates
 from textgen.process_memory import release_pages
 
 IdArray = npt.NDArray[np.integer[Any]]
@@ -21,7 +22,7 @@ NOTHING = -1
 """The target where no token is known to follow; the id of no token."""
 
 LARGEST_LOGITS = 2**22
-"""The most logits computed at once where none is kept."""
+"""The most logits computed at once where none is kept; more on a GPU (``size_on``)."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,13 @@ class Dropout:
     """Dropout with one mask for a whole window, which costs a row of draws, not a matrix.
 
     "Variational" or "locked" dropout (Gal and Ghahramani 2016; Merity, Keskar and Socher 2018).
+
+    ngram_rate: The share of n-gram embeddings that are left out, each on its own.
     """
 
     rate: float
     generator: torch.Generator
+    ngram_rate: float = 0.0
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Drop units of ``hidden`` (time, batch, units), scaled to keep the mean."""
@@ -102,6 +106,14 @@ class Dropout:
         mask = torch.empty(hidden.shape[1:], dtype=hidden.dtype, device=hidden.device)
         mask.bernoulli_(1 - self.rate, generator=self.generator)
         return hidden * mask.div_(1 - self.rate)
+
+    def ngram_weights(self, places: Tensor) -> Tensor | None:
+        """0 for what is left out and a factor that keeps the mean for the rest, as ``places``."""
+        if self.ngram_rate == 0:
+            return None
+        kept = torch.empty(places.shape, device=places.device)
+        kept.bernoulli_(1 - self.ngram_rate, generator=self.generator)
+        return kept.div_(1 - self.ngram_rate)
 
 
 class Model(nn.Module, ABC):
@@ -163,9 +175,17 @@ class Model(nn.Module, ABC):
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return -functional.cross_entropy(wide, targets, reduction="none")
 
-    def losses(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
-        """What training minimizes, for each target (tokens,), in nats."""
-        return -self.log_probs(hidden, targets)
+    def losses(
+        self, hidden: HiddenStates, targets: Tensor, candidates: Candidates | None = None
+    ) -> Tensor:
+        """What training minimizes, for each target (tokens,), in nats.
+
+        candidates: if given, the targets are places among them, and the loss is an estimate.
+        """
+        layer = self.output_layer
+        if candidates is None or layer is None:
+            return -self.log_probs(hidden, targets)
+        return candidates.losses(layer, cast(Tensor, hidden), targets)
 
     def forward(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
@@ -180,7 +200,25 @@ class Model(nn.Module, ABC):
     def matmul_parameters(self) -> int:
         """The number of weights that a token is multiplied by; an embedding is only looked up."""
         weights = sum(weight.numel() for weight in self.parameters() if weight.ndim == 2)
-        return weights - sum(each.weight.numel() for each in self._embeddings())
+        looked_up = [each.weight for each in self._embeddings()] + self.lookup_tables(sampled=False)
+        return weights - sum(each.numel() for each in looked_up)
+
+    @property
+    def output_layer(self) -> nn.Linear | None:
+        """The layer that alone computes logits from hidden states, if there is one."""
+        return None
+
+    def lookup_tables(self, *, sampled: bool) -> list[nn.Parameter]:
+        """Weights (rows, width) of which an update uses few rows.
+
+        sampled: whether losses are computed among ``Candidates``.
+        """
+        layer = self.output_layer if sampled else None
+        if layer is None:
+            return []
+        weights = [layer.weight, *(each.weight for each in self._embeddings())]
+        found = {id(each): cast(nn.Parameter, each) for each in weights}  # a tied one once
+        return [each for each in found.values() if each.requires_grad]
 
     def activations_per_token(self) -> int:
         """Roughly how many numbers an update holds per token: gates and states, and logits."""
@@ -189,6 +227,11 @@ class Model(nn.Module, ABC):
 
     def _embeddings(self) -> list[nn.Embedding]:
         return [module for module in self.modules() if isinstance(module, nn.Embedding)]
+
+    @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether the shapes within an update depend on no id, so that it can be recorded."""
+        return True
 
     @property
     def device(self) -> torch.device:
@@ -207,7 +250,7 @@ def frequencies(ids: IdArray, vocabulary_size: int) -> npt.NDArray[np.int64]:
     """The count of each id (vocabulary,) in a sample from all over the text."""
     samples, size = 64, 2**15
     places = np.linspace(0, max(0, len(ids) - size), samples).astype(np.int64)
-    parts = [ids[place : place + size] for place in np.unique(places)]
+    parts = [ids[place : place + size] for place in dict.fromkeys(places.tolist())]
     counts = np.bincount(np.concatenate(parts), minlength=vocabulary_size)
     release_pages(ids)
     return counts

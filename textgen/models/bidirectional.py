@@ -41,6 +41,10 @@ class BidirectionalModel(LSTMModel):
         nn.init.xavier_uniform_(self.join.weight, generator=generator)
         self.join.bias.zero_()
 
+    @property
+    def has_fixed_shapes(self) -> bool:
+        return False
+
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
     ) -> tuple[Tensor, RecurrentState]:
@@ -60,15 +64,16 @@ class BidirectionalModel(LSTMModel):
 
     def _backward(self, targets: Tensor, dropout: Dropout | None) -> Tensor:
         """The backward hidden state after each target, (time, batch, units)."""
-        suffixes, places = sentence_suffixes(targets)
+        # On the CPU, because shapes depend on the ids: a GPU would wait for each of them.
+        suffixes, places = sentence_suffixes(targets.cpu())
         # A row of zeros for targets after which there is nothing, before all others.
         units = self.config.hidden_size[-1]
         rows = [torch.zeros(1, units, dtype=self.dtype, device=self.device)]
-        for ids in suffixes:
+        for ids in (each.to(self.device) for each in suffixes):
             start = self.start(ids.shape[1])
             hidden, _ = self.run_layers(self.backward_layers, ids, start, dropout)
             rows.append(hidden.flatten(0, 1).to(rows[0]))
-        return torch.cat(rows)[places]
+        return torch.cat(rows)[places.to(self.device)]
 
 
 def sentence_suffixes(targets: Tensor) -> tuple[list[Tensor], Tensor]:

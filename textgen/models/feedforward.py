@@ -93,6 +93,10 @@ class FeedForwardModel(Model):
         rows = windows + vocabulary * torch.arange(self._window, device=windows.device)
         return _row_sums(rows, table.flatten(0, 1)) + bias
 
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.output
+
     def logits(self, hidden: HiddenStates) -> Tensor:
         return cast(Tensor, self.output(hidden))
 

@@ -8,7 +8,7 @@ LSTM on other text.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgen.config import MixtureConfig
-from textgen.models.base import LARGEST_LOGITS, Dropout, HiddenStates, IdArray, Model, State
-from textgen.models.lstm import LSTMModel
+from textgen.models.base import (
+    LARGEST_LOGITS,
+    Dropout,
+    HiddenStates,
+    IdArray,
+    Model,
+    State,
+)
+from textgen.models.candidates import Candidates
+from textgen.models.device import size_on
+from textgen.models.lstm import LSTMModel, LSTMState
 from textgen.models.ngram import GATE_INPUTS_PER_ORDER, UNSEEN, NgramModel, NgramState
 from textgen.tokenizers.base import EOS
 
-_WEIGHT_DECAY = 1e-4
+_WEIGHT_DECAY = 1e-3
 _MAX_ITERATIONS = 50
 _MIN_DEVIATION = 0.1
 
@@ -50,11 +59,10 @@ class Gate(nn.Module):
 
         inputs: (tokens, inputs). log_probs: (tokens, 2), ln p of each token by either model.
         """
-        # A small problem; on the CPU in float64 it has the same solution for all devices.
+        # On the CPU in float64 it has the same solution for all devices.
         inputs, log_probs = (each.detach().cpu().double() for each in (inputs, log_probs))
         # Standardized inputs need fewer iterations. One that hardly varies is not scaled up.
         mean, scale = inputs.mean(0), 1 / inputs.std(0).clamp(min=_MIN_DEVIATION)
-        standardized = (inputs - mean) * scale
         weight = torch.zeros_like(mean, requires_grad=True)
         bias = mean.new_zeros((), requires_grad=True)
         optimizer = torch.optim.LBFGS(
@@ -63,7 +71,8 @@ class Gate(nn.Module):
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            mixed = (log_weights(standardized @ weight + bias) + log_probs).logsumexp(-1)
+            log_odds = inputs @ (weight * scale) + (bias - (weight * scale) @ mean)
+            mixed = (log_weights(log_odds) + log_probs).logsumexp(-1)
             loss = _WEIGHT_DECAY * (weight**2).sum() - mixed.mean()
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
@@ -97,6 +106,13 @@ class MixtureHiddenStates:
         return [type(self)(*part) for part in zip(*parts, strict=True)]
 
 
+class MixtureState(NgramState):
+    """The context of the n-grams, and the state of the LSTM."""
+
+    initial: ClassVar[Mapping[str, float]] = {**NgramState.initial, **LSTMState.initial}
+
+
+_NGRAM_IDS = "ngram_ids"
 _CHUNKS, _MAX_CHUNK, _HELD_OUT_SHARE = 32, 1024, 32
 
 
@@ -109,10 +125,22 @@ class MixtureModel(Model):
         super().__init__(config)
         self.network = LSTMModel(config)
         self.ngrams = NgramModel(config)
-        self.gate = Gate(2 + GATE_INPUTS_PER_ORDER * (config.order - 1))
+        columns = 2 + GATE_INPUTS_PER_ORDER * (config.order - 1)
+        self.gate = Gate(columns + config.hidden_size[-1])
+
+    @property
+    def has_fixed_shapes(self) -> bool:
+        return self.network.has_fixed_shapes
 
     def matmul_parameters(self) -> int:
         return self.network.matmul_parameters()
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.network.output
+
+    def lookup_tables(self, *, sampled: bool) -> list[nn.Parameter]:
+        return self.network.lookup_tables(sampled=sampled)
 
     def initialize(self, generator: torch.Generator) -> None:
         self.network.initialize(generator)
@@ -143,44 +171,46 @@ class MixtureModel(Model):
         targets = torch.from_numpy(np.stack(chunks, 1).astype(np.int64)).to(self.device)
         inputs = torch.cat([torch.full_like(targets[:1], EOS), targets[:-1]])
         hidden_states, _ = self.hidden_states(inputs, self.start(len(chunks)))
-        rows = max(1, LARGEST_LOGITS // self.config.vocabulary_size)
+        most = size_on(self.device, LARGEST_LOGITS)
+        rows = max(1, most // self.config.vocabulary_size)
         parts = hidden_states.flatten(0, 1).split(rows), torch.split(targets.flatten(), rows)
         found = [self._components(*some) for some in zip(*parts, strict=True)]
         gate_inputs, log_probs = map(torch.cat, zip(*found, strict=True))
         self.gate.fit(gate_inputs, log_probs)
 
-    def start(self, batch: int) -> NgramState:
-        return NgramState({**self.network.start(batch).named, **self.ngrams.start(batch).named})
+    def start(self, batch: int) -> MixtureState:
+        return MixtureState({**self.network.start(batch).named, **self.ngrams.start(batch).named})
 
     def restore(self, tensors: Mapping[str, Tensor]) -> State:
-        self.ngrams.restore(tensors)  # which checks them
+        for each in (self.network, self.ngrams):
+            each.restore(tensors)  # which checks them
         return super().restore(tensors)
 
     def hidden_states(
         self, ids: Tensor, state: State, dropout: Dropout | None = None
-    ) -> tuple[MixtureHiddenStates, NgramState]:
-        before = self.network.restore(state.named)
+    ) -> tuple[MixtureHiddenStates, MixtureState]:
+        before = LSTMState({name: each for name, each in state.named.items() if name != _NGRAM_IDS})
         hidden, after = self.network.hidden_states(ids, before, dropout)
         if dropout is None:
             ngram_ids, _ = self.ngrams.hidden_states(ids, state)
         else:  # ``losses``, which alone is computed with dropout, does not need them
             ngram_ids = torch.full((*ids.shape, self.config.order - 1), UNSEEN, device=ids.device)
-        state = NgramState({**after.named, "ngram_ids": ngram_ids[-1]})
+        state = MixtureState({**after.named, _NGRAM_IDS: ngram_ids[-1]})
         return MixtureHiddenStates(hidden, ngram_ids), state
 
     def logits(self, hidden: HiddenStates) -> Tensor:
         hidden_states = cast(MixtureHiddenStates, hidden)
         flat = hidden_states.flatten(0, -2)
         logits, ngrams = self.network.logits(flat.hidden), self.ngrams.logits(flat.ngram_ids)
-        return self.mixed(logits, ngrams, flat.ngram_ids).view(*hidden_states.hidden.shape[:-1], -1)
+        return self.mixed(logits, ngrams, flat).view(*hidden_states.hidden.shape[:-1], -1)
 
-    def mixed(self, logits: Tensor, ngrams: Tensor, contexts: Tensor) -> Tensor:
+    def mixed(self, logits: Tensor, ngrams: Tensor, hidden_states: MixtureHiddenStates) -> Tensor:
         """Interpolate predictions: logits of the LSTM, ln p by the n-grams (tokens, vocabulary).
 
-        contexts: (tokens, order - 1), of the n-grams.
+        hidden_states: those of as many tokens.
         """
         log_probs = _log_softmax(logits)
-        weights: Tensor = self.gate(self._gate_inputs(log_probs, contexts))  # (tokens, 2)
+        weights: Tensor = self.gate(self._gate_inputs(log_probs, hidden_states))  # (tokens, 2)
         both = torch.stack([log_probs, ngrams.to(log_probs)], 1)
         return (weights.unsqueeze(-1) + both).logsumexp(1)
 
@@ -189,9 +219,11 @@ class MixtureModel(Model):
         weights: Tensor = self.gate(gate_inputs)
         return (weights + log_probs).logsumexp(-1)
 
-    def losses(self, hidden: HiddenStates, targets: Tensor) -> Tensor:
+    def losses(
+        self, hidden: HiddenStates, targets: Tensor, candidates: Candidates | None = None
+    ) -> Tensor:
         """Those of the LSTM alone, so that it learns more than what the n-grams do not predict."""
-        return self.network.losses(cast(MixtureHiddenStates, hidden).hidden, targets)
+        return self.network.losses(cast(MixtureHiddenStates, hidden).hidden, targets, candidates)
 
     def _components(
         self, hidden_states: MixtureHiddenStates, targets: Tensor
@@ -200,16 +232,17 @@ class MixtureModel(Model):
         log_probs = _log_softmax(self.network.logits(hidden_states.hidden))
         network = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         ngrams = self.ngrams.log_probs(hidden_states.ngram_ids, targets).to(network)
-        gate_inputs = self._gate_inputs(log_probs, hidden_states.ngram_ids)
+        gate_inputs = self._gate_inputs(log_probs, hidden_states)
         return gate_inputs, torch.stack([network, ngrams], -1)
 
-    def _gate_inputs(self, log_probs: Tensor, contexts: Tensor) -> Tensor:
-        """Entropy and largest ln p of the LSTM; those of the n-grams: (tokens, inputs)."""
+    def _gate_inputs(self, log_probs: Tensor, hidden_states: MixtureHiddenStates) -> Tensor:
+        """Entropy and largest ln p of the LSTM, those of the n-grams, and the hidden state of the
+        LSTM: (tokens, inputs)."""
         entropy = torch.special.entr(log_probs.exp()).sum(-1, keepdim=True)
         largest = log_probs.amax(-1, keepdim=True)
-        return torch.cat(
-            [entropy, largest, self.ngrams.tables.gate_inputs(contexts).to(log_probs)], -1
-        )
+        ngrams = self.ngrams.tables.gate_inputs(hidden_states.ngram_ids)
+        parts = [entropy, largest, ngrams, hidden_states.hidden]
+        return torch.cat([part.to(log_probs) for part in parts], -1)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -269,7 +269,8 @@ class NgramTables(nn.Module):
         return offsets.long(), tokens.long(), counts.long()
 
     def _apply(self, *arguments: Any, **named: Any) -> Any:
-        for name in ("orders", "unigrams"):  # computed from buffers that are about to be replaced
+        # Computed from buffers that are about to be replaced.
+        for name in ("orders", "unigrams", "cpu_orders"):
             self.__dict__.pop(name, None)
         return super()._apply(*arguments, **named)  # type: ignore[no-untyped-call]
 
@@ -303,6 +304,14 @@ class NgramTables(nn.Module):
     def orders(self) -> list[NgramOrder]:
         """From unigrams up; float64 whatever the model computes in, since counts are integers."""
         return [self._smoothed(length) for length in range(1, self.order + 1)]
+
+    @cached_property
+    def cpu_orders(self) -> list[NgramOrder]:
+        """``orders`` in the memory of the CPU."""
+        return [
+            NgramOrder(*(getattr(order, each.name).cpu() for each in dataclasses.fields(order)))
+            for order in self.orders
+        ]
 
     @cached_property
     def unigrams(self) -> Tensor:
@@ -374,11 +383,6 @@ class NgramTables(nn.Module):
                 (rows, order.tokens[entries]), order.probability[entries], True
             )
         return result
-
-    def step(self, ids: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        """``distributions`` after one more id for each context; the contexts that it makes."""
-        (after,) = self.ngram_ids(ids.unsqueeze(0), contexts)
-        return self.distributions(after), after
 
     def gate_inputs(self, contexts: Tensor) -> Tensor:
         """How reliable the n-grams after contexts (tokens, order - 1) are.

@@ -21,9 +21,13 @@ from textgen.models.base import (
     State,
     init_output_bias,
 )
+from textgen.models.device import size_on
 
 MAX_ONE_HOT_WIDTH = 512
-"""With a larger vocabulary, one-hot vectors have columns only for the tokens of the window."""
+"""With a larger vocabulary, one-hot vectors have columns only for the tokens of the window.
+
+A GPU would have to wait to know these: there the limit is higher (``size_on``).
+"""
 
 _WIDTH_MULTIPLE = 128  # oneDNN compiles a kernel for each width
 
@@ -47,7 +51,7 @@ class OneHot(nn.Module):
 
         With a large vocabulary both have columns only for the tokens that occur.
         """
-        if self.embedding_dim <= MAX_ONE_HOT_WIDTH:
+        if self.embedding_dim <= size_on(ids.device, MAX_ONE_HOT_WIDTH):
             return self(ids), weight_ih
         distinct, places = torch.unique(ids, return_inverse=True)
         columns = functional.pad(distinct, (0, -len(distinct) % _WIDTH_MULTIPLE))
@@ -124,6 +128,11 @@ class RecurrentModel(Model):
         self.output = nn.Linear(config.hidden_size[-1], config.vocabulary_size)
         if isinstance(self.embedding, nn.Embedding) and config.tie:
             self.output.weight = self.embedding.weight
+
+    @property
+    def has_fixed_shapes(self) -> bool:
+        widest = size_on(self.device, MAX_ONE_HOT_WIDTH)
+        return not isinstance(self.embedding, OneHot) or self.embedding.embedding_dim <= widest
 
     def make_layers(self) -> nn.ModuleList:
         """Layers of the configured sizes, the lowest first."""
@@ -229,7 +238,7 @@ class RecurrentModel(Model):
             hidden, weight_ih = self.embedding.vectors_and_weight(ids, weight_ih)
             weights[0] = (weight_ih, *others)
         else:
-            hidden = self.embedding(ids)  # (time, batch, width)
+            hidden = self.embedded(ids, state, dropout)
         states = []
         for layer, before in zip(weights, cast(RecurrentState, state).layers, strict=True):
             if dropout is not None:
@@ -239,6 +248,14 @@ class RecurrentModel(Model):
         if dropout is not None:
             hidden = dropout(hidden)
         return hidden, self.state_type.of(states)
+
+    def embedded(self, ids: Tensor, state: State, dropout: Dropout | None = None) -> Tensor:
+        """The input of the first layer (time, batch, width) for ids (time, batch)."""
+        return cast(Tensor, self.embedding(ids))
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.output
 
     def logits(self, hidden: HiddenStates) -> Tensor:
         return cast(Tensor, self.output(hidden))

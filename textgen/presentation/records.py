@@ -179,7 +179,7 @@ def sums(score: ScoreSum) -> dict[str, Any]:
 
 def info_record(info: "CheckpointInfo") -> dict[str, Any]:
     header = info.header.to_json()
-    config = ("model", "training", "source", "init_from", "machine", "progress")
+    config = ("model", "training", "source", "init_from", "rounding", "machine", "progress")
     return {
         "path": info.path,
         "name": info.name,

@@ -282,6 +282,9 @@ def checkpoint_info(info: "CheckpointInfo", width: int) -> RenderableType:
         ("vocabulary", count(header.model.vocabulary_size)),
         *_options(header.model),
     ]
+    if header.rounding is not None:
+        divergence = f"{figure(header.rounding.divergence)} nats per token from those trained"
+        model.append(("weights", f"{header.rounding.dtype}, {divergence}"))
     if origin is not None:
         weights = f"weights {origin.weights_sha256[:16]}"
         model.append(("fine-tuned from", f"{origin.path}, step {origin.step}, {weights}"))

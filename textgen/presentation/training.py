@@ -280,7 +280,7 @@ def _thinned(points: list[Point]) -> list[Point]:
 
 
 _FRAME_SECONDS = 0.4
-_TICK_SECONDS, _POLL_SECONDS = 1.0, 0.2
+_POLL_SECONDS = 0.2
 _LINE_SHARE, _LINE_SECONDS = 0.1, 60.0
 _SAID: frozenset[PhaseName] = frozenset({"reading", "measuring", "counting", "baseline"})
 
@@ -288,8 +288,8 @@ _SAID: frozenset[PhaseName] = frozenset({"reading", "measuring", "counting", "ba
 class LiveProgress(contextlib.AbstractContextManager["LiveProgress"]):
     """One frame, redrawn in place.
 
-    It is drawn at events, by the thread that trains. Where none came for a second, a thread that
-    otherwise sleeps draws it, so that the clock goes on.
+    It is drawn at events, by the thread that trains. At each whole second of a phase, or of a step,
+    a thread that otherwise sleeps draws it, so that the clock goes on and leaves out no second.
     """
 
     def __init__(self, heading: str | None = None) -> None:
@@ -304,8 +304,9 @@ class LiveProgress(contextlib.AbstractContextManager["LiveProgress"]):
             redirect_stderr=False,
             transient=heading is not None,
         )
-        self._drawn_at, self._is_stale = -math.inf, False
+        self._event_drawn_at, self._is_stale = -math.inf, False
         self._figures_at = self._phase_at = time.monotonic()
+        self._tick_at = self._phase_at + 1
         self._drawn_for = self._console.size
         self._lock, self._ended = threading.RLock(), threading.Event()
         self._clock = threading.Thread(target=self._tick, daemon=True)
@@ -327,18 +328,18 @@ class LiveProgress(contextlib.AbstractContextManager["LiveProgress"]):
         if isinstance(event, TrainingProgress):
             self._figures_at = now
         if begins or phase is None:
-            self._phase_at = now
+            self._phase_at, self._tick_at = now, now + 1
         # A phase of a run that takes less than a second is not shown: it would flicker.
         often = isinstance(event, TrainingProgress) or (phase is not None and not begins)
-        if often and now - self._drawn_at < _FRAME_SECONDS:
+        if often and now - self._event_drawn_at < _FRAME_SECONDS:
             self._is_stale = True
         elif phase is None or not started:
-            self._draw()
+            self._draw(of_event=True)
 
     def stopping(self, signum: int) -> None:
         """A signal was received. Called inside a signal handler, which must not write."""
         self._state.stopping = True
-        self._drawn_at = -math.inf  # it is drawn soon
+        self._event_drawn_at, self._is_stale = -math.inf, True  # it is drawn soon
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -353,20 +354,27 @@ class LiveProgress(contextlib.AbstractContextManager["LiveProgress"]):
             self._live.transient = True
         else:
             self._state.ended = True
-            self._draw()
+            self._draw(of_event=True)
         self._live.stop()
 
     def _tick(self) -> None:
-        while not self._ended.wait(_POLL_SECONDS):
+        while not self._ended.wait(self._pause()):
             with self._lock:
-                wanted = _FRAME_SECONDS if self._is_stale else _TICK_SECONDS
-                if time.monotonic() - self._drawn_at >= wanted:
-                    self._draw()
+                now = time.monotonic()
+                stale = self._is_stale and now - self._event_drawn_at >= _FRAME_SECONDS
+                if stale or now >= self._tick_at:
+                    self._draw(of_event=stale)
 
-    def _draw(self) -> None:
-        self._drawn_at, self._is_stale = time.monotonic(), False
-        self._state.since_figures = self._drawn_at - self._figures_at
-        self._state.waited = self._drawn_at - self._phase_at
+    def _pause(self) -> float:
+        """Seconds until a frame may be due."""
+        return min(_POLL_SECONDS, max(0.0, self._tick_at - time.monotonic()))
+
+    def _draw(self, *, of_event: bool) -> None:
+        now, self._is_stale = time.monotonic(), False
+        if of_event:
+            self._event_drawn_at = now
+        self._state.since_figures, self._state.waited = now - self._figures_at, now - self._phase_at
+        self._tick_at = self._phase_at + math.floor(self._state.waited) + 1
         terminal = self._console.size
         height = terminal.height - (self._heading is not None)
         frame = training_view(self._state, terminal.width, height)

@@ -92,10 +92,10 @@ def _extensions(
     while taken < len(totals):
         most = min(len(totals), max(64, 4 * taken))
         values, places = totals.topk(most)
-        some = zip(values[taken:].tolist(), places[taken:].tolist(), strict=True)
-        for value, place in some:
+        columns = torch.stack([values, places.double(), raw.flatten()[places]])
+        for value, place, log_prob in columns[:, taken:].T.tolist():
             if value == -torch.inf:
                 return
-            row, id = divmod(place, size)
-            yield row, id, float(raw[row, id])
+            row, id = divmod(int(place), size)
+            yield row, id, log_prob
         taken = most

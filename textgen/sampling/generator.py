@@ -147,7 +147,7 @@ class _Batch:
         """One token for every row, or several for the only one."""
         if len(self.rows) == 1 and self._can_draw_ahead and (network := self._stepper.network):
             return self._draw_ahead(self.rows[0], network)
-        self._ids, log_probs = self._draw_ids()
+        self._ids, log_probs = _on_cpu(*self._draw_ids())
         tokens = list(zip(self.rows, self._ids.tolist(), log_probs.tolist(), strict=True))
         failed = any(id == NOTHING or math.isnan(log_prob) for _, id, log_prob in tokens)
         if failed:
@@ -241,9 +241,9 @@ class _Batch:
             self.rows = [self.rows[row] for row in remaining]
             if not remaining:
                 return
-            rows = torch.tensor(remaining, device=self._device)
-            self._ids = self._ids[rows.to(self._ids.device)]
-            self._stepper.state = self._stepper.state.select(rows)
+            rows = torch.tensor(remaining)
+            self._ids = self._ids[rows]
+            self._stepper.state = self._stepper.state.select(rows.to(self._device))
         if len(replaced) < len(self.rows):
             self._logits = self._stepper.step(self._ids.to(self._device))
         else:
@@ -261,3 +261,11 @@ class _Batch:
             copies = torch.zeros_like(places)
             self._logits = self._logits.index_copy(0, places, logits[copies])
             self._stepper.state = self._stepper.state.replace(places, after.select(copies))
+
+
+def _on_cpu(ids: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    """Both (batch,) on the CPU, in one transfer, because each waits for the device."""
+    if ids.device.type == "cpu":
+        return ids, log_probs
+    both = torch.stack([ids.double(), log_probs]).cpu()  # float64 holds every id exactly
+    return both[0].long(), both[1]

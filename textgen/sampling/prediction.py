@@ -81,7 +81,7 @@ def next_words(model: Model, tokenizer: Tokenizer, prompt: str, most: int) -> Pr
     stepper.state, beginnings = state, [(0.0, "", start.decoder)]
     while True:
         check_finite(logits)
-        log_probs = in_float64(logits).log_softmax(-1)
+        log_probs = in_float64(logits).log_softmax(-1).cpu()  # where each is looked at
         for row, (log_prob, text, decoder) in enumerate(beginnings):
             probable = log_probs[row] + log_prob > math.log(_LEAST)
             its_state = stepper.state.select(torch.tensor([row], device=model.device))

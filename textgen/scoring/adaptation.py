@@ -70,7 +70,9 @@ class AdaptingReader(Reader):
                 why="it learns by counting, and has no weights to update",
                 fix="leave --adapt out",
             )
-        self._model, self._statistics = copy.deepcopy(model).requires_grad_(), statistics
+        # A copy's weights are in one piece again, as cuDNN needs them, once they are "moved".
+        self._model = copy.deepcopy(model).requires_grad_().to(model.device)
+        self._statistics = statistics
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=config.adapt_rate)
         self._state = model.start(1)
         self._previous = EOS

@@ -20,6 +20,7 @@ from textgen.inference.likelihood import (
     batch_token_statistics,
 )
 from textgen.models import Model
+from textgen.models.device import size_on
 from textgen.results import PartScore, Sample, SentenceScore
 from textgen.scoring.parts import Parts
 from textgen.tokenizers.base import EOS, UNK, Tokenizer, with_eos
@@ -27,7 +28,7 @@ from textgen.tokenizers.base import EOS, UNK, Tokenizer, with_eos
 _LONGEST_NAMED = 2**20
 """Characters of a text whose unknown words are named; the names in more would take gigabytes."""
 
-_BATCH_TOKENS = 2**14
+_BATCH_TOKENS, _BATCH_SENTENCES = 2**14, 256
 _LONG = 4096
 
 
@@ -151,7 +152,12 @@ class SentenceReader(Reader):
     def read(self, sentences: Sequence[IdArray]) -> list[TokenStatistics]:
         results = [np.empty(0)] * len(sentences)
         short = [index for index, ids in enumerate(sentences) if len(ids) <= _LONG]
-        for batch in bucket_by_length((sentences[i] for i in short), batch_tokens=_BATCH_TOKENS):
+        device = self._model.device
+        for batch in bucket_by_length(
+            (sentences[index] for index in short),
+            batch_tokens=size_on(device, _BATCH_TOKENS),
+            batch_sentences=size_on(device, _BATCH_SENTENCES),
+        ):
             read = batch_token_statistics(
                 self._model, batch.inputs, batch.targets, self._statistics
             )

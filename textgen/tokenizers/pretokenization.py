@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from textgen.config import UNIT_TERMINATORS, TokenizerConfig
+from textgen.config import UNIT_TERMINATORS, TokenizerConfig, Unit
 from textgen.tokenizers.base import LONGEST_SYMBOL
 
 JOINER = "\uffed"
@@ -39,9 +39,10 @@ UNKNOWN = ""  # the token of ``--unk-literal``; no other token is empty
 UNSPACED_CHUNKS = frozenset({"\n", "\n\n", GLUE})  # without a space on either side
 LONGEST_CHUNK = LONGEST_SYMBOL
 _LONGEST_PENDING = 2**16
-_BLOCK_CHARACTERS = 2**16  # split at a time: a larger block does not fit the processor's cache
+_BLOCK_CHARACTERS = 2**17  # encoded at a time: a larger block does not fit the processor's cache
+_BLOCK_END = re.compile(r"(?= )|\n(?!\n)")
 _ESCAPED_JOINER = "\uff05FFED"
-_APOSTROPHES = "'\u2019"
+APOSTROPHES = "'\u2019"
 _MARK_BLOCKS = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))  # with all combining marks
 _OTHER_SPACES = "\t\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + (
     "".join(map(chr, range(0x2000, 0x200B)))
@@ -70,6 +71,21 @@ def token_form(token: str) -> TokenForm:
     core = token.removeprefix(JOINER).removesuffix(JOINER)
     text = JOINER if core == _ESCAPED_JOINER else core
     return TokenForm(text, token.startswith(JOINER), token.endswith(JOINER))
+
+
+def symbol_token(symbol: str, joins_left: bool, joins_right: bool) -> str:
+    """The token of ``--split punctuation`` for a symbol of the text, as ``token_form`` reads it."""
+    core = _ESCAPED_JOINER if symbol == JOINER else symbol
+    return JOINER * joins_left + core + JOINER * joins_right
+
+
+def is_word_character(char: str) -> bool:
+    """Whether this is a letter, digit or combining mark of any script.
+
+    >>> [is_word_character(char) for char in "é7_\u0301’"]
+    [True, True, False, True, False]
+    """
+    return char.isalnum() or unicodedata.category(char).startswith("M")
 
 
 def chunk_splitter(config: TokenizerConfig) -> Callable[[str], tuple[str, ...]]:
@@ -110,10 +126,7 @@ def _marked_tokens(chunk: str, literal: str | None) -> list[str]:
     after_word = False
     for (word, symbol), following in zip(parts, [*parts[1:], None], strict=True):
         if symbol:
-            core = _ESCAPED_JOINER if symbol == JOINER else symbol
-            left = JOINER if tokens else ""
-            right = JOINER if following and not following[1] else ""
-            tokens.append(left + core + right)
+            tokens.append(symbol_token(symbol, bool(tokens), bool(following and not following[1])))
         else:
             tokens += [JOINER, word or UNKNOWN] if after_word else [word or UNKNOWN]
         after_word = not symbol
@@ -127,7 +140,7 @@ def _token_pattern(ascii_only: bool, literal: str | None) -> re.Pattern[str]:
     if literal is not None:
         ends_in_word = re.search(letter + r"\Z", literal)
         unknown = re.escape(literal) + (f"(?!{letter})" if ends_in_word else "")
-    word = rf"{letter}+(?:[{_APOSTROPHES}]{letter}+)*"
+    word = rf"{letter}+(?:[{APOSTROPHES}]{letter}+)*"
     return re.compile(f"{unknown}|({word})|(.)", re.DOTALL)
 
 
@@ -137,8 +150,41 @@ def _combining_marks() -> str:
     return "".join(char for char in codes if unicodedata.category(char).startswith("M"))
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some chunks of a text: the text of them, which is empty for ``GLUE``.
+
+    in_line: the text begins with the space before its first chunk; else it begins a line, or
+        continues a chunk that was too long to be pending.
+    """
+
+    text: str
+    in_line: bool
+
+    def chunks(self, unit: Unit) -> list[str]:
+        if not self.text:
+            return [GLUE]
+        if unit == "paragraph":
+            paragraphs = self.text.split("\n\n")
+            spaced = " \n\n ".join(lines.replace("\n", " \n ") for lines in paragraphs)
+        else:
+            spaced = self.text.replace("\n", " \n ")
+        if "\n  \n" in spaced:  # an empty line; twice, because neighbours share a newline
+            spaced = spaced.replace("\n  \n", "\n \n").replace("\n  \n", "\n \n")
+        if self.in_line or spaced.startswith(" \n"):
+            spaced = spaced[1:]
+        if spaced.endswith("\n "):
+            spaced = spaced[:-1]
+        return spaced.split(" ")
+
+
 def chunks(config: TokenizerConfig, texts: Iterable[str]) -> Iterator[list[str]]:
     """The chunks of a text in pieces, in lists; they do not depend on how."""
+    return (block.chunks(config.unit) for block in blocks(config, texts))
+
+
+def blocks(config: TokenizerConfig, texts: Iterable[str]) -> Iterator[Block]:
+    """The blocks of a text in pieces."""
     stream = ChunkStream(config)
     for text in texts:
         yield from stream.feed(text)
@@ -146,24 +192,20 @@ def chunks(config: TokenizerConfig, texts: Iterable[str]) -> Iterator[list[str]]
 
 
 class ChunkStream:
-    """Splits a text that arrives in pieces into chunks.
+    """Splits a text that arrives in pieces into blocks of chunks.
 
-    The pending text begins with the space before it if ``_in_line``; otherwise it begins a line
-    or continues a chunk that was too long to be pending.
+    The pending text and ``_in_line`` are a block that is not complete.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
-        self._unit = config.unit
         self._any_space = config.split == "whitespace"
         self._pending = ""
         self._in_line = False
 
-    def feed(self, text: str) -> Iterator[list[str]]:
-        """The chunks that are complete with this text."""
+    def feed(self, text: str) -> Iterator[Block]:
+        """The blocks of chunks that are complete with this text."""
         if self._any_space:
-            for other in _OTHER_SPACES:
-                if other in text:
-                    text = text.replace(other, " ")
+            text = _without_other_spaces(text)
         text = self._pending + text
         newline, space = text.rfind("\n"), text.rfind(" ")
         end, in_line = 0, self._in_line  # of the complete chunks; whether the next is in a line
@@ -172,39 +214,40 @@ class ChunkStream:
         elif space > 0:
             end, in_line = space, text[space - 1] != "\n"
         if end:
-            yield from self._lists(text[:end])
+            yield from self._blocks(text[:end])
         self._pending, self._in_line = text[end:], in_line
         if len(self._pending) > _LONGEST_PENDING:
             # Split as the complete chunk will be, which continues.
             start = int(self._in_line)
             end = start + (len(self._pending) - start - 1) // LONGEST_CHUNK * LONGEST_CHUNK
-            yield from self._lists(self._pending[:end])
-            yield [GLUE]
+            yield from self._blocks(self._pending[:end])
+            yield Block("", in_line=False)
             self._pending, self._in_line = self._pending[end:], False
 
-    def finish(self) -> Iterator[list[str]]:
-        """The chunks of the pending text."""
+    def finish(self) -> Iterator[Block]:
+        """The blocks of the pending text."""
         if self._pending:
-            yield from self._lists(self._pending)
+            yield from self._blocks(self._pending)
         self._pending, self._in_line = "", False
 
-    def _lists(self, text: str) -> Iterator[list[str]]:
-        if self._unit == "paragraph":
-            paragraphs = text.split("\n\n")
-            spaced = " \n\n ".join(lines.replace("\n", " \n ") for lines in paragraphs)
-        else:
-            spaced = text.replace("\n", " \n ")
-        if "\n  \n" in spaced:  # an empty line; twice, because neighbours share a newline
-            spaced = spaced.replace("\n  \n", "\n \n").replace("\n  \n", "\n \n")
-        if self._in_line or spaced.startswith(" \n"):
-            spaced = spaced[1:]
-        if spaced.endswith("\n "):
-            spaced = spaced[:-1]
-        start = 0
-        while (end := spaced.find(" ", start + _BLOCK_CHARACTERS)) >= 0:
-            yield spaced[start:end].split(" ")
-            start = end + 1
-        yield spaced[start:].split(" ")
+    def _blocks(self, text: str) -> Iterator[Block]:
+        start, in_line = 0, self._in_line
+        while next_end := _BLOCK_END.search(text, start + _BLOCK_CHARACTERS):
+            end = next_end.end()
+            yield Block(text[start:end], in_line)
+            start, in_line = end, text[end - 1] != "\n"
+        if start < len(text):
+            yield Block(text[start:], in_line)
+
+
+def _without_other_spaces(text: str) -> str:
+    """The text with a space for each other white space, in parts that fit the processor's cache."""
+    parts = [text[at : at + _BLOCK_CHARACTERS] for at in range(0, len(text), _BLOCK_CHARACTERS)]
+    for at, part in enumerate(parts):
+        for other in _OTHER_SPACES:
+            if other in part:
+                parts[at] = parts[at].replace(other, " ")
+    return "".join(parts)
 
 
 def whitespace_spans(config: TokenizerConfig, text: str) -> list[str]:

@@ -29,8 +29,10 @@ from textgen.tokenizers.pretokenization import (
     JOINER,
     UNKNOWN,
     UNSPACED_CHUNKS,
+    Block,
     ChunkStream,
     TokenForm,
+    blocks,
     chunk_splitter,
     chunks,
     token_form,
@@ -44,12 +46,15 @@ from textgen.tokenizers.vocabulary import (
     most_frequent,
     save_symbols,
 )
+from textgen.tokenizers.word_table import WordTable
 
 RARE_WORDS_FILE = "spelling.json"
 _MOST_RARE, _LONGEST_RARE = 2**17, 64  # words, characters: bounds of the file
 _MOST_CHUNKS, _MOST_TOKENS = 2**18, 2**20  # counted at a time: bounds of the memory
 _MOST_LISTS = 2**10  # of chunks, between two checks of these bounds
 _MOST_CACHED, _LONGEST_CACHED = 2**16, 64  # chunks, characters
+_SHORTEST_BLOCK = 2**13  # characters: for fewer, the cache is faster if the words were seen
+_NO_IDS = np.empty(0, dtype=np.uint32)
 
 
 class WordTokenizer(SymbolTokenizer):
@@ -76,6 +81,10 @@ class WordTokenizer(SymbolTokenizer):
         self._cached_chunk_texts = lru_cache(_MOST_CACHED)(self._chunk_texts)
         fixed = {self.terminator: [EOS]} if self.terminator else {}
         self._cache = ChunkCache(self._encode_chunks, fixed)
+
+    @cached_property
+    def _table(self) -> WordTable:
+        return WordTable(self.config, self._ids)
 
     @classmethod
     def counts(cls, config: TokenizerConfig, texts: Iterable[str]) -> dict[str, int]:
@@ -129,7 +138,15 @@ class WordTokenizer(SymbolTokenizer):
         return WordSpelling(self.symbols, self.rare)
 
     def encode(self, text: str) -> Ids:
-        return self._cache.ids(chunks(self.config, [text]))
+        return self._encode_blocks(blocks(self.config, [text]))
+
+    def _encode_blocks(self, blocks: Iterable[Block]) -> Ids:
+        found = list(map(self._encode_block, blocks))
+        return found[0] if len(found) == 1 else np.concatenate(found or [_NO_IDS])
+
+    def _encode_block(self, block: Block) -> Ids:
+        ids = self._table.ids(block) if len(block.text) >= _SHORTEST_BLOCK else None
+        return self._cache.ids([block.chunks(self.config.unit)]) if ids is None else ids
 
     def _encode_chunks(self, chunks: list[str]) -> Iterator[list[int]]:
         id_of = self._ids.get
@@ -138,10 +155,10 @@ class WordTokenizer(SymbolTokenizer):
     def encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Ids]:
         stream = ChunkStream(self.config)
         for text, ends_document in pieces:
-            yield self._cache.ids(stream.feed(text))
+            yield self._encode_blocks(stream.feed(text))
             if ends_document:
-                yield with_eos(self._cache.ids(stream.finish()))
-        yield self._cache.ids(stream.finish())
+                yield with_eos(self._encode_blocks(stream.finish()))
+        yield self._encode_blocks(stream.finish())
 
     def token_texts(self, text: str) -> list[str]:
         if not self._lossless:

@@ -16,50 +16,61 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from textgen.config import Device
 from textgen.data.batching import IdArray
 from textgen.errors import OtherProcessError, ResourceError, TextgenError, UsageError
 from textgen.training.ranks import ProcessRank, Ranks, restart_count
 
 T = TypeVar("T")
 
-# A process that dies is noticed at once, because its connections close; these limits are for
-# machines that vanish. The other ranks wait while rank 0 reads the text, validates and saves.
+# Gloo notices a process that dies at once, because its connections close; its limits are for
+# machines that vanish. The other ranks wait while rank 0 reads the text, validates and saves. Nccl
+# notices nothing, but carries only what all ranks send in the same update.
 _STARTING = timedelta(minutes=5)
 _WAITING = timedelta(hours=2)
+_UPDATING = timedelta(minutes=5)
 _BLOCK_BYTES = 2**24
 _ONE_BUCKET_MB = 2**20
 _SOURCE_LINE = re.compile(r"\[[^]]*\.cc:\d+\]")
 
 
-class ProcessGroup(Ranks):
+class ProcessGroup(Ranks, contextlib.AbstractContextManager["ProcessGroup"]):
     """The processes of one ``torchrun``. CPU tensors travel by gloo, those on GPUs by nccl."""
 
-    def __init__(self, process_rank: ProcessRank) -> None:
+    def __init__(self, process_rank: ProcessRank, device: Device) -> None:
+        """device: as it was requested."""
         self.rank, self.size = process_rank.rank, process_rank.world_size
         self._local_rank = process_rank.local_rank
         if not dist.is_available():
             raise ResourceError(
                 "this build of torch has no torch.distributed", fix="start without torchrun"
             )
-        gpus = torch.cuda.is_available() and dist.is_nccl_available()
+        on_gpus = device in ("auto", "cuda") and torch.cuda.is_available()
+        self._has_nccl = on_gpus and dist.is_nccl_available()
         try:
             with _connected():
                 store, _, _ = next(rendezvous("env://", timeout=_STARTING))
                 dist.init_process_group(
-                    "cpu:gloo,cuda:nccl" if gpus else "gloo",
+                    "cpu:gloo,cuda:nccl" if self._has_nccl else "gloo",
                     # torchrun keeps its store over a restart, with the dead processes' addresses.
                     store=PrefixStore(f"start {restart_count()}", store),
                     rank=self.rank,
                     world_size=self.size,
                     timeout=_STARTING,
                 )
-                self._group = dist.new_group(timeout=_WAITING)
+                self._group = self._device_group = dist.new_group(timeout=_WAITING)
+                if self._has_nccl:
+                    self._device_group = dist.new_group(timeout=_UPDATING)
         except ValueError as error:  # invalid variables in the environment
             raise UsageError("cannot start several processes", why=str(error)) from error
 
-    def close(self) -> None:
+    def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
         with contextlib.suppress(RuntimeError):
-            dist.destroy_process_group()
+            if error is not None and self._has_nccl:
+                # Destroying would wait for messages that a rank which has died never sends.
+                dist.distributed_c10d._abort_process_group()
+            else:
+                dist.destroy_process_group()
 
     def device(self, device: torch.device) -> torch.device:
         if device.type == "mps":
@@ -101,7 +112,7 @@ class ProcessGroup(Ranks):
     def mean(self, value: Tensor) -> Tensor:
         total = value.detach().clone()
         with _connected():
-            dist.all_reduce(total, group=self._group)
+            dist.all_reduce(total, group=self._device_group)
         return total / self.size
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -133,14 +144,14 @@ class ProcessGroup(Ranks):
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
             parallel = DistributedDataParallel(
                 module,
-                process_group=self._group,
+                process_group=self._device_group,
                 # Buffers are counts of the text, which every rank makes for itself.
                 broadcast_buffers=False,
                 # Almost all gradients of an LSTM are ready only at the end: one bucket for all.
                 bucket_cap_mb=_ONE_BUCKET_MB,
             )
         places = {parameter: place for place, parameter in enumerate(module.parameters())}
-        parallel.register_comm_hook((self._group, places), _average)
+        parallel.register_comm_hook((self._device_group, places), _average)
         return parallel
 
     def connected(self) -> contextlib.AbstractContextManager[None]:

@@ -25,6 +25,7 @@ from textgen.models.recurrent import set_word_vectors
 from textgen.tokenizers.base import UNK, Tokenizer
 from textgen.training.autotune import choose_options
 from textgen.training.corpus import TrainingCorpus
+from textgen.training.graphed import gradient_state
 from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id
 from textgen.training.run import TrainingRun
 from textgen.training.run_directory import (
@@ -34,7 +35,7 @@ from textgen.training.run_directory import (
     load_run_state,
 )
 from textgen.training.schedule import Patience, Schedule
-from textgen.training.state import CountingState, GradientState, TrainerState
+from textgen.training.state import CountingState, TrainerState
 from textgen.training.trainer import Trainer
 
 
@@ -228,7 +229,7 @@ def make_state(
         unknown_rate=training.unknown_rate,
         seed=training.seed,
     )
-    return GradientState(model, streams, training, precision, ranks, held_out)
+    return gradient_state(model, streams, training, precision, ranks, held_out)
 
 
 def _model(run: TrainingRun, corpus: TrainingCorpus) -> Model:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self
 from torch import Tensor
 
 from textgen import checkpoint, storage
-from textgen.checkpoint import BEST, LAST, METRICS, Header
+from textgen.checkpoint import BEST, LAST, METRICS, Header, Rounding
 from textgen.config import Count, Loss
 from textgen.errors import ResourceError
 from textgen.models import count_parameters
@@ -131,8 +131,11 @@ class RunDirectory:
         with self._writing():
             self._metrics.write(data)
 
-    def save_best(self, state: TrainerState, validation: Validation) -> Path:
-        header = self._header(state, validation)
+    def save_best(
+        self, state: TrainerState, validation: Validation, rounding: Rounding | None
+    ) -> Path:
+        """Save ``best``, of weights that have been rounded as ``rounding`` says."""
+        header = replace(self._header(state, validation), rounding=rounding)
         checkpoint.save(self.out / BEST, header, state.model, self.tokenizer)
         return self.out / BEST
 

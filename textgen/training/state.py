@@ -6,7 +6,7 @@ of counting.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, cast
 
@@ -17,13 +17,18 @@ from textgen.config import Amount, Bounds, Count, Precision, TrainingConfig
 from textgen.data.batching import IdArray, Streams, StreamsState, Window
 from textgen.inference.likelihood import mean_cross_entropy
 from textgen.models import Dropout, Model, State
+from textgen.models.base import frequencies
+from textgen.models.candidates import Candidates, CandidateSampler
 from textgen.models.device import autocast
+from textgen.models.lstm import NgramEmbeddings
 from textgen.models.mixture import MixtureModel
 from textgen.models.ngram import ngram_tables
+from textgen.training.optimizers import AdamW, RowOptimizer
 from textgen.training.ranks import SINGLE_PROCESS, Ranks
 
 _SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DRAWS_STRIDE = 0x94D049BB133111EB
+_HALVES = {"float32": (), "bf16": (torch.bfloat16, torch.float16), "fp16": (torch.float16,)}
 _STATE, _OPTIMIZER = "state.", "optimizer."
 
 
@@ -56,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class ScalerState:
-    """The state of fp16's gradient scaler, by PyTorch's names."""
+    """The state of the gradient scaler, by PyTorch's names."""
 
     scale: Annotated[float, Bounds(0, 1e39)]
     growth_factor: Annotated[float, Bounds(1, 1e3)]
@@ -75,7 +80,7 @@ class Snapshot:
     Attributes:
         tensors: ``state.<name>``, the recurrent state of each stream, and
             ``optimizer.<index>.<name>``, the moments of each parameter.
-        scaler: None without fp16.
+        scaler: None in float32 and on a CPU.
     """
 
     progress: Progress
@@ -171,11 +176,16 @@ class WindowLoss(nn.Module):
         self.model = model
 
     def forward(
-        self, inputs: Tensor, targets: Tensor, state: State, dropout: Dropout
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State,
+        dropout: Dropout,
+        candidates: Candidates | None,
     ) -> tuple[Tensor, State]:
         """inputs, targets (time, batch) -> mean loss in nats per token (), the next state."""
         hidden, state = self.model.hidden_states_in_context(inputs, targets, state, dropout)
-        return mean_cross_entropy(self.model, hidden, targets), state
+        return mean_cross_entropy(self.model, hidden, targets, candidates), state
 
 
 class GradientState(TrainerState):
@@ -201,20 +211,48 @@ class GradientState(TrainerState):
         self.held_out_tokens = int(ranks.maximum(self.held_out_tokens)[0])
         self._window_loss = ranks.parallel(WindowLoss(model))
         self._parameters = [each for each in model.parameters() if each.requires_grad]
+        sampled = 0 < config.candidates < model.config.vocabulary_size
+        tables = {id(each) for each in model.lookup_tables(sampled=sampled)}
+        sparse = self._device.type == "cpu" and ranks.size == 1
+        for module in model.modules():
+            if isinstance(module, nn.Embedding | NgramEmbeddings) and id(module.weight) in tables:
+                module.sparse = sparse
+        self._sampler: CandidateSampler | None = None
+        if sampled and model.output_layer is not None:
+            counts = frequencies(streams.ids, model.config.vocabulary_size)
+            self._sampler = CandidateSampler(counts, config.candidates, sparse=sparse)
         self._state: State = model.start(config.batch_size)
         self._generator = torch.Generator(device=self._device)
-        matrices = [each for each in self._parameters if each.ndim > 1]
+        self._draws = torch.Generator()
+        matrices = [p for p in self._parameters if p.ndim > 1 and id(p) not in tables]
         vectors = [each for each in self._parameters if each.ndim <= 1]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},  # biases do not overfit
-            ],
-            lr=config.learning_rate,
-            betas=config.betas,
-            fused=True,
-        )
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
+        self._optimizers: list[torch.optim.Optimizer] = [
+            AdamW(
+                [
+                    {"params": matrices, "weight_decay": config.weight_decay},
+                    {"params": vectors, "weight_decay": 0.0},  # biases do not overfit
+                ],
+                lr=config.learning_rate,
+                betas=config.betas,
+                fused=True,
+            )
+        ]
+        if tables:
+            decays = {id(each): 0.0 for each in model.lookup_tables(sampled=False)}
+            self._optimizers.append(
+                RowOptimizer(
+                    [
+                        {"params": [p], "weight_decay": decays.get(id(p), config.weight_decay)}
+                        for p in self._parameters
+                        if id(p) in tables
+                    ],
+                    lr=config.learning_rate,
+                    decay=config.betas[1],
+                )
+            )
+        # In bf16 too: on CUDA, recurrent layers compute in fp16 under any autocast.
+        scaled = self._device.type == "cuda" and precision != "float32"
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=scaled)
         dtype = torch.float32 if self._device.type == "mps" else torch.float64
         self._loss_sum = torch.zeros((), dtype=dtype, device=self._device)
         self._norm = torch.zeros(())
@@ -226,37 +264,64 @@ class GradientState(TrainerState):
         """
         if self.progress.step == 0:
             self._begin()
-        loss = self._loss(self.streams.next())
-        with self._ranks.connected():
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        loss = self._ranks.mean(loss.detach())
-        self._scaler.unscale_(self._optimizer)
-        self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
         self.learning_rate = learning_rate * self.progress.learning_rate_scale
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        if not self._scaler.is_enabled():
-            # The fused optimizer skips its step where this is 1, without a synchronisation.
-            cast(Any, self._optimizer).found_inf = (~self._norm.isfinite()).float()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._loss_sum = self._loss_sum + loss.to(self._loss_sum)
+        self._set_learning_rate()
+        self._generator.manual_seed((self._key() + self.progress.step) % 2**63)
+        self._learn(self.streams.next())
         self.progress.loss_count += 1
         self.progress.step += 1
         self.progress.tokens_seen += self.tokens_per_step
 
-    def _loss(self, window: Window) -> Tensor:
-        inputs, targets, carried = (
-            self._on_device(part) for part in (window.inputs, window.targets, window.carried)
-        )
-        key = self.config.seed * _SEED_STRIDE + self._ranks.rank * _RANK_STRIDE
-        self._generator.manual_seed((key + self.progress.step) % 2**63)
-        dropout = Dropout(self.config.dropout, self._generator)
+    def _set_learning_rate(self) -> None:
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate
+
+    def _learn(self, window: Window) -> None:
+        ids, carried = map(self._on_device, (window.ids, window.carried))
+        self._learn_on_device(ids, carried, self._candidates(window))
+
+    def _learn_on_device(
+        self, ids: Tensor, carried: Tensor, candidates: Candidates | None = None
+    ) -> None:
+        """The part of an update that the device computes: ids (1 + time, batch), carried (batch,).
+
+        It changes weights, optimizer, gradient scaler, the recurrent state, norm and sum of losses.
+        """
+        loss = self._loss(ids, carried, candidates)
+        with self._ranks.connected():
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss = self._ranks.mean(loss.detach())
+        for optimizer in self._optimizers:
+            self._scaler.unscale_(optimizer)
+        self._norm = _clip(self._parameters, self.config.clip)
+        for optimizer in self._optimizers:
+            if not self._scaler.is_enabled():
+                # It skips its step where this is 1, without a synchronisation.
+                cast(Any, optimizer).found_inf = (~self._norm.isfinite()).float()
+            self._scaler.step(optimizer)
+        self._scaler.update()
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self._loss_sum = self._loss_sum + loss.to(self._loss_sum)
+
+    def _loss(self, ids: Tensor, carried: Tensor, candidates: Candidates | None) -> Tensor:
+        dropout = Dropout(self.config.dropout, self._generator, self.config.ngram_dropout)
         state = self._state.detach().keep(carried)
         with autocast(self._device, self._precision):
-            loss, self._state = self._window_loss(inputs, targets, state, dropout)
+            loss, self._state = self._window_loss(ids[:-1], ids[1:], state, dropout, candidates)
         return cast(Tensor, loss)
+
+    def _candidates(self, window: Window) -> Candidates | None:
+        if self._sampler is None:
+            return None
+        self._draws.manual_seed((self._key() * _DRAWS_STRIDE + self.progress.step) % 2**63)
+        drawn = self._sampler.draw(torch.from_numpy(window.ids[1:]), self._draws)
+        return drawn.to(self._device)
+
+    def _key(self) -> int:
+        """What the draws of a step are keyed by, besides its number."""
+        return self.config.seed * _SEED_STRIDE + self._ranks.rank * _RANK_STRIDE
 
     def _on_device(self, array: Any) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -280,7 +345,8 @@ class GradientState(TrainerState):
 
     def take_mean_loss(self) -> float:
         mean = self.mean_loss
-        self._loss_sum, self.progress.loss_count = torch.zeros_like(self._loss_sum), 0
+        self._loss_sum.zero_()
+        self.progress.loss_count = 0
         return mean
 
     def snapshot(self) -> Snapshot:
@@ -289,7 +355,8 @@ class GradientState(TrainerState):
 
     def _snapshot(self, rows: Mapping[str, Tensor]) -> Snapshot:
         tensors = {_STATE + name: each for name, each in rows.items()}
-        for index, slots in self._optimizer.state_dict()["state"].items():
+        for index, (parameter, optimizer) in enumerate(self._optimized()):
+            slots = optimizer.state.get(parameter, {})
             tensors |= {f"{_OPTIMIZER}{index}.{name}": each for name, each in slots.items()}
         return Snapshot(
             replace(self.progress, loss_sum=float(self._loss_sum)),
@@ -311,6 +378,15 @@ class GradientState(TrainerState):
             rows[name] = torch.cat([found, start[name][len(found) :].to(found)])
         self._load(snapshot, rows)
 
+    def _optimized(self) -> list[tuple[Tensor, torch.optim.Optimizer]]:
+        """Each parameter with its optimizer, in the order of their numbers in a snapshot."""
+        return [
+            (parameter, optimizer)
+            for optimizer in self._optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        ]
+
     def remember(self) -> None:
         weights = [parameter.detach().clone() for parameter in self.model.parameters()]
         self._remembered = weights, self._snapshot(self._state.detach().tensors())
@@ -327,32 +403,37 @@ class GradientState(TrainerState):
     def _load(self, snapshot: Snapshot, rows: dict[str, Tensor]) -> None:
         """rows: the recurrent state of the streams of this process."""
         assert snapshot.streams is not None
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in snapshot.tensors.items():
-            if name.startswith(_OPTIMIZER):
-                _, index, slot = name.split(".", 2)
-                # A copy, because the optimizer writes into it.
-                moments.setdefault(int(index), {})[slot] = tensor.clone()
-        state = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**state, "state": moments})
+        self._load_moments(snapshot)
         self._state = self.model.restore(rows)
         self.progress = replace(snapshot.progress)
         self._loss_sum = torch.full_like(self._loss_sum, snapshot.progress.loss_sum)
         self.streams.restore(snapshot.streams)
         if self._scaler.is_enabled():
-            if snapshot.scaler is None:
+            if snapshot.scaler is not None:
+                self._scaler.load_state_dict(asdict(snapshot.scaler))
+            elif self._precision == "fp16":  # in bf16, the run may be from a CPU
                 raise ValueError("the state of the gradient scaler is missing")
-            self._scaler.load_state_dict(asdict(snapshot.scaler))
+
+    def _load_moments(self, snapshot: Snapshot) -> None:
+        optimized = self._optimized()
+        for parameter, optimizer in optimized:
+            optimizer.state.pop(parameter, None)
+        for name, tensor in snapshot.tensors.items():
+            if name.startswith(_OPTIMIZER):
+                _, index, slot = name.split(".", 2)
+                parameter, optimizer = optimized[int(index)]
+                # A copy, because the optimizer writes into it.
+                optimizer.state[parameter][slot] = tensor.clone().to(parameter.device)
 
     def _check_tensors(self, snapshot: Snapshot, batch: int) -> None:
         """Refuse a state, or an optimizer's moments, that are not of this model and batch."""
         start = self.model.start(batch).tensors()
         shapes = {_STATE + name: rows.shape for name, rows in start.items()}
         if snapshot.progress.step:
-            ordered = [p for group in self._optimizer.param_groups for p in group["params"]]
-            for index, parameter in enumerate(ordered):
-                moments = {"step": torch.Size(), "exp_avg": parameter.shape}
-                moments["exp_avg_sq"] = parameter.shape
+            for index, (parameter, optimizer) in enumerate(self._optimized()):
+                moments = {"step": torch.Size(), "exp_avg_sq": parameter.shape}
+                if not isinstance(optimizer, RowOptimizer):
+                    moments["exp_avg"] = parameter.shape
                 shapes |= {f"{_OPTIMIZER}{index}.{name}": each for name, each in moments.items()}
         if snapshot.tensors.keys() != shapes.keys():
             name = min(snapshot.tensors.keys() ^ shapes.keys())
@@ -363,9 +444,27 @@ class GradientState(TrainerState):
             own = torch.float32
             if name.startswith(_STATE):
                 own = start[name.removeprefix(_STATE)].dtype
-            half = _HALF.get(self._precision, own) if own.is_floating_point else own
-            if tensor.dtype not in (own, half):
+            halves = _HALVES[self._precision] if own.is_floating_point else ()
+            if tensor.dtype not in (own, *halves):
                 raise ValueError(f"{name} is {tensor.dtype}")
+
+
+@torch.no_grad()
+def _clip(parameters: Iterable[Tensor], most: float) -> Tensor:
+    """Scale gradients, sparse ones among them, so that their norm is at most ``most``.
+
+    Returns the norm before. A gradient of two uses of a table is made one.
+    """
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is not None:
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+            sparse = parameter.grad.is_sparse
+            gradients.append(parameter.grad.values() if sparse else parameter.grad)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def _rows(snapshot: Snapshot) -> dict[str, Tensor]:

@@ -129,7 +129,7 @@ def train(
         shared, model = start_on_first_rank(run, corpus, ranks)
         return shared
 
-    with _join() as ranks:
+    with _join(device) as ranks:
         with contextlib.ExitStack() as closing:
             with explaining_preset(preset, options):
                 shared = ranks.first(begin)
@@ -295,14 +295,14 @@ def _absolute(path: str | Path) -> str:
     return str(path) if str(path) == "-" else str(Path(path).absolute())
 
 
-def _join() -> contextlib.AbstractContextManager[Ranks]:
+def _join(device: Device) -> contextlib.AbstractContextManager[Ranks]:
     """All processes of the run, once all have been started."""
     place = process_rank()
     if place is None:
         return contextlib.nullcontext(SINGLE_PROCESS)
     from textgen.training.distributed import ProcessGroup
 
-    return contextlib.closing(ProcessGroup(place))
+    return ProcessGroup(place, device)
 
 
 def _start_event(

@@ -6,6 +6,7 @@ Also the loss on held-out text, of a model in training and of n-grams to compare
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -33,7 +34,9 @@ from textgen.results import (
 )
 from textgen.sampling.text import TextGenerator
 from textgen.tokenizers.base import EOS, UNK
+from textgen.training.autotune import flop_per_token
 from textgen.training.ranks import SINGLE_PROCESS, Ranks
+from textgen.training.rounding import rounded
 from textgen.training.run_directory import RunDirectory
 from textgen.training.schedule import Patience, SaveClock, Schedule
 from textgen.training.state import TrainerState
@@ -144,7 +147,8 @@ class Trainer:
     _exploded: bool = False
     _overrun: bool = False
     _measured: bool = False
-    _fastest_update: float = float("inf")
+    _fastest_update: float = math.inf
+    _waited: tuple[int, float] = (0, 0.0)
     _sampled: float = 0.0
     _logged: tuple[int, float] = (0, 0.0)
     _shown: float = -math.inf
@@ -166,7 +170,7 @@ class Trainer:
         # The clock continues from the seconds that a resumed run had used.
         self._begun = time.perf_counter() - state.progress.seconds
         self._saves.saved_at = self._sampled = state.progress.seconds
-        self._logged = (state.progress.step, state.progress.step_seconds)
+        self._logged = self._waited = (state.progress.step, state.progress.step_seconds)
         self._remember()
         progress = self._progress()
         if state.progress.step == 0:  # the initial weights of a fine-tuned run may remain the best
@@ -189,20 +193,24 @@ class Trainer:
                 yield TrainingWarning(state.progress.step, text)
             state.warnings = ()
             if not self._measured:
-                # Scoring a token costs half of training on it; fitting a mixture, some passes.
+                # Scoring a token costs half of training on it over the whole vocabulary; fitting
+                # a mixture, some passes.
                 read = self.directory.template.corpus.valid.tokens
                 read += _PASSES_TO_FIT_MIXTURE * state.held_out_tokens
                 window = config.batch_size * config.sequence_length
                 needed = 0.5 * read * self._fastest_update / window
+                if config.candidates:
+                    model = state.model.config
+                    needed *= flop_per_token(model) / flop_per_token(model, config.candidates)
                 self.schedule.expect(needed, self._saves.save_seconds)
             progress = self._progress(polls=True)
             due = self._is_validation_due(before, progress)
             saving = self._saves.is_due(state.progress.seconds)
             logs = state.progress.step % config.log_every == 0
             shows = state.progress.seconds - self._shown >= _SECONDS_BETWEEN_FIGURES
-            # Only where the device is synchronized anyway, unless that costs nothing.
+            # Only where the device is waited for anyway, unless that costs nothing.
             checks = due or saving or self.interrupted is not None or logs or shows
-            if (checks or state.model.device.type == "cpu") and not state.is_finite:
+            if (checks or self._waits_at_each_update) and not self._wait():
                 progress = self._roll_back()
                 if progress >= 1:  # the budget was used up in the meantime
                     yield from self._validate(final=True)
@@ -260,9 +268,27 @@ class Trainer:
         # An update has the learning rate at its midpoint, so that none is 0.
         middle = self.schedule.progress(self._position() + 0.5, self.state.progress.seconds)
         self.state.update(self.schedule.learning_rate(middle))
-        seconds = time.perf_counter() - begun
-        self._fastest_update = min(self._fastest_update, seconds)
-        self.state.progress.step_seconds += seconds
+        self.state.progress.step_seconds += time.perf_counter() - begun
+        if self._waits_at_each_update or math.isinf(self._fastest_update):
+            self._wait()
+
+    @property
+    def _waits_at_each_update(self) -> bool:
+        return self.state.model.device.type == "cpu"
+
+    def _wait(self) -> bool:
+        """Wait for the updates so far and count their time; returns whether the state is finite.
+
+        A GPU only queues an update when it is made. Most of its time is waited for here.
+        """
+        begun, done = time.perf_counter(), self.state.progress
+        finite = self.state.is_finite
+        done.step_seconds += time.perf_counter() - begun
+        steps, seconds = done.step - self._waited[0], done.step_seconds - self._waited[1]
+        if steps > 0:
+            self._fastest_update = min(self._fastest_update, seconds / steps)
+        self._waited = (done.step, done.step_seconds)
+        return finite
 
     def _roll_back(self) -> float:
         """Return to the last good state, with a lower learning rate; returns the new progress.
@@ -287,7 +313,7 @@ class Trainer:
         done.learning_rate_scale, done.rollbacks = scale, rollbacks
         if self.ranks.is_first:
             self.directory.truncate_metrics(self._metrics_bytes)
-        self._logged = (done.step, done.step_seconds)
+        self._logged = self._waited = (done.step, done.step_seconds)
         return self._progress()
 
     def _remember(self) -> None:
@@ -381,17 +407,22 @@ class Trainer:
         self.schedule.expect(seconds, self._saves.save_seconds)
 
     def _validate_and_keep_best(self) -> tuple[Validation, str | None]:
-        """The validation, and the folder of the new ``best`` where it is one."""
+        """The validation, and the folder of the new ``best`` where it is one.
+
+        What is validated are the weights that ``best`` would have: rounded, where that is allowed.
+        """
         state, step = self.state, self.state.progress.step
         characters = self.directory.template.corpus.valid.characters
         state.prepare_validation()
-        validation = validate(state.model, self.valid_ids, characters=characters, step=step)
-        validation = replace(validation, seconds=time.perf_counter() - self._begun)
-        self.directory.log_validation(validation)
-        best = self.directory.best
-        # A loss that is NaN is not smaller than any, so it is never the best.
-        if validation.loss < (best.loss if best else math.inf):
-            return validation, str(self.directory.save_best(state, validation))
+        exact = self.schedule.config.keep_float32
+        with nullcontext() if exact else rounded(state.model, self.valid_ids) as rounding:
+            validation = validate(state.model, self.valid_ids, characters=characters, step=step)
+            validation = replace(validation, seconds=time.perf_counter() - self._begun)
+            self.directory.log_validation(validation)
+            best = self.directory.best
+            # A loss that is NaN is not smaller than any, so it is never the best.
+            if validation.loss < (best.loss if best else math.inf):
+                return validation, str(self.directory.save_best(state, validation, rounding))
         return validation, None
 
     def _save(self) -> Iterator[TrainingEvent]:

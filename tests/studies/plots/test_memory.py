@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textgen import LanguageModel
-from textgen.config import RecurrentConfig, TokenizerConfig
+from textgen.config import LSTMConfig, TokenizerConfig
 from textgen.errors import DataError, UsageError
 from textgen.models import Dropout, Model, State
 from textgen.results import SentenceScore
@@ -32,7 +32,7 @@ class Echo(Model):
     """Expects what stood ``LAG`` places before with probability ``SHARE``, and knows no more."""
 
     def __init__(self, vocabulary: int) -> None:
-        super().__init__(RecurrentConfig(vocabulary_size=vocabulary))
+        super().__init__(LSTMConfig(vocabulary_size=vocabulary))
         self.share = torch.nn.Parameter(torch.tensor(SHARE))
 
     def start(self, batch: int) -> Last:

@@ -27,6 +27,8 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from textgen.models.base import NOTHING
+from textgen.models.lstm import HASH_FACTOR, HASH_MODULUS, NgramEmbeddings
 from textgen.models.mixture import Gate
 from textgen.models.ngram import NgramTables
 
@@ -175,7 +177,7 @@ def _compiler() -> list[str] | None:
 Numbers = npt.NDArray[np.float64]
 
 _LOGITS_PER_THREAD = 2**15
-_BYTES_PER_THREAD = 2**21
+_WEIGHTS_PER_THREAD = 2**19
 """For fewer weights another thread gains little, and costs much if the cores are shared."""
 
 
@@ -248,7 +250,7 @@ class _Ngrams(ctypes.Structure):
 
 
 class _Matrix(ctypes.Structure):
-    _fields_ = (*_fields(_INT, "outputs inputs"), *_fields(_POINTER, "weights scales"))
+    _fields_ = (*_fields(_INT, "outputs inputs bits"), *_fields(_POINTER, "weights scales"))
 
 
 class _Layer(ctypes.Structure):
@@ -261,6 +263,10 @@ class _Layer(ctypes.Structure):
     )
 
 
+class _NgramEmbeddings(ctypes.Structure):
+    _fields_ = (*_fields(_INT, "longest rows factor modulus"), *_fields(_POINTER, "weight before"))
+
+
 class _Network(ctypes.Structure):
     _fields_ = (
         *_fields(_INT, "rows layer_count"),
@@ -268,22 +274,31 @@ class _Network(ctypes.Structure):
         ("last", _Matrix),
         *_fields(_POINTER, "last_bias embedding"),
         ("embedding_size", _INT),
-        *_fields(_POINTER, "logits products probabilities ngrams"),
+        *_fields(_POINTER, "ngram_embeddings logits products probabilities ngrams"),
     )
 
 
 @dataclass(frozen=True)
 class PackedMatrix:
-    """weights: (blocks, inputs, 4 lanes); if int8, with scales (blocks, 4 lanes)."""
+    """weights: (blocks, inputs, 4 lanes), float32; or int8, with scales (blocks, 4 lanes).
+
+    Or bfloat16 in pairs: (blocks, inputs, 2 lanes) int32, with the first and the third vector of
+    lanes in the lower 16 bits, the second and the fourth in the upper.
+    """
 
     outputs: int
     weights: Tensor
     scales: Tensor | None
 
     def struct(self) -> _Matrix:
-        dtype = torch.float32 if self.scales is None else torch.int8
+        dtype = self.weights.dtype
+        _check((dtype == torch.int8) == (self.scales is not None))
         return _Matrix(
-            self.outputs, self.weights.shape[1], address(self.weights, dtype), address(self.scales)
+            self.outputs,
+            self.weights.shape[1],
+            {torch.float32: 32, torch.int32: 16, torch.int8: 8}[dtype],
+            address(self.weights, dtype),
+            address(self.scales),
         )
 
 
@@ -299,8 +314,9 @@ class PackedLayer:
 class Network:
     """A packed LSTM with the state of some rows, which compiled code reads and updates.
 
-    state: hidden state and cell of each layer, (rows, units). logits: (rows, vocabulary), after
-    the last token read.
+    state: hidden state and cell of each layer, (rows, units). before: the last tokens, (rows,
+    longest - 1), where there are n-gram embeddings. logits: (rows, vocabulary), after the last
+    token read.
     """
 
     def __init__(
@@ -310,13 +326,16 @@ class Network:
         last: PackedMatrix,
         last_bias: Tensor,
         embedding: Tensor | None,
+        ngrams: NgramEmbeddings | None,
         rows: int,
     ) -> None:
-        size = sum(matrix.weights.nbytes for matrix in (last, *(each.matrix for each in layers)))
-        threads = max(1, min(rows * size // _BYTES_PER_THREAD, torch.get_num_threads()))
+        matrices = (last, *(each.matrix for each in layers))
+        size = sum(matrix.outputs * matrix.weights.shape[1] for matrix in matrices)
+        threads = max(1, min(rows * size // _WEIGHTS_PER_THREAD, torch.get_num_threads()))
         structs, kept, self.state = (_Layer * len(layers))(), [], []
         for struct, layer in zip(structs, layers, strict=True):
-            blocks, width, columns = layer.matrix.weights.shape
+            blocks, width = layer.matrix.weights.shape[:2]
+            columns = layer.bias.shape[-1]
             inputs = last_bias.new_zeros(rows, width)
             cell, output = last_bias.new_zeros(2, rows, blocks * columns // 4)
             struct.units, struct.matrix = layer.units, layer.matrix.struct()
@@ -325,8 +344,22 @@ class Network:
             struct.inputs, struct.cell, struct.output = map(address, (inputs, cell, output))
             kept += [layer, inputs, cell, output]
             self.state.append((inputs[:, -layer.units :], cell[:, : layer.units]))
+        self.before: Tensor | None = None
+        ngram_struct = _NgramEmbeddings()
+        if ngrams is not None:
+            _check(embedding is not None and ngrams.weight.shape[1] == embedding.shape[1])
+            _check(len(ngrams.weight) == (ngrams.longest - 1) * ngrams.rows)
+            self.before = torch.full((rows, ngrams.longest - 1), NOTHING)
+            ngram_struct = _NgramEmbeddings(
+                ngrams.longest,
+                ngrams.rows,
+                HASH_FACTOR,
+                HASH_MODULUS,
+                address(ngrams.weight),
+                address(self.before, torch.int64),
+            )
         logits = last_bias.new_empty(rows, last.outputs)
-        products = logits.new_empty(threads, rows, last.weights.shape[2])
+        products = logits.new_empty(threads, rows, len(last_bias[0]))
         probabilities = logits.new_empty(last.outputs, dtype=torch.float64)
         self._struct = _Network(
             rows,
@@ -336,6 +369,7 @@ class Network:
             address(last_bias),
             address(embedding),
             0 if embedding is None else embedding.shape[1],
+            None if ngrams is None else ctypes.addressof(ngram_struct),
             address(logits),
             address(products),
             address(probabilities, torch.float64),
@@ -343,8 +377,16 @@ class Network:
         )
         # The structs have addresses only; this keeps the memory alive.
         self._kept = (*kept, structs, last, last_bias, embedding, products, probabilities)
+        self._kept_ngrams = ngrams, ngram_struct
         self._library, self.logits, self._threads = library, logits, threads
         self._pointer = ctypes.addressof(self._struct)
+
+    def remember(self, ids: Tensor) -> None:
+        """Replace the last tokens: ids (rows, longest - 1), ``NOTHING`` before a text."""
+        _check(self.before is not None and ids.shape == self.before.shape)
+        _check(all(NOTHING <= id < self.logits.shape[1] for id in ids.flatten().tolist()))
+        assert self.before is not None
+        self.before.copy_(ids)
 
     def mix(self, tables: NgramTables, gate: Gate, ngram_ids: Tensor) -> None:
         """From now on, logits are ln p of the mixture of the network and these n-grams.
@@ -354,6 +396,7 @@ class Network:
         orders, weight = tables.orders[1:], gate.weight.contiguous()
         _check(ngram_ids.shape == (len(self.logits), len(orders)))
         _check(tables.vocabulary_size == self.logits.shape[1])
+        _check(len(weight) == 2 + 2 * len(orders) + self.state[-1][0].shape[1])
         for order, column in zip(orders, ngram_ids.T, strict=True):
             _check(all(-1 <= id < len(order.backoff) for id in column.tolist()))
         structs = (_NgramOrder * len(orders))()

@@ -17,7 +17,8 @@ typedef struct {
     int64_t order, vocabulary;
     const NgramOrder *orders;  // of bigrams, trigrams, ...
     const double *unigrams;    // (vocabulary,) interpolated probabilities
-    const float *gate_weight;  // of entropy, of largest ln p, of log_total and backoff by order
+    const float *gate_weight;  // of entropy, of largest ln p, of log_total and backoff by order,
+                               // of the hidden state of the network
     float gate_bias;           // the gate gives the log-odds of the weight of the network
     int64_t *ngram_ids;        // (rows, order - 1) contexts, -1 where unseen
     double *scratch;           // (threads, 2, vocabulary)
@@ -39,9 +40,9 @@ static int64_t longer_ngram(const NgramOrder *order, int64_t context, int64_t to
 }
 
 // Read a token, and replace a row of logits of the network by ln p of the mixture.
-// context: (order - 1,), updated. scratch: (2, vocabulary).
-static void mix_row(const Ngrams *ngrams, int64_t id, int64_t *context, double *scratch,
-                    float *logits) {
+// context: (order - 1,), updated. hidden: (units,) of the network. scratch: (2, vocabulary).
+static void mix_row(const Ngrams *ngrams, int64_t id, int64_t *context, const float *hidden,
+                    int64_t units, double *scratch, float *logits) {
     int64_t size = ngrams->vocabulary, contexts = ngrams->order - 1;
     double *by_ngrams = scratch, *by_network = scratch + size;
     int starts_text = contexts > 0 && context[0] < 0 && id == EOS;
@@ -64,6 +65,9 @@ static void mix_row(const Ngrams *ngrams, int64_t id, int64_t *context, double *
     double largest_log_prob = -log(total), entropy = log(total) - weighted / total;
     double log_odds = ngrams->gate_bias + ngrams->gate_weight[0] * entropy +
                       ngrams->gate_weight[1] * largest_log_prob;
+    const float *hidden_weight = ngrams->gate_weight + 2 + 2 * contexts;
+    for (int64_t unit = 0; unit < units; unit++)
+        log_odds += hidden_weight[unit] * hidden[unit];
     for (int64_t place = 0; place < contexts; place++) {
         const NgramOrder *order = &ngrams->orders[place];
         int64_t ngram = context[place];

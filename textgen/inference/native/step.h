@@ -34,11 +34,14 @@ enum { BLOCK = 4 * LANES, CHUNK = 256 }; // CHUNK inputs of a block fit in the L
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef float LooseFloats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t Pairs __attribute__((vector_size(4 * LANES)));
+typedef uint32_t LoosePairs __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int8_t LooseBytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 typedef struct {
     int64_t outputs, inputs;
-    const void *weights; // (blocks, inputs, BLOCK), float, or int8_t where there are scales
+    int64_t bits;        // of a weight: 32, float; 16, bfloat16; 8, int8_t with scales
+    const void *weights; // (blocks, inputs, BLOCK); bfloat16 in pairs, (blocks, inputs, 2, LANES)
     const float *scales; // (blocks, BLOCK) factors of the sums of int8_t
 } Matrix;
 
@@ -52,6 +55,13 @@ typedef struct {
     float *output;       // (rows, blocks * LANES) scratch
 } Layer;
 
+// Vectors of n-grams that are added to a token's embedding, see NgramEmbeddings in Python.
+typedef struct {
+    int64_t longest, rows, factor, modulus;
+    const float *weight; // ((longest - 1) * rows, embedding_size)
+    int64_t *before;     // (rows of the network, longest - 1) last tokens, -1 where there is none
+} NgramEmbeddings;
+
 typedef struct {
     int64_t rows, layer_count;
     const Layer *layers;
@@ -59,6 +69,7 @@ typedef struct {
     const float *last_bias; // (blocks, BLOCK)
     const float *embedding; // (vocabulary, embedding_size), read where embedding_size is not 0
     int64_t embedding_size;
+    const NgramEmbeddings *ngram_embeddings; // or NULL
     float *logits;         // (rows, last.outputs)
     float *products;       // (threads, rows, BLOCK) scratch
     double *probabilities; // (last.outputs,) scratch
@@ -118,10 +129,28 @@ static inline Floats widened(const int8_t *bytes) {
 #endif
 }
 
-// Add to the sums (rows, BLOCK) the products of a block with some inputs of each row. Rows of inputs
-// are a stride apart. `rows`, up to ROWS, and `bytes` are constants where this is inlined.
+// The weights of a block for one input. Two vectors of bfloat16, the upper halves of floats, are in
+// the lower and the upper halves of one vector. `bits` is a constant where this is inlined.
 static inline __attribute__((always_inline)) void
-multiply_rows(const void *weights, const int bytes, const float *inputs, int64_t stride,
+load(const void *weights, const int bits, int64_t input, Floats *weight) {
+    for (int part = 0; part < 4; part++) {
+        int64_t place = input * BLOCK + part * LANES;
+        if (bits == 8) {
+            weight[part] = widened((const int8_t *)weights + place);
+        } else if (bits == 32) {
+            weight[part] = *(const LooseFloats *)((const float *)weights + place);
+        } else if (part % 2 == 0) {
+            Pairs pairs = *(const LoosePairs *)((const uint32_t *)weights + place / 2);
+            weight[part] = (Floats)(pairs << 16);
+            weight[part + 1] = (Floats)(pairs & 0xFFFF0000u);
+        }
+    }
+}
+
+// Add to the sums (rows, BLOCK) the products of a block with some inputs of each row. Rows of inputs
+// are a stride apart. `rows`, up to ROWS, and `bits` are constants where this is inlined.
+static inline __attribute__((always_inline)) void
+multiply_rows(const void *weights, const int bits, const float *inputs, int64_t stride,
               int64_t size, const int rows, float *sums) {
     Floats sum[ROWS][4];
     for (int row = 0; row < rows; row++)
@@ -129,13 +158,7 @@ multiply_rows(const void *weights, const int bytes, const float *inputs, int64_t
             sum[row][part] = *(const LooseFloats *)(sums + row * BLOCK + part * LANES);
     for (int64_t input = 0; input < size; input++) {
         Floats weight[4];
-        for (int part = 0; part < 4; part++) {
-            int64_t place = input * BLOCK + part * LANES;
-            if (bytes)
-                weight[part] = widened((const int8_t *)weights + place);
-            else
-                weight[part] = *(const LooseFloats *)((const float *)weights + place);
-        }
+        load(weights, bits, input, weight);
         for (int row = 0; row < rows; row++)
             for (int part = 0; part < 4; part++)
                 sum[row][part] += weight[part] * inputs[row * stride + input];
@@ -146,16 +169,30 @@ multiply_rows(const void *weights, const int bytes, const float *inputs, int64_t
 }
 
 static inline __attribute__((always_inline)) void
-multiply_all_rows(const void *weights, const int bytes, const float *inputs, int64_t stride,
+multiply_by_groups(const void *weights, const int bits, const float *inputs, int64_t stride,
                   int64_t size, int64_t rows, float *sums) {
     int64_t row = 0;
     for (; row + ROWS <= rows; row += ROWS)
-        multiply_rows(weights, bytes, inputs + row * stride, stride, size, ROWS,
+        multiply_rows(weights, bits, inputs + row * stride, stride, size, ROWS,
                       sums + row * BLOCK);
     for (; row + 2 <= rows; row += 2)
-        multiply_rows(weights, bytes, inputs + row * stride, stride, size, 2, sums + row * BLOCK);
+        multiply_rows(weights, bits, inputs + row * stride, stride, size, 2, sums + row * BLOCK);
     for (; row < rows; row++)
-        multiply_rows(weights, bytes, inputs + row * stride, stride, size, 1, sums + row * BLOCK);
+        multiply_rows(weights, bits, inputs + row * stride, stride, size, 1, sums + row * BLOCK);
+}
+
+// The same for any number of rows. Many rows are multiplied by the weights as floats.
+static inline __attribute__((always_inline)) void
+multiply_all_rows(const void *weights, const int bits, const float *inputs, int64_t stride,
+                  int64_t size, int64_t rows, float *sums) {
+    if (bits == 32 || rows <= ROWS) {
+        multiply_by_groups(weights, bits, inputs, stride, size, rows, sums);
+        return;
+    }
+    Floats floats[CHUNK][4];
+    for (int64_t input = 0; input < size; input++)
+        load(weights, bits, input, floats[input]);
+    multiply_by_groups(floats, 32, inputs, stride, size, rows, sums);
 }
 
 // The products (rows, BLOCK) of a block with the inputs (rows, ...) of all rows.
@@ -165,12 +202,14 @@ static void multiply(const Matrix *matrix, int64_t block, const float *inputs, i
     for (int64_t begin = 0; begin < matrix->inputs; begin += CHUNK) {
         int64_t left = matrix->inputs - begin, size = left < CHUNK ? left : CHUNK;
         int64_t place = (block * matrix->inputs + begin) * BLOCK;
-        if (matrix->scales == NULL)
-            multiply_all_rows((const float *)matrix->weights + place, 0, inputs + begin, stride,
-                              size, rows, products);
+        const void *weights = (const char *)matrix->weights + place * matrix->bits / 8;
+        const float *some = inputs + begin;
+        if (matrix->bits == 32)
+            multiply_all_rows(weights, 32, some, stride, size, rows, products);
+        else if (matrix->bits == 16)
+            multiply_all_rows(weights, 16, some, stride, size, rows, products);
         else
-            multiply_all_rows((const int8_t *)matrix->weights + place, 1, inputs + begin, stride,
-                              size, rows, products);
+            multiply_all_rows(weights, 8, some, stride, size, rows, products);
     }
     if (matrix->scales != NULL)
         for (int64_t row = 0; row < rows; row++)
@@ -233,14 +272,33 @@ static void step_layer(const Layer *layer, const Layer *above, const int64_t *id
     wait_for_all(thread->barrier, thread->count);
 }
 
+// Write what the first layer reads for a token of a row, and remember the token.
+static void embed(const Network *network, int64_t id, int64_t row) {
+    int64_t size = network->embedding_size;
+    float *restrict input = network->layers[0].inputs + row * network->layers[0].matrix.inputs;
+    memcpy(input, network->embedding + id * size, size * sizeof(float));
+    const NgramEmbeddings *ngrams = network->ngram_embeddings;
+    if (ngrams == NULL)
+        return;
+    int64_t kept = ngrams->longest - 1, *before = ngrams->before + row * kept, hash = id + 1;
+    for (int64_t length = 0; length < kept; length++) {
+        hash = (hash * ngrams->factor + before[kept - 1 - length] + 1) % ngrams->modulus;
+        int64_t place = length * ngrams->rows + hash % ngrams->rows;
+        const float *vector = ngrams->weight + place * size;
+        for (int64_t column = 0; column < size; column++)
+            input[column] += vector[column];
+    }
+    memmove(before, before + 1, (kept - 1) * sizeof *before);
+    before[kept - 1] = id;
+}
+
 // Read a token of each row, in all threads. The state is in the inputs and cells of the layers.
 static void step(const Network *network, const int64_t *ids, const Thread *thread) {
-    int64_t rows = network->rows, size = network->embedding_size;
-    if (size) {
+    int64_t rows = network->rows;
+    if (network->embedding_size) {
         if (thread->index == 0)
             for (int64_t row = 0; row < rows; row++)
-                memcpy(network->layers[0].inputs + row * network->layers[0].matrix.inputs,
-                       network->embedding + ids[row] * size, size * sizeof(float));
+                embed(network, ids[row], row);
         wait_for_all(thread->barrier, thread->count);
     }
     int64_t last_place = network->layer_count - 1;
@@ -264,7 +322,8 @@ static void step(const Network *network, const int64_t *ids, const Thread *threa
     if (ngrams != NULL) {
         double *scratch = ngrams->scratch + 2 * ngrams->vocabulary * thread->index;
         for (int64_t row = thread->index; row < rows; row += thread->count)
-            mix_row(ngrams, ids[row], ngrams->ngram_ids + row * (ngrams->order - 1), scratch,
+            mix_row(ngrams, ids[row], ngrams->ngram_ids + row * (ngrams->order - 1),
+                    below->output + row * stride, below->units, scratch,
                     network->logits + row * last->outputs);
         wait_for_all(thread->barrier, thread->count);
     }

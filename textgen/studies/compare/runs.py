@@ -31,7 +31,7 @@ from textgen.config import (
 from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import is_encoded, load_encoded, tokenize
 from textgen.errors import DataError, DivergedError, UsageError
-from textgen.models import count_parameters, model_class
+from textgen.models import count_parameters, model_class, on_meta
 from textgen.presentation.records import finite
 from textgen.results import NgramBaseline, TrainingResult
 from textgen.studies.compare.config import LENGTHS, SHARED, ComparisonConfig, Variant
@@ -439,6 +439,7 @@ def _read_run(raw: dict[str, Any], out: Path) -> RunResult:
 def _widths_for(parameters: int, variant: Variant, vocabulary_size: int) -> tuple[int, ...]:
     """The hidden sizes whose number of parameters is nearest to ``parameters``.
 
+    N-grams and n-gram embeddings are not counted: their number does not depend on the width.
     Several layers keep the proportions of the kind's defaults. Raises UsageError if even the
     narrowest model has more, or the widest has fewer.
     """
@@ -449,7 +450,9 @@ def _widths_for(parameters: int, variant: Variant, vocabulary_size: int) -> tupl
 
     def count(width: int) -> int:
         options = {**variant.options, "model": variant.model, "hidden_size": sizes(width)}
-        return count_parameters(ModelConfig.from_options(options).resolved(vocabulary_size))
+        config = ModelConfig.from_options(options).resolved(vocabulary_size)
+        tables = on_meta(config).lookup_tables(sampled=False)
+        return count_parameters(config) - sum(table.numel() for table in tables)
 
     narrower = bisect.bisect_right(range(1, _WIDEST + 1), parameters, key=count)
     if narrower == 0 or narrower == _WIDEST:
