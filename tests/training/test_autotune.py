@@ -184,7 +184,7 @@ def option_of(planned: Plan, name: str) -> object:
 def test_n_gram_embeddings_are_dropped_in_runs_that_read_the_text_again() -> None:
     rates = [chosen(MILLION, epochs=each).training.ngram_dropout for each in (1, 2, 3, 8, 1000)]
     assert rates == sorted(rates)
-    assert rates[0] < 0.15 and rates[2] == pytest.approx(0.42) and rates[-1] == 0.7
+    assert rates[0] == 0 and rates[2] == pytest.approx(0.2) and rates[-1] == 0.7
     assert chosen(MILLION, steps=100).training.ngram_dropout == 0
     assert chosen(MILLION, epochs=9, options={"dropout": 0.0}).training.ngram_dropout == 0
 

@@ -51,6 +51,23 @@ def test_rows_that_no_update_used_stay_bit_for_bit() -> None:
         assert not squares[unused].any()
 
 
+def test_rows_that_dropout_left_out_stay_though_they_were_looked_up() -> None:
+    table = nn.Parameter(torch.ones(4, 3))
+    optimizer = RowOptimizer([{"params": [table]}], lr=LR, decay=DECAY)
+    optimizer.found_inf = torch.zeros(())
+    optimizer.param_groups[0]["weight_decay"] = WEIGHT_DECAY
+    for kept in ([1.0, 1.0], [1.0, 0.0]):
+        before = table.detach().clone(), optimizer.state.get(table, {}).get("exp_avg_sq")
+        optimizer.zero_grad()
+        found = functional.embedding(torch.tensor([1, 2]), table, sparse=True)
+        (found * torch.tensor(kept).unsqueeze(1)).square().sum().backward()
+        averages = None if before[1] is None else before[1].clone()
+        optimizer.step()
+    assert averages is not None
+    assert torch.equal(table[2], before[0][2]) and not torch.equal(table[1], before[0][1])
+    assert torch.equal(optimizer.state[table]["exp_avg_sq"][2], averages[2])
+
+
 def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
     for sparse in (True, False):
         table, squares = trained(BATCHES, sparse=sparse, found_inf=True)

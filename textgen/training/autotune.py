@@ -36,11 +36,12 @@ from textgen.training.run import TrainingRun
 
 _WIDTHS = (128, 192, 256, 384, 512, 768, 1024)
 _TOKENS_OF_512 = 4e6
+_TOKENS_PER_WEIGHT = 3  # of the layers; narrower models are better for the updates that fit
 _MIN_LEARNING_RATE, _MAX_LEARNING_RATE = 4e-3, 1e-2
 _TOKENS_OF_MAX_LEARNING_RATE, _LEARNING_RATE_EXPONENT = 2e6, 0.35
 _DROPOUT_PER_OCTAVE, _MAX_DROPOUT = 0.11, 0.5
 _EPOCHS_WITHOUT, _WEIGHTS_EXPONENT = 3.1, 0.43  # where there is a weight for each token
-_NGRAM_DROPOUT_PER_OCTAVE, _MAX_NGRAM_DROPOUT, _EPOCHS_WITHOUT_NGRAM = 0.2, 0.7, 0.7
+_NGRAM_DROPOUT_PER_OCTAVE, _MAX_NGRAM_DROPOUT, _EPOCHS_WITHOUT_NGRAM = 0.2, 0.7, 1.5
 _TIMED_SECONDS, _LEAST_UPDATES = 0.5, 3
 _TIMED_SECONDS_ON_GPU, _UPDATES_BEFORE_ON_GPU = 0.1, 5
 _BATCH_FACTORS, _HARDLY_LONGER = (1, 2, 4, 8), 1.3
@@ -153,7 +154,8 @@ def choose(
     ngram_dropout = round(min(max(ngram_dropout, 0.0), _MAX_NGRAM_DROPOUT), 2)
     if "dropout" in given and training.dropout == 0:  # none of any kind
         ngram_dropout = 0.0
-    training = dataclasses.replace(training, ngram_dropout=ngram_dropout)
+    if "ngram_dropout" not in given:
+        training = dataclasses.replace(training, ngram_dropout=ngram_dropout)
     reasons |= dict.fromkeys(given, "as given")
     return TunedOptions(model, training, tokens, reasons, tuple(warnings))
 
@@ -187,7 +189,7 @@ def _layer_weights(shape: ModelConfig) -> int:
 def _widened(
     model: LayersConfig, training: TrainingConfig, size: TaskSize
 ) -> tuple[ModelConfig, str]:
-    """The largest width with at least one training token per layer weight, limited by the text."""
+    """The largest width with three training tokens per layer weight, limited by the text."""
     assert size.compute is not None
     by_text = _width_of_text(size)
     chosen = dataclasses.replace(model, hidden_size=(_WIDTHS[0],))
@@ -196,7 +198,8 @@ def _widened(
         shape = wider.resolved(size.vocabulary_size)
         if width > by_text:
             return chosen, _BY_TEXT
-        if size.compute / flop_per_token(shape, training.candidates) < _layer_weights(shape):
+        tokens = size.compute / flop_per_token(shape, training.candidates)
+        if tokens < _TOKENS_PER_WEIGHT * _layer_weights(shape):
             return chosen, _BY_BUDGET
         chosen = wider
     return chosen, _LARGEST
@@ -281,8 +284,8 @@ def choose_on_gpu(
     """As ``choose`` under a budget, for a device that a small update does not occupy.
 
     There the time of an update hardly depends on its size, so speed is measured at each width and
-    batch that is weighed. The width is the largest with at least one training token per layer
-    weight; the batch the largest whose updates take at most 1.3 times as long as those of 16
+    batch that is weighed. The width is the largest with three training tokens per layer weight;
+    the batch the largest whose updates take at most 1.3 times as long as those of 16
     streams. The learning rate grows with the square root of the batch (Krizhevsky 2014).
     """
     own = model.kind.defaults.keys()
@@ -299,7 +302,8 @@ def choose_on_gpu(
         larger = dataclasses.replace(training, batch_size=max(speeds))
         measured = _with_speed(size, training, shape, speeds[larger.batch_size])
         assert measured.compute is not None
-        if measured.compute / flop_per_token(shape, training.candidates) >= _layer_weights(shape):
+        tokens = measured.compute / flop_per_token(shape, training.candidates)
+        if tokens >= _TOKENS_PER_WEIGHT * _layer_weights(shape):
             break
     choice = choose(chosen, larger, given | {"hidden_size"} if len(widths) > 1 else given, measured)
     larger, reasons = choice.training, dict(choice.reasons)

@@ -69,7 +69,8 @@ class RowOptimizer(torch.optim.Optimizer):
             averages.copy_(torch.where(used, squares, averages))
         elif not self.found_inf:
             gradient = gradient.coalesce()
-            ids = gradient.indices()[0]
-            rows, squares = updated(table[ids], averages[ids], gradient.values())
+            used = gradient.values().any(1)  # dropout left others out
+            ids, found = gradient.indices()[0][used], gradient.values()[used]
+            rows, squares = updated(table[ids], averages[ids], found)
             table.index_copy_(0, ids, rows)
             averages.index_copy_(0, ids, squares)
