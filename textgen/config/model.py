@@ -50,7 +50,9 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "lstm": Kind("lstm:LSTMModel", lambda: LSTMConfig),
-    "lstm+ngram": Kind("mixture:MixtureModel", lambda: MixtureConfig, {"order": 8}),
+    "lstm+ngram": Kind(
+        "mixture:MixtureModel", lambda: MixtureConfig, {"order": 8, "ngram_embeddings": 0}
+    ),
     "gru": Kind("gru:GRUModel", lambda: RecurrentConfig),
     "rnn": Kind(
         "rnn:RNNModel",
@@ -303,7 +305,8 @@ class LSTMConfig(RecurrentConfig):
         UNRESOLVED,
         "Length of the longest n-grams of the last tokens that have an embedding of their own,"
         " found by a hash; 0 for none.",
-        shown=f"{_NGRAM_EMBEDDINGS} where the vocabulary is at most {_MOST_CHARACTERS}, else 0",
+        shown=f"{_NGRAM_EMBEDDINGS} where the vocabulary is at most {_MOST_CHARACTERS}, else 0; "
+        + defaults_of_kinds("ngram_embeddings"),
         bounds=Bounds(0, 16),
     )
     ngram_rows: int = setting(2**14, Bounds(1, 2**24))
@@ -320,7 +323,7 @@ class LSTMConfig(RecurrentConfig):
 
     def resolved(self, vocabulary_size: int) -> Self:
         config = super().resolved(vocabulary_size)
-        if self.ngram_embeddings is not UNRESOLVED:
+        if config.ngram_embeddings is not UNRESOLVED:
             return config
         of_characters = vocabulary_size <= _MOST_CHARACTERS and config.embedding_size
         longest = _NGRAM_EMBEDDINGS if of_characters else 0

@@ -144,7 +144,7 @@ def choose(
         training = dataclasses.replace(training, dropout=round(min(dropout, _MAX_DROPOUT), 2))
         shown = [f"{each:.1f}" if each < 10 else f"{each:,.0f}" for each in (epochs, weights)]
         reasons["dropout"] = "about {} epochs, {} weights per token of text".format(*shown)
-    if isinstance(model, LSTMConfig) and not model.ngram_embeddings:
+    if isinstance(model, LSTMConfig) and not model.ngram_embeddings and model.model == "lstm":
         reasons["ngram_embeddings"] = "n-grams of words or subwords would be learned by heart"
         if not model.embedding_size:
             reasons["ngram_embeddings"] = "one-hot input has no embedding to add to"
