@@ -144,20 +144,26 @@ def choose(
         training = dataclasses.replace(training, dropout=round(min(dropout, _MAX_DROPOUT), 2))
         shown = [f"{each:.1f}" if each < 10 else f"{each:,.0f}" for each in (epochs, weights)]
         reasons["dropout"] = "about {} epochs, {} weights per token of text".format(*shown)
-    if isinstance(model, LSTMConfig) and not model.ngram_embeddings and model.model == "lstm":
-        reasons["ngram_embeddings"] = "n-grams of words or subwords would be learned by heart"
-        if not model.embedding_size:
-            reasons["ngram_embeddings"] = "one-hot input has no embedding to add to"
     if training.candidates:
         reasons["candidates"] = "a softmax over the whole vocabulary takes most of the time"
-    ngram_dropout = _NGRAM_DROPOUT_PER_OCTAVE * math.log2(max(epochs, 1e-9) / _EPOCHS_WITHOUT_NGRAM)
-    ngram_dropout = round(min(max(ngram_dropout, 0.0), _MAX_NGRAM_DROPOUT), 2)
-    if "dropout" in given and training.dropout == 0:  # none of any kind
-        ngram_dropout = 0.0
-    if "ngram_dropout" not in given:
-        training = dataclasses.replace(training, ngram_dropout=ngram_dropout)
+    if isinstance(model, LSTMConfig):
+        if not model.ngram_embeddings and "ngram_embeddings" not in own:
+            reasons["ngram_embeddings"] = (
+                "n-grams of words or subwords would be learned by heart"
+                if model.embedding_size
+                else "one-hot input has no embedding to add to"
+            )
+        if "ngram_dropout" not in given:
+            wanted = not ("dropout" in given and training.dropout == 0)  # which is none of any kind
+            rate = _ngram_dropout(epochs) if wanted and model.ngram_embeddings else 0.0
+            training = dataclasses.replace(training, ngram_dropout=rate)
     reasons |= dict.fromkeys(given, "as given")
     return TunedOptions(model, training, tokens, reasons, tuple(warnings))
+
+
+def _ngram_dropout(epochs: float) -> float:
+    rate = _NGRAM_DROPOUT_PER_OCTAVE * math.log2(max(epochs, 1e-9) / _EPOCHS_WITHOUT_NGRAM)
+    return round(min(max(rate, 0.0), _MAX_NGRAM_DROPOUT), 2)
 
 
 def flop_per_token(model: ModelConfig, candidates: int = 0) -> float:
@@ -224,7 +230,7 @@ def choose_options(run: TrainingRun, corpus: TrainingCorpus, processes: int = 1)
         given |= option_names(ModelConfig)
     size = TaskSize(model.vocabulary_size, len(corpus.encoded.train), processes=processes)
     if "candidates" not in given:
-        training = _with_candidates(training, model, choose_device(run.device))
+        training = _with_candidates(training, model, device)
     if isinstance(run.model, LSTMConfig) and "ngram_rows" not in given:
         rows = _ngram_rows(size.train_tokens)
         run = dataclasses.replace(run, model=dataclasses.replace(run.model, ngram_rows=rows))
