@@ -383,10 +383,10 @@ class Network:
 
     def remember(self, ids: Tensor) -> None:
         """Replace the last tokens: ids (rows, longest - 1), ``NOTHING`` before a text."""
-        _check(self.before is not None and ids.shape == self.before.shape)
         _check(all(NOTHING <= id < self.logits.shape[1] for id in ids.flatten().tolist()))
-        assert self.before is not None
-        self.before.copy_(ids)
+        if self.before is not None:
+            _check(ids.shape == self.before.shape)
+            self.before.copy_(ids)
 
     def mix(self, tables: NgramTables, gate: Gate, ngram_ids: Tensor) -> None:
         """From now on, logits are ln p of the mixture of the network and these n-grams.
