@@ -49,9 +49,12 @@ MakeModel = Callable[..., "Model"]
 # The tests' tensors are small: on a busy machine threads would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Started by "nohup make test &", they ignore Ctrl-C, and so would every process that they start.
+# Started by "nohup make test &", they ignore signals, and so would every process that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for _signum in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+    if signal.getsignal(_signum) is signal.SIG_IGN:
+        signal.signal(_signum, signal.SIG_DFL)
 
 # Nor is anything compiled beside them, and then found by one test and not by the one before.
 # (Processes that run the tests side by side inherit this environment.)
