@@ -96,19 +96,26 @@ def run(study: Study, setting: Setting, encoded: EncodedCorpus, seed: int) -> di
         trial.train(rate, (step + 1) / steps)
         if step == steps - steps // 20:
             trial.take_mean_loss()  # the next call gives the mean over the last twentieth
-    training = trial.take_mean_loss()
-    for technique in trial.techniques:
-        technique.end(trial)
-    found = validate(trial.model, encoded.valid, characters=encoded.header.valid.characters)
-    return {
-        "loss": round(found.loss, 4),
-        "training_loss": round(training, 4),
+    return finish(trial, encoded) | {
         "steps": steps,
         "step_over_base": round(slower, 3),
         "epochs": round(trial.progress.tokens_seen / len(encoded.train[: study.tokens]), 2),
         "seconds": round(time.perf_counter() - begun, 1),
         "parameters": sum(p.numel() for p in trial.model.parameters()),
     }
+
+
+def finish(trial: t.Trial, encoded: EncodedCorpus) -> dict[str, Any]:
+    """The losses of a trial after its last update, in nats per token."""
+    training = trial.take_mean_loss()
+    for technique in trial.techniques:
+        technique.end(trial)
+    others = [each.validation_loss(trial, encoded.valid) for each in trial.techniques]
+    loss = next((each for each in others if each is not None), None)
+    if loss is None:
+        characters = encoded.header.valid.characters
+        loss = validate(trial.model, encoded.valid, characters=characters).loss
+    return {"loss": round(loss, 4), "training_loss": round(training, 4)}
 
 
 def slowness(study: Study, setting: Setting, encoded: EncodedCorpus) -> float:

@@ -100,6 +100,15 @@ COMMON = (
         "forget bias from 0": Setting(techniques=lambda: (t.ForgetBiasFromZero(),)),
         "uniform recurrence": Setting(techniques=lambda: (t.UniformRecurrence(),)),
         "tied": Setting({"tie": True, "embedding_size": None}),
+        "weight decay by the learning rate": Setting(techniques=lambda: (t.DecayByRate(),)),
+        "window from half": Setting(techniques=lambda: (t.WindowGrowth(),)),
+        "temperature": Setting(techniques=lambda: (t.Temperature(),)),
+        "16 passes with dropout": Setting(techniques=lambda: (t.DropoutAverage(1.0),)),
+        "16 passes with half the dropout": Setting(techniques=lambda: (t.DropoutAverage(0.5),)),
+        "smear gate": Setting(model=networks.Smeared),
+        "soft cap 15": Setting(model=networks.SoftCapped),
+        "soft cap 30": Setting(model=networks.SoftCapped30),
+        "Mogrifier": Setting(model=networks.Mogrified),
         "output bias from 0": Setting(techniques=lambda: (t.BiasFromZero(),)),
         "dropout on the output alone": Setting(model=networks.OutputDropout),
         "two layers, residual": Setting({"hidden_size": (512, 512)}, model=networks.Deep),
@@ -109,20 +118,35 @@ COMMON = (
         "one layer, normalised": Setting(model=networks.DeepNormalised),
     }
 )
+# The older studies are without n-gram embeddings.
+PLAIN = {"ngram_embeddings": 0}
 STUDIES = {
-    "characters-6s": Study("tinyshakespeare.txt", CHARACTERS, 330, {"dropout": 0.0}, COMMON),
+    "characters-ngrams": Study(
+        "tinyshakespeare.txt",
+        CHARACTERS,
+        1_400,
+        {"hidden_size": (256,), "learning_rate": 1e-2, "dropout": 0.0, "ngram_rows": 2**14},
+        COMMON,
+    ),
+    "characters-6s": Study(
+        "tinyshakespeare.txt", CHARACTERS, 330, PLAIN | {"dropout": 0.0}, COMMON
+    ),
     "characters-12-epochs": Study(
         "tinyshakespeare.txt",
         CHARACTERS,
         2_930,
-        {"hidden_size": (256,), "learning_rate": 8.7e-3, "dropout": 0.25},
+        PLAIN | {"hidden_size": (256,), "learning_rate": 8.7e-3, "dropout": 0.25},
         COMMON,
         tokens=250_000,
     ),
-    "characters-30s": Study("tinyshakespeare.txt", CHARACTERS, 1_700, {}, COMMON),
-    "characters-90s": Study("tinyshakespeare.txt", CHARACTERS, 5_000, {}, COMMON),
-    "characters-300s": Study("tinyshakespeare.txt", CHARACTERS, 17_000, {"dropout": 0.3}, COMMON),
-    "characters-30min": Study("tinyshakespeare.txt", CHARACTERS, 100_000, {"dropout": 0.4}, COMMON),
+    "characters-30s": Study("tinyshakespeare.txt", CHARACTERS, 1_700, PLAIN, COMMON),
+    "characters-90s": Study("tinyshakespeare.txt", CHARACTERS, 5_000, PLAIN, COMMON),
+    "characters-300s": Study(
+        "tinyshakespeare.txt", CHARACTERS, 17_000, PLAIN | {"dropout": 0.3}, COMMON
+    ),
+    "characters-30min": Study(
+        "tinyshakespeare.txt", CHARACTERS, 100_000, PLAIN | {"dropout": 0.4}, COMMON
+    ),
     "words-4-epochs": Study(
         "war_and_peace_90.txt",
         TokenizerConfig(level="word"),

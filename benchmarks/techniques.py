@@ -4,16 +4,19 @@ Each is a few lines around one update, for ``ablations.py``. Techniques that pai
 and no longer here; the others stay here and in the table.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
 from networks import ObservedLSTM
 from torch import Tensor
+from torch.nn import functional
 
 from textgen.config import TrainingConfig
-from textgen.data.batching import Streams
-from textgen.models import Model
+from textgen.data.batching import IdArray, Streams
+from textgen.models import Dropout, Model
+from textgen.models.candidates import Candidates
 from textgen.models.device import choose_precision
 from textgen.training.state import GradientState
 
@@ -33,6 +36,10 @@ class Technique:
     def end(self, trial: "Trial") -> None:
         """Once, before the validation."""
 
+    def validation_loss(self, trial: "Trial", ids: IdArray) -> float | None:
+        """The loss of the validation text, in nats per token, if it is found in another way."""
+        return None
+
     def penalty(self, hidden: Tensor) -> Tensor | float:
         """A term added to the loss. hidden: (time, batch, units), of the last layer."""
         return 0.0
@@ -50,11 +57,8 @@ class Trial(GradientState):
 
     @property
     def optimizer(self) -> Any:
-        return self._optimizer
-
-    @optimizer.setter
-    def optimizer(self, optimizer: Any) -> None:
-        self._optimizer = optimizer
+        """That of everything but the tables of which an update uses few rows."""
+        return self._optimizers[0]
 
     def train(self, rate: float, progress: float) -> None:
         for technique in self.techniques:
@@ -63,8 +67,8 @@ class Trial(GradientState):
         for technique in self.techniques:
             technique.after(self, progress)
 
-    def _loss(self, ids: Tensor, carried: Tensor) -> Tensor:
-        loss = super()._loss(ids, carried)
+    def _loss(self, ids: Tensor, carried: Tensor, candidates: Candidates | None) -> Tensor:
+        loss = super()._loss(ids, carried, candidates)
         if self.techniques and isinstance(self.model, ObservedLSTM):
             for technique in self.techniques:
                 loss = loss + technique.penalty(self.model.last_hidden)
@@ -249,6 +253,90 @@ class BiasRate(Technique):
     def _raise(self, optimizer: Any, *_: object) -> None:
         matrices, biases = optimizer.param_groups[:2]
         biases["lr"] = self._times * matrices["lr"]
+
+
+class DecayByRate(Technique):
+    """Weight decay in proportion to the learning rate: a step decays by its square."""
+
+    def begin(self, trial: Trial) -> None:
+        trial.optimizer.register_step_pre_hook(self._scale)
+        self._peak = trial.config.learning_rate
+        self._decays = [group["weight_decay"] for group in trial.optimizer.param_groups]
+
+    def _scale(self, optimizer: Any, *_: object) -> None:
+        for group, decay in zip(optimizer.param_groups, self._decays, strict=True):
+            group["weight_decay"] = 2 * decay * group["lr"] / self._peak  # the same mean
+
+
+class Temperature(Technique):
+    """Divide the logits by what is best for the first half of the validation text."""
+
+    def validation_loss(self, trial: Trial, ids: IdArray) -> float | None:
+        rows = torch.from_numpy(ids.astype("int64")).unsqueeze(1)
+        logits = window_logits(trial, rows)
+        temperatures = [1 + step / 50 for step in range(-10, 16)]
+
+        def loss(part: slice, temperature: float) -> float:
+            return float(functional.cross_entropy(logits[part] / temperature, rows[1:, 0][part]))
+
+        half = slice(0, len(logits) // 2)
+        best = min(temperatures, key=lambda each: loss(half, each))
+        print(f"temperature {best:.2f}")
+        return loss(slice(None), best)
+
+
+class DropoutAverage(Technique):
+    """Validate the mean probability of 16 passes with dropout (Gal and Ghahramani 2016).
+
+    times: The rate relative to that of training.
+    """
+
+    def __init__(self, times: float) -> None:
+        self._times = times
+
+    def validation_loss(self, trial: Trial, ids: IdArray) -> float | None:
+        passes = 16
+        rows = torch.from_numpy(ids.astype("int64")).unsqueeze(1).expand(-1, passes)
+        generator = torch.Generator().manual_seed(0)
+        dropout = Dropout(self._times * trial.config.dropout, generator)
+        log_probs = window_logits(trial, rows, dropout, target_log_probs=True)
+        return float(-(log_probs.logsumexp(1) - math.log(passes)).mean())
+
+
+@torch.no_grad()
+def window_logits(
+    trial: Trial, rows: Tensor, dropout: Dropout | None = None, *, target_log_probs: bool = False
+) -> Tensor:
+    """rows (tokens, batch) read as one document -> logits (tokens - 1, vocabulary) of a batch of 1.
+
+    With target_log_probs, ln p of each next token (tokens - 1, batch). A mask lasts for a window.
+    """
+    state, found = trial.model.start(rows.shape[1]), []
+    length = trial.config.sequence_length
+    for start in range(0, len(rows) - 1, length):
+        window = rows[start : start + length + 1]
+        hidden, state = trial.model.hidden_states(window[:-1], state, dropout)
+        if target_log_probs:
+            targets = window[1:]
+            found.append(
+                trial.model.log_probs(hidden.flatten(0, 1), targets.flatten()).view_as(targets)
+            )
+        else:
+            found.append(trial.model.logits(hidden)[:, 0])
+    return torch.cat(found)
+
+
+class WindowGrowth(Technique):
+    """Windows of half the length in the first half of the updates."""
+
+    def begin(self, trial: Trial) -> None:
+        self._length = trial.config.sequence_length
+
+    def after(self, trial: Trial, progress: float) -> None:
+        length = self._length // 2 if progress < 0.5 else self._length
+        trial.streams._length = length
+        if length != self._length:
+            trial.progress.tokens_seen -= trial.tokens_per_step // 2
 
 
 class VariableWindow(Technique):
