@@ -4,7 +4,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
 DEMO := checkpoints/demo
 
-.PHONY: setup demo test torture lint typecheck layers check bench gpu corpus clean
+.PHONY: setup demo test integrations torture lint typecheck layers check bench gpu corpus clean
 
 setup: $(INSTALLED)
 
@@ -28,6 +28,17 @@ test: $(INSTALLED)
 # The tests run the same campaigns with small counts.
 torture: $(INSTALLED)
 	$(BIN)/python tests/torture/run.py
+
+# The doors to other programs, each tried with that program: an environment of its own.
+INTEGRATIONS := .venv-integrations
+integrations: $(INTEGRATIONS)/.installed
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations
+
+$(INTEGRATIONS)/.installed: pyproject.toml constraints.txt constraints-integrations.txt
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --constraint constraints.txt \
+	  --constraint constraints-integrations.txt --editable '.[dev,integrations]'
+	@touch $@
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -63,5 +74,5 @@ corpus: $(INSTALLED)
 	$(BIN)/python corpora/build.py
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATIONS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -66,6 +66,10 @@ COMMANDS = {
     "info": Command(
         "textgen.cli.info:info", "Show what a checkpoint contains and how it was trained."
     ),
+    "export": Command(
+        "textgen.exports.command:export",
+        "Write a model in the format of another program.",
+    ),
     "compare": Command(
         "textgen.studies.compare.command:compare",
         "Train several models on the same text, and compare their losses.",

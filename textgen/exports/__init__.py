@@ -1,0 +1,1 @@
+"""Models written for other programs: one module per format, and the command ``textgen export``."""
