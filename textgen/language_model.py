@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from textgen import checkpoint
 from textgen.config import (
+    KINDS,
     Config,
     Device,
+    LayersConfig,
     SamplingConfig,
     ScoringConfig,
     ScoringPrecision,
@@ -19,9 +24,10 @@ from textgen.config import (
     check_options,
     check_whole,
 )
+from textgen.config.keywords import SamplingOptions, ScoringOptions
 from textgen.data.lines import joined_word
 from textgen.errors import ResourceError, TextgenWarning, UsageError, not_both
-from textgen.results import Prediction, Sample, SentenceScore
+from textgen.results import Prediction, Sample, SentenceScore, SentenceScores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +36,12 @@ if TYPE_CHECKING:
 
     from textgen.data.lines import Item
     from textgen.models import Model
+    from textgen.models.base import HiddenStates
     from textgen.sampling.text import Accept, OnText
     from textgen.scoring.scorer import MakeReader, Skipped
     from textgen.tokenizers.base import Tokenizer
+
+    Floats = npt.NDArray[np.floating[Any]]
 
 _MOST_JOBS = 1024
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -102,13 +111,104 @@ class LanguageModel:
         """Whether it predicts the next token; otherwise its scores are pseudo-log-probabilities."""
         return self.model.is_causal
 
+    def encode(self, text: str) -> npt.NDArray[np.uint32]:
+        """The ids of a text, (tokens,) uint32; each end of a sentence in it is ``<EOS>``, 1."""
+        check_arguments(LanguageModel.encode, locals())
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
+        """The text of ids (tokens,). ``<EOS>`` is the end of a sentence, ``<UNK>`` is ``<UNK>``.
+
+        Raises:
+            UsageError: They are not a sequence of whole numbers, or one is not in the vocabulary.
+        """
+        try:
+            given = np.asarray(ids)
+        except (ValueError, OverflowError):  # a ragged list, or a number of more than 64 bits
+            given = np.empty((0, 0))
+        size = self.tokenizer.vocabulary_size
+        if given.ndim != 1 or (len(given) and given.dtype.kind not in "iu"):
+            raise UsageError(f"ids must be whole numbers in one dimension, got {ids!r:.80}")
+        wrong = given[(given < 0) | (given >= size)]
+        if len(wrong):
+            raise UsageError(f"the vocabulary has the ids 0 to {size - 1}, not {int(wrong[0])}")
+        return self.tokenizer.decode(given)
+
+    @overload
+    def logits(self, texts: str) -> Floats: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def logits(self, texts: Iterable[str]) -> list[Floats]: ...
+
+    def logits(self, texts: str | Iterable[str]) -> Floats | list[Floats]:
+        """The logits of a text from the start state, or of each of several.
+
+        Returns:
+            (tokens + 1, vocabulary) float32, or float64 in that precision; a list of them where
+            several texts are given, because their lengths differ. Row t has the logits of token t
+            of ``encode(text)``, given ``<EOS>`` and the tokens before it; the last row those of
+            what comes after the text. So ``log_softmax(row[t])[id]`` of the ids and of ``<EOS>``
+            sum to the log-probability that ``score`` gives. Of a bidirectional model each is
+            given all others.
+        """
+        return self._of_texts(texts, lambda hidden: self.model.logits(hidden))
+
+    @overload
+    def hidden_states(self, texts: str) -> Floats: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def hidden_states(self, texts: Iterable[str]) -> list[Floats]: ...
+
+    def hidden_states(self, texts: str | Iterable[str]) -> Floats | list[Floats]:
+        """The output of the last layer for a text from the start state, or for each of several.
+
+        Returns:
+            (tokens + 1, units), of which ``logits`` has the rows; of a mixture the LSTM's.
+
+        Raises:
+            UsageError: The model has no layers of units.
+        """
+        if not isinstance(self.header.model, LayersConfig):
+            kinds = ", ".join(name for name, kind in KINDS.items() if "hidden_size" in kind.options)
+            raise UsageError(
+                f"a model of kind {self.header.model.model} has no hidden states",
+                why=f"it has no layers of units, as {kinds} have",
+            )
+        # Those of a mixture are its LSTM's, beside the contexts of the n-grams.
+        return self._of_texts(texts, lambda hidden: cast(Any, getattr(hidden, "hidden", hidden)))
+
+    def _of_texts(
+        self, texts: str | Iterable[str], read: Callable[[HiddenStates], torch.Tensor]
+    ) -> Floats | list[Floats]:
+        """What is read from the hidden states (time, 1, ...) of each text, without the batch."""
+        import torch
+
+        from textgen.tokenizers.base import EOS
+
+        def of(text: object) -> Floats:
+            if not isinstance(text, str):
+                raise UsageError(f"a text must be text, got {text!r:.80}")
+            ids = torch.tensor([EOS, *self.encode(text).tolist(), EOS], device=self.model.device)
+            before, after = ids[:-1].unsqueeze(1), ids[1:].unsqueeze(1)
+            start = self.model.start(1)
+            with torch.inference_mode():
+                hidden, _ = self.model.hidden_states_in_context(before, after, start)
+                values = read(hidden)[:, 0].cpu()
+            wide = values if values.dtype == torch.float64 else values.float()
+            found: Floats = wide.numpy()
+            return found
+
+        return (
+            of(texts) if isinstance(texts, str) else [of(each) for each in _several("texts", texts)]
+        )
+
     def sample(
         self,
         prompts: str | Iterable[str] = "",
         config: SamplingConfig | None = None,
         *,
         on_text: OnText | None = None,
-        **options: Any,
+        **options: Unpack[SamplingOptions],
     ) -> list[Sample]:
         """Generate the samples of a prompt, or of several, in order; see ``samples``."""
         samples = self.samples(prompts, config, on_text=on_text, **options)
@@ -121,7 +221,7 @@ class LanguageModel:
         *,
         on_text: OnText | None = None,
         accept: Accept | None = None,
-        **options: Any,
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[Sample]:
         """Generate samples, each as soon as it is finished.
 
@@ -185,23 +285,29 @@ class LanguageModel:
         return predicted
 
     @overload
-    def score(
-        self, text: str, config: ScoringConfig | None = None, **options: Any
+    def score(  # type: ignore[overload-overlap]  # text is an iterable of texts, too
+        self, text: str, config: ScoringConfig | None = None, **options: Unpack[ScoringOptions]
     ) -> SentenceScore: ...
 
     @overload
     def score(
-        self, text: Iterable[str], config: ScoringConfig | None = None, **options: Any
-    ) -> list[SentenceScore]: ...
+        self,
+        text: Iterable[str],
+        config: ScoringConfig | None = None,
+        **options: Unpack[ScoringOptions],
+    ) -> SentenceScores: ...
 
     def score(
-        self, text: str | Iterable[str], config: ScoringConfig | None = None, **options: Any
-    ) -> SentenceScore | list[SentenceScore]:
+        self,
+        text: str | Iterable[str],
+        config: ScoringConfig | None = None,
+        **options: Unpack[ScoringOptions],
+    ) -> SentenceScore | SentenceScores:
         """The score of a sentence, or of each of several; see ``scores``."""
         if isinstance(text, str):
             (only,) = self.scores([text], config, **options)
             return only
-        return list(self.scores(text, config, **options))
+        return SentenceScores(self.scores(text, config, **options))
 
     def scores(
         self,
@@ -211,7 +317,7 @@ class LanguageModel:
         jobs: int = 1,
         on_skip: Callable[[Skipped], None] | None = None,
         reader: MakeReader | None = None,
-        **options: Any,
+        **options: Unpack[ScoringOptions],
     ) -> Iterator[SentenceScore]:
         """Score sentences, any number of them, in order and lazily.
 
@@ -261,7 +367,7 @@ def _several(name: str, given: Iterable[AnyItem]) -> Iterable[AnyItem]:
 
 
 def _configuration(
-    cls: type[AnyConfig], config: AnyConfig | None, options: dict[str, Any]
+    cls: type[AnyConfig], config: AnyConfig | None, options: Mapping[str, Any]
 ) -> AnyConfig:
     """The configuration, or one made of the options. Raises UsageError if both are given."""
     check_options(options, cls)

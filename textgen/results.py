@@ -9,12 +9,17 @@ shown under other names (``presentation.numbers``), and are comparable only with
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from textgen import metrics
 from textgen.config import Amount, Count, Loss
+from textgen.errors import missing_package
+
+if TYPE_CHECKING:
+    import pandas
 
 _SPECIAL_IDS = (0, 1)  # ``<UNK>`` and ``<EOS>`` of every vocabulary
 
@@ -346,6 +351,10 @@ class TokenizerSummary:
     held_out: tuple[HeldOut, ...] = ()
 
 
+def _bits(log_prob: float) -> float:
+    return metrics.surprisal(log_prob) + 0.0  # 0.0 for probability 1, not -0.0
+
+
 @dataclass(frozen=True, slots=True)
 class PartScore:
     """A token, word or character of a sentence. The parts of a sentence sum to its score."""
@@ -362,11 +371,12 @@ class PartScore:
     entropy_reduction: float | None = None  # since the part before, at least 0, bits (Hale 2006)
     alternatives: tuple[Choice, ...] = ()  # the most probable tokens, or words, in its place
     token: str | None = None  # of a token, its entry in the vocabulary
+    surprisal: float = field(init=False, compare=False)  # -log2 p, in bits
+    perplexity: float = field(init=False, compare=False)  # per token
 
-    @property
-    def surprisal(self) -> float:
-        """-log2 p, in bits."""
-        return metrics.surprisal(self.log_prob) + 0.0  # 0.0 for probability 1, not -0.0
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "surprisal", _bits(self.log_prob))
+        object.__setattr__(self, "perplexity", metrics.mean_perplexity(self.log_prob, self.tokens))
 
 
 @dataclass(frozen=True)
@@ -382,10 +392,13 @@ class ScoreSum:
     bytes: int = 0  # of the text in UTF-8
     spelled: bool = False  # whether ``log_prob`` includes the spelling of what is unknown
     pseudo: bool = False
+    # Fields, so that data frames and JSON have them.
+    surprisal: float = field(init=False, compare=False)  # -log2 p, in bits
+    perplexity: float = field(init=False, compare=False)  # per token
 
-    @property
-    def perplexity(self) -> float:
-        return metrics.mean_perplexity(self.log_prob, self.tokens)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "surprisal", _bits(self.log_prob))
+        object.__setattr__(self, "perplexity", metrics.mean_perplexity(self.log_prob, self.tokens))
 
     @property
     def perplexity_without_unknown(self) -> float:
@@ -433,6 +446,49 @@ class SentenceScore(ScoreSum):
     prefix: str | None = None  # the text before it, if it is not a whole sentence
     parts: tuple[PartScore, ...] | None = None  # tokens, words or characters, if requested
     unknown_texts: tuple[str, ...] = ()  # the unknown words or characters, in order
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """As ``SentenceScores.to_frame``."""
+        return SentenceScores([self]).to_frame()
+
+    def _repr_html_(self) -> str:
+        return SentenceScores([self])._repr_html_()
+
+
+class SentenceScores(list[SentenceScore]):
+    """The scores of several sentences. A notebook shows their heat map."""
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A data frame for pandas.
+
+        Where the scores have parts, a row for each: ``line``, the ``number`` of the part in the
+        sentence, from 1, and the fields of ``PartScore`` without its alternatives. Otherwise a
+        row for each sentence, with the fields of ``SentenceScore`` that are numbers or texts.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise missing_package("to_frame()", "pandas", "pandas") from error
+        if any(score.parts is not None for score in self):
+            columns = [each.name for each in fields(PartScore) if each.name != "alternatives"]
+            rows = [
+                [score.line, number, *(getattr(part, name) for name in columns)]
+                for score in self
+                for number, part in enumerate(score.parts or (), start=1)
+            ]
+            return pandas.DataFrame(rows, columns=["line", "number", *columns])
+        left_out = ("parts", "unknown_texts")
+        columns = [each.name for each in fields(SentenceScore) if each.name not in left_out]
+        rows = [[getattr(score, name) for name in columns] for score in self]
+        return pandas.DataFrame(rows, columns=columns)
+
+    def _repr_html_(self) -> str:
+        # By name, because presentation is a layer above: it is loaded where something is shown.
+        html: str = import_module("textgen.presentation.html").heat_map(self)
+        return html
 
 
 @dataclass(frozen=True, slots=True)

@@ -443,9 +443,12 @@ class NewFile:
 
     Until then, and if the block ends without it, ``target`` stays as it was. A link is followed.
     An OSError becomes a ResourceError; if ``target`` cannot be written, on entering the block.
+
+    Attributes:
+        stream: For a writer of another package; its OSErrors are that package's.
     """
 
-    _stream: BinaryIO
+    stream: BinaryIO
 
     def __init__(self, target: Path) -> None:
         self._named, self._target = target, Path(os.path.realpath(target))
@@ -460,35 +463,35 @@ class NewFile:
             # A rename would ignore the write protection of the file itself.
             if self._target.exists() and not os.access(self._target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            self._stream = self._begun.open("wb")
+            self.stream = self._begun.open("wb")
         return self
 
     def write(self, data: bytes) -> None:
         with _refusing(self._named):
-            self._stream.write(data)
+            self.stream.write(data)
 
     def tell(self) -> int:
         """How many bytes have been written."""
-        return self._stream.tell()
+        return self.stream.tell()
 
     def overwrite(self, position: int, data: bytes) -> None:
         """Write over bytes written before; the position stays at the end."""
         with _refusing(self._named):
-            self._stream.seek(position)
-            self._stream.write(data)
-            self._stream.seek(0, os.SEEK_END)
+            self.stream.seek(position)
+            self.stream.write(data)
+            self.stream.seek(0, os.SEEK_END)
 
     def finish(self) -> None:
         """Flush the file to disk and rename it."""
         with _refusing(self._named):
-            _flush(self._stream)
-            self._stream.close()
+            _flush(self.stream)
+            self.stream.close()
             self._begun.replace(self._target)
             _flush_folder(self._target.parent)
 
     def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):
-            self._stream.close()
+            self.stream.close()
         with contextlib.suppress(OSError):
             self._begun.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Sentences cut into words, tokens and characters."""
 
+import dataclasses
 import itertools
 import math
 import random
@@ -288,37 +289,43 @@ def in_words(words: list[str], prefix: str | None = None) -> Text:
     return Text(1, "".join(words), prefix, word_ends=ends)
 
 
+@pytest.mark.parametrize("eos", [False, True])
 @pytest.mark.parametrize("prefix", [None, "the", "the dogs "])
 @pytest.mark.parametrize("kind", KINDS)
-def test_own_words_sum_to_the_text_without_its_end(
-    make_tokenizer: Any, scorer: Any, kind: str, prefix: str | None
+def test_own_words_sum_to_the_text_with_or_without_its_end(
+    make_tokenizer: Any, scorer: Any, kind: str, prefix: str | None, eos: bool
 ) -> None:
     tokenizer = make_tokenizer(kind)
     given = [in_words(words, prefix) for words in OWN_WORDS]
-    whole = scorer(tokenizer, eos=False).scores([given])
+    whole = scorer(tokenizer, eos=eos).scores([given])
     for words, same in zip(OWN_WORDS, whole, strict=True):
-        own = scorer(tokenizer, level="word", own_words=True)
+        own = scorer(tokenizer, level="word", own_words=True, eos=eos)
         ((score),) = own.scores([[in_words(words, prefix)]])
-        assert len(score.parts) == len(words)
         total = math.fsum(part.log_prob for part in score.parts)
+        if eos:
+            *parts, end = score.parts
+            assert (end.text, end.ends, end.tokens) == ("<EOS>", True, 1)
+            score = dataclasses.replace(score, parts=tuple(parts))
+        assert len(score.parts) == len(words)
         assert total == pytest.approx(same.log_prob, abs=1e-9)
         assert score.log_prob == pytest.approx(same.log_prob, abs=1e-12)
         assert all(part.log_prob <= 1e-9 for part in score.parts[1:])
-        if prefix is None and score.tokens:
+        if prefix is None and score.tokens > eos:
             assert [part.span for part in score.parts] == words
         for part, word in zip(score.parts, words, strict=True):
             assert word or (part.log_prob, part.tokens, part.unknown) == (0.0, 0, False)
 
 
+@pytest.mark.parametrize("eos", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_words_at_white_space_are_the_words_of_the_text(
-    make_tokenizer: Any, scorer: Any, kind: str
+    make_tokenizer: Any, scorer: Any, kind: str, eos: bool
 ) -> None:
     tokenizer = make_tokenizer(kind)
     text = "the dogs (who were tired) slept, and a naïve cat was not.\u3000x"
-    (words,) = scorer(tokenizer, level="word", eos=False).scores([[Text(1, text)]])
-    given = in_words([part.span for part in words.parts])
-    (own,) = scorer(tokenizer, level="word", own_words=True).scores([[given]])
+    (words,) = scorer(tokenizer, level="word", eos=eos).scores([[Text(1, text)]])
+    given = in_words([part.span for part in words.parts if not part.ends])
+    (own,) = scorer(tokenizer, level="word", own_words=True, eos=eos).scores([[given]])
     for mine, same in zip(own.parts, words.parts, strict=True):
         assert (mine.text, mine.log_prob) == (same.text, same.log_prob)
         assert (mine.tokens, mine.unknown) == (same.tokens, same.unknown)
@@ -328,7 +335,7 @@ def test_a_token_of_two_own_words_is_divided_by_what_begins_like_the_first(
     make_tokenizer: Any, scorer: Any, apart: Any, distributions: Any
 ) -> None:
     tokenizer = make_tokenizer("word")
-    own = scorer(tokenizer, level="word", own_words=True)
+    own = scorer(tokenizer, level="word", own_words=True, eos=False)
     (score,) = own.scores([[in_words(["the", " ch", "ased", " the"])]])
     ids = tokenizer.encode("the chased the").tolist()
     p = distributions(own._reader._model, ids)
@@ -349,7 +356,7 @@ def test_a_token_of_two_own_words_is_divided_by_what_begins_like_the_first(
 def test_an_unknown_token_of_several_own_words_is_the_first_ones(
     make_tokenizer: Any, scorer: Any
 ) -> None:
-    own = scorer(make_tokenizer("word"), level="word", own_words=True)
+    own = scorer(make_tokenizer("word"), level="word", own_words=True, eos=False)
     (score,) = own.scores([[in_words(["the", " zeb", "ra", "s", " were"])]])
     (whole,) = own.scores([[in_words(["the", " zebras", " were"])]])
     assert [part.unknown for part in score.parts] == [False, True, True, True, False]

@@ -405,7 +405,11 @@ def refuse_pseudo(model: "LanguageModel", option: str) -> None:
             where=model.path,
             why="a bidirectional model gives pseudo-log-probabilities",
             fix=(
-                *(["use --format table, tsv or json"] if option.startswith("--format") else []),
+                *(
+                    ["use --format table, csv, tsv or json"]
+                    if option.startswith("--format")
+                    else []
+                ),
                 "use textgen pairs, or a causal model",
             ),
         )

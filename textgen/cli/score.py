@@ -12,19 +12,20 @@ import typer
 
 from textgen.cli import options
 from textgen.cli.options import choice_option, command_options, typed_text, value_option
-from textgen.cli.score_rows import RowWriter, score_rows
-from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, Unit
-from textgen.data.word_rows import WordRows
+from textgen.cli.score_table import check_names, read_stimuli, score_table
+from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, TableConfig, Unit
 from textgen.errors import ResourceError, TextgenError, UsageError, not_both
 from textgen.presentation import console
 from textgen.presentation.formats import (
     ADAPTED,
     FORMATS,
+    TIDY_FORMATS,
     ScoreWriter,
     Shown,
     UnknownReport,
     score_writer,
 )
+from textgen.presentation.formats.lines import SINKS, DelimitedSink
 from textgen.presentation.formats.table import comparison
 from textgen.presentation.html import ALTERNATIVES, PageScores
 from textgen.results import ScoreSum, SentenceScore
@@ -43,9 +44,9 @@ EXAMPLES = """
     textgen score checkpoints/mine my.txt --format heatmap
     The surprisal of the words of a reading experiment, in the rows of its table:
     textgen score checkpoints/mine stimuli.csv --words word --by item
+    Sentences in a column of a table, and their critical regions:
+    textgen score checkpoints/mine items.csv --column text --region start:end
 """
-
-ROWS = "Words in rows"
 
 FileArgument = Annotated[
     str | None,
@@ -69,35 +70,21 @@ ContinuationsOption = Annotated[
         "Score continuations of prefixes: a TSV with the columns prefix and continuation.",
     ),
 ]
-WordsOption = Annotated[
+OutOption = Annotated[
     str | None,
     value_option(
-        "--words",
-        "COLUMN",
-        "Score the words in this column of FILE, a CSV or TSV with a header and a row per word, and"
-        " give the rows back with the figures after them.",
-        panel=ROWS,
+        "--out",
+        "FILE",
+        "Write the table into this file instead of stdout: csv, tsv, parquet, and rows that are"
+        " given back.",
     ),
 ]
-ByOption = Annotated[
+TotalsOption = Annotated[
     str | None,
     value_option(
-        "--by",
-        "COLUMNS",
-        "The columns, separated by commas, whose equal values in consecutive rows make one text.",
-        panel=ROWS,
-        default="all rows are one",
-    ),
-]
-SeparatorOption = Annotated[
-    str | None,
-    value_option(
-        "--separator",
-        "TEXT",
-        'What joins the words; "" for scripts without spaces. A space is left out before'
-        " punctuation, n't and 's, and after opening brackets and quotation marks.",
-        panel=ROWS,
-        default="a space",
+        "--totals",
+        "FILE",
+        "Write the totals of a table into this file, as JSON, instead of stderr.",
     ),
 ]
 HtmlOption = Annotated[
@@ -117,10 +104,10 @@ def score(
     file: FileArgument = None,
     text: TextOption = None,
     continuations: ContinuationsOption = None,
-    words: WordsOption = None,
-    by: ByOption = None,
-    separator: SeparatorOption = None,
+    table: TableConfig,
     output: FormatOption = "table",
+    out: OutOption = None,
+    totals: TotalsOption = None,
     log_base: options.LogBaseOption = math.e,
     html: HtmlOption = None,
     nbest: NbestOption = None,
@@ -141,13 +128,13 @@ def score(
     the unknown tokens; and bits per character, comparable between models with different tokens.
     The totals come last.
 
-    In JSON log_prob is a natural logarithm, whatever --log-base is. TSV names the base in its
-    header: log_prob, log2_prob, log10_prob; surprisal is always in bits. kenlm, lm-zoo,
-    neural-complexity and theanolm are the layouts of those tools.
+    In JSON log_prob is a natural logarithm, whatever --log-base is. CSV, TSV and Parquet name the
+    base in the header: log_prob, log2_prob, log10_prob; surprisal is always in bits. Parquet needs
+    --out. kenlm, lm-zoo, neural-complexity and theanolm are the layouts of those tools.
 
-    With --words each row of a table gets the columns surprisal (bits), log_prob (natural), tokens,
-    unknown (1 or 0) and characters. The rows of a text sum to its log-probability without <EOS>,
-    which is not counted.
+    With --words or --column FILE is a CSV or TSV, whose rows come back in order with all their
+    columns and the figures after them; log_prob is natural. --format csv, tsv, json and parquet
+    change its form. The rows of --words sum to the log-probability of their text without <EOS>.
     """
     for option, value, command in (("--nbest", nbest, "rerank"), ("--pairs", pairs, "pairs")):
         if value is not None:
@@ -158,31 +145,40 @@ def score(
     named = [name for name, value in sources.items() if value]
     if len(named) > 1:
         raise not_both(named[0], named[1], fix="choose one source of texts")
-    if words is not None:
+    if table.option is not None:
+        others: dict[str, object] = {"--text": text, "--continuations": continuations}
+        others |= {"--html": html, "--level": "level" in typed, "--log-base": log_base != math.e}
         _refuse_with(
-            "--words",
-            {"--text": text, "--continuations": continuations, "--html": html, "--eos": config.eos}
-            | {"--level": "level" in typed, "--log-base": log_base != math.e}
-            | {f"--format {output}": output not in ("table", "json")},
-            why="the rows come back as they are, with the figures of their words",
-            fix="leave one out; --format json gives an object per row",
+            table.option,
+            others
+            | {"--eos": table.words is not None and config.eos}
+            | {f"--format {output}": output not in ("table", "json", *TIDY_FORMATS)},
+            why="the rows come back as they are, with figures after them",
+            fix="leave one out; --format csv, tsv, json and parquet change the form of the rows",
         )
-    elif by is not None or separator is not None:
-        option = "--by" if by is not None else "--separator"
-        raise UsageError(f"{option} applies to --words only", fix="give --words too")
+        if table.prefix_column is not None and config.prefix is not None:
+            raise not_both("--prefix-column", "--prefix")
+    tidy = (*TIDY_FORMATS, "table") if table.option is not None else TIDY_FORMATS
+    for option, value in (("--out", out), ("--totals", totals)):
+        if value is not None and output not in tidy:
+            fix = f"add --format {' or '.join(TIDY_FORMATS)}"
+            raise UsageError(f"{option} is for tables, not --format {output}", fix=fix)
     layout = score_writer(output)
     level = config.level if "level" in typed else layout.levels[0]
     if level not in layout.levels:
         raise UsageError(
             f"--format {output} has no --level {level}", fix=f"it has {', '.join(layout.levels)}"
         )
-    continues_prefix = continuations is not None or config.prefix is not None
+    continues_prefix = any(
+        each is not None for each in (continuations, config.prefix, table.prefix_column)
+    )
     if adaptation.adapt:
         _refuse_with(
             "--adapt",
             {"--context sentence": config.context == "sentence" and "context" in typed}
             | {"--prefix": config.prefix is not None, "--jobs": jobs > 1}
-            | {"--continuations": continuations is not None},
+            | {"--continuations": continuations is not None}
+            | {"--prefix-column": table.prefix_column is not None},
             why="it reads a text from its beginning to its end",
         )
         config = dataclasses.replace(config, context="document")
@@ -195,6 +191,7 @@ def score(
         prefixed=continues_prefix,
         adapted=adaptation.adapt,
         at_once=name == STDIN,
+        totals=totals,
     )
     if source == file and file != "-" and not Path(file).exists():
         fix = "check the path, or give a sentence after --text"
@@ -210,18 +207,28 @@ def score(
     load = partial(
         LanguageModel.load, checkpoint, device=device, threads=threads, precision=precision
     )
-    if words is not None:
-        separator = " " if separator is None else separator
-        rows = WordRows(files.read(source), name, words=words, by=by, separator=separator)
-        writer = RowWriter(rows, as_json=output == "json", at_once=shown.at_once)
-        config = dataclasses.replace(config, level="word", own_words=True)
-        model = load()
-        score_rows(rows, partial(model.scores, config=config, jobs=jobs, reader=reader), writer)
-        if adaptation.adapt:
-            console.note(ADAPTED)
-        files.say_notes(model)
-        return
     with contextlib.ExitStack() as stack:
+        if table.option is not None:
+            rows = read_stimuli(files.read(source), name, table)
+            check_names(rows, unique=output in ("json", "parquet"))
+            as_given = DelimitedSink(rows.table.delimiter, out) if output == "table" else None
+            sink = stack.enter_context(as_given or SINKS[output](out))
+            model = load()
+            shown = dataclasses.replace(shown, pseudo=not model.is_causal, sink=sink)
+            if table.words is not None or table.region is not None:
+                config = dataclasses.replace(config, level="word", own_words=True)
+                options.refuse_pseudo(model, "--region" if table.words is None else "--words")
+            if table.words is not None:  # <EOS> belongs to none of them
+                config = dataclasses.replace(config, eos=False)
+                shown = dataclasses.replace(shown, eos=False)
+            score_texts = partial(model.scores, config=config, jobs=jobs, reader=reader)
+            score_table(rows, score_texts, shown, model.header)
+            if adaptation.adapt:
+                console.note(ADAPTED)
+            files.say_notes(model)
+            return
+        if output in TIDY_FORMATS:
+            shown = dataclasses.replace(shown, sink=stack.enter_context(SINKS[output](out)))
         writers: list[ScoreWriter] = []
         config = dataclasses.replace(config, level=level)
         if html is not None:

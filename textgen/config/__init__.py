@@ -44,6 +44,7 @@ from textgen.config.scoring import (
     ScoreLevel,
     ScoringConfig,
     ScoringPrecision,
+    TableConfig,
 )
 from textgen.config.tokenizer import (
     UNIT_TERMINATORS,
@@ -97,6 +98,7 @@ __all__ = [
     "ScoringConfig",
     "ScoringPrecision",
     "Split",
+    "TableConfig",
     "TokenizerConfig",
     "TrainingConfig",
     "Unit",

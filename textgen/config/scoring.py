@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from textgen.config.options import Bounds, Config, option, setting
+from textgen.config.options import Bounds, Config, flag, option, setting
 from textgen.config.sampling import OnUnknown
 from textgen.errors import UsageError, not_both
 
@@ -17,6 +17,7 @@ MOST_SEARCHED_WORDS = 256
 
 _text = partial(option, panel="Text")
 _adaptation = partial(option, panel="Adaptation")
+_table = partial(option, panel="Tables", metavar="COLUMN")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,58 @@ class ScoringConfig(Config):
         if self.prefix is not None and self.context == "document":
             why = "each text continues the prefix, not the text before it"
             raise not_both("--prefix", "--context document", why, fix="leave one out")
+
+
+@dataclass(frozen=True)
+class TableConfig(Config):
+    """The texts of a table: words, one per row, or sentences in a column."""
+
+    words: str | None = _table(
+        None,
+        "Score the words in this column of FILE, a CSV or TSV with a header and a row per word, and"
+        " give the rows back with the figures after their cells.",
+    )
+    by: str | None = _table(
+        None,
+        "The columns, separated by commas, whose equal values in consecutive rows make one text.",
+        metavar="COLUMNS",
+        shown="all rows are one",
+    )
+    separator: str | None = _table(
+        None,
+        'What joins the words; "" for scripts without spaces. A space is left out before'
+        " punctuation, n't and 's, and after opening brackets and quotation marks.",
+        metavar="TEXT",
+        shown="a space",
+        bounds=Bounds(0),
+    )
+    column: str | None = _table(None, "Score the sentences in this column of FILE, likewise.")
+    prefix_column: str | None = _table(
+        None, "The column with what each sentence of --column continues."
+    )
+    region: str | None = _table(
+        None,
+        "The columns with the beginning and the end of a region, in characters of the sentence of"
+        " --column from 0; its figures are added.",
+        metavar="START:END",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.words is not None and self.column is not None:
+            raise not_both("--words", "--column")
+        needs = {"by": "words", "separator": "words", "prefix_column": "column", "region": "column"}
+        for name, needed in needs.items():
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                needed = flag(needed)
+                raise UsageError(f"{flag(name)} applies to {needed} only", fix=f"give {needed} too")
+
+    @property
+    def option(self) -> str | None:
+        """The option that says where the texts are; None if they are in no table."""
+        if self.words is not None:
+            return "--words"
+        return None if self.column is None else "--column"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,11 @@ _UNSPACED_SCRIPTS = re.compile(
 )
 
 
+def has_unspaced_script(text: str) -> bool:
+    """Whether some of it is in a script that is written without spaces between words."""
+    return bool(_UNSPACED_SCRIPTS.search(text))
+
+
 def _is_of_word(character: str) -> bool:
     """Whether this is a letter, digit or mark of a script that has spaces between words."""
     is_alphanumeric = unicodedata.category(character)[0] in "LMN"

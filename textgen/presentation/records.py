@@ -4,12 +4,11 @@ import dataclasses
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textgen.config import ScoreLevel
-from textgen.presentation.console import emit, shown, shown_in_json
+from textgen.presentation.console import emit, shown_in_json
 from textgen.presentation.numbers import labelled
 from textgen.results import (
     PartScore,
@@ -50,27 +49,30 @@ def finite(value: Any) -> Any:
 
 
 Value = str | float | None
-_TO_QUOTE = re.compile('[\t\n\r"]')
 
 
 def emit_rows(rows: Iterable[Sequence[Value]]) -> None:
-    """Write rows of a table for data frames to stdout: values between tabs, texts as they are.
+    """Write rows of a table to stdout, as ``delimited`` by tabs."""
+    emit(delimited(rows, "\t"))
 
-    Quotes are those of Python's ``csv`` with a tab as the delimiter, which are the defaults of
-    pandas and of R's ``read.delim``. Booleans are 1 and 0, None is empty. On a terminal, control
-    characters are escaped.
+
+def delimited(rows: Iterable[Sequence[Value]], delimiter: str) -> str:
+    """Rows of a table for data frames: values between delimiters, texts as they are.
+
+    Quotes are those of RFC 4180 and of Python's ``csv``, which pandas, polars and R's ``read.csv``
+    and ``read.delim`` read by default. Booleans are 1 and 0; None and NaN are empty.
     """
-    text = "".join("\t".join(map(_field, row)) + "\n" for row in rows)
-    emit(shown(text, keep="\t\n") if sys.stdout.isatty() else text)
+    to_quote = re.compile(f'[{delimiter}\n\r"]')
 
+    def field(value: Value) -> str:
+        if isinstance(value, str):  # csv itself leaves a carriage return without quotes
+            quoted = '"' + value.replace('"', '""') + '"'
+            return quoted if to_quote.search(value) else value
+        if value is None or value != value:
+            return ""
+        return str(int(value) if isinstance(value, bool) else value)
 
-def _field(value: Value) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):  # csv itself leaves a carriage return without quotes
-        quoted = '"' + value.replace('"', '""') + '"'
-        return quoted if _TO_QUOTE.search(value) else value
-    return str(int(value) if isinstance(value, bool) else value)
+    return "".join(delimiter.join(map(field, row)) + "\n" for row in rows)
 
 
 def _fields(value: Any, *names: str) -> dict[str, Any]:
@@ -175,6 +177,25 @@ def sums(score: ScoreSum) -> dict[str, Any]:
         return labelled(record | {"loss": loss} | per_token | sizes, pseudo=True)
     record |= per_token | _fields(score, "bits_per_character") | sizes
     return record | _fields(score, "perplexity_per_word", "bits_per_byte", "comparable")
+
+
+def total_record(total: ScoreSum, *, adapted: bool) -> dict[str, Any]:
+    """The totals of a text. adapted: whether the model was updated while scoring."""
+    return {"total": sums(total)} | ({"adapted": True} if adapted else {})
+
+
+_TEXTS = ("text", "prefix", "token", "word", "character")
+_COUNTS = (
+    *("line", "number", "tokens", "unknown", "words", "characters", "bytes", "id", "rank"),
+    "region_tokens",
+)
+
+
+def score_types(names: Iterable[str], *, of_parts: bool) -> dict[str, type]:
+    """The types of columns of figures, by name. of_parts: they are of tokens, words, characters."""
+    types: dict[str, type] = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_COUNTS, int)
+    types |= {"comparable": bool, "region_unknown": bool} | ({"unknown": bool} if of_parts else {})
+    return {name: types.get(name, float) for name in names}
 
 
 def info_record(info: "CheckpointInfo") -> dict[str, Any]:

@@ -18,12 +18,10 @@ import numpy.typing as npt
 from textgen import storage
 from textgen.checkpoint import Header
 from textgen.config import Bounds, Count, NoveltyConfig
-from textgen.data.batching import IdArray
-from textgen.data.encoded import is_encoded, load_encoded
+from textgen.data.training_text import training_text
 from textgen.errors import CheckpointError, DataError, ResourceError
 from textgen.results import Novelty, Sample
 from textgen.sampling.text import Accept
-from textgen.tokenizers.base import Tokenizer
 
 FOLDER, _HEADER, _FORMAT = "novelty", "novelty.json", 1
 _TEXT, _SUFFIXES = "text.bin", "suffixes.bin"
@@ -32,7 +30,6 @@ TRIES = 20
 
 _WORD = 8  # bytes compared at a time
 _LONGEST = 2**31 - 1 - _WORD  # positions have 32 bits
-_BLOCK_TOKENS = 2**18
 
 Integers = npt.NDArray[np.int64]
 
@@ -189,7 +186,10 @@ def open_index(checkpoint: Path, header: Header, corpora: Iterable[str] = ()) ->
     identity = {"fingerprint": corpus.fingerprint, "boundary": corpus.train.characters}
     if (kept := storage.find_complete(folder)) is None:
         with storage.new_folder(folder) as new:
-            length = build(new, _training_text(header, list(corpora)))
+            source = header.source
+            if moved := tuple(corpora):
+                source = dataclasses.replace(source, corpora=moved)
+            length = build(new, training_text(source, header.training, header.corpus))
             storage.write_json(new / _HEADER, {"format": _FORMAT, **identity, "bytes": length})
         kept = folder
     fix = _rebuild(kept)
@@ -205,42 +205,6 @@ def open_index(checkpoint: Path, header: Header, corpora: Iterable[str] = ()) ->
 
 def _rebuild(folder: Path) -> str:
     return f"remove {folder}, and it is built again"
-
-
-def _training_text(header: Header, corpora: list[str]) -> Iterator[str]:
-    """The training part in pieces, as it was read for the training."""
-    source = header.source
-    if corpora:
-        source = dataclasses.replace(source, corpora=tuple(corpora))
-    if "-" in source.corpora:
-        raise ResourceError(
-            "the training text is not kept",
-            where="novelty",
-            why="it was read from stdin",
-            fix="name a file of it with --corpus",
-        )
-
-    if len(source.paths) == 1 and is_encoded(source.paths[0]):
-        encoded, tokenizer = load_encoded(source.paths[0])
-        fingerprint, pieces = encoded.header.fingerprint, _decoded(encoded.train, tokenizer)
-    else:
-        moved = "name where it is now with --corpus"
-        corpus = source.open(header.corpus.unit, header.training, if_moved=moved)
-        fingerprint, pieces = corpus.fingerprint, (piece for piece, _ in corpus.train())
-    if fingerprint != header.corpus.fingerprint:
-        raise DataError(
-            "the text has changed since the model was trained",
-            where=", ".join(map(str, source.paths)),
-            fix="name the text that it was trained on with --corpus",
-        )
-    yield from pieces
-
-
-def _decoded(ids: IdArray, tokenizer: Tokenizer) -> Iterator[str]:
-    decoder = tokenizer.decoder()
-    for begin in range(0, len(ids), _BLOCK_TOKENS):
-        yield "".join(map(decoder.feed, ids[begin : begin + _BLOCK_TOKENS].tolist()))
-    yield decoder.finish()
 
 
 def novel_samples(

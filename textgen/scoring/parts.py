@@ -10,8 +10,9 @@ With b(t) the probability that token t starts a word or ends the sentence,
 The first and the last scored word have no such neighbour and are not corrected on that side. So the
 text after a prefix begins with a word from which nothing is subtracted for the space before it.
 
-A text may come in words of its own, which end anywhere. Those that end at white space are scored in
-the same way; a token that goes on after such an end is divided as it is into characters.
+A text may come in words of its own, which end anywhere. Those that end at white space, or at the
+end of a sentence that is counted, are scored in the same way; a token that goes on after such an
+end is divided as it is into characters.
 
 A token can be spelled in several ways: after an opening bracket a word has no space before it. The
 spelling depends on the previous id.
@@ -231,16 +232,19 @@ def _own_words(
     log_probs: Floats,
     named: Mapping[str, Floats],
 ) -> Iterator[PartScore]:
-    """The words between these ends, the last of which is that of the text.
+    """The words between these ends, the last of which is that of the text; then ``<EOS>``, if any.
 
     A token that belongs to several is counted in each. If it is ``<UNK>``, the first has all of
     its probability. An empty word has probability 1.
     """
     text, token_ends = "".join(texts), list(accumulate(map(len, texts)))
+    eos = len(ids) - (bool(ids) and ids[-1] == EOS)  # its place, or the end
 
     def edge(end: int) -> _Edge:
         if end >= len(text):
-            return _Edge(len(ids), False, 0.0)
+            ends_word = eos < len(ids) and text and not text[-1].isspace()
+            boundary = float(named["boundaries"][eos, 0]) if ends_word else 0.0
+            return _Edge(eos, False, boundary)
         place = bisect_right(token_ends, end)
         offset = end - (token_ends[place - 1] if place else 0)
         if offset and ids[place] == UNK:
@@ -273,6 +277,9 @@ def _own_words(
             tokens=len(tokens),
         )
         begin, first = before + end, last
+    if eos < len(ids):
+        rest = float(log_probs[first.place :].sum()) - first.log_prob
+        yield PartScore(SPECIAL_TOKENS[EOS], "", rest, ends=True, id=EOS)
 
 
 def _characters(

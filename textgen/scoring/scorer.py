@@ -74,6 +74,7 @@ def encode(tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool) -
     if tokenizer.terminator and tokenizer.terminator in given.text:
         raise UsageError(
             f"not one sentence: {given.text[:40]!r}",
+            where=f"line {given.line}",
             why=f"with --unit {tokenizer.config.unit} it ends at the newline in it",
             fix="give its parts one by one, or in a file",
         )
@@ -244,8 +245,7 @@ class Scorer:
         self._tokenizer, self._config, self._pseudo = tokenizer, config, not model.is_causal
         needs_products = ["--open-vocabulary"] if config.open_vocabulary else []
         if config.level in ("word", "character"):
-            name = "--words" if config.own_words else f"--level {config.level}"
-            needs_products.insert(0, name)
+            needs_products.insert(0, f"--level {config.level}")
         if self._pseudo and needs_products:
             raise UsageError(
                 f"{needs_products[0]} is not possible with a {model.config.model} model",
@@ -283,7 +283,6 @@ class Scorer:
         if config.skip_empty and not given.text:
             return Skipped(given, ())
         eos = config.eos if config.eos is not None else given.prefix is None
-        eos &= given.word_ends is None  # it belongs to none of the words
         encoded = encode(self._tokenizer, given, eos=eos, token_texts=config.level != "sentence")
         if config.on_unknown == "unk" or not encoded.unknown:
             return encoded
@@ -291,7 +290,7 @@ class Scorer:
         if config.on_unknown == "error":
             raise DataError(
                 f"unknown to the model: {quoted(unknown)}",
-                where=f"line {given.line}" + (" and the rows after it" if given.word_ends else ""),
+                where=f"{'from ' if given.word_ends else ''}line {given.line}",
                 fix="leave --on-unknown error out to score it as <UNK>, or skip such lines",
             )
         return Skipped(given, unknown)

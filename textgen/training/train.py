@@ -9,8 +9,9 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from textgen import checkpoint, storage
 from textgen.config import (
@@ -21,6 +22,7 @@ from textgen.config import (
     is_uncounted,
     with_preset,
 )
+from textgen.config.keywords import RunOptions
 from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import is_encoded
 from textgen.errors import UsageError
@@ -34,13 +36,23 @@ from textgen.results import (
     Validation,
 )
 from textgen.training.corpus import TrainingCorpus, read_corpus
-from textgen.training.ranks import SINGLE_PROCESS, Ranks, launch_id, process_rank, restart_count
+from textgen.training.ranks import (
+    SINGLE_PROCESS,
+    Ranks,
+    is_first_process,
+    launch_id,
+    process_rank,
+    restart_count,
+)
 from textgen.training.run import TrainingRun, check_folders
 
 if TYPE_CHECKING:
     from textgen.models import Model
     from textgen.training.prepare import SharedStart
     from textgen.training.trainer import Trainer
+
+
+OnEvent = Callable[[TrainingEvent], None]
 
 
 def train(
@@ -61,9 +73,10 @@ def train(
     skip_binary: bool = False,
     sample_every: float | None = None,
     baseline: bool = True,
+    progress: bool = False,
     on_event: Callable[[TrainingEvent], None] | None = None,
     stop: Callable[[], int | None] | None = None,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> TrainingResult:
     """Train a language model on text and save it in the folder ``out``.
 
@@ -79,6 +92,7 @@ def train(
         preset: A name of PRESETS, whose options apply where none is given here.
         sample_every: Seconds between samples among the events.
         baseline: Whether to measure the loss of an n-gram model at the end.
+        progress: Whether to show the progress on stderr, as the command does.
         on_event: Called with each TrainingEvent.
         stop: Polled after each update; if it returns a signal number, the run saves and ends.
         options: Fields of TokenizerConfig, ModelConfig and TrainingConfig, as
@@ -95,7 +109,6 @@ def train(
     if accept_changed_corpus and not resume:
         raise UsageError("--accept-changed-corpus needs --resume", fix="add --resume")
     out, initial = Path(out), None if init_from is None else str(init_from)
-    announce = on_event or (lambda event: None)
     # On rank 0 only.
     corpus: TrainingCorpus | None = None
     model: Model | None = None
@@ -129,7 +142,7 @@ def train(
         shared, model = start_on_first_rank(run, corpus, ranks)
         return shared
 
-    with _join(device) as ranks:
+    with _join(device) as ranks, _display(on_event, asked=progress) as announce:
         with contextlib.ExitStack() as closing:
             with explaining_preset(preset, options):
                 shared = ranks.first(begin)
@@ -146,11 +159,11 @@ def train(
                 shared, model, corpus, ranks, closing, stop=stopped, sample_every=sample_every
             )
             with interrupt:
-                if corpus is not None and on_event is not None:
+                if corpus is not None:
                     with interrupt.deferred():
                         announce(_start_event(shared, corpus, trainer))
                 for event in trainer.run():
-                    if corpus is not None and on_event is not None:
+                    if corpus is not None:
                         with interrupt.deferred():
                             announce(event)
             result = _result(trainer)
@@ -175,6 +188,23 @@ def train(
             return dataclasses.replace(result, ngram=found)
 
         return ranks.first(with_baseline)
+
+
+@contextlib.contextmanager
+def _display(on_event: OnEvent | None, *, asked: bool) -> Iterator[OnEvent]:
+    """What is called with the events of a run: a display, if asked for, and then the caller's."""
+    announce = on_event or (lambda event: None)
+    if not asked or not is_first_process():
+        yield announce
+        return
+    # By name, because presentation is a layer above: it is loaded where something is shown.
+    with import_module("textgen.presentation.training").training_progress() as display:
+
+        def both(event: TrainingEvent) -> None:
+            display(event)
+            announce(event)
+
+        yield both
 
 
 def _is_restart(out: Path) -> bool:
@@ -232,7 +262,7 @@ def plan(
     encoding: str = "utf-8",
     errors: str = "strict",
     skip_binary: bool = False,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> Plan:
     """The plan of ``train`` with the same arguments, with reasons; nothing is written.
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 
@@ -18,9 +18,14 @@ from textgen.presentation.numbers import count, figure, fixed, label
 from textgen.presentation.tables import visible
 from textgen.results import PartScore, ScoreSum, SentenceScore
 
+if TYPE_CHECKING:
+    from textgen.presentation.formats.lines import Sink
+
 FORMATS: Mapping[str, str] = {
     "table": "table:TableScores",
+    "csv": "lines:CsvScores",
     "tsv": "lines:TsvScores",
+    "parquet": "lines:ParquetScores",
     "json": "lines:JsonScores",
     "heatmap": "table:HeatMapScores",
     "kenlm": "other_tools:KenlmScores",
@@ -29,6 +34,9 @@ FORMATS: Mapping[str, str] = {
     "theanolm": "other_tools:TheanolmScores",
 }
 """Module and class of each layout. The module is imported when the layout is chosen."""
+
+TIDY_FORMATS = ("csv", "tsv", "parquet")
+"""Those that are tables for data frames, and can go into a file."""
 
 ADAPTED = "the model was updated while scoring: not the figures of the trained weights"
 
@@ -50,6 +58,8 @@ class Shown:
     adapted: bool = False  # whether the model was updated on the text while scoring it
     pseudo: bool = False  # whether log-probabilities are pseudo-log-probabilities
     at_once: bool = False  # whether each sentence is shown as it comes, none waits for another
+    sink: "Sink | None" = None  # where the rows of a table go; None: to stdout
+    totals: str | None = None  # the file for its totals; None: stderr
 
     def log(self, log_prob: float) -> float:
         return in_base(log_prob, self.base)
@@ -92,14 +102,18 @@ class ScoreWriter(ABC):
 
     def end(self, total: ScoreSum, sentences: int) -> None:
         """Write the totals: to stderr, where the layout has no room for them."""
-        shown = self.shown
-        bits = "" if total.pseudo else f", {bits_per_character(total)} bits per character"
-        totals = (
-            f"{sentence_count(sentences)}, {count(total.tokens)} tokens, {count(total.unknown)}"
-            f" unknown, {shown.log_name} {fixed(shown.log(total.log_prob), 2)},"
-            f" {shown.label('perplexity')} {figure(total.perplexity)}{bits}"
-        )
-        say(Text(totals, style="label", no_wrap=True))
+        say_totals(total, sentences, self.shown)
+
+
+def say_totals(total: ScoreSum, sentences: int, shown: Shown) -> None:
+    """Write the totals to stderr, in one line."""
+    bits = "" if total.pseudo else f", {bits_per_character(total)} bits per character"
+    totals = (
+        f"{sentence_count(sentences)}, {count(total.tokens)} tokens, {count(total.unknown)}"
+        f" unknown, {shown.log_name} {fixed(shown.log(total.log_prob), 2)},"
+        f" {shown.label('perplexity')} {figure(total.perplexity)}{bits}"
+    )
+    say(Text(totals, style="label", no_wrap=True))
 
 
 def part_name(part: PartScore) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -58,14 +59,29 @@ def _sentence(score: SentenceScore, shown: Shown) -> str:
     )
 
 
-def _part(part: PartScore, *, first: bool) -> str:
-    """A part of the text. White space around it is outside of it, unless it is all there is."""
+def _divided(part: PartScore) -> tuple[str, str, str]:
+    """The white space before a part's text, the text, and the white space after it."""
     core = part.span.strip(" \n\t") or part.span
     before, _, after = part.span.partition(core or " ")
-    if part.ends:
-        before, core, after = part.span, "", ""
-    bits = fixed(max(0.0, part.surprisal), 1)
-    classes, more = f"h{bisect.bisect_right(EDGES_BITS, part.surprisal)}", ""
+    return (part.span, "", "") if part.ends else (before, core, after)
+
+
+def _title(part: PartScore) -> str:
+    title = f"{fixed(max(0.0, part.surprisal), 1)} bits"
+    if part.rank is not None:
+        title += f", rank {'of its first token ' * (part.token is None)}{part.rank}"
+    return title + ", unknown" * part.unknown
+
+
+def _step(part: PartScore) -> int:
+    """The place of a part's colour in the scale."""
+    return bisect.bisect_right(EDGES_BITS, part.surprisal)
+
+
+def _part(part: PartScore, *, first: bool) -> str:
+    """A part of the text. White space around it is outside of it, unless it is all there is."""
+    before, core, after = _divided(part)
+    classes, more = f"h{_step(part)}", ""
     if part.unknown:
         classes += " u"
     if part.ends:
@@ -77,14 +93,52 @@ def _part(part: PartScore, *, first: bool) -> str:
         more = f' aria-label="{escape(visible(core))}"'
     if first:
         more += ' tabindex="0"'
-    title = f"{bits} bits"
-    if part.rank is not None:
-        title += f", rank {'of its first token ' * (part.token is None)}{part.rank}"
-    title += ", unknown" if part.unknown else ""
+    bits = fixed(max(0.0, part.surprisal), 1)
     return (
-        f'{before}<span role="option" class="{classes}" data-s="{bits}" title="{title}"{more}>'
-        f"{_visible_markup(core)}</span>{after}"
+        f'{before}<span role="option" class="{classes}" data-s="{bits}" title="{_title(part)}"'
+        f"{more}>{_visible_markup(core)}</span>{after}"
     )
+
+
+def heat_map(scores: Sequence[SentenceScore]) -> str:
+    """Scores as HTML within another page, such as a notebook: no script, no style but its own.
+
+    Those without parts are their texts and figures.
+    """
+    return f'<div style="line-height:1.8">{"".join(map(_framed, scores))}</div>'
+
+
+def _framed(score: SentenceScore) -> str:
+    shown = Shown(pseudo=score.pseudo)
+    figures = f"{shown.log_name} {fixed(score.log_prob, 2)}, {shown.label('perplexity')}"
+    figures += f" {figure(score.perplexity)}"
+    if not score.pseudo:
+        figures += f", {fixed(score.bits_per_character, 2)} bits per character"
+    text = _visible_markup(score.text)
+    if score.parts is not None:
+        text = "".join(map(_coloured, score.parts))
+    return (
+        f'<p lang="" dir="auto" translate="no" style="margin:0;white-space:pre-wrap">{text}</p>'
+        f'<p style="margin:0 0 .5em;opacity:.75;font-size:.85em">{figures}</p>'
+    )
+
+
+def _coloured(part: PartScore) -> str:
+    before, core, after = _divided(part)
+    background, ink = _light_colours()[_step(part)]
+    style = f"background:{background};color:{ink}"
+    if part.unknown:
+        style += ";text-decoration:underline dotted"
+    core = _visible_markup(core) or ("⏎" if part.ends else escape(visible(part.text, part.id)))
+    return f'{before}<span title="{_title(part)}" style="{style}">{core}</span>{after}'
+
+
+@functools.cache
+def _light_colours() -> Sequence[tuple[str, str]]:
+    """The background and the ink of each step of the scale, as the page has them by day."""
+    style = _resource("page.css")
+    found = dict(reversed(re.findall(r"--([ht]\d): (#\w{6})", style)))  # the first of each stays
+    return [(found[f"h{step}"], found[f"t{step}"]) for step in range(len(EDGES_BITS) + 1)]
 
 
 def _visible_markup(text: str) -> str:

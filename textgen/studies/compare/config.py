@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from textgen.config.keywords import TokenizerOptions, TrainingOptions
 from textgen.config.model import KINDS, ModelConfig
 from textgen.config.options import (
     Bounds,
@@ -169,3 +170,11 @@ class ComparisonConfig(Config):
                     f"--parameters and the width of {each.name} cannot both be given",
                     fix="keep one",
                 )
+
+
+class CompareOptions(TokenizerOptions, TrainingOptions, total=False):
+    """The options of ``compare``: the fields of ComparisonConfig, and those shared by all runs."""
+
+    models: str | Sequence[str | Variant] | None
+    seeds: int | None
+    parameters: int | None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import textgen
 from textgen import checkpoint, storage
@@ -34,7 +34,13 @@ from textgen.errors import DataError, DivergedError, UsageError
 from textgen.models import count_parameters, model_class, on_meta
 from textgen.presentation.records import finite
 from textgen.results import NgramBaseline, TrainingResult
-from textgen.studies.compare.config import LENGTHS, SHARED, ComparisonConfig, Variant
+from textgen.studies.compare.config import (
+    LENGTHS,
+    SHARED,
+    CompareOptions,
+    ComparisonConfig,
+    Variant,
+)
 from textgen.studies.compare.results import (
     Comparison,
     ComparisonEvent,
@@ -200,7 +206,7 @@ def compare(
     skip_binary: bool = False,
     on_event: Callable[[ComparisonEvent], None] | None = None,
     stop: Stop | None = None,
-    **options: Any,
+    **options: Unpack[CompareOptions],
 ) -> Comparison:
     """Train several models for the same time on the same tokens, and compare their losses.
 

@@ -1,12 +1,12 @@
-"""Tables with a row per word: their form, and how the words of an item are joined."""
+"""Tables of stimuli: their form, how the words of an item are joined, and regions of sentences."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from textgen.data.word_rows import Item, WordRows
-from textgen.errors import DataError, TextgenWarning
+from textgen.data.stimuli import Item, SentenceRows, WordRows
+from textgen.errors import DataError, TextgenWarning, UsageError
 
 
 def table(text: str, by: str | None = None, separator: str = " ", words: str = "word") -> WordRows:
@@ -40,7 +40,7 @@ def test_consecutive_rows_of_an_item_are_one_text_and_an_item_may_come_again() -
     assert [each.text.text for each in items(text)] == ["The barn The A"]
     first, *_, last = items(text, "item,cond")
     assert (first.text.line, first.text.word_ends) == (2, (3, 8))
-    assert [row.text for row in first.rows] == ["1,a,The", "1,a,barn"]
+    assert [row.cells for row in first.rows] == rows[:2]
     assert (last.text.line, last.text.word_ends, last.words) == (6, (0,), ("",))
 
 
@@ -91,13 +91,15 @@ def test_the_delimiter_is_that_of_the_header_and_cells_may_be_quoted(delimiter: 
     rows = ['1{}"now{} ""please"""', '"2\n"{}go', "3{}it's"]
     rows = [row.replace("{}", delimiter) for row in rows]
     (item,) = items("\n".join([f"n{delimiter}word", rows[0], rows[1], "", rows[2], ""]))
-    assert item.words == (f'now{delimiter} "please"', "go", "it's")
-    assert [(row.line, row.text) for row in item.rows] == list(zip((2, 3, 6), rows, strict=True))
+    words = (f'now{delimiter} "please"', "go", "it's")
+    assert item.words == words
+    lines = [(row.line, row.cells) for row in item.rows]
+    assert lines == list(zip((2, 3, 6), zip(("1", "2\n", "3"), words, strict=True), strict=True))
 
 
 def test_a_column_that_has_a_comma_in_its_name_divides_nothing() -> None:
-    assert table('item;"word, spoken";x\n1;a;b', words="word, spoken").delimiter == ";"
-    assert table("word\na").delimiter == ","
+    assert table('item;"word, spoken";x\n1;a;b', words="word, spoken").table.delimiter == ";"
+    assert table("word\na").table.delimiter == ","
     assert items('"a,b",word\n1,x\n2,y', by='"a,b"')[1].text.text == "y"
 
 
@@ -106,6 +108,10 @@ def test_a_column_that_has_a_comma_in_its_name_divides_nothing() -> None:
     [
         ("", r"no column 'word' \(t.csv, line 1\): it has none"),
         ("a,words\n1,2", r"no column 'word' \(t.csv, line 1\): it has 'a', 'words'; did you mean"),
+        (
+            "The,1\nking,2",
+            r"it has 'The', '1'; .* the first line is to name them",
+        ),
         ("word,word\n1,2", r"two columns 'word' \(t.csv, line 1\)"),
         ("word,n", r"no rows below the header \(t.csv\)"),
         ("word,n\n\n", r"no rows below the header \(t.csv\)"),
@@ -122,3 +128,49 @@ def test_what_is_no_such_table_is_said_with_its_line(text: str, error: str) -> N
         items(text)
     with pytest.raises(DataError, match=r"no column 'item'.*it has 'word', 'n'"):
         items("word,n\na,1", "n,item")
+
+
+def sentences(text: str, column: str = "s", **options: Any) -> list[Item]:
+    return list(SentenceRows(text.split("\n"), "t.csv", column=column, **options).items())
+
+
+def test_each_row_of_a_column_is_a_text_as_it_is() -> None:
+    first, second = sentences('n,s,p\n1," A ""cat"", ",The \n2,,', prefix="p")
+    assert (first.text.text, first.text.prefix, first.text.line) == (' A "cat", ', "The ", 2)
+    assert (second.text.text, second.text.prefix, second.words) == ("", "", ())
+    assert second.rows[0].cells == ("2", "", "")
+
+
+@pytest.mark.parametrize(
+    ("edges", "words"),
+    [
+        ("4,8", ("The", " king", " sat. ")),  # the space before a word is the word's
+        ("3,8", ("The", " king", " sat. ")),
+        ("4,9", ("The", " king", " sat. ")),
+        ("5,6", ("The k", "i", "ng sat. ")),
+        ("0,14", ("", "The king sat. ", "")),
+        ("9.0,13.0", ("The king", " sat.", " ")),
+        ("8,8", ("The king", "", " sat. ")),
+        (",", ()),
+    ],
+)
+def test_a_region_divides_its_sentence_in_three(edges: str, words: tuple[str, ...]) -> None:
+    (item,) = sentences(f"s,a,b\nThe king sat. ,{edges}", region="a:b")
+    assert item.words == words
+    assert item.text.text == "The king sat. "
+    ends = [len("".join(words[: place + 1])) for place in range(3)]
+    assert item.text.word_ends == (tuple(ends) if words else None)
+
+
+@pytest.mark.parametrize("edges", ["2,1", "0,4", "-1,2", "1,", "a,b", "1.5,2", "nan,2", "inf,2"])
+def test_what_is_no_region_is_said_with_its_line(edges: str) -> None:
+    with pytest.raises(DataError, match=r"not a region: .* \(t.csv, line 2\): .* 3 characters"):
+        sentences(f"s,a,b\ncat,{edges}", region="a:b")
+
+
+@pytest.mark.parametrize("region", ["a", "a:", "a:b:c", ""])
+def test_a_region_is_two_columns(region: str) -> None:
+    with pytest.raises(UsageError, match="--region must name two columns"):
+        sentences("s,a,b\ncat,0,1", region=region)
+    with pytest.raises(DataError, match=r"no column 'end'.*it has 's', 'a', 'b'"):
+        sentences("s,a,b\ncat,0,1", region="a:end")
