@@ -410,10 +410,13 @@ def loss_curves(path: Path) -> LossCurves:
     record, header = run_folder(folder) / METRICS, read_header(folder / CONFIG)
     validations, training = _metrics_until(folder, header)
     if not validations and not training:
+        logged = record.is_file() and record.parent != folder.absolute().parent
         raise DataError(
             "no learning curve",
             where=record,
-            why="metrics.jsonl lies beside best and last, and is not copied with them",
+            why="nothing was logged before this checkpoint"
+            if logged
+            else "metrics.jsonl lies beside best and last, and is not copied with them",
             fix="name the folder that train wrote",
         )
     steps = training

@@ -1,6 +1,8 @@
 """N-gram models as ARPA files, read by KenLM and by pyctcdecode."""
 
 import math
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from textgen import LanguageModel, train
+from textgen.cli.app import main
 from textgen.data.corpus import bundled_corpus
 from textgen.exports import arpa
 from textgen.models.ngram import UNSEEN, NgramModel
@@ -16,6 +19,7 @@ from textgen.tokenizers.base import EOS, UNK
 
 kenlm = pytest.importorskip("kenlm")
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 LEVELS: dict[str, dict[str, Any]] = {
     "whitespace": {"level": "word", "split": "whitespace", "min_count": 2},
     "word": {"level": "word", "min_count": 2},
@@ -128,3 +132,18 @@ def test_pyctcdecode_decodes_with_it(tmp_path: Path) -> None:
 
     assert decoded("the bed dog ran", 5) == "the bad dog ran"
     assert decoded("my bad is here", 4) == "my bed is here"
+
+
+def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyctcdecode")
+    page = (ROOT / "docs" / "doors" / "arpa.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("mytext.txt").write_text("the king said no\nthe queen said yes to be\n" * 20)
+    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    for program, *arguments in map(shlex.split, shell.splitlines()):
+        if program == "textgen":
+            assert main(arguments) == 0, arguments
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, {})

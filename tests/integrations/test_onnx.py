@@ -1,5 +1,7 @@
 """Recurrent models as ONNX graphs, computed by onnxruntime."""
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,13 @@ import pytest
 import torch
 
 from textgen import LanguageModel, train
+from textgen.cli.app import main
 from textgen.exports import onnx as door
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 Array = npt.NDArray[Any]
 TEXT = 'the dog saw "the cat" (again).\na cat saw a dog\nthe bird, well-known\n' * 20
 MODELS: dict[str, dict[str, Any]] = {
@@ -164,3 +168,24 @@ def test_weights_that_one_file_cannot_hold_lie_beside_it(
     ids, state = generator.integers(0, 5, (4, 2)), start(session, 2, generator)
     expected, _ = by_torch(model, ids, state)
     np.testing.assert_allclose(session.run(None, {"ids": ids, **state})[0], expected, atol=1e-5)
+
+
+def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "doors" / "onnx.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("mytext.txt").write_text(TEXT)
+    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    short = ["--steps", "2", "--batch-size", "2", "--hidden-size", "8"]
+    for program, *arguments in map(shlex.split, shell.splitlines()):
+        if program == "python":
+            run = subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            assert run.stdout.startswith(b"ln p: -")
+        elif arguments[0] == "train":
+            place = arguments.index("--budget")
+            assert main([*arguments[:place], *arguments[place + 2 :], *short]) == 0
+        elif program == "textgen":
+            assert main(arguments) == 0, arguments
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["logits"].shape[:2] == (1, 2)

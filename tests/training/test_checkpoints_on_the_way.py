@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from textgen import LanguageModel, checkpoint, storage, train
+from textgen.cli.app import main
 from textgen.config import TextAmount, TokenizerConfig, TrainingConfig
 from textgen.config.training import parse_amounts
 from textgen.data.batching import Streams, WordCounter
-from textgen.errors import ResourceError, UsageError
+from textgen.errors import DataError, ResourceError, UsageError
 from textgen.models.mixture import MixtureModel
 from textgen.results import CheckpointSaved, TrainingEvent, TrainingPhase, TrainingWarning
 from textgen.tokenizers.base import EOS, Tokenizer
@@ -130,6 +131,15 @@ def test_a_checkpoint_has_the_newest_validation_and_the_curve_until_then(run: Pa
     whole = checkpoint.loss_curves(run)
     assert max(point.step for point in whole.validation) == 12
     assert checkpoint.loss_curves(run / "best") == checkpoint.loss_curves(run / "best")
+
+
+def test_a_curve_before_the_first_log_line_is_refused_with_the_reason(
+    corpus: Path, tmp_path: Path
+) -> None:
+    options = SMALL | {"log_every": 50, "valid_every": 50, "checkpoint_at": "64"}
+    train(corpus, out=tmp_path / "run", steps=4, **options)
+    with pytest.raises(DataError, match="nothing was logged before this checkpoint"):
+        checkpoint.loss_curves(tmp_path / "run" / "at" / "64")
 
 
 def test_a_run_in_a_folder_called_at_is_a_run(run: Path, tmp_path: Path) -> None:
@@ -402,3 +412,27 @@ def test_the_words_of_a_run_are_in_its_header_and_in_json(run: Path) -> None:
     assert 0 < header.words_seen < header.tokens_seen
     config = json.loads((run / "at" / "100w" / "config.json").read_text())
     assert 100 <= config["progress"]["words_seen"] < 120
+
+
+def test_the_commands_take_them(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, lines = str(run / "at" / "0.2k"), tmp_path / "lines.txt"
+    lines.write_text("the cat sees the ball.\n")
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("the cat sees the ball.\tcat the the ball sees.\n")
+    assert main(["score", folder, str(lines)]) == 0
+    assert main(["pairs", folder, str(pairs)]) == 0
+    assert main(["info", folder]) == 0
+    assert "4 steps" in capsys.readouterr().out
+    assert main(["plot", "loss", folder, "--out", str(tmp_path / "loss.png")]) == 0
+    assert (tmp_path / "loss.png").exists()
+    out = str(tmp_path / "new")
+    text = str(written(tmp_path / "text.txt", TEXT))
+    length = ["--steps", "2", "--batch-size", "4", "--sequence-length", "16"]
+    small = [*length, "--hidden-size", "8", "--checkpoint-at", "64,20w", "--checkpoint-at", "128"]
+    assert main(["train", text, "--out", out, *small]) == 0
+    for name in ("64", "20w", "128"):
+        assert main(["score", f"{out}/at/{name}", str(lines)]) == 0
+    counted = ["--model", "ngram", "--order", "2", "--out", str(tmp_path / "ngram")]
+    assert main(["train", text, *counted]) == 0

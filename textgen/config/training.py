@@ -62,7 +62,7 @@ class TextAmount:
         >>> TextAmount.parsed("1.5Mw")
         TextAmount(of_words=True, number=1500000, name='1.5Mw')
         """
-        match = _AMOUNT.fullmatch(text) if isinstance(text, str) else None
+        match = _AMOUNT.fullmatch(text)
         number = Decimal(match[1]) * _FACTORS[match[2]] if match else Decimal(0)
         if match is None or number < 1 or number % 1:
             raise UsageError(
@@ -74,12 +74,13 @@ class TextAmount:
 
 
 def parse_amounts(value: str | Sequence[str]) -> tuple[str, ...]:
-    """The names of amounts of text from ``1M,5M,10Mw`` or a sequence of them, tokens first.
+    """The names of amounts of text from ``1M,5M,10Mw`` or several such texts, tokens first.
 
     >>> parse_amounts("10M,1Mw,5M")
     ('5M', '10M', '1Mw')
     """
-    names = value.split(",") if isinstance(value, str) else value
+    given = value if isinstance(value, list | tuple) else [value]
+    names = [part for each in given for part in str(each).split(",")]
     amounts = sorted(TextAmount.parsed(name.strip()) for name in names)
     for one, other in itertools.pairwise(amounts):
         if (one.of_words, one.number) == (other.of_words, other.number):
