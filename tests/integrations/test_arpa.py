@@ -140,7 +140,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     Path("mytext.txt").write_text("the king said no\nthe queen said yes to be\n" * 20)
     shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
-    for program, *arguments in map(shlex.split, shell.splitlines()):
+    for program, *arguments in filter(None, map(shlex.split, shell.splitlines())):
         if program == "textgen":
             assert main(arguments) == 0, arguments
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)

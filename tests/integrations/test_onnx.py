@@ -176,7 +176,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("mytext.txt").write_text(TEXT)
     shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     short = ["--steps", "2", "--batch-size", "2", "--hidden-size", "8"]
-    for program, *arguments in map(shlex.split, shell.splitlines()):
+    for program, *arguments in filter(None, map(shlex.split, shell.splitlines())):
         if program == "python":
             run = subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
             assert run.stdout.startswith(b"ln p: -")
