@@ -30,6 +30,7 @@ torture: $(INSTALLED)
 	$(BIN)/python tests/torture/run.py
 
 # The doors to other programs, each tried with that program: an environment of its own.
+# pyctcdecode declares a NumPy below 2, and works with later ones: it comes without dependencies.
 INTEGRATIONS := .venv-integrations
 integrations: $(INTEGRATIONS)/.installed
 	$(INTEGRATIONS)/bin/python -m pytest tests/integrations
@@ -38,6 +39,7 @@ $(INTEGRATIONS)/.installed: pyproject.toml constraints.txt constraints-integrati
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --constraint constraints.txt \
 	  --constraint constraints-integrations.txt --editable '.[dev,integrations]'
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --no-deps 'pyctcdecode>=0.5'
 	@touch $@
 
 lint: $(INSTALLED)

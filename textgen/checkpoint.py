@@ -1,7 +1,8 @@
 """Checkpoint folders: a model, its tokenizer and how it was trained; no pickle anywhere.
 
-``best`` and ``last`` are each complete and can be loaded alone, wherever they are copied. ``last``
-also has the state from which resuming continues bit for bit. Describing one imports no torch.
+``best`` and ``last``, and those in ``at`` that were kept on the way, are each complete and can be
+loaded alone, wherever they are copied. ``last`` also has the state from which resuming continues
+bit for bit. Describing one imports no torch.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from textgen.models import Model
 
-BEST, LAST = "best", "last"
+BEST, LAST, AT = "best", "last", "at"
 CONFIG, METRICS, WEIGHTS = "config.json", "metrics.jsonl", "model.safetensors"
 _TENSORS, STATE = "state.safetensors", "state.json"
 _FORMAT = 4
@@ -120,6 +121,7 @@ class Header:
         source: Where the text was read from; read again on resume.
         seconds: Wall time of the run.
         tokens_per_second: Training tokens over the seconds of updates alone.
+        words_seen: If the run counts them.
         validation: The newest, or in ``best`` the best; of the weights as ``best`` has them.
         rounding: Of the weights, None if they are in float32, as in ``last``.
         init_from: Of a fine-tuned run.
@@ -139,13 +141,16 @@ class Header:
     validation: Validation | None
     init_from: InitialCheckpoint | None = None
     rounding: Rounding | None = None
+    words_seen: Count | None = None
     versions: Mapping[str, str] = field(default_factory=_versions)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object, from which ``read_header`` makes an equal header."""
         value = dataclasses.asdict(self) | {"machine": self.machine.to_json()}
-        progress = ("step", "tokens_seen", "seconds", "tokens_per_second")
+        progress = ("step", "tokens_seen", "words_seen", "seconds", "tokens_per_second")
         value["progress"] = {name: value.pop(name) for name in progress}
+        if self.words_seen is None:
+            del value["progress"]["words_seen"]
         if self.validation is not None:
             when = {"step": self.validation.step, "seconds": self.validation.seconds}
             value["validation"] = validation_json(self.validation) | when
@@ -190,7 +195,7 @@ def without_pseudo_names(value: Any) -> Any:
 
 
 def find(path: Path) -> tuple[str, Path]:
-    """("best" | "last", folder): the checkpoint meant by a run's folder or one of its two.
+    """("best" | "last" | "at/5M", folder): the checkpoint meant by a run's folder or one in it.
 
     Raises ResourceError if there is none, CheckpointError for a file of another kind.
     """
@@ -201,19 +206,32 @@ def find(path: Path) -> tuple[str, Path]:
             "not a textgen checkpoint", where=path, why=kind, fix="give the folder that train wrote"
         )
     if (path / storage.MANIFEST).exists():
-        return path.absolute().name.removesuffix(".old"), path
+        return _name(path), path
     for name in (BEST, LAST):
         folder = storage.find_complete(path / name)
         if folder is not None:
             return name, folder
     alone = storage.find_complete(path)
     if alone is not None and (alone / storage.MANIFEST).exists():
-        return path.absolute().name, alone
+        return _name(path), alone
     raise ResourceError(
         "no checkpoint" if path.is_dir() else "no such folder",
         where=path,
         fix="train one with: textgen train CORPUS --out FOLDER",
     )
+
+
+def _name(folder: Path) -> str:
+    """The name of a checkpoint within its run."""
+    run, inside = run_folder(folder), folder.absolute()
+    return inside.relative_to(run).as_posix().removesuffix(".old")
+
+
+def run_folder(folder: Path) -> Path:
+    """The folder of the run that a checkpoint's folder belongs to."""
+    inside = folder.absolute()
+    on_its_way = inside.parent.name == AT and inside.name.removesuffix(".old") not in (BEST, LAST)
+    return inside.parent.parent if on_its_way else inside.parent
 
 
 @dataclass(frozen=True)
@@ -369,12 +387,13 @@ def describe(path: Path | str) -> CheckpointInfo:
     """Read the JSON of a checkpoint and its run's ``metrics.jsonl``."""
     name, folder = find(Path(path))
     files = _checked_files(folder)
-    validations, training = read_metrics(folder.parent / METRICS)
+    header = read_header(files[CONFIG])
+    validations, training = _metrics_until(folder, header)
     return CheckpointInfo(
         path=str(folder),
         name=name,
         bytes=sum(file.stat().st_size for file in files.values()),
-        header=read_header(files[CONFIG]),
+        header=header,
         tokenizer=load_tokenizer(files).config,
         curve=validations,
         training_curve=tuple((point.step, point.loss) for point in training),
@@ -382,26 +401,46 @@ def describe(path: Path | str) -> CheckpointInfo:
 
 
 def loss_curves(path: Path) -> LossCurves:
-    """The loss curves of a run. Raises DataError if ``metrics.jsonl`` is missing or empty."""
+    """The loss curves of a run, of a checkpoint on its way until then.
+
+    Raises:
+        DataError: ``metrics.jsonl`` is missing or empty.
+    """
     folder = find(path)[1]
-    record = folder.parent / METRICS
-    validations, training = read_metrics(record)
+    record, header = run_folder(folder) / METRICS, read_header(folder / CONFIG)
+    validations, training = _metrics_until(folder, header)
     if not validations and not training:
+        logged = record.is_file() and record.parent != folder.absolute().parent
         raise DataError(
             "no learning curve",
             where=record,
-            why="metrics.jsonl lies beside best and last, and is not copied with them",
+            why="nothing was logged before this checkpoint"
+            if logged
+            else "metrics.jsonl lies beside best and last, and is not copied with them",
             fix="name the folder that train wrote",
         )
     steps = training
     if not steps:  # the run is too short for a log line: its end
-        header = read_header(folder / CONFIG)
         epochs = header.tokens_seen / (header.corpus.train.tokens or math.nan)
         end = LossPoint(header.step, math.nan, header.tokens_seen, epochs, header.seconds)
         steps = (end,)
     held_out = tuple(_when(steps, each) for each in validations)
     pseudo = any(each.pseudo for each in validations)
     return LossCurves(str(path), training, held_out, pseudo)
+
+
+def _metrics_until(
+    folder: Path, header: Header
+) -> tuple[tuple[Validation, ...], tuple[LossPoint, ...]]:
+    """The metrics of a checkpoint's run; of one on its way, those until then."""
+    run = run_folder(folder)
+    validations, losses = read_metrics(run / METRICS)
+    if folder.absolute().parent == run:
+        return validations, losses
+    return (
+        tuple(each for each in validations if each.step <= header.step),
+        tuple(each for each in losses if each.step <= header.step),
+    )
 
 
 def _when(training: Sequence[LossPoint], validation: Validation) -> LossPoint:

@@ -114,7 +114,7 @@ class CheckpointSaved:
     """A checkpoint is complete on disk."""
 
     step: int
-    name: str  # ``best`` or ``last``
+    name: str  # ``best``, ``last`` or ``at/5M``
     path: str
 
 

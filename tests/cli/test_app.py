@@ -268,7 +268,7 @@ TRAIN, SAMPLE, SCORE = ["train", "--out", "NEW"], ["sample", "x"], ["score", "x"
         ([*TRAIN, "--device", "gpu"], "did you mean cuda?"),
         ([*TRAIN, "--precision", "fp32"], "did you mean float32?"),
         (["plot", "x"], "no such command: x; there are loss, gradient, memory"),
-        (["export", "x"], "no such command: export; see textgen --help"),
+        (["publish", "x"], "no such command: publish; see textgen --help"),
     ],
 )
 def test_an_argument_that_cannot_be_is_named_in_one_line_and_nothing_is_created(

@@ -115,6 +115,11 @@ REFUSED_TOGETHER: list[tuple[type[Config], str, list[Any]]] = [
     (TrainingConfig, "valid_fraction", [0, *FRACTIONS]),
     (TrainingConfig, "candidates", [-1, 2**24 + 1, 1.0, *NOT_NUMBERS]),
     (TrainingConfig, "clip", [0, -1, "1", *NOT_NUMBERS]),
+    (
+        TrainingConfig,
+        "checkpoint_at",
+        ["", "5 M", "0", "0.5", "-1", 0, 1.5, True, ("1M", ""), [[]]],
+    ),
     (TrainingConfig, "keep_float32", SWITCHES),
     (TrainingConfig, "precision", ["bfloat16", "", 16]),
     (TrainingConfig, "valid_split", ["random", "", 1]),

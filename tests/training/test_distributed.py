@@ -257,3 +257,19 @@ def test_no_process_looks_for_others_without_torchrun(
         monkeypatch.setenv(name, value)
     assert process_rank() is None
     assert is_first_process()
+
+
+def test_checkpoints_on_the_way_are_those_of_one_process_with_the_whole_batch(
+    start: Start, corpus: Path, tmp_path: Path
+) -> None:
+    out, at = tmp_path / "two", "32,100,20w"
+    arguments = [str(corpus), "--out", str(out), "--steps", "5", *OPTIONS, "--device", "cpu"]
+    ended = start(*arguments, "--checkpoint-at", at, "--dropout", "0")
+    assert [code for code, _, _ in ended] == [0, 0]
+    whole = SMALL | {"batch_size": 4, "dropout": 0.0, "baseline": False}
+    train(corpus, out=tmp_path / "one", steps=5, checkpoint_at=at, **whole)
+    for name in at.split(","):
+        headers = [checkpoint.load(tmp_path / run / "at" / name).header for run in ("one", "two")]
+        one, two = ((each.step, each.tokens_seen, each.words_seen) for each in headers)
+        assert one == two
+        assert None not in one

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from textgen.config.model import defaults_of_kinds
 from textgen.config.options import (
@@ -19,6 +21,7 @@ from textgen.config.options import (
     option,
     parse_duration,
     setting,
+    shortened,
 )
 from textgen.config.tokenizer import ValidSplit
 from textgen.errors import UsageError, not_both
@@ -34,6 +37,58 @@ _length = partial(option, panel="Length of the run")
 _learning = partial(option, panel="Learning")
 _watching = partial(option, panel="Logging and saving")
 _machine = partial(option, panel="Machine")
+
+
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([kMG]?)(w?)")
+
+
+@dataclass(frozen=True, order=True)
+class TextAmount:
+    """How much text a run has read: a number of tokens or of words.
+
+    Attributes:
+        name: As it is written, ``5M`` or ``5Mw``.
+    """
+
+    of_words: bool
+    number: int
+    name: str
+
+    @classmethod
+    def parsed(cls, text: str) -> Self:
+        """Read an amount in the decimal units k, M and G; with ``w`` it is one of words.
+
+        >>> TextAmount.parsed("1.5Mw")
+        TextAmount(of_words=True, number=1500000, name='1.5Mw')
+        """
+        match = _AMOUNT.fullmatch(text)
+        number = Decimal(match[1]) * _FACTORS[match[2]] if match else Decimal(0)
+        if match is None or number < 1 or number % 1:
+            raise UsageError(
+                f"no amount of text: {shortened(text)}",
+                where="--checkpoint-at",
+                fix="write 500k, 5M or 1.5G for tokens, and 5Mw for words",
+            )
+        return cls(bool(match[3]), int(number), text)
+
+
+def parse_amounts(value: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of amounts of text from ``1M,5M,10Mw`` or several such texts, tokens first.
+
+    >>> parse_amounts("10M,1Mw,5M")
+    ('5M', '10M', '1Mw')
+    """
+    given = value if isinstance(value, list | tuple) else [value]
+    names = [part for each in given for part in str(each).split(",")]
+    amounts = sorted(TextAmount.parsed(name.strip()) for name in names)
+    for one, other in itertools.pairwise(amounts):
+        if (one.of_words, one.number) == (other.of_words, other.number):
+            raise UsageError(
+                f"--checkpoint-at names the same amount twice: {one.name} and {other.name}",
+                fix="keep one",
+            )
+    return tuple(amount.name for amount in amounts)
 
 
 @dataclass(frozen=True)
@@ -111,6 +166,14 @@ class TrainingConfig(Config):
         shown="60s, more if saving is slow",
         bounds=POSITIVE,
     )
+    checkpoint_at: tuple[str, ...] = _watching(
+        (),
+        "Amounts of text after each of which a checkpoint is kept, such as 1M,2M,10M tokens, or"
+        " 1Mw,10Mw for words; that of 5M is OUT/at/5M.",
+        parse=parse_amounts,
+        metavar="AMOUNT[,...]",
+        shown="none",
+    )
     keep_float32: bool = _watching(
         False,
         "Do not round the weights of best to bfloat16, which is done where it changes predictions"
@@ -139,6 +202,11 @@ class TrainingConfig(Config):
             raise UsageError(f"--betas must be two numbers, got {len(self.betas)}")
         for beta in self.betas:
             check_real("betas", beta, Bounds(0, 1))
+
+    @property
+    def amounts(self) -> list[TextAmount]:
+        """The amounts of text of ``checkpoint_at``."""
+        return list(map(TextAmount.parsed, self.checkpoint_at))
 
     def with_length(self) -> "TrainingConfig":
         """This configuration with the default length, ten minutes, if it has none."""

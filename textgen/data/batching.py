@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from textgen.config import Count
 from textgen.process_memory import release_pages
-from textgen.tokenizers.base import EOS, UNK
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
 
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 _TOKENS_IN_MEMORY = 2**14  # between two releases of the pages of a mapped corpus
@@ -22,10 +22,12 @@ class Window:
     Attributes:
         ids: (1 + time, batch), the token before the window and those in it.
         carried: (batch,), false where a stream starts a new run and so takes the start state.
+        words: How many words begin in the windows of all streams; 0 where they are not counted.
     """
 
     ids: npt.NDArray[np.int64]
     carried: npt.NDArray[np.bool_]
+    words: int = 0
 
     @property
     def inputs(self) -> npt.NDArray[np.int64]:
@@ -75,6 +77,43 @@ class StreamsState:
         return {"epoch": self.epoch, "assigned": self.assigned, "rows": rows, "pending": pending}
 
 
+class WordCounter:
+    """Counts the words in ids of a tokenizer, as ``wc -w`` does in what they decode to.
+
+    Words are separated by ASCII white space and by ``<EOS>``. How many begin with a token depends
+    on the token before it, of which there are three cases: it ends in white space, it ends in
+    something else, or it is written without the space that would follow it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        size, fresh = tokenizer.vocabulary_size, tokenizer.decoder()
+        texts = {fresh.joined: fresh.next_bytes()}
+        joins = np.zeros(size, np.bool_)
+        for id in range(size):
+            decoder = fresh.copy()
+            decoder.feed(id)
+            joins[id] = decoder.joined
+            if decoder.joined not in texts:
+                texts[decoder.joined] = decoder.next_bytes()
+        spaced = texts.get(False, texts.get(True, ()))
+        joined = texts.get(True, spaced)
+        spaces = np.array([text[-1:].isspace() for text in spaced], np.bool_)
+        spaces[EOS] = True
+        self._case = np.where(spaces, 0, np.where(joins, 2, 1))
+        self._begun = np.array(
+            [
+                [len(text.split()) for text in joined],
+                [len((b"x" + text).split()) - 1 for text in spaced],
+                [len((b"x" + text).split()) - 1 for text in joined],
+            ]
+        )
+        self._begun[:, EOS] = 0
+
+    def count(self, ids: npt.NDArray[np.integer[Any]]) -> int:
+        """The words that begin in ids (batch, 1 + time), after the first of each row."""
+        return int(self._begun[self._case[ids[:, :-1]], ids[:, 1:]].sum())
+
+
 class Streams:
     """Endless windows of a shuffled corpus, in ``batch_size`` parallel streams.
 
@@ -89,7 +128,12 @@ class Streams:
         unknown_rate: the share of tokens that are replaced by ``<UNK>``, chosen by
             (seed, epoch, position).
         local: the streams of this process, which ``next`` reads; all streams are assigned runs.
+
+    Attributes:
+        word_counter: if set, counts the words of each window.
     """
+
+    word_counter: WordCounter | None = None
 
     def __init__(
         self,
@@ -135,6 +179,7 @@ class Streams:
         for index, row in enumerate(rows):
             if row.fresh and (row.position == 0 or self.ids[row.position - 1] == EOS):
                 ids[index, 0] = EOS
+        words = 0 if self.word_counter is None else self._words(self.word_counter)
         for row in self._rows:
             row.position += self._length
             row.windows -= 1
@@ -144,7 +189,14 @@ class Streams:
         if self._read >= _TOKENS_IN_MEMORY:
             self._read = 0
             release_pages(self.ids)
-        return Window(ids, carried)
+        return Window(ids, carried, words)
+
+    def _words(self, counter: WordCounter) -> int:
+        """The words of the next windows of all streams, those of other processes too."""
+        starts = np.array([row.position for row in self._rows])
+        ids = self.ids[(starts[:, None] + np.arange(-1, self._length)) % len(self.ids)]
+        ids[[row.fresh and row.position == 0 for row in self._rows], 0] = EOS
+        return counter.count(ids)
 
     def state(self) -> StreamsState:
         """What ``restore`` needs to continue with the next window."""

@@ -45,9 +45,9 @@ def export(
     ],
     to: Annotated[str, choice_option("--to", FORMATS, "The format.")],
 ) -> None:
-    """Write a model in the format of another program, which then needs no textgen.
+    """Write a model in the format of another program.
 
-    The probabilities of what is written are those of textgen score.
+    What is written needs no textgen, and gives the probabilities of textgen score.
     """
     from textgen.language_model import LanguageModel
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textgen import storage
-from textgen.checkpoint import Header
+from textgen.checkpoint import Header, run_folder
 from textgen.config import Bounds, Count, NoveltyConfig
 from textgen.data.training_text import training_text
 from textgen.errors import CheckpointError, DataError, ResourceError
@@ -172,7 +172,7 @@ def _words(text: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
 
 
 def is_indexed(checkpoint: Path) -> bool:
-    return storage.find_complete(checkpoint.parent / FOLDER) is not None
+    return storage.find_complete(run_folder(checkpoint) / FOLDER) is not None
 
 
 def open_index(checkpoint: Path, header: Header, corpora: Iterable[str] = ()) -> TextIndex:
@@ -181,7 +181,7 @@ def open_index(checkpoint: Path, header: Header, corpora: Iterable[str] = ()) ->
     Args:
         corpora: Where that text is, if it was moved.
     """
-    folder = checkpoint.parent / FOLDER
+    folder = run_folder(checkpoint) / FOLDER
     corpus = header.corpus
     identity = {"fingerprint": corpus.fingerprint, "boundary": corpus.train.characters}
     if (kept := storage.find_complete(folder)) is None:

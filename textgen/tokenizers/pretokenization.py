@@ -121,7 +121,7 @@ def _parts(chunk: str) -> list[str]:
 def _marked_tokens(chunk: str, literal: str | None) -> list[str]:
     """The words and symbols of a chunk, the symbols with joiner marks."""
     # (word, symbol) pairs, one of them empty; both are empty for ``--unk-literal``.
-    parts = _token_pattern(chunk.isascii(), literal).findall(chunk)
+    parts = token_pattern(chunk.isascii(), literal).findall(chunk)
     tokens: list[str] = []
     after_word = False
     for (word, symbol), following in zip(parts, [*parts[1:], None], strict=True):
@@ -134,7 +134,11 @@ def _marked_tokens(chunk: str, literal: str | None) -> list[str]:
 
 
 @cache
-def _token_pattern(ascii_only: bool, literal: str | None) -> re.Pattern[str]:
+def token_pattern(ascii_only: bool, literal: str | None) -> re.Pattern[str]:
+    """Matches a token of a chunk without marks: a word or a symbol, its two groups.
+
+    Neither matches ``literal``, that of ``--unk-literal``. ascii_only: whether the chunk is ASCII.
+    """
     letter = "[0-9A-Za-z]" if ascii_only else rf"(?:[^\W_]|[{_combining_marks()}])"
     unknown = "(?!)"  # matches nowhere
     if literal is not None:

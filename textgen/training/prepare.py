@@ -15,7 +15,14 @@ from torch import Tensor
 from textgen import checkpoint, storage
 from textgen.checkpoint import Header, Machine
 from textgen.config import Device, Precision, TrainingConfig
-from textgen.data.batching import IdArray, StreamPosition, Streams, StreamsState, separate
+from textgen.data.batching import (
+    IdArray,
+    StreamPosition,
+    Streams,
+    StreamsState,
+    WordCounter,
+    separate,
+)
 from textgen.errors import CheckpointError, UsageError
 from textgen.models import Model, build, count_parameters, weight_shapes
 from textgen.models.device import choose_device, choose_precision, use_threads
@@ -35,7 +42,7 @@ from textgen.training.run_directory import (
     load_run_state,
 )
 from textgen.training.schedule import Patience, Schedule
-from textgen.training.state import CountingState, TrainerState
+from textgen.training.state import CountingState, GradientState, TrainerState
 from textgen.training.trainer import Trainer
 
 
@@ -177,6 +184,18 @@ def make_trainer(
         header.machine.precision,
         ranks,
     )
+    counts_words = any(amount.of_words for amount in training.amounts)
+    if saved is not None and saved.snapshot.progress.words_seen is not None:
+        counts_words = True
+    elif saved is not None and counts_words:
+        raise UsageError(
+            "--checkpoint-at with words cannot begin within a run",
+            where=shared.out,
+            why="the words that it has read were not counted",
+            fix="give amounts of tokens",
+        )
+    if counts_words and isinstance(state, GradientState):
+        state.count_words(WordCounter(shared.tokenizer))
     if saved is not None:
         with storage.reading(f"training state in {shared.out / checkpoint.LAST}"):
             state.restore(saved.snapshot)
@@ -239,7 +258,8 @@ def _model(run: TrainingRun, corpus: TrainingCorpus) -> Model:
         ResourceError: The disk could not hold its checkpoints.
     """
     config = run.model.resolved(corpus.tokenizer.vocabulary_size)
-    check_space(run.out, count_parameters(config), resumed=run.resumed_from is not None)
+    more = len(run.training.checkpoint_at)
+    check_space(run.out, count_parameters(config), resumed=run.resumed_from is not None, more=more)
     if run.resumed_from is not None:
         return run.resumed_from.model
     if run.tuned_from is not None:

@@ -31,10 +31,11 @@ from textgen.tokenizers.vocabulary import SymbolTokenizer
 from textgen.training.word_vectors import vector_width
 
 _TOTALS = ("budget", "epochs", "steps")
+_CHANGEABLE = {*_TOTALS, "checkpoint_at"}  # when a run is resumed
 _COUNTING_OPTIONS = VALID_OPTIONS | {"seed"}
 _VOCABULARY_LIMITS = frozenset({"min_count", "vocab_size"})  # of what --extend-vocabulary adds
-_LEFTOVERS = {storage.LOCK, checkpoint.METRICS, "best.new", "last.new"}
-_OF_A_RUN = _LEFTOVERS | {"best", "best.old", "last", "last.old"}
+_LEFTOVERS = {storage.LOCK, checkpoint.METRICS, "best.new", "last.new", "at.new"}
+_OF_A_RUN = _LEFTOVERS | {"best", "best.old", "last", "last.old", "at"}
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,9 @@ class TrainingRun:
                         why=f"it has done {done:g}",
                         fix="give a larger total",
                     )
+        if "checkpoint_at" in self.given:
+            named = self.training.checkpoint_at
+            training = dataclasses.replace(training, checkpoint_at=named)
         return dataclasses.replace(
             self,
             source=_resumed_source(self.source, header.source, saved.folder),
@@ -197,7 +201,7 @@ class TrainingRun:
     def _check_same(self, *stored: Config) -> None:
         """Refuse an option that differs in the resumed run."""
         for new, kept in zip((self.tokenizer, self.model, self.training), stored, strict=True):
-            for name in sorted(option_names(type(new)) & self.given - set(_TOTALS)):
+            for name in sorted(option_names(type(new)) & self.given - _CHANGEABLE):
                 value, old = getattr(new, name), getattr(kept, name, None)
                 if value != old:
                     raise UsageError(
@@ -310,7 +314,7 @@ def check_folders(
             raise UsageError("--init-from names no checkpoint", fix="give a checkpoint's folder")
         _, read = checkpoint.find(Path(init_from))
         source, target = read.resolve(), out.resolve()
-        if target in (source, source.parent) or source in target.parents:
+        if target in (source, checkpoint.run_folder(source)) or source in target.parents:
             raise UsageError(
                 f"--init-from {init_from} and --out {out} are the same run",
                 why="the initial checkpoint is never written to",

@@ -1,4 +1,4 @@
-"""The files of a run: ``metrics.jsonl``, ``best`` and ``last``; written and read back."""
+"""The files of a run: ``metrics.jsonl``, ``best``, ``last`` and ``at``; written and read back."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self
 from torch import Tensor
 
 from textgen import checkpoint, storage
-from textgen.checkpoint import BEST, LAST, METRICS, Header, Rounding
+from textgen.checkpoint import AT, BEST, LAST, METRICS, Header, Rounding
 from textgen.config import Count, Loss
 from textgen.errors import ResourceError
 from textgen.models import count_parameters
@@ -98,7 +98,8 @@ class RunDirectory:
     def start_new(self) -> None:
         """Remove the results of an earlier run, after the first save of the new run."""
         self.best = None
-        storage.discard(self.out / BEST)
+        for name in (BEST, AT):
+            storage.discard(self.out / name)
         self.truncate_metrics(0)
 
     def length(self) -> int:
@@ -139,6 +140,12 @@ class RunDirectory:
         checkpoint.save(self.out / BEST, header, state.model, self.tokenizer)
         return self.out / BEST
 
+    def save_at(self, state: TrainerState, name: str, validation: Validation | None) -> Path:
+        """Save ``at/NAME``; ``validation`` is the newest, of weights that may be older."""
+        folder = self.out / AT / name
+        checkpoint.save(folder, self._header(state, validation), state.model, self.tokenizer)
+        return folder
+
     def save_last(
         self,
         state: TrainerState,
@@ -176,6 +183,7 @@ class RunDirectory:
             parameters=count_parameters(config),
             step=progress.step,
             tokens_seen=progress.tokens_seen,
+            words_seen=progress.words_seen,
             seconds=progress.seconds,
             tokens_per_second=progress.tokens_per_second,
             validation=validation,
@@ -203,13 +211,16 @@ def load_run_state(folder: Path) -> RunState:
     return replace(state, best=best)
 
 
-def check_space(out: Path, parameters: int, *, resumed: bool = False) -> None:
+def check_space(out: Path, parameters: int, *, resumed: bool = False, more: int = 0) -> None:
     """Refuse to start a run whose checkpoints would not fit on the disk.
 
     ``last`` holds weights and two moments, ``best`` the weights, and a new one of each is written
     beside the old; a resumed run already has the old ones.
+
+    Args:
+        more: How many with weights alone are kept on the way.
     """
-    copies = 4 if resumed else 8
+    copies = (4 if resumed else 8) + more
     needed = copies * 4 * parameters + _SMALL_FILES
     existing = next(folder for folder in (out, *out.parents) if folder.exists())
     free = shutil.disk_usage(existing).free

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from textgen.config import Amount, Bounds, Count, Precision, TrainingConfig
-from textgen.data.batching import IdArray, Streams, StreamsState, Window
+from textgen.data.batching import IdArray, Streams, StreamsState, Window, WordCounter
 from textgen.inference.likelihood import mean_cross_entropy
 from textgen.models import Dropout, Model, State
 from textgen.models.base import frequencies
@@ -37,6 +37,7 @@ class Progress:
     """The progress of a run.
 
     Attributes:
+        words_seen: None where they are not counted.
         seconds: Wall time of the whole run, over all its resumptions.
         step_seconds: Wall time of updates alone.
         learning_rate_scale: Factor on the learning rate, lowered at each rollback.
@@ -53,6 +54,7 @@ class Progress:
     rollbacks: Count = 0
     loss_sum: float = 0.0
     loss_count: Count = 0
+    words_seen: Count | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -267,10 +269,17 @@ class GradientState(TrainerState):
         self.learning_rate = learning_rate * self.progress.learning_rate_scale
         self._set_learning_rate()
         self._generator.manual_seed((self._key() + self.progress.step) % 2**63)
-        self._learn(self.streams.next())
+        window = self.streams.next()
+        self._learn(window)
         self.progress.loss_count += 1
         self.progress.step += 1
         self.progress.tokens_seen += self.tokens_per_step
+        if self.progress.words_seen is not None:
+            self.progress.words_seen += window.words
+
+    def count_words(self, counter: WordCounter) -> None:
+        """Count the words of what is read from now on."""
+        self.progress.words_seen, self.streams.word_counter = 0, counter
 
     def _set_learning_rate(self) -> None:
         for optimizer in self._optimizers:

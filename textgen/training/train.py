@@ -127,8 +127,9 @@ def train(
         if initial is not None:
             run = run.fine_tuned(init_from=initial, extend_vocabulary=extend_vocabulary)
         closing.enter_context(storage.locked(out))
-        for name in (checkpoint.BEST, checkpoint.LAST):
-            storage.clear_leftovers(out / name)
+        begun = [path.with_suffix("") for path in (out / checkpoint.AT).glob("*.new")]
+        for folder in (out / checkpoint.BEST, out / checkpoint.LAST, *begun):
+            storage.clear_leftovers(folder)
         if resume:
             announce(TrainingPhase("loading", f"the run in {out}"))
             run = run.resumed(accept_changed_corpus=accept_changed_corpus)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from textgen import checkpoint
-from textgen.config import ModelConfig, SamplingConfig
+from textgen.config import ModelConfig, SamplingConfig, TextAmount
 from textgen.errors import DivergedError
 from textgen.inference.likelihood import Document
 from textgen.models import Model, build
@@ -39,7 +39,7 @@ from textgen.training.ranks import SINGLE_PROCESS, Ranks
 from textgen.training.rounding import rounded
 from textgen.training.run_directory import RunDirectory
 from textgen.training.schedule import Patience, SaveClock, Schedule
-from textgen.training.state import TrainerState
+from textgen.training.state import Progress, TrainerState
 
 _BLOCK_TOKENS = 2**20
 _SECONDS_BETWEEN_FIGURES = 1.0
@@ -109,6 +109,11 @@ def ngram_baseline(
     )
 
 
+def _read(progress: Progress, amount: TextAmount) -> int:
+    """How much a run has read, in the unit of an amount."""
+    return (progress.words_seen or 0) if amount.of_words else progress.tokens_seen
+
+
 Figures = TypeVar("Figures", bound=TrainingProgress)
 
 _MAX_ROLLBACKS = 3
@@ -162,6 +167,7 @@ class Trainer:
         rank 0, from signals to any rank, and from averaged losses and gradients.
         """
         state, config = self.state, self.schedule.config
+        amounts = config.amounts
         self._saves.requested = config.save_every
         if state.progress.step == 0:
             yield from self._save()
@@ -187,7 +193,7 @@ class Trainer:
             tokens = self.directory.template.corpus.train.tokens
             yield TrainingPhase("counting", f"{tokens:,} tokens")
         while progress < 1:
-            before = progress
+            before, earlier = progress, replace(state.progress)
             self._update()
             for text in state.warnings:
                 yield TrainingWarning(state.progress.step, text)
@@ -208,13 +214,21 @@ class Trainer:
             saving = self._saves.is_due(state.progress.seconds)
             logs = state.progress.step % config.log_every == 0
             shows = state.progress.seconds - self._shown >= _SECONDS_BETWEEN_FIGURES
+            passed = [
+                amount.name
+                for amount in amounts
+                if _read(earlier, amount) < amount.number <= _read(state.progress, amount)
+            ]
             # Only where the device is waited for anyway, unless that costs nothing.
-            checks = due or saving or self.interrupted is not None or logs or shows
+            checks = bool(passed) or due or saving or self.interrupted is not None or logs or shows
             if (checks or self._waits_at_each_update) and not self._wait():
                 progress = self._roll_back()
                 if progress >= 1:  # the budget was used up in the meantime
                     yield from self._validate(final=True)
                 continue
+            # Before ``last``: a run that a kill ends in between passes the amount again.
+            for name in passed:
+                yield from self._save_at(name)
             if logs:
                 yield from self._log(progress)
             elif shows:
@@ -231,6 +245,15 @@ class Trainer:
                 yield from self._save()
             yield from self._sample()
         yield self._figures(TrainingProgress, progress, state.mean_loss)
+        for of_words, unit in ((False, "tokens"), (True, "words")):
+            of_unit = [each for each in amounts if each.of_words == of_words]
+            later = [each.name for each in of_unit if _read(state.progress, each) < each.number]
+            if later:
+                yield TrainingWarning(
+                    state.progress.step,
+                    f"no checkpoint at {', '.join(later)}: the run ended after"
+                    f" {_read(state.progress, of_unit[0]):,} {unit}",
+                )
 
     def _is_validation_due(self, before: float, progress: float) -> bool:
         by_steps = self.schedule.config.valid_every is not None
@@ -424,6 +447,17 @@ class Trainer:
             if validation.loss < (best.loss if best else math.inf):
                 return validation, str(self.directory.save_best(state, validation, rounding))
         return validation, None
+
+    def _save_at(self, name: str) -> Iterator[TrainingEvent]:
+        """Keep the model that has read this amount of text; every rank calls this."""
+        place = f"{checkpoint.AT}/{name}"
+        yield TrainingPhase("saving", place)
+
+        def write() -> str:
+            self.state.prepare_validation()
+            return str(self.directory.save_at(self.state, name, self.validation))
+
+        yield CheckpointSaved(self.state.progress.step, place, self.ranks.first(write))
 
     def _save(self) -> Iterator[TrainingEvent]:
         yield TrainingPhase("saving", f"step {self.state.progress.step:,}")
