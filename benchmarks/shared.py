@@ -37,9 +37,9 @@ def machine() -> dict[str, str]:
     }
 
 
-def commit() -> str:
+def commit(tree: Path = ROOT) -> str:
     """The commit that figures were measured at."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    command = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip()
 
@@ -74,15 +74,18 @@ class Process:
         return [json.loads(line) for line in self.stdout.splitlines()]
 
 
-def run(*command: object, discard: bool = False) -> Process:
+def run(*command: object, discard: bool = False, tree: Path | None = None) -> Process:
     """Run a command that must succeed, and measure it. Its stderr is discarded.
 
     Args:
         discard: discard its stdout too, without reading it.
+        tree: a source tree whose package it and its children import.
     """
     begun = time.perf_counter()
     process = subprocess.Popen(
         list(map(str, command)),
+        cwd=tree,
+        env=None if tree is None else os.environ | {"PYTHONPATH": str(tree)},
         stdout=subprocess.DEVNULL if discard else subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

@@ -39,8 +39,9 @@ def chosen(
     **length: object,
 ) -> TunedOptions:
     options = options or {}
-    training = {k: v for k, v in options.items() if k != "hidden_size"} | length
-    model = {k: v for k, v in options.items() if k == "hidden_size"}
+    of_model = {"hidden_size", "ngram_embeddings"}
+    training = {k: v for k, v in options.items() if k not in of_model} | length
+    model = {k: v for k, v in options.items() if k in of_model}
     return choose(
         ModelConfig.from_options(model),
         TrainingConfig.from_options(training),
@@ -100,9 +101,14 @@ def test_the_more_often_a_text_is_read_the_more_is_silenced() -> None:
 def test_the_longer_a_run_the_lower_its_rate_within_bounds() -> None:
     rates = [chosen(steps=steps).training.learning_rate for steps in (10, 1_700, 5_000, 10**6)]
     assert rates == sorted(rates, reverse=True)
-    assert rates[0] == rates[1] == 0.01
-    assert 0.006 < rates[2] < 0.008
-    assert rates[-1] == 0.004
+    assert rates[0] == rates[1] == 0.0065
+    assert 0.004 < rates[2] < 0.005
+    assert rates[-1] == 0.0026
+
+
+def test_layers_that_are_handed_short_contexts_learn_at_a_lower_rate() -> None:
+    plain = chosen(options={"ngram_embeddings": 0}, steps=5_000).training.learning_rate
+    assert chosen(steps=5_000).training.learning_rate == pytest.approx(0.65 * plain, abs=1e-4)
 
 
 @pytest.mark.parametrize("length", [{"steps": 100}, {"epochs": 3}])

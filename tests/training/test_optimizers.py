@@ -8,13 +8,13 @@ from torch.nn import functional
 
 from textgen.training.optimizers import RowOptimizer
 
-LR, DECAY, WEIGHT_DECAY = 0.05, 0.9, 0.1
+LR, TIMES, DECAY, WEIGHT_DECAY = 0.025, 2.0, 0.9, 0.1
 
 
 def trained(batches: list[list[int]], *, sparse: bool, found_inf: bool = False) -> list[Tensor]:
     """A table of 6 rows and its averages, after an update from the rows of each batch."""
     table = nn.Parameter(torch.arange(18.0).view(6, 3) / 18)
-    groups = [{"params": [table], "weight_decay": WEIGHT_DECAY}]
+    groups = [{"params": [table], "weight_decay": WEIGHT_DECAY, "times": TIMES}]
     optimizer = RowOptimizer(groups, lr=LR, decay=DECAY)
     optimizer.found_inf = torch.tensor(float(found_inf))
     for rows in batches:
@@ -37,7 +37,7 @@ def test_the_rows_of_each_update_move_as_in_plain_numpy(sparse: bool) -> None:
             gradient = rows.count(row) * 2 * table[row] * [1.0, -2.0, 0.5]
             squares[row] = DECAY * squares[row] + (1 - DECAY) * gradient**2
             size = np.sqrt(squares[row] / (1 - DECAY**step)) + 1e-8
-            table[row] = table[row] * (1 - LR * WEIGHT_DECAY) - LR * gradient / size
+            table[row] = table[row] * (1 - LR * WEIGHT_DECAY) - TIMES * LR * gradient / size
     found = trained(BATCHES, sparse=sparse)
     assert np.allclose(found[0].numpy(), table, atol=1e-5)
     assert np.allclose(found[1].numpy(), squares, atol=1e-5)

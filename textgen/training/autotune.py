@@ -39,6 +39,7 @@ _TOKENS_OF_512 = 4e6
 _TOKENS_PER_WEIGHT = 3  # of the layers; narrower models are better for the updates that fit
 _MIN_LEARNING_RATE, _MAX_LEARNING_RATE = 4e-3, 1e-2
 _TOKENS_OF_MAX_LEARNING_RATE, _LEARNING_RATE_EXPONENT = 2e6, 0.35
+_NGRAM_LEARNING_RATE = 0.65  # of the layers, where n-gram embeddings hand them short contexts
 _DROPOUT_PER_OCTAVE, _MAX_DROPOUT = 0.11, 0.5
 _EPOCHS_WITHOUT, _WEIGHTS_EXPONENT = 3.1, 0.43  # where there is a weight for each token
 _NGRAM_DROPOUT_PER_OCTAVE, _MAX_NGRAM_DROPOUT, _EPOCHS_WITHOUT_NGRAM = 0.2, 0.7, 1.5
@@ -127,7 +128,10 @@ def choose(
     if "learning_rate" not in given | own:
         scale = (_TOKENS_OF_MAX_LEARNING_RATE / max(tokens, 1.0)) ** _LEARNING_RATE_EXPONENT
         learning_rate = max(_MAX_LEARNING_RATE * scale, _MIN_LEARNING_RATE)
-        learning_rate = round(min(learning_rate, _MAX_LEARNING_RATE), 4)
+        learning_rate = min(learning_rate, _MAX_LEARNING_RATE)
+        if isinstance(model, LSTMConfig) and model.ngram_embeddings:
+            learning_rate *= _NGRAM_LEARNING_RATE
+        learning_rate = round(learning_rate, 4)
         training = dataclasses.replace(training, learning_rate=learning_rate)
         reasons["learning_rate"] = "shorter runs use a higher learning rate"
     epochs, warnings = tokens / size.train_tokens, list[str]()

@@ -38,8 +38,10 @@ class RowOptimizer(torch.optim.Optimizer):
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, decay: float) -> None:
-        """groups: tables (rows, width), with their weight_decay. decay: of averages of squares."""
-        super().__init__(groups, {"lr": lr, "decay": decay})
+        """groups: tables (rows, width), with their weight_decay and ``times``, by which their
+        learning rate is higher than ``lr``. decay: of averages of squares.
+        """
+        super().__init__(groups, {"lr": lr, "decay": decay, "times": 1.0})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -60,7 +62,8 @@ class RowOptimizer(torch.optim.Optimizer):
         def updated(rows: Tensor, squares: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
             squares = squares.lerp(gradient.square(), 1 - group["decay"])
             steps = gradient / (squares / correction).sqrt_().add_(_EPSILON)
-            return rows * (1 - group["lr"] * group["weight_decay"]) - group["lr"] * steps, squares
+            kept = 1 - group["lr"] * group["weight_decay"]
+            return rows * kept - group["lr"] * group["times"] * steps, squares
 
         if not gradient.is_sparse:
             used = (gradient != 0).any(1, keepdim=True) & (self.found_inf == 0)

@@ -30,6 +30,8 @@ _SEED_STRIDE, _RANK_STRIDE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
 _DRAWS_STRIDE = 0x94D049BB133111EB
 _HALVES = {"float32": (), "bf16": (torch.bfloat16, torch.float16), "fp16": (torch.float16,)}
 _STATE, _OPTIMIZER = "state.", "optimizer."
+_TOKEN_TIMES, _NGRAM_TIMES = 3.0, 2.0
+"""The learning rates of tables relative to that of the layers: most rows learn in few updates."""
 
 
 @dataclass
@@ -240,11 +242,13 @@ class GradientState(TrainerState):
             )
         ]
         if tables:
-            decays = {id(each): 0.0 for each in model.lookup_tables(sampled=False)}
+            ngrams = {id(each) for each in model.lookup_tables(sampled=False)}
+            of_ngrams = {"weight_decay": 0.0, "times": _NGRAM_TIMES}
+            of_tokens = {"weight_decay": config.weight_decay, "times": _TOKEN_TIMES}
             self._optimizers.append(
                 RowOptimizer(
                     [
-                        {"params": [p], "weight_decay": decays.get(id(p), config.weight_decay)}
+                        {"params": [p], **(of_ngrams if id(p) in ngrams else of_tokens)}
                         for p in self._parameters
                         if id(p) in tables
                     ],
