@@ -12,12 +12,14 @@ import torch
 from textgen import LanguageModel
 from textgen.cli.app import main
 
+from ..test_readme import ROOT, blocks
 from .conftest import MakeCheckpoint
 
 pytest.importorskip("transformers")
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+PAGE = ROOT / "docs" / "doors" / "transformers.md"
 SENTENCES = [
     "the cat sat down.",
     '"no," said the cat.',
@@ -34,7 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "gru": {"model": "gru", "tokens": WORDS},
     "gru of one-hot words": {"model": "gru", "tokens": WORDS, "embedding_size": 0},
     "rnn": {"model": "rnn"},
-    "rnn of rectified units": {"model": "rnn", "activation": "relu", "recurrence": "identity"},
+    "rnn of rectified units": {"model": "rnn", "activation": "relu", "hidden_size": (8,)},
 }
 
 
@@ -215,3 +217,15 @@ def test_importing_textgen_imports_neither_transformers_nor_torch() -> None:
         "import sys, textgen; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_the_example_of_the_page_runs(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checkpoint()
+    main(
+        ["export", str(tmp_path / "mine"), "--to", "transformers", str(tmp_path / "exported/mine")]
+    )
+    monkeypatch.chdir(tmp_path)
+    example, _ = blocks(PAGE, "python")
+    exec(example, {})

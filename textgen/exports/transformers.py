@@ -69,9 +69,8 @@ def write(model: "LanguageModel", out: Path) -> list[str]:
         shutil.copyfile(source, folder / MODELLING)
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         checked = _check(model.tokenizer, folder / "tokenizer.json")
-    return (
-        [] if checked else ["tokenizer.json is unchecked: the package tokenizers is not installed"]
-    )
+    unchecked = "tokenizer.json is not checked: the package tokenizers is not installed"
+    return [] if checked else [unchecked]
 
 
 def _config_json(config: RecurrentConfig) -> dict[str, Any]:

@@ -266,9 +266,14 @@ class TextgenForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         if state is not None:  # which knows all ids but the last
             input_ids = input_ids[:, -1:]
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "state": state}
-        keep = kwargs.get("logits_to_keep")
-        return inputs | {"use_cache": use_cache, "logits_to_keep": 0 if keep is None else keep}
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "state": state,
+            "use_cache": use_cache,
+            "logits_to_keep": kwargs.get("logits_to_keep") or 0,
+            "output_hidden_states": kwargs.get("output_hidden_states"),
+        }
 
     def _update_model_kwargs_for_generation(
         self, outputs: TextgenOutput, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
