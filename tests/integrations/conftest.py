@@ -42,8 +42,8 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
         model.initialize(generator)
         with torch.no_grad():  # with opinions
             for name, weight in model.named_parameters():
-                size = 0.1 if name.startswith("layers") else 0.5
-                weight += size * torch.randn(weight.shape, generator=generator)
+                if weight.ndim == 1 or not name.startswith("layers"):  # which are drawn
+                    weight += 0.5 * torch.randn(weight.shape, generator=generator)
         counts = PartCounts(12, 12, 1, 0)
         header = Header(
             model=model.config,

@@ -186,7 +186,8 @@ import sys
 {imports}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1]{trust})
-ids = AutoTokenizer.from_pretrained(sys.argv[1])("a cat", return_tensors="pt").input_ids
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1]{trust})
+ids = tokenizer("a cat", return_tensors="pt").input_ids
 print(tuple(model(ids).logits.shape), "textgen" in sys.modules)
 """
 

@@ -124,7 +124,7 @@ def _marked_words(tokenizer: WordTokenizer) -> dict[str, Any]:
     ]
     return {
         "normalizer": _sequence("normalizers", steps),
-        "pre_tokenizer": _kept(r"\n\n|\n|[^ \n]+"),
+        "pre_tokenizer": _kept("|".join([*filter(None, [tokenizer.terminator]), "\n", "[^ \n]+"])),
         "decoder": _spaced(JOINER, by_token, [_replace(joiner, JOINER)]),
         "model": _word_list(tokenizer, tokenizer.symbols),
     }
