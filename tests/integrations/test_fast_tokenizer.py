@@ -110,7 +110,8 @@ def test_every_line_has_the_same_ids_and_the_same_text(
     lines: list[str], options: dict[str, Any]
 ) -> None:
     config = TokenizerConfig(**options)
-    ours = learn_tokenizer(config, [("\n".join(lines[::5]) + "\n", False)])
+    text = "\n".join(lines[::5]).replace("<UNK>", "")  # which no vocabulary may have
+    ours = learn_tokenizer(config, [(text + "\n", False)])
     theirs = Tokenizer.from_str(json.dumps(tokenizer_json(ours)))
     assert theirs.get_vocab_size() == ours.vocabulary_size
     for line in lines:
@@ -122,15 +123,6 @@ def test_every_line_has_the_same_ids_and_the_same_text(
         for _ in range(300):
             ids = [draw.randrange(ours.vocabulary_size) for _ in range(12)]
             assert theirs.decode(ids, skip_special_tokens=False) == ours.decode(ids)
-
-
-def test_the_text_of_an_id_is_found_where_it_stands(lines: list[str]) -> None:
-    ours = learn_tokenizer(TokenizerConfig(level="word"), [("\n".join(lines) + "\n", False)])
-    theirs = Tokenizer.from_str(json.dumps(tokenizer_json(ours)))
-    text = 'He said, "well-known (sic)."'
-    found = theirs.encode(text, add_special_tokens=False)
-    spans = [text[start:end] for start, end in found.offsets]
-    assert spans == [each.strip(" ") for each in ours.token_texts(text)]
 
 
 def test_only_the_end_of_a_document_has_a_name_that_a_text_may_have() -> None:
