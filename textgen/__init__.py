@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from textgen.integrations.registration import register_with_transformers
+from textgen.registration import register_with_transformers
 
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel

@@ -5,6 +5,7 @@ finder of modules waits for it: transformers is found and imported as ever, and 
 with. So ``import textgen`` itself imports neither transformers nor torch.
 """
 
+import importlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,14 +25,13 @@ def register_with_transformers() -> None:
 
 def _register() -> None:
     try:
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        from textgen.integrations.modeling_textgen import TextgenConfig, TextgenForCausalLM
+        transformers = importlib.import_module(_TRANSFORMERS)
+        ours = importlib.import_module("textgen.integrations.modeling_textgen")
+        config, model = ours.TextgenConfig, ours.TextgenForCausalLM
+        transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+        transformers.AutoModelForCausalLM.register(config, model, exist_ok=True)
     except ImportError as error:  # of another version; who imports it need not want our models
         warnings.warn(f"transformers does not know textgen's models: {error}", stacklevel=2)
-        return
-    AutoConfig.register(TextgenConfig.model_type, TextgenConfig, exist_ok=True)
-    AutoModelForCausalLM.register(TextgenConfig, TextgenForCausalLM, exist_ok=True)
 
 
 class _Finder:
