@@ -5,6 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from textgen.registration import register_with_transformers
+
 if TYPE_CHECKING:
     from textgen.language_model import LanguageModel
     from textgen.studies.compare.runs import compare
@@ -29,3 +31,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register_with_transformers()

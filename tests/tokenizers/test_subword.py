@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece
 
@@ -174,3 +175,12 @@ def test_a_piece_longer_than_sentencepiece_learns_is_refused(
     monkeypatch.setattr("textgen.tokenizers.subword._LONGEST_PIECE", 3)
     with pytest.raises(CheckpointError, match=r"damaged .* pieces are not as textgen learns them"):
         SubwordTokenizer.load(config, files)
+
+
+def test_a_sum_of_1024_unigram_scores_is_exact_in_float32() -> None:
+    config = TokenizerConfig(level="subword", vocab_size=300)
+    tokenizer = SubwordTokenizer.learn(config, ["low lower\n", "so slow... a slow row!!\n"])
+    scores = np.array([score for _, score in tokenizer.scored_pieces()])
+    drawn = np.random.default_rng(0).choice(scores, (50, 1024))
+    in_float32 = np.cumsum(drawn, axis=1, dtype=np.float32)
+    assert (in_float32 == np.cumsum(drawn, axis=1, dtype=np.float64)).all()

@@ -44,7 +44,7 @@ _BLOCK_END = re.compile(r"(?= )|\n(?!\n)")
 _ESCAPED_JOINER = "\uff05FFED"
 APOSTROPHES = "'\u2019"
 _MARK_BLOCKS = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))  # with all combining marks
-_OTHER_SPACES = "\t\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + (
+OTHER_SPACES = "\t\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + (
     "".join(map(chr, range(0x2000, 0x200B)))
 )
 
@@ -248,7 +248,7 @@ def _without_other_spaces(text: str) -> str:
     """The text with a space for each other white space, in parts that fit the processor's cache."""
     parts = [text[at : at + _BLOCK_CHARACTERS] for at in range(0, len(text), _BLOCK_CHARACTERS)]
     for at, part in enumerate(parts):
-        for other in _OTHER_SPACES:
+        for other in OTHER_SPACES:
             if other in part:
                 parts[at] = parts[at].replace(other, " ")
     return "".join(parts)
@@ -262,7 +262,7 @@ def whitespace_spans(config: TokenizerConfig, text: str) -> list[str]:
     >>> whitespace_spans(TokenizerConfig(level="word", split="whitespace"), "a\\t b \\n c ")
     ['a', '\\t b', ' \\n', ' c ']
     """
-    word = f"[^\n {re.escape(_OTHER_SPACES)}]{{1,{LONGEST_CHUNK}}}"
+    word = f"[^\n {re.escape(OTHER_SPACES)}]{{1,{LONGEST_CHUNK}}}"
     terminator = UNIT_TERMINATORS[config.unit]
     pattern = f"{terminator}|{word}" if terminator else word
     ends = [match.end() for match in re.finditer(pattern, text)]

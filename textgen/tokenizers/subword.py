@@ -14,6 +14,7 @@ import codecs
 import hashlib
 import io
 import re
+import struct
 from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -42,7 +43,7 @@ from textgen.tokenizers.spelling import NothingUnknown
 
 FILE = "subword.model"
 _LARGEST_MODEL = 2**28
-_SPACE = "\u2581"  # how sentencepiece writes a space
+SPACE = "\u2581"  # how sentencepiece writes a space
 _BYTES = 256
 _FEWEST_PIECES = len(SPECIAL_TOKENS) + _BYTES
 _LONGEST_PIECE = 16  # characters, the default of sentencepiece
@@ -54,6 +55,9 @@ _TOO_SMALL = re.compile(r"smaller than required_chars\D+\d+ vs (\d+)")
 _LONGEST_CHUNK = 1024
 _PART = re.compile(f".{{1,{_LONGEST_CHUNK}}}(?= |\\Z)|.{{1,{_LONGEST_CHUNK}}}", re.DOTALL)
 _BLOCK_CHARACTERS = 2**15  # split at a time: a larger block does not fit the processor's cache
+SCORE_STEP = 2.0**-8  # nats: 1024 scores from -64 on, in this step, fill the 24 bits of a float32
+# Tags of Protocol Buffers: a piece of the model, and in it its name (text) and score (float32).
+_PIECE, _NAME, _SCORE = 0x0A, 0x0A, 0x15
 _SEPARATORS = "\0\1\2\3\4\5\6\7\udc00"  # the last is in no text that is UTF-8
 
 
@@ -78,10 +82,10 @@ class SubwordTokenizer(Tokenizer):
             SPECIAL_TOKENS[UNK].encode(),
             self.terminator.encode(),
             *(bytes([byte]) for byte in range(_BYTES)),
-            *(piece.replace(_SPACE, " ").encode() for piece in pieces[_BYTES:]),
+            *(piece.replace(SPACE, " ").encode() for piece in pieces[_BYTES:]),
         ]
         literal = () if config.unk_literal is None else (config.unk_literal,)
-        self._not_in_pieces = (*literal, _SPACE)
+        self._not_in_pieces = (*literal, SPACE)
         self._split = re.compile(f"({'|'.join(map(re.escape, self._not_in_pieces))})").split
         self._line_ends = {
             "": [],
@@ -186,7 +190,7 @@ class SubwordTokenizer(Tokenizer):
             for text in self._split(part):
                 if text == self.config.unk_literal:
                     ids.append(UNK)
-                elif text == _SPACE:
+                elif text == SPACE:
                     ids += _byte_ids(text)
                 elif text:
                     ids += self._sentencepiece_ids([text])[0]
@@ -227,6 +231,11 @@ class SubwordTokenizer(Tokenizer):
         assert isinstance(start.decoder, _SubwordDecoder)
         start.decoder.skip_space()
         return start
+
+    def scored_pieces(self) -> list[tuple[str, float]]:
+        """The pieces that are no bytes, by id, with the scores that sentencepiece gives them."""
+        ids = range(_FEWEST_PIECES, self.vocabulary_size)
+        return [(self._tokens[id], self._processor.get_score(id)) for id in ids]
 
     def _spelling(self) -> NothingUnknown:
         return NothingUnknown()
@@ -355,7 +364,7 @@ def _load_processor(model: bytes) -> tuple[Any, list[str]]:
     if specials != [UNK, EOS, -1, -1] or pieces[:_BYTES] != names or not bytes_come_first:
         raise ValueError("it is a sentencepiece model, but not one of textgen's")
     too_long = any(len(piece) > _LONGEST_PIECE for piece in pieces)
-    distinct = len(set(pieces)) == len(pieces) and all(pieces) and _SPACE in pieces
+    distinct = len(set(pieces)) == len(pieces) and all(pieces) and SPACE in pieces
     if never_used or too_long or not distinct:
         raise ValueError("its pieces are not as textgen learns them")
     return processor, pieces
@@ -405,7 +414,7 @@ def _train(lines: Iterable[str], size: int, config: TokenizerConfig) -> bytes:
         vocab_size=size,
         hard_vocab_limit=False,
         byte_fallback=True,
-        required_chars=_SPACE,  # without its own piece, a space would be the bytes of "▁"
+        required_chars=SPACE,  # without its own piece, a space would be the bytes of "▁"
         normalization_rule_name="identity",
         add_dummy_prefix=False,
         remove_extra_whitespaces=False,
@@ -417,4 +426,34 @@ def _train(lines: Iterable[str], size: int, config: TokenizerConfig) -> bytes:
         num_threads=1,  # the sums of several threads would round differently
         minloglevel=2,  # no output
     )
-    return model.getvalue()
+    trained = model.getvalue()
+    return with_round_scores(trained) if config.subword_model == "unigram" else trained
+
+
+def with_round_scores(model: bytes) -> bytes:
+    """A sentencepiece model whose scores are multiples of ``SCORE_STEP``.
+
+    sentencepiece adds scores in float32, where sums of 1024 such are exact: of two ways to split a
+    word that are equally probable, such as "...", ".", the first is taken wherever the word stands.
+    Else it depends on how the sum of all that is before the word was rounded.
+    """
+    rounded, at = bytearray(model), 0
+    while at < len(model) and model[at] == _PIECE:
+        length, start = _varint(model, at + 1)
+        name_length, name = _varint(model, start + 1)
+        score = name + name_length + 1
+        assert model[start] == _NAME and model[score - 1] == _SCORE
+        (value,) = struct.unpack_from("<f", model, score)
+        struct.pack_into("<f", rounded, score, round(value / SCORE_STEP) * SCORE_STEP)
+        at = start + length
+    return bytes(rounded)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a byte, 7 bits in each, and the place after it."""
+    value = shift = 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if data[at - 1] < 0x80:
+            return value, at
