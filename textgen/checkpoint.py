@@ -76,7 +76,7 @@ class InitialCheckpoint:
 
     Attributes:
         path: As it was given.
-        checkpoint: ``best`` or ``last``.
+        checkpoint: ``best``, ``last`` or one such as ``at/5M``.
     """
 
     path: str

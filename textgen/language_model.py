@@ -59,7 +59,7 @@ class LanguageModel:
 
     Attributes:
         path: The checkpoint folder that was read.
-        name: ``best`` or ``last``.
+        name: ``best``, ``last`` or that of one kept on the way, ``at/5M``.
         notes: Messages for the user.
     """
 

@@ -83,10 +83,6 @@ def test_each_is_of_the_first_update_that_has_read_its_amount(run: Path) -> None
         loaded = checkpoint.load(run / "at" / name)
         assert (loaded.name, loaded.header.step) == (f"at/{name}", step)
         assert loaded.header.tokens_seen == 64 * step
-    words = checkpoint.load(run / "at" / "100w").header
-    before = words.words_seen
-    assert before is not None
-    assert before >= 100
 
 
 def test_each_has_weights_and_tokenizer_alone_and_works_by_its_path(run: Path) -> None:
@@ -130,7 +126,6 @@ def test_a_checkpoint_has_the_newest_validation_and_the_curve_until_then(run: Pa
     assert max(point.step for point in curves.validation) <= 8 < 12
     whole = checkpoint.loss_curves(run)
     assert max(point.step for point in whole.validation) == 12
-    assert checkpoint.loss_curves(run / "best") == checkpoint.loss_curves(run / "best")
 
 
 def test_a_curve_before_the_first_log_line_is_refused_with_the_reason(
@@ -258,9 +253,10 @@ def test_a_run_that_goes_back_saves_the_amount_again(
     train(corpus, out=out, steps=8, checkpoint_at="0.2k,100w", **SMALL)
     assert storage.read_json(out / "last" / "state.json")["progress"]["rollbacks"] == 1
     assert checkpoint.load(out / "at" / "0.2k").header.step == 4
-    words = checkpoint.load(out / "last").header.words_seen
-    train(corpus, out=tmp_path / "other", steps=8, checkpoint_at="0.2k,100w", seed=1, **SMALL)
-    assert words is not None
+    monkeypatch.undo()
+    train(corpus, out=tmp_path / "whole", steps=8, checkpoint_at="0.2k,100w", **SMALL)
+    headers = [checkpoint.load(folder / "last").header for folder in (out, tmp_path / "whole")]
+    assert headers[0].words_seen == headers[1].words_seen
 
 
 def test_amounts_may_be_added_when_a_run_goes_on(corpus: Path, tmp_path: Path) -> None:
