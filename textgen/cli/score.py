@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textgen.cli import options
+from textgen.cli import cluster, options
 from textgen.cli.options import choice_option, command_options, typed_text, value_option
 from textgen.cli.score_rows import RowWriter, score_rows
-from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, Unit
+from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, Unit, flag
 from textgen.data.word_rows import WordRows
 from textgen.errors import ResourceError, TextgenError, UsageError, not_both
 from textgen.presentation import console
@@ -43,6 +43,8 @@ EXAMPLES = """
     textgen score checkpoints/mine my.txt --format heatmap
     The surprisal of the words of a reading experiment, in the rows of its table:
     textgen score checkpoints/mine stimuli.csv --words word --by item
+    The perplexity of each document of a folder of JSON lines, on all cores:
+    textgen score checkpoints/mine documents/ --executor local --tasks 16 --out scored
 """
 
 ROWS = "Words in rows"
@@ -115,6 +117,7 @@ def score(
     *,
     checkpoint: options.Checkpoint,
     file: FileArgument = None,
+    more: cluster.DocumentsArgument = None,
     text: TextOption = None,
     continuations: ContinuationsOption = None,
     words: WordsOption = None,
@@ -134,6 +137,9 @@ def score(
     jobs: options.JobsOption = 1,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
+    executor: cluster.ExecutorOption = None,
+    tasks: cluster.TasksOption = None,
+    out: cluster.OutOption = None,
 ) -> None:
     """Compute the probability of sentences.
 
@@ -148,12 +154,39 @@ def score(
     With --words each row of a table gets the columns surprisal (bits), log_prob (natural), tokens,
     unknown (1 or 0) and characters. The rows of a text sum to its log-probability without <EOS>,
     which is not counted.
+
+    With --executor the documents in the rows of files get the columns log_prob (natural),
+    perplexity, bits_per_byte and unknown_rate. If it was interrupted, the same command again does
+    what is missing.
     """
     for option, value, command in (("--nbest", nbest, "rerank"), ("--pairs", pairs, "pairs")):
         if value is not None:
             raise UsageError(
                 f"{option} is the command {command} now", fix=f"textgen {command} CHECKPOINT FILE"
             )
+    if executor is not None:
+        given: dict[str, object] = dict.fromkeys(
+            sorted(map(flag, typed - {"open_vocabulary"})), True
+        )
+        given |= {"--text": text, "--continuations": continuations, "--words": words, "--by": by}
+        given |= {"--separator": separator is not None, "--html": html, "--jobs": jobs > 1}
+        given |= {"--format": output != "table", "--log-base": log_base != math.e}
+        given |= {"--encoding": encoding != "utf-8", "--errors": errors != "strict"}
+        cluster.run(
+            "TextgenScorer",
+            checkpoint,
+            [file, *(more or ())] if file else [],
+            executor=executor,
+            tasks=tasks,
+            out=out,
+            others=given,
+            threads=threads,
+            device=device,
+            precision=precision,
+            open_vocabulary=config.open_vocabulary,
+        )
+        return
+    cluster.check_alone("score", {"--tasks": tasks, "--out": out}, more)
     sources = {"FILE": file, "--text": text, "--continuations": continuations}
     named = [name for name, value in sources.items() if value]
     if len(named) > 1:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from textgen.cli import options
+from textgen.cli import cluster, options
 from textgen.cli.options import ErrorHandling, choice, choice_option, command_options, value_option
 from textgen.config import VALID_OPTIONS, TokenizerConfig, TrainingConfig, flag
 from textgen.errors import UsageError, not_both
@@ -21,6 +21,8 @@ EXAMPLES = """
     textgen tokenize books/ --level word --out tokenized/books
     Split a text into the tokens of a trained model:
     textgen tokenize --tokenizer checkpoints/mine play.txt --print tokens
+    The ids of each document of a folder of JSON lines, on all cores:
+    textgen tokenize --tokenizer checkpoints/mine documents/ --executor local --tasks 16 --out ids
 """
 
 
@@ -76,6 +78,8 @@ def tokenize(
     skip_binary: options.SkipBinaryOption = False,
     tokenizer: TokenizerOption = None,
     printed: PrintOption = None,
+    executor: cluster.ExecutorOption = None,
+    tasks: cluster.TasksOption = None,
 ) -> None:
     """Learn a tokenizer from text, and show its vocabulary.
 

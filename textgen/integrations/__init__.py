@@ -1,0 +1,1 @@
+"""Classes for other programs: one module per program, which imports it."""
