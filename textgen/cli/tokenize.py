@@ -89,7 +89,28 @@ def tokenize(
 
     With --tokenizer it encodes text instead: one line of ids, of tokens or of a mask of unknown
     tokens per sentence. The last token of each is <EOS>, as in the output of score.
+
+    With --executor the documents in the rows of files get the column ids, in files of the same
+    names in --out. If it was interrupted, the same command again does what is missing.
     """
+    if executor is not None:
+        if tokenizer is None:
+            raise UsageError("--executor needs --tokenizer", why="tasks cannot learn one together")
+        given: dict[str, object] = dict.fromkeys(sorted(map(flag, typed)), True)
+        given |= {"--valid": valid, "--overwrite": overwrite, "--skip-binary": skip_binary}
+        given |= {"--print": printed, "--format": output != "table"}
+        given |= {"--encoding": encoding != "utf-8", "--errors": errors != "strict"}
+        cluster.run(
+            "TextgenTokenizer",
+            tokenizer,
+            corpus or [],
+            executor=executor,
+            tasks=tasks,
+            out=out,
+            others=given,
+        )
+        return
+    cluster.check_alone("tokenize", {"--tasks": tasks}, None)
     if tokenizer is not None:
         learning = {
             "--out": out is not None,

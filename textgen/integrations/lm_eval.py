@@ -81,10 +81,11 @@ class TextgenLM(LM):  # type: ignore[misc]
 
         Args:
             requests: Their ``args`` are (context, continuation). After an empty context a text is
-                whole, and read from the start state.
+                whole, and read from the start state. The harness puts a space before it even so,
+                to divide it from the context; that one is left out.
         """
         pairs = [request.args for request in requests]
-        texts = [(context, text) if context else text for context, text in pairs]
+        texts = [(context, text) if context else text.removeprefix(" ") for context, text in pairs]
         config = ScoringConfig(level="token", documents=True, eos=self._eos)
         results = []
         for scored in self.model.scores(texts, config):
