@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -47,7 +48,7 @@ pytestmark = [
 WORDS = ["the", "cat", "dog", "king", "queen", "sat", "saw", "was", "tired", "and", "who", ","]
 TEXTGEN = [sys.executable, "-m", "textgen"]
 FIGURES = ["log_prob", "perplexity", "bits_per_byte", "unknown_rate"]
-Start = Callable[..., subprocess.CompletedProcess[str]]
+PAGE = Path(__file__).parents[2] / "docs" / "doors" / "cluster.md"
 
 
 def sentences(most: int) -> str:
@@ -196,7 +197,7 @@ def children(process: int) -> list[int]:
     return found
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 300) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 900) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it takes too long"
@@ -229,14 +230,14 @@ def test_after_a_worker_was_killed_the_same_command_does_the_rest(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
         wait_until(lambda: list(out.glob("_run/completions/*")))
         os.kill(children(first.pid)[0], signal.SIGKILL)
-        _, err = first.communicate(timeout=300)
+        _, err = first.communicate(timeout=900)
     assert first.returncode == 1
     assert "a worker has died: SIGKILL" in err
     complete = len(list(out.glob("_run/completions/*")))
     assert 1 <= complete < 12
     # What is there is whole.
     assert tree(out).items() <= tree(many_scored).items()
-    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=300)
+    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=900)
     assert again.returncode == 0, again.stderr
     assert f"{complete} of 12 tasks were complete already" in again.stderr
     assert tree(out) == tree(many_scored)
@@ -286,8 +287,8 @@ def test_two_nodes_of_ray_write_the_same_files_though_a_worker_is_killed(
         wait_until(lambda: list(out.glob("_run/completions/*")))
         for worker in ray_workers()[:1]:  # none is left if all has gone too fast
             os.kill(worker, signal.SIGKILL)
-        _, err = first.communicate(timeout=500)
-    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, timeout=500)
+        _, err = first.communicate(timeout=900)
+    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, timeout=900)
     assert again.returncode == 0, err + again.stderr
     assert tree(out) == tree(many_scored)
 
@@ -304,7 +305,7 @@ def test_without_a_cluster_of_ray_the_command_says_so(
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        timeout=300,
+        timeout=900,
     )
     assert ended.returncode == 1
     assert "no Ray cluster" in ended.stderr.splitlines()[-1]
@@ -374,6 +375,28 @@ def test_slurm_gets_an_array_of_jobs_that_do_the_tasks(
     textgen(*given)
     assert "3 of 3 tasks were complete already" in capsys.readouterr().err
     assert len(list(slurm.glob("script.*"))) == 2  # the second merged the statistics
+
+
+def test_every_command_of_the_page_runs(
+    slurm: Path, ray_cluster: str, trained: Path, documents: Path, scored: Path, tmp_path: Path
+) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("textgen ")]
+    assert len(commands) == 4
+    for number, (_, *arguments) in enumerate(commands):
+        folder = tmp_path / str(number)
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "mine").symlink_to(trained)
+        (folder / "documents").symlink_to(documents)
+        arguments[arguments.index("--tasks") + 1] = "2"
+        command, environment = [*TEXTGEN, *arguments], os.environ | {"RAY_ADDRESS": ray_cluster}
+        ended = subprocess.run(
+            command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, timeout=900
+        )
+        assert ended.returncode == 0, ended.stderr
+        written = tree(folder / arguments[-1])
+        assert written.keys() == tree(scored).keys()
+        assert arguments[0] == "tokenize" or written == tree(scored)
 
 
 # The steps alone, and what is refused

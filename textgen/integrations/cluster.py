@@ -110,7 +110,7 @@ def run(
     skipped = tasks - len(engine.get_incomplete_ranks())
     with _ray() if executor == "ray" else contextlib.nullcontext():
         job = engine.run() if skipped < tasks else None
-    if executor == "slurm":
+    if job is not None:
         return ClusterRun(tasks, skipped, job=job)
     missing = engine.get_incomplete_ranks()
     if missing:
