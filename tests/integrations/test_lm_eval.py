@@ -236,7 +236,7 @@ def test_the_command_of_the_harness_finds_the_model_by_name(
 ) -> None:
     from lm_eval.__main__ import cli_evaluate
 
-    arguments = ["--model", "textgen", "--model_args", f"checkpoint={bigram},device=cpu"]
+    arguments = ["--model", "textgen", "--model_args", f"checkpoint={bigram},threads=1"]
     arguments += ["--tasks", "local_pairs", "--include_path", str(task / "tasks")]
     arguments += ["--output_path", str(task / "results.json")]
     monkeypatch.setattr(sys, "argv", ["lm_eval", *arguments])

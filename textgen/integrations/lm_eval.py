@@ -6,7 +6,7 @@ is the command ``lm_eval`` with that model.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from textgen.config import Device, SamplingConfig, ScoringConfig, ScoringPrecision
 from textgen.errors import UsageError, missing_package
@@ -42,6 +42,8 @@ class TextgenLM(LM):  # type: ignore[misc]
         eos: Whether the ``<EOS>`` after a text is scored, if the text does not end with one; None:
             after a whole text, as in the other commands, and not after the continuation of a
             context.
+        device: As elsewhere; ``cuda:0``, which the command of the harness gives unless it is told
+            otherwise, is ``auto``.
         batch_size: Of the command line of the harness; it has no effect. Texts of similar length
             are read side by side, as many as memory allows.
         max_batch_size: Likewise.
@@ -55,15 +57,16 @@ class TextgenLM(LM):  # type: ignore[misc]
         checkpoint: str | Path,
         *,
         eos: bool | None = None,
-        device: Device = "auto",
+        device: str = "auto",
         threads: int | None = None,
         precision: ScoringPrecision = "float32",
         batch_size: object = None,
         max_batch_size: object = None,
     ) -> None:
         super().__init__()
+        chosen = cast(Device, "auto" if device == "cuda:0" else device)  # checked by load
         self.model = LanguageModel.load(
-            checkpoint, device=device, threads=threads, precision=precision
+            checkpoint, device=chosen, threads=threads, precision=precision
         )
         if not self.model.is_causal:
             raise UsageError(
