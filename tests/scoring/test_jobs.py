@@ -122,8 +122,7 @@ def test_why_a_process_could_not_begin_is_told(
     load = partial(_load_again, model.path, model.header, model.model.device, model.model.dtype, 1)
     assert load(0)[0].dtype == model.model.dtype
     # In this process, which is none of several.
-    monkeypatch.setattr("textgen.scoring.jobs.signal.signal", lambda *_: None)
-    monkeypatch.setattr(jobs, "_exit_with_parent", lambda: None)
+    monkeypatch.setattr(jobs, "follow_parent", lambda: None)
     other: Any = None
     load = partial(_load_again, model.path, other, model.model.device, model.model.dtype, 1)
     jobs._initialize(load, ScoringConfig(), multiprocessing.Value("i", 0))

@@ -132,7 +132,8 @@ def test_prefixes_are_the_sums_of_their_continuations_and_all_strings_sum_to_one
 
 def encoded(ids: Sequence[int], text: str = "") -> EncodedText:
     """All scored; what is unknown is a question mark."""
-    return EncodedText(Text(3, text), np.array(ids, np.uint16), slice(None), ("?",) * len(ids))
+    ended, texts = ids[-1] == EOS, ("?",) * len(ids)
+    return EncodedText(Text(3, text), np.array(ids, np.uint16), slice(None), ended, texts)
 
 
 def summed(log_probs: Sequence[float], ids: Sequence[int], characters: int = 4) -> SentenceScore:
@@ -312,6 +313,34 @@ def test_an_empty_sentence_is_its_end_and_is_counted(
     assert (empty.tokens, empty.words, empty.characters) == (1, 1, 1)
     (p,) = distributions(scorer(tokenizer)._reader._model, [])
     assert empty.log_prob == pytest.approx(math.log(p[EOS]), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_document_is_its_sentences_one_after_another_and_ends_once(
+    kind: str, make_tokenizer: Any, score: Any
+) -> None:
+    tokenizer = make_tokenizer(kind)
+    sentences = ["the cat", "", "a dog: no!"]
+    (ended, not_ended, open_end, with_parts, after) = (
+        score(tokenizer, [given], documents=True, **options)[0]
+        for given, options in [
+            ("the cat\n\na dog: no!\n", {}),
+            ("the cat\n\na dog: no!", {}),
+            ("the cat\n\na dog: no!", {"eos": False}),
+            ("the cat\n\na dog: no!", {"level": "token"}),
+            (("the cat", "\n\na dog: no!\n"), {}),
+        ]
+    )
+    expected = sum((each for each in score(tokenizer, sentences, context="document")), ScoreSum())
+    for found in (ended, not_ended, with_parts):
+        assert found.log_prob == pytest.approx(expected.log_prob, abs=1e-9)
+        counts = found.tokens, found.characters, found.bytes
+        assert counts == (expected.tokens, expected.characters, expected.bytes)
+    assert [part.ends for part in with_parts.parts].count(True) == 3
+    assert open_end.tokens == ended.tokens - 1
+    assert open_end.characters == ended.characters - 1
+    (before,) = score(tokenizer, ["the cat"], eos=False)
+    assert before.log_prob + after.log_prob == pytest.approx(ended.log_prob, abs=1e-9)
 
 
 def test_a_newline_in_a_sentence_is_refused(make_tokenizer: Any, score: Any) -> None:

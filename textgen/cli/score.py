@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textgen.cli import options
+from textgen.cli import cluster, options
 from textgen.cli.options import choice_option, command_options, typed_text, value_option
 from textgen.cli.score_table import check_names, read_stimuli, score_table
-from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, TableConfig, Unit
+from textgen.config import AdaptationConfig, ScoreLevel, ScoringConfig, TableConfig, Unit, flag
 from textgen.errors import ResourceError, TextgenError, UsageError, not_both
 from textgen.presentation import console
 from textgen.presentation.formats import (
@@ -46,6 +46,8 @@ EXAMPLES = """
     textgen score checkpoints/mine stimuli.csv --words word --by item
     Sentences in a column of a table, and their critical regions:
     textgen score checkpoints/mine items.csv --column text --region start:end
+    The perplexity of each document of a folder of JSON lines, on all cores:
+    textgen score checkpoints/mine documents/ --executor local --tasks 16 --out scored
 """
 
 FileArgument = Annotated[
@@ -74,9 +76,9 @@ OutOption = Annotated[
     str | None,
     value_option(
         "--out",
-        "FILE",
+        "OUT",
         "Write the table into this file instead of stdout: csv, tsv, parquet, and rows that are"
-        " given back.",
+        " given back. With --executor: the folder for the files with the figures.",
     ),
 ]
 TotalsOption = Annotated[
@@ -102,6 +104,7 @@ def score(
     *,
     checkpoint: options.Checkpoint,
     file: FileArgument = None,
+    more: cluster.DocumentsArgument = None,
     text: TextOption = None,
     continuations: ContinuationsOption = None,
     table: TableConfig,
@@ -121,6 +124,8 @@ def score(
     jobs: options.JobsOption = 1,
     device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
+    executor: cluster.ExecutorOption = None,
+    tasks: cluster.TasksOption = None,
 ) -> None:
     """Compute the probability of sentences.
 
@@ -135,12 +140,39 @@ def score(
     With --words or --column FILE is a CSV or TSV, whose rows come back in order with all their
     columns and the figures after them; log_prob is natural. --format csv, tsv, json and parquet
     change its form. The rows of --words sum to the log-probability of their text without <EOS>.
+
+    With --executor the documents in the rows of files get the columns log_prob (natural),
+    perplexity, bits_per_byte and unknown_rate. If it was interrupted, the same command again does
+    what is missing.
     """
     for option, value, command in (("--nbest", nbest, "rerank"), ("--pairs", pairs, "pairs")):
         if value is not None:
             raise UsageError(
                 f"{option} is the command {command} now", fix=f"textgen {command} CHECKPOINT FILE"
             )
+    if executor is not None:
+        unfit = typed - {"open_vocabulary", "column"}
+        given: dict[str, object] = dict.fromkeys(sorted(map(flag, unfit)), True)
+        given |= {"--text": text, "--continuations": continuations, "--html": html}
+        given |= {"--jobs": jobs > 1, "--totals": totals, "--log-base": log_base != math.e}
+        given |= {"--format": output != "table", "--encoding": encoding != "utf-8"}
+        given |= {"--errors": errors != "strict"}
+        cluster.run(
+            "TextgenScorer",
+            checkpoint,
+            [file, *(more or ())] if file else [],
+            executor=executor,
+            tasks=tasks,
+            out=out,
+            others=given,
+            column=table.column,
+            threads=threads,
+            device=device,
+            precision=precision,
+            open_vocabulary=config.open_vocabulary,
+        )
+        return
+    cluster.check_alone("score", {"--tasks": tasks}, more)
     sources = {"FILE": file, "--text": text, "--continuations": continuations}
     named = [name for name, value in sources.items() if value]
     if len(named) > 1:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from textgen.cli import options
+from textgen.cli import cluster, options
 from textgen.cli.options import ErrorHandling, choice, choice_option, command_options, value_option
 from textgen.config import VALID_OPTIONS, TokenizerConfig, TrainingConfig, flag
 from textgen.errors import UsageError, not_both
@@ -21,6 +21,8 @@ EXAMPLES = """
     textgen tokenize books/ --level word --out tokenized/books
     Split a text into the tokens of a trained model:
     textgen tokenize --tokenizer checkpoints/mine play.txt --print tokens
+    The ids of each document of a folder of JSON lines, on all cores:
+    textgen tokenize --tokenizer checkpoints/mine documents/ --executor local --tasks 16 --out ids
 """
 
 
@@ -76,6 +78,8 @@ def tokenize(
     skip_binary: options.SkipBinaryOption = False,
     tokenizer: TokenizerOption = None,
     printed: PrintOption = None,
+    executor: cluster.ExecutorOption = None,
+    tasks: cluster.TasksOption = None,
 ) -> None:
     """Learn a tokenizer from text, and show its vocabulary.
 
@@ -85,7 +89,28 @@ def tokenize(
 
     With --tokenizer it encodes text instead: one line of ids, of tokens or of a mask of unknown
     tokens per sentence. The last token of each is <EOS>, as in the output of score.
+
+    With --executor the documents in the rows of files get the column ids, in files of the same
+    names in --out. If it was interrupted, the same command again does what is missing.
     """
+    if executor is not None:
+        if tokenizer is None:
+            raise UsageError("--executor needs --tokenizer", why="tasks cannot learn one together")
+        given: dict[str, object] = dict.fromkeys(sorted(map(flag, typed)), True)
+        given |= {"--valid": valid, "--overwrite": overwrite, "--skip-binary": skip_binary}
+        given |= {"--print": printed, "--format": output != "table"}
+        given |= {"--encoding": encoding != "utf-8", "--errors": errors != "strict"}
+        cluster.run(
+            "TextgenTokenizer",
+            tokenizer,
+            corpus or [],
+            executor=executor,
+            tasks=tasks,
+            out=out,
+            others=given,
+        )
+        return
+    cluster.check_alone("tokenize", {"--tasks": tasks}, None)
     if tokenizer is not None:
         learning = {
             "--out": out is not None,

@@ -52,6 +52,7 @@ class ScoringConfig(Config):
     skip_empty: bool = _text(False, "Skip empty sentences.")
     alternatives: int = setting(0, Bounds(0, 2**10))
     own_words: bool = setting(False)  # the words of a text are those that it comes in, if any
+    documents: bool = setting(False)  # a text may have several sentences, read one after another
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,20 +2,18 @@
 
 import dataclasses
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
-from threading import Thread
 from typing import Any
 
 from textgen.config import ScoringConfig
 from textgen.data.lines import Item, ReadAhead, Text, characters_of
 from textgen.errors import ResourceError, UsageError
 from textgen.models import Model
+from textgen.parent_process import follow_parent
 from textgen.results import SentenceScore
 from textgen.scoring.scorer import Scorer, Skipped
 from textgen.tokenizers.base import Tokenizer
@@ -112,8 +110,7 @@ def _submitted(
 def _initialize(load: Load, config: ScoringConfig, processes: Any) -> None:
     """Make the scorer of this process. processes: a shared counter of the processes."""
     global _scorer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_exit_with_parent, daemon=True).start()
+    follow_parent()
     with processes.get_lock():
         number = processes.value
         processes.value += 1
@@ -122,14 +119,6 @@ def _initialize(load: Load, config: ScoringConfig, processes: Any) -> None:
         _scorer = Scorer(model, tokenizer, config)
     except Exception as error:  # raised in the main process with the first scores
         _scorer = error
-
-
-def _exit_with_parent() -> None:
-    """End this process with the main process, even if that is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _scores(group: list[Text]) -> _Scores:

@@ -39,12 +39,14 @@ class EncodedText:
     Attributes:
         ids: All that is read, ``<EOS>`` last.
         scored: The ids that are scored. A token across the end of a prefix is one of them.
+        ended: Whether the last of these is an ``<EOS>`` that is not in the text.
         token_texts: What each of these stands for in the text; empty if they were not needed.
     """
 
     given: Text
     ids: IdArray
     scored: slice
+    ended: bool
     token_texts: tuple[str, ...] = ()
 
     @property
@@ -64,14 +66,18 @@ class EncodedText:
         return tuple(self.token_texts[place].strip(" ") for place in places)
 
 
-def encode(tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool) -> EncodedText:
+def encode(
+    tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool, document: bool = False
+) -> EncodedText:
     """Encode a text.
 
     Args:
-        eos: Whether ``<EOS>`` is scored.
+        eos: Whether the ``<EOS>`` after the text is scored.
         token_texts: Whether token texts are needed even if nothing is unknown.
+        document: Whether the text may have several sentences. If the last of them ends with its
+            terminator, nothing more is scored after it.
     """
-    if tokenizer.terminator and tokenizer.terminator in given.text:
+    if not document and tokenizer.terminator and tokenizer.terminator in given.text:
         raise UsageError(
             f"not one sentence: {given.text[:40]!r}",
             where=f"line {given.line}",
@@ -80,15 +86,17 @@ def encode(tokenizer: Tokenizer, given: Text, *, eos: bool, token_texts: bool) -
         )
     prefix = given.prefix or ""
     whole = prefix + given.text
-    ids = np.append(tokenizer.encode(whole), np.uint32(EOS))
-    scored = slice(0, len(ids) - (not eos))
+    ids = tokenizer.encode(whole)
+    ended = eos and not (document and given.text and len(ids) and ids[-1] == EOS)
+    scored = slice(0, len(ids) + ended)
+    ids = np.append(ids, np.uint32(EOS))
     names_unknown = len(whole) <= _LONGEST_NAMED and (ids == UNK).any()
     if not (prefix or token_texts or names_unknown):
-        return EncodedText(given, ids, scored)
+        return EncodedText(given, ids, scored, ended)
     texts = (*tokenizer.token_texts(whole), "")
     if prefix:
         scored = slice(_first_after(texts, len(prefix)), scored.stop)
-    return EncodedText(given, ids, scored, texts[scored])
+    return EncodedText(given, ids, scored, ended, texts[scored])
 
 
 def _first_after(texts: Sequence[str], characters: int) -> int:
@@ -200,15 +208,14 @@ def sentence_score(
         pseudo: Whether the model is bidirectional.
     """
     given, ids = encoded.given, encoded.scored_ids
-    terminators = int(len(ids) > 0 and ids[-1] == EOS)
-    terminator_length = terminators * len(UNIT_TERMINATORS[unit])
+    terminator_length = encoded.ended * len(UNIT_TERMINATORS[unit])
     return SentenceScore(
         log_prob=float(log_probs.sum()),
         tokens=len(ids),
         unknown=encoded.unknown,
         unknown_log_prob=float(log_probs[ids == UNK].sum()),
         characters=len(given.text) + terminator_length,
-        words=len(given.text.split()) + terminators,
+        words=len(given.text.split()) + encoded.ended,
         bytes=len(given.text.encode("utf-8", "surrogatepass")) + terminator_length,
         spelled=spelled,
         pseudo=pseudo,
@@ -283,7 +290,13 @@ class Scorer:
         if config.skip_empty and not given.text:
             return Skipped(given, ())
         eos = config.eos if config.eos is not None else given.prefix is None
-        encoded = encode(self._tokenizer, given, eos=eos, token_texts=config.level != "sentence")
+        encoded = encode(
+            self._tokenizer,
+            given,
+            eos=eos,
+            token_texts=config.level != "sentence",
+            document=config.documents,
+        )
         if config.on_unknown == "unk" or not encoded.unknown:
             return encoded
         unknown = encoded.unknown_texts
