@@ -12,10 +12,10 @@ from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.pretokenization import (
     LONGEST_CHUNK,
     ChunkStream,
-    _token_pattern,
     chunk_splitter,
     chunks,
     is_word_character,
+    token_pattern,
 )
 from textgen.tokenizers.registry import learn_tokenizer
 
@@ -213,7 +213,7 @@ def test_words_of_every_length_have_the_ids_of_words_one_by_one(split: str, othe
 
 def test_a_character_is_of_a_word_where_the_pattern_of_words_says_so() -> None:
     characters = "".join(map(chr, range(0x110000)))
-    found = "".join(word for word, _ in _token_pattern(False, None).findall(characters) if word)
+    found = "".join(word for word, _ in token_pattern(False, None).findall(characters) if word)
     assert [c for c in characters if is_word_character(c)] == list(found)
 
 
