@@ -168,6 +168,7 @@ def test_the_first_help_page_imports_no_command(tmp_path: Path) -> None:
         "textgen.errors",
         "textgen.presentation",
         "textgen.presentation.console",
+        "textgen.registration",
         *(f"textgen.config.{name}" for name in CONFIGS),
     }
 

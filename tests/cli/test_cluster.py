@@ -25,7 +25,6 @@ TOKENIZE = ["tokenize", "documents", "--executor", "local", "--out", "y"]
         ([*SCORE, "--out", "y", "--jobs", "2"], "--executor and --jobs cannot both"),
         ([*SCORE, "--out", "y", "--tasks", "0"], "--tasks must be at least 1"),
         (["score", "x", "a", "--tasks", "2"], "--tasks applies to --executor only"),
-        (["score", "x", "a", "--out", "y"], "--out applies to --executor only"),
         (["score", "x", "a", "--executor", "sge"], "--executor must be one of local, slurm, ray"),
         (TOKENIZE, "--executor needs --tokenizer"),
         ([*TOKENIZE, "--tokenizer", "x", "--level", "word"], "--executor and --level cannot both"),

@@ -54,6 +54,7 @@ class ScoringOptions(TypedDict, total=False):
     skip_empty: bool | None
     alternatives: int | None
     own_words: bool | None
+    documents: bool | None
 
 
 class TokenizerOptions(TypedDict, total=False):
@@ -106,6 +107,7 @@ class TrainingOptions(TypedDict, total=False):
     valid_split: ValidSplit | None
     valid_every: int | None
     save_every: float | str | None
+    checkpoint_at: _Several
     keep_float32: bool | None
     log_every: int | None
     precision: Precision | None
