@@ -14,6 +14,7 @@ from textgen.results import FinishReason, Sample
 from textgen.sampling.beam_search import search
 from textgen.sampling.constraints import ConstrainedText, TextRules
 from textgen.sampling.generator import Request, Uniforms, generate
+from textgen.sampling.repetitions import Breakers
 from textgen.sampling.required import RequiredStrings, TokenDraft
 from textgen.sampling.sequence import NOTHING, TokenSequence
 from textgen.tokenizers.base import UNK, Tokenizer
@@ -74,6 +75,16 @@ class TextGenerator:
         self._model, self._tokenizer, self._config = model, tokenizer, config
         self._rules = TextRules(config, tokenizer.vocabulary_size)
         self._required = RequiredStrings(model, tokenizer, config)
+        self._breakers: Breakers | None = None
+        if config.dry_multiplier is not None:
+            spellings = tokenizer.decoder().next_bytes()
+            self._breakers = Breakers(config.dry_sequence_breaker, spellings)
+        last = max((id for id, _ in config.logit_bias), default=0)
+        if last >= tokenizer.vocabulary_size:
+            raise UsageError(
+                f"--logit-bias names the id {last}",
+                why=f"the ids of the model go from 0 to {tokenizer.vocabulary_size - 1}",
+            )
 
     def generate(
         self,
@@ -107,7 +118,8 @@ class TextGenerator:
             return [self._request(draft) for draft in some]
 
         together = _TOGETHER if on_text is None else 1
-        for drawn in generate(self._model, self._config, next_requests, together=together):
+        drawing = generate(self._model, next_requests, fast=self._config.fast, together=together)
+        for drawn in drawing:
             draft = drafts[drawn.index]
             draft.written.write(drawn.text)
             draft.tokens.ids.append(drawn.id)
@@ -135,13 +147,14 @@ class TextGenerator:
     def _request(self, draft: _Draft) -> Request:
         ids, kept = draft.prompt.ids, tuple(draft.tokens.ids)
         size = self._tokenizer.vocabulary_size
-        sequence = TokenSequence(ids, self._config, draft.text, size, kept)
-        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part)
-        return Request(draft.index, ids + kept, sequence, uniforms)
+        sequence = TokenSequence(ids, self._config, draft.text, size, kept, self._breakers)
+        key = (self._config.seed, draft.index, draft.attempt, draft.part)
+        uniforms, chances = Uniforms(*key), Uniforms(*key, "chances")
+        return Request(draft.index, ids + kept, sequence, uniforms, chances)
 
     def _with_string(self, draft: _Draft, sample: Sample) -> _Draft:
         """The beginning of a sample up to a required string that is inserted now."""
-        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part, placing=True)
+        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part, "places")
         ids = draft.prompt.ids
         for tokens in self._required.insertions(sample, draft.tokens, ids, uniforms):
             new = _Draft(draft.index, draft.prompt, draft.attempt, draft.part + 1)
