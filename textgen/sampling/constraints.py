@@ -40,9 +40,10 @@ class TextRules:
                     completes = [self.banned.completes(banned_state, each) for each in next_bytes]
                     self._completing[key] = np.array(completes, np.bool_)
                 mask = mask & ~self._completing[key]
-            # The number of the mask is its key: tokens are drawn ahead while the mask is equal.
-            numbered = AllowedIds(len(self._by_mask), mask)
-            self._allowed[context] = self._by_mask.setdefault(mask.tobytes(), numbered)
+            # The mask itself is its key: tokens are drawn ahead while it is equal, and samples of
+            # other rules may be beside these.
+            values = mask.tobytes()
+            self._allowed[context] = self._by_mask.setdefault(values, AllowedIds(values, mask))
         return self._allowed[context]
 
 
@@ -72,6 +73,11 @@ class ConstrainedText:
         other = copy.copy(self)
         other._decoder = self._decoder.copy()
         return other
+
+    @property
+    def decoder(self) -> Decoder:
+        """A decoder in the state after the text so far."""
+        return self._decoder.copy()
 
     def allowed(self) -> AllowedIds:
         return self._rules.allowed(self._banned_state, self._decoder)

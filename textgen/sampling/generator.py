@@ -277,6 +277,10 @@ class Batch:
         places = [place for place, row in enumerate(self.rows) if row.index == index]
         self.ended = sorted({*self.ended, *places})
 
+    def clear(self) -> None:
+        """Remove all samples, as after an error."""
+        self.rows, self.ended = [], []
+
     @torch.inference_mode()
     def step(self, requests: Sequence[Request] = ()) -> None:
         """Read the tokens that were drawn; rows that ended are given to the new requests.
