@@ -188,11 +188,10 @@ def test_too_many_texts_are_refused_and_too_long_a_request_ends(model: LanguageM
         status, answer = service.ask("/v1/completions", {"prompt": ["a", "b"]})
         assert (status, answer["error"]["code"]) == (429, "rate_limit_exceeded")
         assert service.headers["retry-after"] == "1"
-        last = {}
+        parts: list[dict[str, Any]] = []
         with pytest.raises(AssertionError, match="before"):
-            for last in stream:
-                pass
-        assert last["error"]["type"] == "timeout_error"
+            parts.extend(stream)
+        assert parts[-1]["error"]["type"] == "timeout_error"
         wait_until(lambda: service.running == 0)
         fields = {"prompt": [""] * 64, "max_tokens": 16384}
         status, answer = service.ask("/v1/completions", fields)
@@ -264,4 +263,4 @@ def test_ctrl_c_finishes_what_runs_and_ends(folder: Path) -> None:
         assert server.stderr.read() == ""
     finally:
         server.kill()
-        server.wait()
+        server.communicate()

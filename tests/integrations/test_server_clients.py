@@ -81,8 +81,10 @@ def minimal_pairs() -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("batch", [1, 8])
-def test_lm_evaluation_harness_comes_to_the_verdicts_of_pairs(service: Service, batch: int) -> None:
+@pytest.mark.parametrize(("batch", "end"), [(1, "\n"), (8, "\n"), (8, "")])
+def test_lm_evaluation_harness_comes_to_the_verdicts_of_pairs(
+    service: Service, batch: int, end: str
+) -> None:
     os.environ.update(OFFLINE)
     pytest.importorskip("lm_eval")
     from lm_eval.api.instance import Instance
@@ -97,14 +99,14 @@ def test_lm_evaluation_harness_comes_to_the_verdicts_of_pairs(service: Service, 
     )
     pairs = minimal_pairs()
     instances = [
-        Instance("loglikelihood", {}, ("", sentence), number)
+        Instance("loglikelihood", {}, ("", sentence + end), number)
         for number, sentence in enumerate(sentence for pair in pairs for sentence in pair)
     ]
     found = [log_prob for log_prob, _ in lm.loglikelihood(instances, disable_tqdm=True)]
     model = service.model
     scored = score_pairs(
         (Pair(number, *pair) for number, pair in enumerate(pairs, start=1)),
-        lambda texts: (score.log_prob for score in model.scores(texts, eos=False)),
+        lambda texts: (score.log_prob for score in model.scores(texts, eos=bool(end))),
     )
     for place, pair in enumerate(scored):
         assert found[2 * place] == pytest.approx(pair.good_log_prob, abs=1e-4)

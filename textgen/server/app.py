@@ -114,6 +114,9 @@ class Gate:
             except ProtocolError as error:
                 await _failed(error)(scope, receive, send)
                 return
+            except ValueError:  # of a name of the host that is none
+                await _failed(ProtocolError("not a host"))(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     def _check(self, request: Request) -> None:
@@ -124,16 +127,16 @@ class Gate:
                 "the server is there for this machine alone", status=403, type="permission_error"
             )
         origin = request.headers.get("origin")
-        allowed = {None, f"{request.url.scheme}://{host}", *config.allow_origin}
+        allowed = {None, f"{request.scope['scheme']}://{host}", *config.allow_origin}
         if origin not in allowed and "*" not in config.allow_origin:
             raise ProtocolError(
                 "pages of other origins may not use the server",
                 status=403,
                 type="permission_error",
             )
-        if config.api_key is not None and request.url.path.startswith(_GUARDED):
+        if config.api_key is not None and request.scope["path"].startswith(_GUARDED):
             scheme, _, key = request.headers.get("authorization", "").partition(" ")
-            is_key = secrets.compare_digest(key.strip().encode(), config.api_key.encode())
+            is_key = secrets.compare_digest(key.strip().encode("latin-1"), config.api_key.encode())
             if scheme.lower() != "bearer" or not is_key:
                 raise ProtocolError(
                     "the API key is missing or wrong",
@@ -261,6 +264,8 @@ class Server:
                         raise ProtocolError(
                             f"the body has more than {self._config.max_body} bytes", status=413
                         )
+        except ClientDisconnect:
+            raise ProtocolError("the client has gone", status=499) from None
         except TimeoutError:
             raise ProtocolError(
                 "the body did not come in time", status=408, type="timeout_error"

@@ -20,7 +20,7 @@ from textgen.scoring.scorer import SentenceReader
 from textgen.server.config import ServerConfig
 from textgen.server.protocol import CompletionRequest, LogProbs, ProtocolError
 from textgen.server.worker import Row
-from textgen.tokenizers.base import EOS, UNK, Decoder, Tokenizer
+from textgen.tokenizers.base import EOS, UNK, Decoder, Ids, Tokenizer
 
 _LEAST = -9999.0  # for -inf, which is not JSON, as in the protocol
 _FINISH_REASONS: dict[FinishReason, str] = {
@@ -175,9 +175,10 @@ class Completer:
         """
         count = request.logprobs or 0
         statistics = (Alternatives(count),) if count else ()
-        read = [np.array(prompt.ids, np.uint32) for prompt in prompts if prompt.ids]
-        found = iter(SentenceReader(self._model, statistics).read(read))
-        scores = [next(found) if prompt.ids else np.empty((0, 1 + 2 * count)) for prompt in prompts]
+        read = [self._scored_ids(*each) for each in zip(request.prompts, prompts, strict=True)]
+        reader = SentenceReader(self._model, statistics)
+        found = iter(reader.read([ids for ids in read if len(ids)]))
+        scores = [next(found) if len(ids) else np.empty((0, 1 + 2 * count)) for ids in read]
         if any(np.isnan(each).any() for each in scores):
             raise not_finite()
         return scores
@@ -224,6 +225,12 @@ class Completer:
         )
         return Completion(choices, prompt_tokens)
 
+    def _scored_ids(self, given: str | tuple[int, ...], prompt: Prompt) -> Ids:
+        """The ids of a prompt as ``score`` reads it: a space at its end is a token's own."""
+        if isinstance(given, str):
+            return self._tokenizer.encode(given)
+        return np.array(prompt.ids, np.uint32)
+
     @staticmethod
     def _starts_with_eos(given: str | tuple[int, ...]) -> bool:
         return not isinstance(given, str) and given[:1] == (EOS,)
@@ -242,7 +249,8 @@ class Completer:
             if found.top_logprobs is not None:
                 found.top_logprobs.append(None)
         texts = self._tokenizer.token_texts(given) if isinstance(given, str) else None
-        for place, (id, values) in enumerate(zip(prompt.ids, score.tolist(), strict=True)):
+        ids_read = self._scored_ids(given, prompt).tolist()
+        for place, (id, values) in enumerate(zip(ids_read, score.tolist(), strict=True)):
             if found.top_logprobs is not None:
                 ids, log_probs = values[1 : count + 1], values[count + 1 :]
                 pairs = [(int(each), x) for each, x in zip(ids, log_probs, strict=True)]
