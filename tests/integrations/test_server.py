@@ -20,7 +20,9 @@ pytest.importorskip("uvicorn")
 
 from serving import Service, serving, trained, wait_until
 
+from textgen.cli.app import main
 from textgen.language_model import LanguageModel
+from textgen.models import Model
 from textgen.server import app
 from textgen.server.command import _allow_connections
 
@@ -242,6 +244,14 @@ def test_the_page_is_there(service: Service) -> None:
     assert answer.getheader("content-type", "").startswith("text/html")
     assert b"mine" in answer.read()
     connection.close()
+
+
+def test_a_model_that_cannot_generate_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Model, "is_causal", False)
+    assert main(["serve", str(folder)]) == 2
+    assert "cannot generate text" in capsys.readouterr().err
 
 
 def test_ctrl_c_finishes_what_runs_and_ends(folder: Path) -> None:

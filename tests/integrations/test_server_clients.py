@@ -87,6 +87,7 @@ def test_lm_evaluation_harness_comes_to_the_verdicts_of_pairs(
 ) -> None:
     os.environ.update(OFFLINE)
     pytest.importorskip("lm_eval")
+    pytest.importorskip("tenacity")  # of its extra api
     from lm_eval.api.instance import Instance
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 

@@ -122,8 +122,10 @@ class TokenSequence:
         self.config, self.constraint = config, constraint
         self.tokens, self._sentences = len(kept), kept.count(EOS)
         self.history: TokenHistory | None = None
-        rules = (config.repetition_penalty, config.frequency_penalty, config.presence_penalty)
-        rules += (config.dry_multiplier, config.no_repeat_ngram)
+        rules = (
+            *(config.repetition_penalty, config.frequency_penalty, config.presence_penalty),
+            *(config.dry_multiplier, config.no_repeat_ngram),
+        )
         if any(value is not None for value in rules):
             self.history = TokenHistory(prompt, vocabulary_size, config, breakers)
             for id in kept:
