@@ -66,7 +66,8 @@ def begun(
     completer = Completer(model, CONFIG)
     generator, prompts = completer.prompts(asked)
     needed = asked.echo and asked.logprobs is not None
-    scores = completer.score(asked, prompts) if needed else None
+    works = completer.scoring(asked, prompts) if needed else ()
+    scores = [score for work in works for score in work()] if needed else None
     return completer.begin(asked, generator, prompts, scores, notify)
 
 

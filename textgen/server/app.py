@@ -38,8 +38,9 @@ from textgen.server.protocol import CompletionRequest, ProtocolError
 from textgen.server.worker import Worker
 
 _HEAD_SECONDS, _BODY_SECONDS = 10.0, 30.0
-_BETWEEN_EVENTS = 0.02
-"""Seconds: text that comes sooner after other text joins the next event."""
+_BETWEEN_EVENTS = 0.05
+"""Seconds: text that comes sooner after other text joins the next event. An event costs as much as
+the tokens of several texts (``benchmarks/serving.py``)."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Scope = MutableMapping[str, Any]
@@ -281,8 +282,10 @@ class Server:
         deadline = loop.time() + self._config.max_seconds
         scores = None
         if asked.echo and asked.logprobs is not None:
-            work = self._worker.call(partial(self._completer.score, asked, prompts))
-            scores = await asyncio.wrap_future(work)
+            scores = []
+            async with self._until(deadline):
+                for work in self._completer.scoring(asked, prompts):
+                    scores += await asyncio.wrap_future(self._worker.call(work))
 
         def notify() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -338,8 +341,9 @@ class Server:
                         yield made(choices, **usage)
                     if completion.finished:
                         break
-                    await asyncio.sleep(_BETWEEN_EVENTS)
-                async with asyncio.timeout_at(deadline):
+                    if choices:
+                        await asyncio.sleep(_BETWEEN_EVENTS)
+                async with self._until(deadline):
                     await news.wait()
                 news.clear()
             total = protocol.usage(completion.prompt_tokens, completion.completion_tokens)
@@ -347,14 +351,21 @@ class Server:
                 yield made(choices, usage=total)
             elif asked.include_usage:
                 yield made([], usage=total)
+        finally:
+            self._worker.cancel(completion.rows)
+
+    @contextlib.asynccontextmanager
+    async def _until(self, deadline: float) -> AsyncIterator[None]:
+        """Raise ProtocolError where this has not ended by the deadline, a time of the loop."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
         except TimeoutError:
             raise ProtocolError(
                 f"the request took more than {self._config.max_seconds:g} seconds",
                 status=504,
                 type="timeout_error",
             ) from None
-        finally:
-            self._worker.cancel(completion.rows)
 
     async def _show_page(self, request: Request) -> Response:
         if self._page is None:

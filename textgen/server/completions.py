@@ -4,8 +4,9 @@ import dataclasses
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from textgen.server.protocol import CompletionRequest, LogProbs, ProtocolError
 from textgen.server.worker import Row
 from textgen.tokenizers.base import EOS, UNK, Decoder, Ids, Tokenizer
 
+_TOKENS_AT_ONCE = 2**13  # scored while others wait
 _LEAST = -9999.0  # for -inf, which is not JSON, as in the protocol
 _FINISH_REASONS: dict[FinishReason, str] = {
     "length": "length",
@@ -137,7 +139,7 @@ class Completion:
 
 
 class Completer:
-    """Makes completions of requests; not yet computed, but for the scores of echoed prompts."""
+    """Makes completions of requests, of which only the prompts have been read."""
 
     def __init__(self, model: LanguageModel, config: ServerConfig) -> None:
         self._model, self._tokenizer, self._config = model.model, model.tokenizer, config
@@ -168,17 +170,26 @@ class Completer:
             )
         return generator, prompts
 
-    def score(self, request: CompletionRequest, prompts: Sequence[Prompt]) -> list[TokenStatistics]:
-        """ln p of the tokens of each prompt, and of the most probable in their places.
+    def scoring(
+        self, request: CompletionRequest, prompts: Sequence[Prompt]
+    ) -> Iterator[Callable[[], list[TokenStatistics]]]:
+        """The work of scoring the prompts, in parts to be done where nothing else computes.
 
-        It is to be called where nothing else computes.
+        The parts give, for each prompt, ln p of its tokens, and of the most probable in their
+        places.
         """
-        count = request.logprobs or 0
-        statistics = (Alternatives(count),) if count else ()
-        read = [self._scored_ids(*each) for each in zip(request.prompts, prompts, strict=True)]
-        reader = SentenceReader(self._model, statistics)
-        found = iter(reader.read([ids for ids in read if len(ids)]))
-        scores = [next(found) if len(ids) else np.empty((0, 1 + 2 * count)) for ids in read]
+        together: list[Ids] = []
+        for given, prompt in zip(request.prompts, prompts, strict=True):
+            together.append(self._scored_ids(given, prompt))
+            if sum(map(len, together)) >= _TOKENS_AT_ONCE:
+                yield partial(self._scores, together, request.logprobs or 0)
+                together = []
+        yield partial(self._scores, together, request.logprobs or 0)
+
+    def _scores(self, texts: Sequence[Ids], count: int) -> list[TokenStatistics]:
+        reader = SentenceReader(self._model, (Alternatives(count),) if count else ())
+        found = iter(reader.read([ids for ids in texts if len(ids)]))
+        scores = [next(found) if len(ids) else np.empty((0, 1 + 2 * count)) for ids in texts]
         if any(np.isnan(each).any() for each in scores):
             raise not_finite()
         return scores
