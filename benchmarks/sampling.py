@@ -124,7 +124,7 @@ def drawing(model: Model, batch: int, *, fast: bool = False) -> Call:
             for index, sequence in enumerate(sequences)
         ]
 
-    drawn = generate(model, config, requests, together=batch)
+    drawn = generate(model, requests, fast=fast, together=batch)
     return lambda: list(islice(drawn, batch))
 
 

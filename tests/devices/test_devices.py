@@ -255,7 +255,7 @@ def test_a_drawn_token_waits_for_the_device_a_few_times(kind: str, device: Devic
                 0, (3, 4), TokenSequence((3, 4), CONFIG, Anything(), VOCABULARY), Uniforms(1, 0)
             )
         ]
-        drawn = generate(model, CONFIG, lambda most: [requests.pop()] if requests else [])
+        drawn = generate(model, lambda most: [requests.pop()] if requests else [])
         next(drawn)
         cuda.waits.clear()
         for _ in range(tokens):

@@ -8,7 +8,8 @@ import pytest
 
 from textgen.config import SamplingConfig, TokenizerConfig
 from textgen.results import FinishReason
-from textgen.sampling.constraints import Automaton, ConstrainedText, TextRules
+from textgen.sampling.automaton import Automaton
+from textgen.sampling.constraints import ConstrainedText, TextRules
 from textgen.sampling.sequence import NOTHING
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
 from textgen.tokenizers.registry import learn_tokenizer
@@ -78,6 +79,15 @@ def test_of_two_stop_strings_that_end_at_once_the_longer_counts() -> None:
     one = constrained(CHARACTERS, stop=["at", "hat"])
     pieces, finished = written(one, ids(CHARACTERS, "a hat"))
     assert ("".join(pieces), finished, one.stop) == ("a ", "stop", "hat")
+
+
+@pytest.mark.parametrize("tokenizer", [CHARACTERS, SUBWORDS, WORDS])
+def test_a_text_that_ends_on_a_phrase_keeps_it_and_nothing_after_it(tokenizer: Tokenizer) -> None:
+    one = constrained(tokenizer, end_on=["cats a", "cats"], stop=["hat"])
+    pieces, finished = written(one, ids(tokenizer, "the cats and a hat"))
+    assert ("".join(pieces), finished, one.stop) == ("the cats", "stop", None)
+    one = constrained(tokenizer, end_on=["cats and"], stop=["cats"])
+    assert "".join(written(one, ids(tokenizer, "the cats and"))[0]).rstrip() == "the"
 
 
 def test_what_was_held_back_is_text_where_the_sample_ends() -> None:

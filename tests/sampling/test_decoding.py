@@ -12,13 +12,17 @@ from textgen.config import SamplingConfig
 from textgen.sampling import decoding
 from textgen.sampling.decoding import (
     Rule,
+    add_bias,
     draw,
+    exclude_top_choices,
     filters,
     keep_min_p,
     keep_top_k,
     keep_top_p,
     keep_typical,
+    penalize_dry,
     penalize_frequency,
+    penalize_presence,
     penalize_repetition,
     temper_rows,
 )
@@ -146,6 +150,58 @@ def test_a_frequency_penalty_counts() -> None:
     logits = torch.tensor([[1.0, 1.0, 1.0]], dtype=torch.float64)
     counts = torch.tensor([[0, 1, 5]])
     assert penalize_frequency(logits, counts, 0.5).tolist() == [[1.0, 0.5, -1.5]]
+
+
+def test_a_presence_penalty_does_not_count() -> None:
+    logits, counts = torch.ones(1, 3, dtype=torch.float64), torch.tensor([[0, 1, 5]])
+    assert penalize_presence(logits, counts, 0.5).tolist() == [[1.0, 0.5, 0.5]]
+
+
+def test_a_bias_is_added_to_the_logits_of_its_ids_in_every_row() -> None:
+    logits = torch.arange(8, dtype=torch.float64).view(2, 4)
+    biased = add_bias(logits, [(3, 1.5), (0, -100.0), (3, 0.25)])
+    expected = logits.numpy() + np.array([-100.0, 0, 0, 1.75])
+    np.testing.assert_array_equal(biased.numpy(), expected)
+
+
+@pytest.mark.parametrize(("base", "allowed"), [(1.75, 2), (1.0, 1), (3.5, 4)])
+def test_dry_subtracts_a_power_of_the_base_from_the_allowed_length_on(
+    base: float, allowed: int
+) -> None:
+    lengths = np.array([[0, 1, 2, 3, 4, 9, 700], [5, 0, 0, 4, 1, 2, 3]])
+    logits = np.random.default_rng(0).normal(size=lengths.shape)
+    largest = 1e9 if base == 1 else int(88.7228391 / np.log(base))  # no float32 is larger
+    exponents = np.minimum(lengths - allowed, largest)
+    with np.errstate(over="ignore"):
+        expected = logits - np.where(exponents >= 0, 0.8 * base ** exponents.astype(float), 0)
+    found = penalize_dry(torch.from_numpy(logits), torch.from_numpy(lengths), 0.8, base, allowed)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+
+
+def plainly_excluded(shares: npt.NDArray[np.float64], threshold: float) -> list[int]:
+    """The ids that XTC excludes, as llama.cpp does: sorted, all that reach it but the last."""
+    order = [int(id) for id in np.argsort(-shares, kind="stable")]
+    return [id for id in order if shares[id] >= threshold and shares[id] > 0][:-1]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.01, 0.08, 0.1, 0.2, 0.3, 0.5, 0.9])
+def test_xtc_leaves_the_least_probable_of_the_top_choices(threshold: float) -> None:
+    random = np.random.default_rng(1)
+    rows = random.dirichlet(np.full(10, 0.6), size=50)
+    rows[0, :4] = rows[0, 3]  # of equals the last is kept
+    rows[1, 5:] = 0
+    rows /= rows.sum(1, keepdims=True)
+    chosen = random.random(50) < 0.7
+    logits = torch.from_numpy(rows).log()
+    after = exclude_top_choices(logits, threshold, torch.from_numpy(chosen))
+    for before, row, is_chosen in zip(logits, after, chosen, strict=True):
+        shares = before.softmax(-1).numpy()
+        excluded = plainly_excluded(shares, threshold) if is_chosen else []
+        expected = before.clone()
+        expected[excluded] = -torch.inf
+        assert torch.equal(row, expected)
+        assert bool(row.isfinite().any())
 
 
 def test_a_draw_is_the_id_in_whose_share_the_uniform_falls() -> None:

@@ -1,5 +1,6 @@
 """Samples of ids: what each depends on, and the distribution that they follow."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -14,7 +15,7 @@ from textgen.inference.likelihood import Document
 from textgen.inference.native.kernels import Network
 from textgen.models import Model
 from textgen.results import FinishReason
-from textgen.sampling.generator import Drawn, Request, Uniforms, generate
+from textgen.sampling.generator import Batch, Drawn, Request, Uniforms, generate
 from textgen.sampling.sequence import NOTHING, AllowedIds, Constraint, TokenSequence
 from textgen.tokenizers.base import EOS, UNK
 
@@ -64,7 +65,8 @@ def requested(
     ids = tuple(id for id in PROMPT if id < size) if prompt is None else tuple(prompt)
     constraint = constraint or Unconstrained(size, config.allow_unk)
     sequence = TokenSequence(ids, config, constraint, size)
-    return Request(index, ids, sequence, Uniforms(config.seed, index, attempt))
+    key = (config.seed, index, attempt)
+    return Request(index, ids, sequence, Uniforms(*key), Uniforms(*key, purpose="chances"))
 
 
 def generated(
@@ -74,7 +76,10 @@ def generated(
     samples: dict[int, list[Drawn]] = {}
     waiting = iter(requests)
     for drawn in generate(
-        model, config, lambda count: list(islice(waiting, count)), together=together
+        model,
+        lambda count: list(islice(waiting, count)),
+        fast=config.fast,
+        together=together,
     ):
         samples.setdefault(drawn.index, []).append(drawn)
     return samples
@@ -134,6 +139,7 @@ def test_a_text_is_another_with_another_seed_index_or_attempt(double: Model) -> 
         {"repetition_penalty": 1.5, "frequency_penalty": 0.3},
         {"no_repeat_ngram": 3},
         {"top_p": 0.9, "min_p": 0.05, "typical": 0.9},
+        {"dry_multiplier": 2.0, "xtc_probability": 0.5, "xtc_threshold": 0.05},
     ],
 )
 def test_a_sample_depends_on_its_seed_and_index_alone(
@@ -159,7 +165,7 @@ def test_no_more_are_written_at_once_than_asked_and_each_begins_as_one_ends(mode
         begun += len(requests)
         return requests
 
-    for drawn in generate(model, config, next_requests, together=4):
+    for drawn in generate(model, next_requests, together=4):
         assert begun - ended <= 4
         ended += drawn.finished is not None
     assert ended == 20
@@ -173,6 +179,110 @@ def test_samples_of_different_prompts_are_written_side_by_side(double: Model) ->
     for index, prompt in enumerate(prompts):
         alone = written(double, (index,), prompt, length=30)[index]
         assert ids_of(together[index]) == ids_of(alone)
+
+
+def test_samples_of_different_rules_are_written_side_by_side(double: Model) -> None:
+    options: list[dict[str, Any]] = [
+        {},
+        {"top_p": 0.8},
+        {"temperature": 0.5, "length": 50},
+        {"frequency_penalty": 1.0},
+        {"logit_bias": {3: 2.0}, "seed": 4},
+        {"top_p": 0.8, "seed": 9},
+    ]
+    configs = [SamplingConfig.from_options({"length": 30} | each) for each in options]
+    requests = [requested(double, config, index) for index, config in enumerate(configs)]
+    together = generated(double, configs[0], requests, together=4)
+    for index, each in enumerate(options):
+        alone = written(double, (index,), **{"length": 30} | each)[index]
+        assert ids_of(together[index]) == ids_of(alone)
+
+
+def test_samples_join_and_leave_at_any_step(double: Model) -> None:
+    config = SamplingConfig(length=30)
+    batch, samples = Batch(double), dict[int, list[int]]()
+    joining = {0: (0,), 3: (1, 2), 4: (3,), 20: (4, 5, 6)}
+    for step in range(60):
+        batch.step([requested(double, config, index) for index in joining.get(step, ())])
+        if not batch.rows:
+            break
+        for drawn in batch.draw():
+            samples.setdefault(drawn.index, []).append(drawn.id)
+        if step == 10:  # as if its reader had gone
+            batch.end(2)
+    assert len(samples.pop(2)) == 8
+    for index, ids in samples.items():
+        assert ids == ids_of(written(double, (index,), length=30)[index])
+
+
+def test_alternatives_are_the_most_probable_ids_of_the_model(double: Model) -> None:
+    config = SamplingConfig(length=20, top_k=1, logit_bias=((3, 50.0),), allow_unk=True)
+    request = dataclasses.replace(requested(double, config), alternatives=4)
+    sample = generated(double, config, [request])[0]
+    assert set(ids_of(sample)) == {3}
+    state, read = double.start(1), [EOS, *PROMPT, *ids_of(sample)]
+    logits, _ = double(torch.tensor(read).unsqueeze(1), state)
+    log_probs = logits[len(PROMPT) : -1, 0].detach().log_softmax(-1)
+    values, ids = log_probs.topk(4)
+    for place, drawn in enumerate(sample):
+        assert [id for id, _ in drawn.alternatives] == ids[place].tolist()
+        assert [x for _, x in drawn.alternatives] == pytest.approx(values[place].tolist())
+        assert drawn.log_prob == pytest.approx(float(log_probs[place, 3]))
+
+
+def plainly_drawn(model: Model, config: SamplingConfig, index: int) -> list[int]:
+    """The ids of a sample, worked out in the documented order of the rules with NumPy."""
+    assert config.presence_penalty is not None and config.dry_multiplier is not None
+    assert config.top_p is not None and config.xtc_probability is not None
+    uniforms = Uniforms(config.seed, index)
+    chances = Uniforms(config.seed, index, purpose="chances")
+    ids = list(PROMPT)
+    for _ in range(config.length):
+        logits, _ = model(torch.tensor([EOS, *ids]).unsqueeze(1), model.start(1))
+        row = logits[-1, 0].detach().numpy().copy()
+        for id, bias in config.logit_bias:
+            row[id] += bias
+        row -= config.presence_penalty * np.isin(np.arange(len(row)), ids[len(PROMPT) :])
+        repeated = np.full(len(row), -1)
+        for place in range(1, len(ids)):
+            same = 0
+            while same < place and ids[place - 1 - same] == ids[-1 - same]:
+                same += 1
+            repeated[ids[place]] = max(repeated[ids[place]], same)
+        penalties = config.dry_multiplier * config.dry_base ** (
+            repeated - float(config.dry_allowed_length)
+        )
+        row -= np.where(repeated >= config.dry_allowed_length, penalties, 0)
+        row[UNK] = -np.inf
+        shares = np.exp((row - row.max()) / config.temperature[0])
+        shares /= shares.sum()
+        order = np.argsort(-shares)
+        shares[order[1:][np.cumsum(shares[order])[:-1] >= config.top_p]] = 0
+        shares /= shares.sum()
+        if chances.next() < config.xtc_probability:
+            top = [id for id in np.argsort(-shares) if shares[id] >= config.xtc_threshold]
+            shares[top[:-1]] = 0
+        cumulative = np.cumsum(shares)
+        point = uniforms.next() * cumulative[-1]
+        ids.append(int(np.searchsorted(cumulative, point, side="right")))
+    return ids[len(PROMPT) :]
+
+
+def test_a_writers_rules_give_the_text_worked_out_plainly(double: Model) -> None:
+    config = SamplingConfig(
+        length=60,
+        temperature=(0.9,),
+        logit_bias=((5, 1.0), (2, -0.5)),
+        presence_penalty=0.2,
+        dry_multiplier=0.8,
+        top_p=0.95,
+        xtc_probability=0.5,
+        xtc_threshold=0.1,
+    )
+    for index in range(4):
+        request = requested(double, config, index)
+        drawn = ids_of(generated(double, config, [request])[index])
+        assert drawn == plainly_drawn(double, config, index)
 
 
 def test_several_temperatures_are_taken_by_turns_a_token_each(make_model: MakeModel) -> None:

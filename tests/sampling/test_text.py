@@ -190,3 +190,33 @@ def test_what_is_unknown_in_a_sample_has_no_score(write: Write, tokenizer: Token
         assert sample_log_prob(Mock(), tokenizer, sample) is None
     assert sample_log_prob(Mock(), tokenizer, dataclasses.replace(sample, ids=())) is None
     assert sample_log_prob(Mock(), tokenizer, dataclasses.replace(sample, ids=(UNK,))) is None
+
+
+def test_a_repetition_ends_at_a_breaker(make_model: MakeModel) -> None:
+    tokenizer = learn_tokenizer(TokenizerConfig(), [("ab;c\n", False)])
+    model = make_model(tokenizer.vocabulary_size, dtype=torch.float64)
+    bias = ((int(tokenizer.encode("a")[0]), 3.0),)  # the model repeats itself
+
+    def most(**options: Any) -> int:
+        config = SamplingConfig(length=200, logit_bias=bias, **options)
+        (sample,) = TextGenerator(model, tokenizer, config).generate([""])
+        return sample.text.count("aaaa")
+
+    assert most() > most(dry_multiplier=5.0)
+    assert most() > most(dry_multiplier=5.0, dry_sequence_breaker=())
+    assert most() == most(dry_multiplier=5.0, dry_sequence_breaker=("a",))
+
+
+@pytest.mark.parametrize("bias", ["15", "x+1", "-1+2", "3+nan", "3+1e9", [(1, "2")], {1.5: 2}, 7])
+def test_a_bias_that_is_none_is_refused(bias: object) -> None:
+    with pytest.raises(UsageError, match="logit-bias"):
+        SamplingConfig.from_options({"logit_bias": bias})
+
+
+def test_a_bias_of_an_id_that_is_not_there_is_refused(
+    text_model: Model, tokenizer: Tokenizer
+) -> None:
+    size = tokenizer.vocabulary_size
+    TextGenerator(text_model, tokenizer, SamplingConfig(logit_bias=((size - 1, 1.0),)))
+    with pytest.raises(UsageError, match=f"from 0 to {size - 1}"):
+        TextGenerator(text_model, tokenizer, SamplingConfig(logit_bias=((size, 1.0),)))

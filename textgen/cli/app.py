@@ -66,6 +66,10 @@ COMMANDS = {
     "info": Command(
         "textgen.cli.info:info", "Show what a checkpoint contains and how it was trained."
     ),
+    "serve": Command(
+        "textgen.server.command:serve",
+        "Answer requests for texts of a model, by the completions protocol of OpenAI.",
+    ),
     "export": Command(
         "textgen.exports.command:export",
         "Write a model in the format of another program.",

@@ -1,70 +1,15 @@
-"""Constraints on the text of a sample: banned strings, stop strings, whole characters."""
+"""Constraints on the text of a sample: banned strings, strings that end it, whole characters."""
 
 import copy
-from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from textgen.config import SamplingConfig
 from textgen.results import FinishReason
+from textgen.sampling.automaton import Automaton
 from textgen.sampling.sequence import AllowedIds
 from textgen.tokenizers.base import UNK, Decoder, Mask
-
-
-class Automaton:
-    """Finds strings in a sequence of symbols, characters or bytes (Aho and Corasick 1975).
-
-    A state is the longest suffix of the sequence that begins one of the strings; 0 is empty.
-
-    Attributes:
-        depth: The length of that suffix, by state.
-        found: The length of the longest string that ends in a state; 0 if none does.
-    """
-
-    def __init__(self, strings: Iterable[Sequence[Any]]) -> None:
-        self._next: list[dict[Any, int]] = [{}]
-        self.depth = [0]
-        self.found = [0]
-        for string in strings:
-            state = 0
-            for symbol in string:
-                if symbol not in self._next[state]:
-                    self._next[state][symbol] = len(self._next)
-                    self._next.append({})
-                    self.depth.append(self.depth[state] + 1)
-                    self.found.append(0)
-                state = self._next[state][symbol]
-            self.found[state] = len(string)
-        self._shorter = [0] * len(self._next)  # the state of the next longest suffix
-        states = deque(self._next[0].values())
-        while states:
-            state = states.popleft()
-            for symbol, deeper in self._next[state].items():
-                self._shorter[deeper] = self.step(self._shorter[state], symbol)
-                self.found[deeper] = self.found[deeper] or self.found[self._shorter[deeper]]
-                states.append(deeper)
-
-    def step(self, state: int, symbol: Any) -> int:
-        """The state after one more symbol."""
-        while state and symbol not in self._next[state]:
-            state = self._shorter[state]
-        return self._next[state].get(symbol, 0)
-
-    def read(self, state: int, symbols: Iterable[Any]) -> int:
-        """The state after some more symbols."""
-        for symbol in symbols:
-            state = self.step(state, symbol)
-        return state
-
-    def completes(self, state: int, symbols: Iterable[Any]) -> bool:
-        """Whether one of the strings ends within these symbols, read from a state."""
-        for symbol in symbols:
-            state = self.step(state, symbol)
-            if self.found[state]:
-                return True
-        return False
 
 
 class TextRules:
@@ -72,7 +17,9 @@ class TextRules:
 
     def __init__(self, config: SamplingConfig, vocabulary_size: int) -> None:
         self.banned = Automaton(each.encode() for each in config.ban) if config.ban else None
-        self.stops = Automaton(config.stop) if config.stop else None
+        stops = (*config.stop, *config.end_on)
+        self.stops = Automaton(stops) if stops else None
+        self.cut: frozenset[str] = frozenset(config.stop) - frozenset(config.end_on)
         self._known: Mask = np.ones(vocabulary_size, np.bool_)
         self._known[UNK] = config.allow_unk
         self._completing: dict[tuple[int, bool], Mask] = {}  # by the state of ``banned``, joined
@@ -93,9 +40,10 @@ class TextRules:
                     completes = [self.banned.completes(banned_state, each) for each in next_bytes]
                     self._completing[key] = np.array(completes, np.bool_)
                 mask = mask & ~self._completing[key]
-            # The number of the mask is its key: tokens are drawn ahead while the mask is equal.
-            numbered = AllowedIds(len(self._by_mask), mask)
-            self._allowed[context] = self._by_mask.setdefault(mask.tobytes(), numbered)
+            # The mask itself is its key: tokens are drawn ahead while it is equal, and samples of
+            # other rules may be beside these.
+            values = mask.tobytes()
+            self._allowed[context] = self._by_mask.setdefault(values, AllowedIds(values, mask))
         return self._allowed[context]
 
 
@@ -125,6 +73,11 @@ class ConstrainedText:
         other = copy.copy(self)
         other._decoder = self._decoder.copy()
         return other
+
+    @property
+    def decoder(self) -> Decoder:
+        """A decoder in the state after the text so far."""
+        return self._decoder.copy()
 
     def allowed(self) -> AllowedIds:
         return self._rules.allowed(self._banned_state, self._decoder)
@@ -166,7 +119,10 @@ class ConstrainedText:
         return "".join(pieces)
 
     def _decode(self, id: int) -> bool:
-        """Decode a token; whether a stop string ends in it. The text is then cut before that."""
+        """Decode a token; whether a string that ends the text ends in it.
+
+        The text is then cut before a stop string, and after a string of ``--end-on``.
+        """
         if self._rules.banned is not None:
             spelling = self._decoder.next_bytes()[id]
             self._banned_state = self._rules.banned.read(self._banned_state, spelling)
@@ -175,8 +131,9 @@ class ConstrainedText:
             for end, character in enumerate(piece, start=1):
                 self._stop_state = stops.step(self._stop_state, character)
                 if (length := stops.found[self._stop_state]) > 0:
-                    text = self._pending + piece[:end]
-                    self._pending, self.stop = text[:-length], text[-length:]
+                    self._pending += piece[:end]
+                    if (found := self._pending[-length:]) in self._rules.cut:
+                        self._pending, self.stop = self._pending[:-length], found
                     return True
         self._pending += piece
         return False

@@ -63,6 +63,41 @@ def penalize_frequency(logits: Tensor, counts: Tensor, penalty: float) -> Tensor
     return logits - penalty * counts
 
 
+def penalize_presence(logits: Tensor, counts: Tensor, penalty: float) -> Tensor:
+    """Subtract ``penalty`` where an id has occurred; counts: (batch, vocabulary)."""
+    return logits - penalty * (counts > 0)
+
+
+def add_bias(logits: Tensor, bias: Sequence[tuple[int, float]]) -> Tensor:
+    """Add to the logits of some ids, as llama.cpp's ``--logit-bias``."""
+    ids, summands = zip(*bias, strict=True)
+    places = torch.tensor(ids, device=logits.device)
+    added = torch.tensor(summands, dtype=logits.dtype, device=logits.device)
+    return logits.index_add(-1, places, added.expand(len(logits), -1))
+
+
+_LARGEST_EXPONENT = 88.7228391  # of e in float32, as in llama.cpp
+
+
+def penalize_dry(
+    logits: Tensor, repeated: Tensor, multiplier: float, base: float, allowed_length: int
+) -> Tensor:
+    """Penalize ids that would go on with a repetition, the more the longer it is (DRY).
+
+    ``multiplier * base ** (length - allowed_length)`` is subtracted from that length on, as
+    ``llama_sampler_dry_apply`` of llama.cpp does (by pi6am and p-e-w, 2024).
+
+    Args:
+        repeated: (batch, vocabulary), the length of the repetition that each id would go on with,
+            as ``Repetitions`` counts it.
+    """
+    exponents = repeated - allowed_length
+    if base > 1.000001:
+        exponents = exponents.clamp(max=int(_LARGEST_EXPONENT / math.log(base)))
+    penalties = multiplier * torch.pow(base, exponents.clamp(min=0).to(logits.dtype))
+    return logits - penalties.masked_fill(exponents < 0, 0.0)
+
+
 def temper(logits: Tensor, temperature: float) -> Tensor:
     """Divide by the temperature; at 0 only the most probable id is kept."""
     if temperature == 0:
@@ -112,6 +147,22 @@ def keep_typical(logits: Tensor, p: float) -> Tensor:
     entropy = torch.special.entr(log_probs.exp()).sum(-1, keepdim=True)
     # Ids that are excluded already remain so: their score is -inf.
     return _keep_mass(logits, -(log_probs + entropy).abs(), p)
+
+
+def exclude_top_choices(logits: Tensor, threshold: float, chosen: Tensor) -> Tensor:
+    """Exclude ids of at least the probability ``threshold`` but the least probable of them (XTC).
+
+    As ``llama_sampler_xtc_apply`` of llama.cpp (by p-e-w, 2024). Of equals the last id is kept.
+
+    Args:
+        chosen: (batch,) bool, the rows in which that happens.
+    """
+    probabilities = logits.softmax(-1)
+    above = (probabilities >= threshold) & (probabilities > 0)
+    least = probabilities.masked_fill(~above, torch.inf).amin(-1, keepdim=True)
+    tied = above & (probabilities == least)
+    kept = tied & (tied.flip(-1).cumsum(-1).flip(-1) == 1)
+    return logits.masked_fill(above & ~kept & chosen.unsqueeze(-1), -torch.inf)
 
 
 def _keep_mass(logits: Tensor, scores: Tensor, mass: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from textgen.config import SamplingConfig
 from textgen.results import FinishReason
+from textgen.sampling.repetitions import Breakers, Repetitions
 from textgen.tokenizers.base import EOS, Mask
 
 NOTHING = -1
@@ -54,12 +55,22 @@ class TokenHistory:
     Attributes:
         seen: (vocabulary,), whether the prompt or the sample has the id.
         counts: (vocabulary,), how often the sample has it.
+        repetitions: None without DRY.
     """
 
-    def __init__(self, prompt: Sequence[int], vocabulary_size: int, no_repeat: int | None) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        vocabulary_size: int,
+        config: SamplingConfig,
+        breakers: Breakers | None = None,
+    ) -> None:
+        self.repetitions: Repetitions | None = None
+        if config.dry_multiplier is not None:
+            self.repetitions = Repetitions(vocabulary_size, breakers)
         self.seen: Mask = np.zeros(vocabulary_size, np.bool_)
         self.counts: npt.NDArray[np.int64] = np.zeros(vocabulary_size, np.int64)
-        self._no_repeat = no_repeat
+        self._no_repeat = config.no_repeat_ngram
         self._last: tuple[int, ...] = ()  # the tokens that begin the next n-gram
         self._following: dict[tuple[int, ...], list[int]] = {}
         for id in prompt:
@@ -69,6 +80,8 @@ class TokenHistory:
     def append(self, id: int) -> None:
         self.seen[id] = True
         self.counts[id] += 1
+        if self.repetitions is not None:
+            self.repetitions.append(id)
         if self._no_repeat is not None:
             before = self._no_repeat - 1
             if len(self._last) == before:
@@ -91,6 +104,7 @@ class TokenSequence:
 
     Args:
         kept: The tokens that it has already; the constraint must have them, too.
+        breakers: What a repetition does not reach across, for DRY.
 
     Attributes:
         history: None where no rule needs it.
@@ -103,13 +117,17 @@ class TokenSequence:
         constraint: Constraint,
         vocabulary_size: int,
         kept: Sequence[int] = (),
+        breakers: Breakers | None = None,
     ) -> None:
-        self._config, self.constraint = config, constraint
+        self.config, self.constraint = config, constraint
         self.tokens, self._sentences = len(kept), kept.count(EOS)
         self.history: TokenHistory | None = None
-        penalties = (config.repetition_penalty, config.frequency_penalty)
-        if penalties != (None, None) or config.no_repeat_ngram is not None:
-            self.history = TokenHistory(prompt, vocabulary_size, config.no_repeat_ngram)
+        rules = (
+            *(config.repetition_penalty, config.frequency_penalty, config.presence_penalty),
+            *(config.dry_multiplier, config.no_repeat_ngram),
+        )
+        if any(value is not None for value in rules):
+            self.history = TokenHistory(prompt, vocabulary_size, config, breakers)
             for id in kept:
                 self.history.append(id)
 
@@ -119,8 +137,8 @@ class TokenSequence:
             return self.constraint.append(id, log_prob, "blocked")
         self.tokens += 1
         self._sentences += id == EOS
-        ending: FinishReason | None = "length" if self.tokens == self._config.length else None
-        if self._config.sentences is not None and self._sentences == self._config.sentences:
+        ending: FinishReason | None = "length" if self.tokens == self.config.length else None
+        if self.config.sentences is not None and self._sentences == self.config.sentences:
             ending = "eos"
         elif self.history is not None:
             self.history.append(id)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from itertools import islice
@@ -14,9 +14,10 @@ from textgen.results import FinishReason, Sample
 from textgen.sampling.beam_search import search
 from textgen.sampling.constraints import ConstrainedText, TextRules
 from textgen.sampling.generator import Request, Uniforms, generate
+from textgen.sampling.repetitions import Breakers
 from textgen.sampling.required import RequiredStrings, TokenDraft
 from textgen.sampling.sequence import NOTHING, TokenSequence
-from textgen.tokenizers.base import UNK, Tokenizer
+from textgen.tokenizers.base import EOS, UNK, Tokenizer
 
 OnText = Callable[[int, str, str], None]
 """Called with the index of a sample, its prompt, and the next piece of its text."""
@@ -28,7 +29,7 @@ _TOGETHER = 64
 
 
 @dataclass(frozen=True)
-class _Prompt:
+class Prompt:
     """A prompt as the model reads it. start: The text after it. unknown: What it does not know."""
 
     text: str
@@ -45,7 +46,7 @@ class _Draft:
     """
 
     index: int
-    prompt: _Prompt
+    prompt: Prompt
     attempt: int = 0
     part: int = 0
     text: ConstrainedText = field(init=False)
@@ -74,6 +75,16 @@ class TextGenerator:
         self._model, self._tokenizer, self._config = model, tokenizer, config
         self._rules = TextRules(config, tokenizer.vocabulary_size)
         self._required = RequiredStrings(model, tokenizer, config)
+        self._breakers: Breakers | None = None
+        if config.dry_multiplier is not None:
+            spellings = tokenizer.decoder().next_bytes()
+            self._breakers = Breakers(config.dry_sequence_breaker, spellings)
+        last = max((id for id, _ in config.logit_bias), default=0)
+        if last >= tokenizer.vocabulary_size:
+            raise UsageError(
+                f"--logit-bias names the id {last}",
+                why=f"the ids of the model go from 0 to {tokenizer.vocabulary_size - 1}",
+            )
 
     def generate(
         self,
@@ -107,7 +118,8 @@ class TextGenerator:
             return [self._request(draft) for draft in some]
 
         together = _TOGETHER if on_text is None else 1
-        for drawn in generate(self._model, self._config, next_requests, together=together):
+        drawing = generate(self._model, next_requests, fast=self._config.fast, together=together)
+        for drawn in drawing:
             draft = drafts[drawn.index]
             draft.written.write(drawn.text)
             draft.tokens.ids.append(drawn.id)
@@ -128,20 +140,25 @@ class TextGenerator:
     def _drafts(self, prompts: Iterable[str]) -> Iterator[_Draft]:
         indices = itertools.count()
         for text in prompts:
-            prompt = self._read(text)
+            prompt = self.read(text)
             for _ in range(self._config.count):
                 yield _Draft(next(indices), prompt)
+
+    def request(self, prompt: Prompt, index: int) -> Request:
+        """The request for the sample of this index, as ``generate`` makes it."""
+        return self._request(_Draft(index, prompt))
 
     def _request(self, draft: _Draft) -> Request:
         ids, kept = draft.prompt.ids, tuple(draft.tokens.ids)
         size = self._tokenizer.vocabulary_size
-        sequence = TokenSequence(ids, self._config, draft.text, size, kept)
-        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part)
-        return Request(draft.index, ids + kept, sequence, uniforms)
+        sequence = TokenSequence(ids, self._config, draft.text, size, kept, self._breakers)
+        key = (self._config.seed, draft.index, draft.attempt, draft.part)
+        uniforms, chances = Uniforms(*key), Uniforms(*key, "chances")
+        return Request(draft.index, ids + kept, sequence, uniforms, chances)
 
     def _with_string(self, draft: _Draft, sample: Sample) -> _Draft:
         """The beginning of a sample up to a required string that is inserted now."""
-        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part, placing=True)
+        uniforms = Uniforms(self._config.seed, draft.index, draft.attempt, draft.part, "places")
         ids = draft.prompt.ids
         for tokens in self._required.insertions(sample, draft.tokens, ids, uniforms):
             new = _Draft(draft.index, draft.prompt, draft.attempt, draft.part + 1)
@@ -155,7 +172,7 @@ class TextGenerator:
     def _search(self, prompts: Iterable[str]) -> Iterator[Sample]:
         count = self._config.count
         for number, text in enumerate(prompts):
-            prompt = self._read(text)
+            prompt = self.read(text)
             best = search(self._model, self._config, prompt.ids, prompt.start)[:count]
             for rank, found in enumerate(best):
                 draft = _Draft(number * count + rank, prompt)
@@ -165,13 +182,20 @@ class TextGenerator:
                 draft.tokens.ids.extend(found.ids)
                 yield self._sample(draft, found.finished)
 
-    def _read(self, text: str) -> _Prompt:
+    def read_ids(self, ids: Sequence[int]) -> Prompt:
+        """A prompt that is encoded already; an ``<EOS>`` in front stands for the start."""
+        ids = tuple(ids[1:] if ids and ids[0] == EOS else ids)
+        decoder = self._tokenizer.decoder()
+        text = "".join(map(decoder.feed, ids))
+        return Prompt(text, ids, ConstrainedText(self._rules, decoder, text))
+
+    def read(self, text: str) -> Prompt:
         """Encode a prompt; unknown characters or words are handled as configured."""
         continuation = self._tokenizer.continuation(text)
         ids = tuple(continuation.ids.tolist())
         start = ConstrainedText(self._rules, continuation.decoder, text)
         if UNK not in ids:
-            return _Prompt(text, ids, start)
+            return Prompt(text, ids, start)
         unknown = self._tokenizer.unknown_in(text)
         if self._config.on_unknown == "error":
             raise UsageError(
@@ -186,7 +210,7 @@ class TextGenerator:
                     f"all of the prompt is unknown to the model: {text[:40]!r}",
                     fix="change it, or use --on-unknown unk",
                 )
-        return _Prompt(text, ids, start, unknown)
+        return Prompt(text, ids, start, unknown)
 
     def _sample(self, draft: _Draft, finished: FinishReason) -> Sample:
         return Sample(
