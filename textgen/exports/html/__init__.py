@@ -1,9 +1,9 @@
 """A model as one HTML page that writes and reads text: no server, no network, no build step.
 
 ``page.html`` is the page, into which the styles, the scripts and the weights are put. What runs
-in the worker is ``ENGINE``; ``VIEW`` is the page itself. The page's Content-Security-Policy names
-all by their hashes, and allows nothing else but WebAssembly and a worker made of the page's own
-text: no request of any kind.
+in the worker is the tokenizer of the model's level and ``ENGINE``; ``VIEW`` is the page itself. The
+page's Content-Security-Policy names all by their hashes, and allows nothing else but WebAssembly
+and a worker made of the page's own text: no request of any kind.
 
 The file is in UTF-16 with its byte order mark, which browsers heed before what a server says: see
 ``weights``.
@@ -11,13 +11,14 @@ The file is in UTF-16 with its byte order mark, which browsers heed before what 
 
 import codecs
 import json
+import re
 from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from textgen.checkpoint import Header
-from textgen.config import UNIT_TERMINATORS
+from textgen.config import UNIT_TERMINATORS, Level
 from textgen.errors import UsageError
 from textgen.exports import PagePrecision
 from textgen.exports.html.divergence import Divergence, measure
@@ -29,7 +30,8 @@ from textgen.presentation.numbers import count, figure, fixed
 from textgen.sampling.text import check_is_causal
 from textgen.storage import NewFile
 
-ENGINE = ("tokenizers.js", "kernel.js", "network.js", "sampling.js", "worker.js")
+LEVELS: dict[Level, str] = {"char": "characters.js", "word": "words.js", "subword": "subwords.js"}
+ENGINE = ("kernel.js", "network.js", "sampling.js", "worker.js")
 VIEW = ("view.js", "write.js", "read.js")
 MOST_TOKENS, MOST_CHARACTERS = 10_000, 100_000
 """How much is written at a time, and how much text the page holds."""
@@ -69,9 +71,9 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
         )
     data, rounded = pack(model, precision)
     divergence = measure(model, rounded)
-    style = scores.resource("page.css") + _resource("page.css")
-    engine, view = _block(ENGINE), _block(VIEW)
-    reader_script = scores.resource("page.js")
+    style = _without_comments(scores.resource("page.css") + _resource("page.css"))
+    engine = _block(("tokenizer.js", LEVELS[model.tokenizer.level], *ENGINE))
+    view, reader_script = _block(VIEW), _without_comments(scores.resource("page.js"))
     unit = model.tokenizer.config.unit
     level, name = model.tokenizer.level, escape(shown(model.header.source.name))
     text = Template(_resource("page.html")).substitute(
@@ -83,7 +85,7 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
         no_terminator="" if UNIT_TERMINATORS[unit] else " disabled",
         most_tokens=MOST_TOKENS,
         most_characters=MOST_CHARACTERS,
-        reader=scores.reader_markup("token"),
+        reader=scores.reader_markup("token", in_main=True),
         facts=_facts(model, precision, divergence),
         style=style,
         style_hash=scores.hash_of(style),
@@ -101,8 +103,14 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
 
 def _block(names: tuple[str, ...]) -> str:
     """Some scripts as one, in a block, so that their names are none of the page's."""
-    joined = "".join(map(_resource, names))
-    return f'"use strict";\n{{\n{joined}}}\n'
+    joined = "".join(map(_resource, names)).replace('"use strict";\n', "")
+    return f'"use strict";\n{{\n{_without_comments(joined)}\n}}\n'
+
+
+def _without_comments(text: str) -> str:
+    """A style or script without its comments and indentation: in UTF-16 each byte counts twice."""
+    lines = map(str.strip, re.sub(r"(?s)/\*.*?\*/", "", text).split("\n"))
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def _resource(name: str) -> str:

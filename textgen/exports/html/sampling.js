@@ -36,8 +36,17 @@ function softmax(logits, count, allowed = null, temperature = 1) {
     if (allowed && !allowed[id]) continue;
     sum += shares[id] = Math.exp((logits[id] - most) / temperature);
   }
+  if (!(sum > 0 && sum < Infinity)) throw new Error("the model gives no probabilities after this text");
   for (let id = 0; id < count; id++) shares[id] /= sum;
   return shares;
+}
+
+// -log2 p of a token, which is finite where p is not above 0 in float64.
+function surprisalOf(logits, count, id) {
+  let most = -Infinity, sum = 0;
+  for (let each = 0; each < count; each++) most = Math.max(most, logits[each]);
+  for (let each = 0; each < count; each++) sum += Math.exp(logits[each] - most);
+  return (most + Math.log(sum) - logits[id]) / Math.LN2;
 }
 
 // The distribution that a token is drawn from: that of the model at this temperature, and of it

@@ -38,7 +38,7 @@ class LanguageModel {
   constructor(bytes) {
     const reader = new Reader(bytes), { tokenizer } = reader.header;
     const scores = tokenizer.pieces ? reader.floats(tokenizer.pieces.length) : null;
-    this.tokenizer = new TOKENIZERS[tokenizer.level](tokenizer, scores);
+    this.tokenizer = new Tokenizer(tokenizer, scores);
     this.network = new Network(reader);
     if (reader.at !== bytes.length) throw new Error("there are more weights than the model has");
     this.size = this.network.vocabulary;
@@ -198,7 +198,7 @@ function scored(sentence) {
   network.read(EOS);
   ids.forEach((id, place) => {
     const shares = softmax(network.logits, size), share = shares[id];
-    const surprisal = -Math.log2(share);
+    const surprisal = surprisalOf(network.logits, size, id);
     if (part) {
       part.surprisal += surprisal;
       part.tokens += 1;

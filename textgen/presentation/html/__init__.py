@@ -207,11 +207,18 @@ def _frame(name: str, checkpoint: str, shown: Shown, config: ScoringConfig) -> S
     return head, middle, tail
 
 
-def reader_markup(part: str, *, of_first: str = "", likeliest: str = "Likeliest here") -> str:
+def reader_markup(
+    part: str,
+    *,
+    of_first: str = "",
+    likeliest: str = "Likeliest here",
+    in_main: bool = False,
+) -> str:
     """The scale, the place of the text, and the panel that shows the figures of a part.
 
     Args:
         of_first: What rank and entropy are of, where a part has several tokens.
+        in_main: Whether it stands in the main part of a page; otherwise its text is that part.
     """
     scale = []
     for step, (least, most) in enumerate(itertools.pairwise((0.0, *EDGES_BITS, math.inf))):
@@ -220,7 +227,12 @@ def reader_markup(part: str, *, of_first: str = "", likeliest: str = "Likeliest 
         label = f"{least:g}{'+' if last else ''}"
         scale.append(f'<li class="h{step}" title="{meaning}">{label}</li>')
     return Template(resource("reader.html")).substitute(
-        part=part, of_first=of_first, likeliest=likeliest, scale="".join(scale)
+        part=part,
+        of_first=of_first,
+        likeliest=likeliest,
+        scale="".join(scale),
+        text="div" if in_main else "main",
+        panel='aside role="region"' if in_main else "aside",
     )
 
 
