@@ -25,7 +25,7 @@ import textgen
 from textgen import LanguageModel
 from textgen.exports.html import page
 
-TOKENS, ROUNDS, MANY = 1000, 5, 1_000_000
+TOKENS, ROUNDS, MANY = 1000, 3, 1_000_000
 CORPUS = "".join(chr(c) for c in range(32, 96)) + "\n"
 
 ASK = """async ({weights, bytes}) => {

@@ -138,9 +138,9 @@ heard.write = ({ text, tokens, choices, entropy, done, seconds, characters }) =>
   if (choices) showChoices({ choices, entropy });
   if (!done) return;
   isWriting = prompt.readOnly = false;
-  const isFast = number("pace") === 0 && seconds > 0.02;
+  const isFull = prompt.value.length >= prompt.maxLength, isFast = number("pace") === 0 && seconds > 0.02;
   const speed = isFast ? `, ${count(Math.round(characters / seconds))} characters per second` : "";
-  $("status").textContent = `${count(tokens)} tokens${REASONS[text.length > room ? "full" : done]}, seed ${number("seed")}${speed}`;
+  $("status").textContent = `${count(tokens)} tokens${REASONS[isFull ? "full" : done]}, seed ${number("seed")}${speed}`;
   $("go").textContent = "Write on";
   $("undo").disabled = !lastWritten.length;
   if ($("fresh").checked) $("seed").value = Math.floor(Math.random() * 1e6);
