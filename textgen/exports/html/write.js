@@ -90,7 +90,7 @@ function showChoices({ choices, entropy }) {
     button.disabled = !text;
     button.title = drawn === share ? "" : `${percent(share)} of the model itself`;
   });
-  $("uncertainty").textContent = `Entropy ${entropy.toFixed(2)} bits: as many as ${(2 ** entropy).toFixed(1)} equally likely tokens`;
+  $("uncertainty").textContent = `Entropy ${entropy.toFixed(2)} bits, as of ${(2 ** entropy).toFixed(1)} equal choices`;
 }
 function choiceRow() {
   const row = made("li"), button = made("button");
