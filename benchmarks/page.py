@@ -28,8 +28,8 @@ from textgen.exports.html import page
 TOKENS, ROUNDS, MANY = 1000, 3, 1_000_000
 CORPUS = "".join(chr(c) for c in range(32, 96)) + "\n"
 
-ASK = """async ({weights, bytes}) => {
-  const engine = document.getElementById("engine").textContent;
+ASK = """async ({weights, bytes, before}) => {
+  const engine = before + document.getElementById("engine").textContent;
   const worker = new Worker(URL.createObjectURL(new Blob([engine])));
   window.written = 0;
   await new Promise((resolve) => {
@@ -71,13 +71,14 @@ def memory() -> int:
     return sum(size for _, size in renderers().values())
 
 
-def prepare(tab: Any, data: bytes, path: Path) -> None:
+def prepare(tab: Any, data: bytes, path: Path, *, before: str = "") -> None:
+    """Open a page; its worker runs ``before`` first."""
     path.write_bytes(data)
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-open]", state="attached", timeout=300_000)
     found = re.search(r' data-bytes="(\d+)">(.*?)</script>', data.decode("utf-16"), re.S)
     assert found is not None
-    tab.evaluate(ASK, {"weights": found[2], "bytes": int(found[1])})
+    tab.evaluate(ASK, {"weights": found[2], "bytes": int(found[1]), "before": before})
 
 
 def trained(folder: Path, hidden: int) -> LanguageModel:
@@ -88,11 +89,13 @@ def trained(folder: Path, hidden: int) -> LanguageModel:
     return LanguageModel.load(folder / str(hidden), device="cpu", threads=1)
 
 
-def measure_speed(tab: Any, folder: Path) -> dict[str, Any]:
+def measure_speed(tab: Any, plain: Any, folder: Path) -> dict[str, Any]:
+    """plain: a tab for the page without WebAssembly."""
     model = trained(folder, 384)
     data, _ = page(model)
     parameters, multiplied = model.header.parameters, model.model.matmul_parameters()
     prepare(tab, data, folder / "page.html")
+    prepare(plain, data, folder / "page.html", before="self.WebAssembly = undefined;")
     model.sample(length=TOKENS, fast=True)  # starts the compiler
     time.sleep(20)
     rounds = []
@@ -100,6 +103,9 @@ def measure_speed(tab: Any, folder: Path) -> dict[str, Any]:
         begun = cpu_seconds()
         wall = tab.evaluate(f"write({TOKENS}, {seed})")
         of_page = cpu_seconds() - begun
+        begun = cpu_seconds()
+        plain.evaluate(f"write({TOKENS}, {seed})")
+        of_plain = cpu_seconds() - begun
         begun, clock = time.process_time(), time.perf_counter()
         model.sample(length=10 * TOKENS, seed=seed, fast=True)
         of_sample, sample_wall = time.process_time() - begun, time.perf_counter() - clock
@@ -107,6 +113,7 @@ def measure_speed(tab: Any, folder: Path) -> dict[str, Any]:
             {
                 "page_characters_per_second": TOKENS / wall,
                 "page_characters_per_cpu_second": TOKENS / of_page,
+                "without_webassembly_per_cpu_second": TOKENS / of_plain,
                 "sample_fast_characters_per_second": 10 * TOKENS / sample_wall,
                 "sample_fast_characters_per_cpu_second": 10 * TOKENS / of_sample,
                 "fraction_of_sample_fast": of_sample / (10 * of_page),
@@ -142,7 +149,7 @@ def main() -> None:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
         where = {"browser": f"Chromium {browser.version}", "machine": machine()}
-        speed = measure_speed(browser.new_page(), Path(name))
+        speed = measure_speed(browser.new_page(), browser.new_page(), Path(name))
         rows.put({"measured": "writing, lstm 1x384 of characters"}, speed | where)
         held = measure_memory(browser.new_page(), Path(name))
         rows.put({"measured": "memory, a million tokens"}, held | where)

@@ -51,10 +51,11 @@ def measure(model: LanguageModel, page: Model) -> Divergence:
 def _held_out(model: LanguageModel) -> IdArray | None:
     """The held-out part of the model's corpus; None if it is not there, or is another text now."""
     header = model.header
-    named = [*header.source.paths, *filter(None, [header.source.valid])]
-    if not all(Path(path).is_file() or Path(path).is_dir() for path in named):
-        return None  # also where it came through a pipe
+    valid = header.source.valid
     try:
+        named = [*header.source.paths, *([] if valid is None else [Path(valid)])]
+        if not all(path.is_file() or path.is_dir() for path in named):
+            return None  # also where it came through a pipe
         corpus = header.source.open(model.tokenizer.config.unit, header.training)
     except (TextgenError, OSError):
         return None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from textgen.config import LSTMConfig, RNNConfig
 from textgen.errors import UsageError
 from textgen.exports import PagePrecision
 from textgen.language_model import LanguageModel
@@ -49,16 +50,18 @@ def pack(model: LanguageModel, precision: PagePrecision) -> tuple[bytes, Model]:
             parts.append(values.tobytes())
         rounded[name] = torch.from_numpy(values.T if is_transposed else values)
     config = network.config
-    longest = getattr(config, "ngram_embeddings", 0)
+    ngrams = None
+    if isinstance(config, LSTMConfig) and config.ngram_embeddings:
+        ngrams = {"longest": config.ngram_embeddings, "rows": config.ngram_rows}
     scores, tokenizer = _tokenizer(model.tokenizer)
     header = {
         "precision": precision,
         "kind": config.model,
-        "activation": getattr(config, "activation", None),
+        "activation": config.activation if isinstance(config, RNNConfig) else None,
         "vocabulary": config.vocabulary_size,
         "embedding": config.embedding_size,
         "layers": list(config.layer_sizes),
-        "ngrams": {"longest": longest, "rows": config.ngram_rows} if longest else None,
+        "ngrams": ngrams,
         "tied": config.tie,
         "tokenizer": tokenizer,
     }
@@ -142,6 +145,6 @@ def as_characters(data: bytes) -> str:
     ['0x5001', '0x5001']
     """
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    bits = np.append(bits, np.zeros(-len(bits) % _BITS, np.uint8)).reshape(-1, _BITS)
-    codes = bits @ (1 << np.arange(_BITS, dtype=np.uint16)) + np.uint16(_FIRST_CHARACTER)
+    filled = np.append(bits, np.zeros(-len(bits) % _BITS, np.uint8)).reshape(-1, _BITS)
+    codes = filled @ (1 << np.arange(_BITS, dtype=np.uint16)) + np.uint16(_FIRST_CHARACTER)
     return codes.astype("<u2").tobytes().decode("utf-16-le")
