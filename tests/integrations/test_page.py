@@ -30,10 +30,13 @@ from textgen.exports.html import LEVELS, page
 from textgen.exports.html.weights import pack
 from textgen.tokenizers.registry import TOKENIZERS
 
+from .firefox import PROGRAM, Firefox
+
 playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+PATIENCE_MS = 300_000  # of a test, with a browser that others may slow down
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 HOSTILE = [
@@ -111,6 +114,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         (tmp_path / "page.html").write_bytes(data)
         context = browser.new_context(**options)
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         if init:
             context.add_init_script(init)
         opened = context.new_page()
@@ -476,3 +480,23 @@ def test_it_is_accessible(
         assert not wrong, tab
         overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert it.evaluate(overflow) == 0
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no firefox")
+def test_it_runs_in_firefox(models: Callable[[str], LanguageModel], tmp_path: Path) -> None:
+    model, path = models("lstm of characters"), tmp_path / "page.html"
+    path.write_bytes(page(model, "float32")[0])
+    (tmp_path / "profile").mkdir()
+    with Firefox(tmp_path / "profile") as firefox:
+        firefox.command("WebDriver:Navigate", url=path.as_uri())
+        firefox.until("return document.documentElement.dataset.open === ''")
+        settings = "pace.value = '0'; document.getElementById('length').value = 60"
+        firefox.run(f"{settings}; go.click()")
+        firefox.until("return document.getElementById('go').textContent === 'Write on'")
+        (sample,) = model.sample(length=60, seed=1)
+        assert firefox.run("return document.getElementById('prompt').value") == sample.text
+        firefox.run(f"pasted.value = {json.dumps(PLAIN[0])}; colour.click()")
+        firefox.until("return document.querySelector('#totals > div')")
+        parts = json.loads(firefox.run("return document.querySelector('.of').dataset.all"))["parts"]
+        found = -math.log(2) * sum(part[0] for part in parts)
+        assert found == pytest.approx(model.score(PLAIN[0]).log_prob, abs=1e-4)
