@@ -13,11 +13,16 @@ function percent(share) {
 }
 
 // A token so that it is seen: "the␣"; what has no shape of its own by its code.
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u00ad\u115f\u1160\u3164\ufe00-\ufe0f]|(?! )\p{Zs}/gu;
+const seen = new Map(); // likely tokens recur often
 function visible(name, id) {
   if (id === 1) return "⏎ end";
   if (id === 0) return "unknown";
-  const hidden = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u00ad\u115f\u1160\u3164\ufe00-\ufe0f]|(?! )\p{Zs}/gu;
-  return name.replaceAll("\n", "⏎").replace(hidden, (one) => `\\u{${one.codePointAt().toString(16)}}`).replaceAll(" ", "␣");
+  if (!seen.has(name)) {
+    const coded = name.replaceAll("\n", "⏎").replace(HIDDEN, (one) => `\\u{${one.codePointAt().toString(16)}}`);
+    seen.set(name, coded.replaceAll(" ", "␣"));
+  }
+  return seen.get(name);
 }
 
 function made(tag, className, text) {
