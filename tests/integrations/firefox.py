@@ -29,7 +29,8 @@ class Firefox:
         flags = ("--headless", "--marionette", "--no-remote", "--profile", str(self._profile))
         null = subprocess.DEVNULL
         self._process = subprocess.Popen([str(PROGRAM), *flags], stdout=null, stderr=null)
-        self._stream = self._connection().makefile("rwb")
+        self._connection = self._connected()
+        self._stream = self._connection.makefile("rwb")
         self._receive()
         self.command("WebDriver:NewSession", capabilities={})
         return self
@@ -40,10 +41,12 @@ class Firefox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stream.close()
+        self._connection.close()
         self._process.kill()
         self._process.wait()
 
-    def _connection(self) -> socket.socket:
+    def _connected(self) -> socket.socket:
         end = time.monotonic() + SECONDS
         while True:
             try:
