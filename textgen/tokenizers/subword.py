@@ -147,6 +147,14 @@ class SubwordTokenizer(Tokenizer):
     def vocabulary_size(self) -> int:
         return len(self._tokens)
 
+    def pieces(self) -> list[tuple[str, float]]:
+        """The pieces after the bytes, in the order of their ids, each with its score.
+
+        The score of a unigram piece is its ln p; of two BPE pieces, the higher is merged first.
+        """
+        ids = range(_FEWEST_PIECES, self.vocabulary_size)
+        return [(self._tokens[id], self._processor.get_score(id)) for id in ids]
+
     def encode(self, text: str) -> Ids:
         if not text.isascii() and not is_text(text):
             text = text.encode("utf-8", "replace").decode()  # lone surrogates

@@ -1,6 +1,7 @@
 """Scores as one HTML page that loads nothing: the text as a heat map of its surprisal.
 
-``page.html`` is the page without its text; ``page.css`` and ``page.js`` are put into it. Its
+``page.html`` is the page without its text; ``reader.html``, what shows a text with its scores,
+``page.css`` and ``page.js`` are put into it. Its
 Content-Security-Policy names them by their hashes, so that nothing else can run in it, whatever
 the text contains.
 """
@@ -241,36 +242,62 @@ def _frame(name: str, checkpoint: str, shown: Shown, config: ScoringConfig) -> S
     in_words = shown.level == "word"
     if in_words and not shown.adapted:
         about += f" The likeliest words are given for the first {MOST_SEARCHED_WORDS}."
-    style, script = _resource("page.css"), _resource("page.js")
-    scale = []
-    for step, (least, most) in enumerate(itertools.pairwise((0.0, *EDGES_BITS, math.inf))):
-        last = most == math.inf
-        meaning = f"{least:g} bits and more" if last else f"{least:g} to {most:g} bits"
-        label = f"{least:g}{'+' if last else ''}"
-        scale.append(f'<li class="h{step}" title="{meaning}">{label}</li>')
-    page = Template(_resource("page.html")).substitute(
+    style, script = resource("page.css"), resource("page.js")
+    page = Template(resource("page.html")).substitute(
         title=escape(f"Surprisal of {escaped(name)}"),
         about=escape(about),
-        part=shown.level,
-        of_first=" of its first token" * in_words,
-        likeliest=f"Likeliest {'first tokens' if in_words and shown.adapted else 'here'}",
-        scale="".join(scale),
+        reader=reader_markup(
+            shown.level,
+            of_first=" of its first token" * in_words,
+            likeliest=f"Likeliest {'first tokens' if in_words and shown.adapted else 'here'}",
+        ),
         style=style,
-        style_hash=_hash(style),
+        style_hash=hash_of(style),
         script=script,
-        script_hash=_hash(script),
+        script_hash=hash_of(script),
     )
     head, _, rest = page.partition("<!-- totals -->")
     middle, _, tail = rest.partition("<!-- sentences -->\n")
     return head, middle, tail
 
 
-def _resource(name: str) -> str:
+def reader_markup(
+    part: str,
+    *,
+    of_first: str = "",
+    likeliest: str = "Likeliest here",
+    in_main: bool = False,
+) -> str:
+    """The scale, the place of the text, and the panel that shows the figures of a part.
+
+    Args:
+        of_first: What rank and entropy are of, where a part has several tokens.
+        in_main: Whether it stands in the main part of a page; otherwise its text is that part.
+    """
+    scale = []
+    for step, (least, most) in enumerate(itertools.pairwise((0.0, *EDGES_BITS, math.inf))):
+        last = most == math.inf
+        meaning = f"{least:g} bits and more" if last else f"{least:g} to {most:g} bits"
+        label = f"{least:g}{'+' if last else ''}"
+        scale.append(f'<li class="h{step}" title="{meaning}">{label}</li>')
+    return Template(resource("reader.html")).substitute(
+        part=part,
+        of_first=of_first,
+        likeliest=likeliest,
+        scale="".join(scale),
+        text="div" if in_main else "main",
+        panel='aside role="region"' if in_main else "aside",
+    )
+
+
+def resource(name: str) -> str:
+    """A file of the page's, as a browser reads it."""
     # Whatever line ends the file was checked out with, a browser hashes "\n".
     return resources.files(__package__).joinpath(name).read_text("utf-8").replace("\r\n", "\n")
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """What a Content-Security-Policy calls a style or a script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

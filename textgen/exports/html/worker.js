@@ -1,0 +1,246 @@
+"use strict";
+// The model, in a worker, so that the page never waits for its arithmetic. A message is
+// {kind, ...}; each answer has the kind of its question:
+//   open {characters, bytes}      -> {vocabulary, weights}
+//   next {text, settings}         -> {choices, entropy}: what may come after a text
+//   write {text, settings, pace}  -> {text, tokens} again and again; the last has done
+//   halt                          -> ends write
+//   score {text}                  -> {sentences}, some at a time; the last has done
+// What went wrong is {kind: "failed", why}.
+
+const BITS = 15, FIRST_CHARACTER = 0x5000;
+const SLICE_MS = 30; // how long the worker is deaf
+const SNAPSHOT_TOKENS = 64, MOST_KEPT = 2 ** 16;
+const SHOWN = 12;
+
+// The bytes of a page's weights, which are written as characters of 15 bits.
+function unpack(characters, bytes) {
+  const data = new Uint8Array(bytes);
+  let bits = 0, held = 0, at = 0;
+  for (let i = 0; i < characters.length; i++) {
+    const code = characters.charCodeAt(i) - FIRST_CHARACTER;
+    if (code < 0 || code >= 1 << BITS) throw new Error("a character of the weights is foreign");
+    bits |= code << held;
+    held += BITS;
+    for (; held >= 8 && at < bytes; held -= 8, bits >>>= 8) data[at++] = bits;
+  }
+  if (at < bytes || characters.length !== Math.ceil((8 * bytes) / BITS)) throw new Error("weights are missing");
+  return data;
+}
+
+// gzip has a checksum and the length of what it holds: the stream fails where these are wrong.
+async function decompress(data) {
+  const stream = new Blob([data]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+class LanguageModel {
+  constructor(bytes) {
+    const reader = new Reader(bytes), { tokenizer } = reader.header;
+    const scores = tokenizer.pieces ? reader.floats(tokenizer.pieces.length) : null;
+    this.tokenizer = new Tokenizer(tokenizer, scores);
+    this.network = new Network(reader);
+    if (reader.at !== bytes.length) throw new Error("there are more weights than the model has");
+    this.size = this.network.vocabulary;
+    this.known = new Uint8Array(this.size).fill(1);
+    this.known[UNK] = 0; // is read, and never written
+    this.masks = new Map();
+    this.restart();
+  }
+  restart() {
+    this.read = []; // the tokens that the network has read; null if they are too many to keep
+    this.snapshots = []; // its state after every 64 of them
+    this.network.start();
+  }
+  // Read a text from its start, or from where it parts from the last one; the logits after it.
+  follow(ids) {
+    if (!this.read) this.restart();
+    let same = 0;
+    while (same < ids.length && same < this.read.length && ids[same] === this.read[same]) same++;
+    if (same < this.read.length) this.rewind(Math.min(same, ids.length - 1));
+    for (let place = this.read.length; place < ids.length; place++) this.step(ids[place], place === ids.length - 1);
+    return this.network.logits;
+  }
+  rewind(tokens) {
+    const snapshot = Math.floor(tokens / SNAPSHOT_TOKENS);
+    this.snapshots.length = snapshot;
+    this.read.length = snapshot * SNAPSHOT_TOKENS;
+    if (snapshot) this.network.restore(this.snapshots[snapshot - 1]);
+    else this.network.start();
+  }
+  step(id, predict = true) {
+    this.network.read(id, { predict });
+    if (this.read && this.read.length === MOST_KEPT) this.read = this.snapshots = null;
+    if (this.read && this.read.push(id) % SNAPSHOT_TOKENS === 0) this.snapshots.push(this.network.save());
+    return this.network.logits;
+  }
+  // Which tokens can come next, <UNK> never.
+  allowed(decoder) {
+    const valid = decoder.allowed();
+    if (!valid) return this.known;
+    if (!this.masks.has(valid)) {
+      const both = this.known.map((known, id) => known & valid[id]);
+      this.masks.set(valid, both.includes(1) ? both : this.known);
+    }
+    return this.masks.get(valid);
+  }
+  // The likeliest tokens, each with its probability and that of being drawn.
+  choices(logits, decoder, settings) {
+    const shares = softmax(logits, this.size);
+    const allowed = this.allowed(decoder), drawn = distribution(logits, this.size, allowed, settings);
+    const choices = highest(shares, SHOWN).map((id) => ({
+      ...{ id, name: this.tokenizer.name(id), share: shares[id], drawn: drawn[id] },
+      text: allowed[id] ? decoder.peek(id) : "", // what it adds to the text
+    }));
+    return { choices, entropy: entropyOf(shares) };
+  }
+}
+
+const entropyOf = (shares) => shares.reduce((sum, share) => (share ? sum - share * Math.log2(share) : sum), 0);
+
+// The ids of the greatest shares, in order, ties to the lower id.
+function highest(shares, count) {
+  const best = [];
+  for (let id = 0; id < shares.length; id++) {
+    if (best.length === count && !(shares[id] > shares[best[count - 1]])) continue;
+    let place = best.length;
+    while (place && shares[id] > shares[best[place - 1]]) place--;
+    best.splice(place, 0, id);
+    best.length = Math.min(best.length, count);
+  }
+  return best;
+}
+
+let model = null;
+let writing = 0; // the number of the text that is being written; another one ends it
+
+const tasks = {
+  async open({ characters, bytes }) {
+    if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old: it has no DecompressionStream");
+    model = new LanguageModel(await decompress(unpack(characters, bytes)));
+    return { vocabulary: model.size };
+  },
+  next({ text, settings }) {
+    const { ids, decoder } = model.tokenizer.continuation(text);
+    return model.choices(model.follow([EOS, ...ids]), decoder, settings);
+  },
+  // settings: temperature, topP, seed, length, stop, oneSentence. pace: tokens a second, 0 for all it can.
+  async write({ text, settings, pace }) {
+    const mine = ++writing, uniforms = new Uniforms(settings.seed);
+    const { ids, decoder } = model.tokenizer.continuation(text);
+    const sample = new Text(decoder, settings.stop), begun = performance.now();
+    let logits = model.follow([EOS, ...ids]), piece = "", tokens = 0, posted = begun, characters = 0;
+    const post = (more) => {
+      const watched = pace ? model.choices(logits, decoder, settings) : {};
+      postMessage({ kind: "write", text: piece, tokens, ...watched, ...more });
+      piece = "";
+      posted = performance.now();
+    };
+    let why = "length";
+    while (tokens < settings.length) {
+      const id = draw(distribution(logits, model.size, model.allowed(decoder), settings), uniforms.next());
+      tokens += 1;
+      if (id === EOS && settings.oneSentence) {
+        why = "eos";
+        break;
+      }
+      const added = sample.add(id);
+      piece += added;
+      characters += added.length;
+      if (sample.stopped) {
+        why = "stop";
+        break;
+      }
+      logits = model.step(id);
+      const due = pace ? begun + (1000 * tokens) / pace : 0, now = performance.now();
+      if (due > now || now - posted > SLICE_MS) {
+        post({});
+        await (due > now ? new Promise((resolve) => setTimeout(resolve, due - now)) : turn());
+        if (mine !== writing) {
+          why = "halted";
+          break;
+        }
+      }
+    }
+    const rest = sample.finish();
+    piece += rest;
+    post({ done: why, seconds: (performance.now() - begun) / 1000, characters: characters + rest.length });
+  },
+  halt() {
+    writing++;
+  },
+  async score({ text }) {
+    const mine = ++writing, { tokenizer } = model;
+    const sentences = tokenizer.terminator ? text.split(tokenizer.terminator) : [text];
+    if (tokenizer.terminator && sentences.at(-1) === "") sentences.pop();
+    let done = [], posted = performance.now();
+    for (const sentence of sentences) {
+      done.push(scored(sentence));
+      if (performance.now() - posted < SLICE_MS) continue;
+      postMessage({ kind: "score", sentences: done });
+      await turn();
+      if (mine !== writing) return;
+      done = [];
+      posted = performance.now();
+    }
+    postMessage({ kind: "score", sentences: done, done: true });
+  },
+};
+
+// Each token of a sentence, and its <EOS>: text, surprisal in bits, rank, entropy in bits, what was
+// likelier. The tokens of one character are one part.
+function scored(sentence) {
+  const { tokenizer, network, size } = model;
+  const ids = [...tokenizer.encode(sentence), EOS], texts = [...tokenizer.spans(sentence), ""];
+  const parts = [];
+  let part = null;
+  model.restart();
+  network.read(EOS);
+  ids.forEach((id, place) => {
+    const shares = softmax(network.logits, size), share = shares[id];
+    const surprisal = surprisalOf(network.logits, size, id);
+    if (part) {
+      part.surprisal += surprisal;
+      part.tokens += 1;
+    } else {
+      const rank = shares.reduce((before, other, its) => before + (other > share || (other === share && its < id)), 1);
+      const choices = highest(shares, 5).map((each) => ({ id: each, name: tokenizer.name(each), share: shares[each] }));
+      part = { id, surprisal, rank, entropy: entropyOf(shares), choices, tokens: 1 };
+    }
+    const isLast = place === ids.length - 1;
+    if (texts[place] || isLast) {
+      parts.push(Object.assign(part, { text: texts[place], ends: isLast, unknown: id === UNK }));
+      part = null;
+    }
+    if (!isLast) network.read(id);
+  });
+  model.restart();
+  const characters = Array.from(sentence + tokenizer.terminator).length;
+  return { text: sentence, characters, parts };
+}
+
+// Lets messages in, without the delay of setTimeout.
+function turn() {
+  return new Promise((resolve) => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = () => {
+      channel.port1.close();
+      resolve();
+    };
+    channel.port2.postMessage(null);
+  });
+}
+
+// The page has this script, too, for the checksum of its policy; it only runs in a worker.
+if (typeof WorkerGlobalScope !== "undefined") {
+  self.onmessage = async ({ data }) => {
+    try {
+      const answer = await tasks[data.kind](data);
+      if (answer) postMessage({ kind: data.kind, ...answer });
+    } catch (error) {
+      postMessage({ kind: "failed", of: data.kind, why: String(error.message || error) });
+    }
+  };
+} else {
+  document.currentScript.dataset.intact = "yes";
+}
