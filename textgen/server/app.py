@@ -6,14 +6,10 @@ nothing of what FastAPI adds would be used.
 
 import asyncio
 import contextlib
-import importlib.util
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import partial
 from html import escape
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from textgen import __version__
 from textgen.errors import TextgenError, UsageError
+from textgen.exports import html
 from textgen.language_model import LanguageModel
 from textgen.server import protocol
 from textgen.server.completions import Completer, Completion, describe
@@ -409,11 +406,8 @@ def page(model: LanguageModel, name: str) -> bytes:
 
     A model that the page cannot hold has the plain one.
     """
-    if importlib.util.find_spec("textgen.exports.html") is not None:
-        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(UsageError):
-            out = Path(folder, "page.html")
-            import_module("textgen.exports.html").write(model, out)
-            return out.read_bytes()
+    with contextlib.suppress(UsageError):
+        return html.page(model)[0]
     description = f"{model.header.model.description}, {model.header.parameters:,} parameters"
     shown = {"name": escape(name), "description": escape(description), "version": __version__}
     return _PAGE.format(**shown).encode()

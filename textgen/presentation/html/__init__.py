@@ -137,7 +137,7 @@ def _coloured(part: PartScore) -> str:
 @functools.cache
 def _light_colours() -> Sequence[tuple[str, str]]:
     """The background and the ink of each step of the scale, as the page has them by day."""
-    style = _resource("page.css")
+    style = resource("page.css")
     found = dict(reversed(re.findall(r"--([ht]\d): (#\w{6})", style)))  # the first of each stays
     return [(found[f"h{step}"], found[f"t{step}"]) for step in range(len(EDGES_BITS) + 1)]
 
