@@ -47,7 +47,7 @@ EXAMPLES = """
     Sentences in a column of a table, and their critical regions:
     textgen score checkpoints/mine items.csv --column text --region start:end
     The perplexity of each document of a folder of JSON lines, on all cores:
-    textgen score checkpoints/mine docs/ --executor local --tasks 8 --out scored
+    textgen score checkpoints/mine docs/ --executor local --out scored
 """
 
 FileArgument = Annotated[

@@ -22,7 +22,7 @@ EXAMPLES = """
     Split a text into the tokens of a trained model:
     textgen tokenize --tokenizer checkpoints/mine play.txt --print tokens
     The ids of each document of a folder of JSON lines, on all cores:
-    textgen tokenize --tokenizer checkpoints/mine docs/ --executor local --out ids
+    textgen tokenize docs/ --tokenizer mine --executor local --out ids
 """
 
 
