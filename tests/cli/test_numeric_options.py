@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "plot neurons": ["MODEL", "The king"],
     "rerank": ["MODEL", "NBEST"],
     "pairs": ["MODEL", "PAIRS"],
+    "serve": ["MODEL"],
 }
 BESIDE = {
     "--length": ["--sentences", "1", "--stop", "e", "--stop", " ", "--temperature", "0"],
@@ -94,6 +95,8 @@ def test_a_number_is_refused_in_one_line_or_borne(
             )
         )
         monkeypatch.setattr("textgen.language_model.LanguageModel", fake)
+    if name == "serve":  # until it would begin
+        monkeypatch.setattr("textgen.server.command.listen", done)
     arguments = [*name.split(), *ARGUMENTS[name], *BESIDE.get(option, [])]
     for number in NUMBERS:
         ended = run(*(files.get(each, each) for each in arguments), f"{option}={number}")

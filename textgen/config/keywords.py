@@ -5,7 +5,7 @@ its default. A test compares each with its configuration.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from textgen.config.model import Activation, Recurrence
@@ -27,6 +27,14 @@ class SamplingOptions(TypedDict, total=False):
     typical: float | None
     repetition_penalty: float | None
     frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: str | Mapping[int, float] | Sequence[tuple[int, float]] | None
+    dry_multiplier: float | None
+    dry_base: float | None
+    dry_allowed_length: int | None
+    dry_sequence_breaker: _Several
+    xtc_probability: float | None
+    xtc_threshold: float | None
     no_repeat_ngram: int | None
     ban: _Several
     require: _Several
@@ -36,6 +44,7 @@ class SamplingOptions(TypedDict, total=False):
     length: int | None
     sentences: int | None
     stop: _Several
+    end_on: _Several
     on_unknown: OnUnknown | None
     count: int | None
     seed: int | None
