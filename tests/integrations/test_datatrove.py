@@ -276,23 +276,6 @@ def ray_workers() -> list[int]:
     return [process for process in ours if parents[process] not in ours]
 
 
-def test_two_nodes_of_ray_write_the_same_files_though_a_worker_is_killed(
-    trained: Path, many: Path, many_scored: Path, ray_cluster: str, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    given = ["score", trained, many, "--executor", "ray", "--tasks", "4", "--out", out]
-    command = [*TEXTGEN, *map(str, given)]
-    environment = os.environ | {"RAY_ADDRESS": ray_cluster}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as first:
-        wait_until(lambda: list(out.glob("_run/completions/*")))
-        for worker in ray_workers()[:1]:  # none is left if all has gone too fast
-            os.kill(worker, signal.SIGKILL)
-        _, err = first.communicate(timeout=900)
-    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, timeout=900)
-    assert again.returncode == 0, err + again.stderr
-    assert tree(out) == tree(many_scored)
-
-
 def test_without_a_cluster_of_ray_the_command_says_so(
     trained: Path, documents: Path, tmp_path: Path
 ) -> None:
@@ -309,6 +292,23 @@ def test_without_a_cluster_of_ray_the_command_says_so(
     )
     assert ended.returncode == 1
     assert "no Ray cluster" in ended.stderr.splitlines()[-1]
+
+
+def test_two_nodes_of_ray_write_the_same_files_though_a_worker_is_killed(
+    trained: Path, many: Path, many_scored: Path, ray_cluster: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ["score", trained, many, "--executor", "ray", "--tasks", "4", "--out", out]
+    command = [*TEXTGEN, *map(str, given)]
+    environment = os.environ | {"RAY_ADDRESS": ray_cluster}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as first:
+        wait_until(lambda: list(out.glob("_run/completions/*")))
+        for worker in ray_workers()[:1]:  # none is left if all has gone too fast
+            os.kill(worker, signal.SIGKILL)
+        _, err = first.communicate(timeout=900)
+    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, timeout=900)
+    assert again.returncode == 0, err + again.stderr
+    assert tree(out) == tree(many_scored)
 
 
 # Slurm

@@ -436,7 +436,8 @@ def test_ids_are_those_of_the_tokenizer(level: str, unit: Any, browser: Any) -> 
     ]
     it = browser.new_page()
     found = it.evaluate(
-        f"""({{described, scores, lines}}) => {{
+        f"""(given) => {{
+          const {{ described, scores, lines }} = given;
           {"".join(scripts)}
           const its = new Tokenizer(described, scores && Float32Array.from(scores));
           const all = (line) => [its.encode(line), its.spans(line), its.continuation(line).ids];

@@ -61,6 +61,11 @@ class ClusterRun:
     job: str | None = None
 
 
+def _absolute(path: str) -> str:
+    """A path that means the same in workers, whose current folder may be another."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
 def run(
     step: Step,
     documents: Sequence[str],
@@ -87,7 +92,10 @@ def run(
         DataError: A document cannot be read.
     """
     logger.remove()  # what datatrove says is in the logs of its tasks
-    sources, folder = find_documents(documents), get_datafolder(out)
+    sources, folder = (
+        find_documents(list(map(_absolute, documents))),
+        get_datafolder(_absolute(out)),
+    )
     _claim(folder, sources, step, tasks, column)
     added = step.columns
     pipeline = [DocumentFiles(sources, column, added), step, DocumentWriter(folder, added)]

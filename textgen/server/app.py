@@ -357,6 +357,8 @@ class Server:
         try:
             async with asyncio.timeout_at(deadline):
                 yield
+            if asyncio.get_running_loop().time() > deadline:  # nothing had to be waited for
+                raise TimeoutError
         except TimeoutError:
             raise ProtocolError(
                 f"the request took more than {self._config.max_seconds:g} seconds",
