@@ -32,6 +32,7 @@ from textgen.results import ScoreSum, SentenceScore
 
 if TYPE_CHECKING:
     from textgen.data.lines import Item
+    from textgen.language_model import LanguageModel
 
 EXAMPLES = """
     Which of two sentences is more probable, and by how much?
@@ -247,12 +248,7 @@ def score(
             sink = stack.enter_context(as_given or SINKS[output](out))
             model = load()
             shown = dataclasses.replace(shown, pseudo=not model.is_causal, sink=sink)
-            if table.words is not None or table.region is not None:
-                config = dataclasses.replace(config, level="word", own_words=True)
-                options.refuse_pseudo(model, "--region" if table.words is None else "--words")
-            if table.words is not None:  # <EOS> belongs to none of them
-                config = dataclasses.replace(config, eos=False)
-                shown = dataclasses.replace(shown, eos=False)
+            config, shown = _of_a_table(table, model, config, shown)
             score_texts = partial(model.scores, config=config, jobs=jobs, reader=reader)
             score_table(rows, score_texts, shown, model.header)
             if adaptation.adapt:
@@ -299,6 +295,18 @@ def _refuse_with(
     for other, value in others.items():
         if value:
             raise not_both(option, other, why, fix)
+
+
+def _of_a_table(
+    table: TableConfig, model: "LanguageModel", config: ScoringConfig, shown: Shown
+) -> tuple[ScoringConfig, Shown]:
+    """What the rows of a table need: words of their own, and no ``<EOS>`` among words."""
+    if table.words is not None or table.region is not None:
+        options.refuse_pseudo(model, "--region" if table.words is None else "--words")
+        config = dataclasses.replace(config, level="word", own_words=True)
+    if table.words is not None:  # <EOS> belongs to none of them
+        return dataclasses.replace(config, eos=False), dataclasses.replace(shown, eos=False)
+    return config, shown
 
 
 def _of_a_page(config: ScoringConfig) -> ScoringConfig:

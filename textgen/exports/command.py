@@ -71,7 +71,7 @@ def export(
     from textgen.language_model import LanguageModel
 
     if Path(out).exists():
-        raise ResourceError("exists", where=out, fix="name another, or remove it first")
+        raise ResourceError("OUT exists", where=out, fix="name another, or remove it first")
     if precision is not None and to != "html":
         raise UsageError(f"--precision does not apply to {to}", fix="leave it out")
     write: Write = import_module(FORMATS[to]).write
