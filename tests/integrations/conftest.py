@@ -9,6 +9,7 @@ import torch
 
 from textgen import LanguageModel, checkpoint
 from textgen.checkpoint import Header, Machine
+from textgen.cli.app import main
 from textgen.config import ModelConfig, TokenizerConfig, TrainingConfig
 from textgen.data.corpus import CorpusSource
 from textgen.data.encoded import CorpusHeader, PartCounts
@@ -62,3 +63,14 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
         return LanguageModel.load(tmp_path / "mine", device="cpu")
 
     return make
+
+
+@pytest.fixture
+def exported_here(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint exported to ``exported/mine`` below the current folder, as the page does it."""
+    make_checkpoint()
+    out = tmp_path / "exported" / "mine"
+    assert main(["export", str(tmp_path / "mine"), "--to", "transformers", str(out)]) == 0
+    monkeypatch.chdir(tmp_path)

@@ -89,13 +89,7 @@ def test_the_tokens_of_a_word_model_are_its_words(ours: LanguageModel, scorer: A
     assert tokens[1][1] != 0
 
 
-def test_the_example_of_the_page_runs(
-    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_checkpoint()
-    main(
-        ["export", str(tmp_path / "mine"), "--to", "transformers", str(tmp_path / "exported/mine")]
-    )
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("exported_here")
+def test_the_example_of_the_page_runs() -> None:
     _, example = blocks(ROOT / "docs" / "doors" / "transformers.md", "python")
     exec(example, {})

@@ -220,13 +220,7 @@ def test_importing_textgen_imports_neither_transformers_nor_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
-def test_the_example_of_the_page_runs(
-    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_checkpoint()
-    main(
-        ["export", str(tmp_path / "mine"), "--to", "transformers", str(tmp_path / "exported/mine")]
-    )
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("exported_here")
+def test_the_example_of_the_page_runs() -> None:
     example, _ = blocks(PAGE, "python")
     exec(example, {})
