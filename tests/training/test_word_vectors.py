@@ -214,3 +214,20 @@ def test_damaged_gzip_is_told(write: Write, tokenizer: Tokenizer) -> None:
 def test_a_file_that_is_not_there_is_an_error_of_input(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"cannot read the word vectors .*none\.txt"):
         trained(tmp_path, tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("kind", [{}, {"model": "gru"}, {"model": "lstm+ngram", "order": 2}])
+def test_a_tied_embedding_starts_from_the_neighbours_of_tokens(
+    kind: dict[str, Any], tmp_path: Path
+) -> None:
+    text = written(tmp_path / "text.txt", TEXT * 30)
+    settings = {"level": "word", "hidden_size": 8, "steps": 1, "batch_size": 2, "warmup": 0.9}
+    norms = []
+    for tie in (True, False):
+        run = tmp_path / str(tie)
+        events_of(text, out=run, sequence_length=8, learning_rate=1e-6, tie=tie, **settings, **kind)
+        vectors = LanguageModel.load(run / "last").model.token_vectors()
+        assert vectors is not None
+        norms.append(vectors.norm(dim=1).mean().item())
+    assert norms[0] == pytest.approx(3, rel=0.1)
+    assert norms[1] != pytest.approx(3, rel=0.1)

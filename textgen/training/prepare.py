@@ -14,7 +14,7 @@ from torch import Tensor
 
 from textgen import checkpoint, storage
 from textgen.checkpoint import Header, Machine
-from textgen.config import Device, Precision, TrainingConfig
+from textgen.config import Device, Precision, RecurrentConfig, TrainingConfig
 from textgen.data.batching import (
     IdArray,
     StreamPosition,
@@ -25,6 +25,7 @@ from textgen.data.batching import (
 )
 from textgen.errors import CheckpointError, UsageError
 from textgen.models import Model, build, count_parameters, weight_shapes
+from textgen.models.cooccurrence import neighbour_vectors
 from textgen.models.device import choose_device, choose_precision, use_threads
 from textgen.models.mixture import MixtureModel
 from textgen.models.ngram import ngram_tables
@@ -265,9 +266,16 @@ def _model(run: TrainingRun, corpus: TrainingCorpus) -> Model:
     if run.tuned_from is not None:
         return extended(run.tuned_from.model, config.vocabulary_size)
     model = build(config)
-    model.initialize(torch.Generator().manual_seed(run.training.seed))
+    generator = torch.Generator().manual_seed(run.training.seed)
+    model.initialize(generator)
     if corpus.vectors is not None:
         embedding = model.token_vectors()
         assert embedding is not None  # only kinds with an embedding have --embeddings
         set_word_vectors(embedding, corpus.vectors.ids, corpus.vectors.vectors)
+    elif isinstance(config, RecurrentConfig) and config.tie:
+        embedding = model.token_vectors()
+        assert embedding is not None  # it is what is tied
+        size, width = embedding.shape
+        ids, vectors = neighbour_vectors(corpus.encoded.train, size, width, generator)
+        set_word_vectors(embedding, ids, vectors)
     return model
