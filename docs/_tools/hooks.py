@@ -2,7 +2,8 @@
 
 * Pages that lie elsewhere in the repository (``OUTSIDE``) become pages of the site from their one
   source. Links are written as they work in the repository, and are translated here.
-* A comment ``<!-- options of train -->`` becomes the options of that command.
+* A comment ``<!-- options of train -->`` becomes the options of that command, and a comment
+  ``<!-- README: Doors to other programs -->`` what stands below that heading in the README.
 * Comments for ``run.py`` are left out.
 * Formulas become MathML, which browsers draw by themselves.
 """
@@ -20,6 +21,7 @@ from mkdocs.structure.files import File
 
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
+README = ROOT / "README.md"
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from commands import options_page  # noqa: E402
@@ -40,6 +42,7 @@ OUTSIDE = {
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(?=[)#])")
 _OPTIONS = re.compile(r"^<!-- options of ([a-z ]+) -->$", re.MULTILINE)
+_SECTION = re.compile(r"^<!-- README: (.+) -->$", re.MULTILINE)
 _FOR_RUN = re.compile(r"^ *<!-- (?:run:|setup\b).*?-->\n", re.MULTILINE | re.DOTALL)
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -56,10 +59,23 @@ def on_files(files: Any, config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in the options, leave out what is for ``run.py``, and translate the links."""
-    source = Path(page.file.abs_src_path)
-    markdown = _OPTIONS.sub(lambda match: options_page(match[1]), _FOR_RUN.sub("", markdown))
-    return _LINK.sub(lambda match: _link(match[1], source, page.file.src_uri), markdown)
+    """Leave out what is for ``run.py``, translate the links, and fill in what comments ask for."""
+    place = page.file.src_uri
+    markdown = _translated(_FOR_RUN.sub("", markdown), Path(page.file.abs_src_path), place)
+    markdown = _OPTIONS.sub(lambda match: options_page(match[1]), markdown)
+    return _SECTION.sub(lambda match: _translated(_section(match[1]), README, place), markdown)
+
+
+def _section(heading: str) -> str:
+    """What stands below a heading of the README."""
+    text = README.read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    return str(found).strip()
+
+
+def _translated(markdown: str, source: Path, page: str) -> str:
+    """Markdown of a file of the repository, with links that work on the page of the site."""
+    return _LINK.sub(lambda match: _link(match[1], source, page), markdown)
 
 
 def _link(target: str, source: Path, page: str) -> str:
@@ -69,7 +85,7 @@ def _link(target: str, source: Path, page: str) -> str:
         return target  # MkDocs says so
     name = path.relative_to(ROOT).as_posix()
     place = OUTSIDE.get(name, os.path.relpath(path, DOCS))
-    return os.path.relpath(place, os.path.dirname(page) or ".").replace(os.sep, "/")
+    return os.path.relpath(place, Path(page).parent).replace(os.sep, "/")
 
 
 def on_page_content(html: str, **_: Any) -> str:
