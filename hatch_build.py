@@ -1,5 +1,4 @@
-"""The links of the distribution's metadata and of its README, made from the address of the repository
-that builds it.
+"""The links of the distribution's metadata and README, from the address of its repository.
 
 The address is written nowhere in the source: a fork's wheel leads to the fork. On a build server it
 is what the server says, elsewhere the remote ``origin``; without a public one there are no links.
