@@ -96,3 +96,8 @@ def on_page_content(html: str, **_: Any) -> str:
         ),
         html,
     )
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the dialog of the search for screen readers, which the theme forgets."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
