@@ -4,7 +4,8 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
 DEMO := checkpoints/demo
 
-.PHONY: setup demo test integrations torture lint typecheck layers check bench gpu corpus clean
+.PHONY: setup demo test integrations torture docs docs-serve docs-test man lint typecheck layers check \
+  bench gpu corpus clean
 
 setup: $(INSTALLED)
 
@@ -43,6 +44,26 @@ $(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --no-deps pyctcdecode
 	@touch $@
 
+# The documentation site, in site/. Only the installation needs a network.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+docs: $(VENV)/.docs
+	$(MKDOCS) build --strict
+
+docs-serve: $(VENV)/.docs
+	$(MKDOCS) serve --watch textgen
+
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+# Runs every command line and every block of Python of the documentation, trainings made short.
+docs-test: $(INTEGRATIONS)/.installed
+	$(INTEGRATIONS)/bin/python docs/_tools/run.py
+
+# The manual page, from the options of the commands.
+man: $(INSTALLED)
+	$(BIN)/python docs/_tools/commands.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,5 +98,5 @@ corpus: $(INSTALLED)
 	$(BIN)/python corpora/build.py
 
 clean:
-	rm -rf $(VENV) $(INTEGRATIONS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATIONS) build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

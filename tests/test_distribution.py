@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_build import site_address, standalone
 from textgen.errors import install_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,7 @@ def test_the_wheel_has_every_file_that_the_package_needs(wheel: Path) -> None:
     for name, file in package.items():
         assert found[name].read_bytes() == file.read_bytes()
     others = {name for name in found.keys() - package.keys() if ".dist-info/" not in name}
-    assert others == set()
+    assert {name.partition(".data/")[2] for name in others} == {"data/share/man/man1/textgen.1"}
 
 
 def metadata_file(path: Path, name: str = "METADATA") -> str:
@@ -115,12 +116,32 @@ def test_the_links_are_those_of_the_repository_that_builds(
     if origin is not None:
         remote = ["git", "-C", tmp_path, "remote", "add", "origin", origin]
         subprocess.run(remote, check=True)
-    command = [sys.executable, "-m", "hatchling", "metadata", "urls"]
+    command = [sys.executable, "-m", "hatchling", "metadata"]
     ended = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    links = json.loads(ended.stdout or "{}") or {}
+    metadata = json.loads(ended.stdout)
+    links = metadata.get("urls", {})
     assert links.get("Repository") == address
     assert all(link.startswith(f"{address}") for link in links.values())
     assert b"secret" not in ended.stdout
+    targets = re.findall(r"\]\(([^)]*)\)", metadata["readme"]["text"])
+    assert all(target.startswith(f"{address}/blob/main/") for target in targets)
+    assert bool(targets) == (address is not None)
+
+
+def test_every_link_of_the_packaged_readme_leads_to_a_file_of_the_repository() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8") + "![A](docs/picture.png)"
+    text = standalone(readme, "https://example.org/ada/textgen")
+    targets = re.findall(r"[^!]\[[^\]]*\]\(([^)]*)\)", text)
+    for target in targets:
+        path = target.removeprefix("https://example.org/ada/textgen/blob/main/").partition("#")[0]
+        assert path != target and (ROOT / path).exists(), target
+    assert text.endswith("![A](https://example.org/ada/textgen/raw/main/docs/picture.png)")
+    assert standalone("[a](b.md#c), [d](https://e.org)", None) == "a, [d](https://e.org)"
+
+
+def test_the_documentation_of_a_repository_on_github_is_its_site() -> None:
+    assert site_address("https://github.com/ada/textgen") == "https://ada.github.io/textgen/"
+    assert site_address("https://example.org/a/b") == "https://example.org/a/b#readme"
 
 
 def test_a_wheel_made_from_a_source_distribution_keeps_its_links(

@@ -59,8 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command_of_the_readme_runs(folder: Path) -> None:
     typed = commands(README, "textgen")
-    main_commands = {"tokenize", "train", "sample", "score", "predict", "compare", "info"}
-    assert {arguments[0] for arguments in typed} == main_commands
+    assert [arguments[0] for arguments in typed] == ["train", "sample", "score"]
     for arguments in typed:
         assert app.main(shortened(arguments)) == 0, arguments
 
@@ -77,7 +76,7 @@ def test_every_command_of_every_page_is_accepted_by_the_parser(page: Path) -> No
 
 
 def test_the_python_example_runs(folder: Path) -> None:
-    (example,) = blocks(README, "python")
+    (example,) = blocks(ROOT / "docs" / "reference" / "python.md", "python")
     exec(example.replace('budget="10m", hidden_size=512', "steps=3, hidden_size=8"), {})
 
 
@@ -111,5 +110,5 @@ def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
             assert anchor in anchors, f"{path}#{anchor}"
 
 
-def test_the_readme_has_at_most_200_lines() -> None:
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+def test_the_readme_has_at_most_120_lines() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120

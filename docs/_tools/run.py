@@ -8,14 +8,16 @@ What runs:
 
 * blocks of ``console``: the lines that begin with ``$``, and below each what it printed, standard
   output and error together, eighty columns wide; a line that ends with a backslash goes on;
-* blocks of ``sh``: every line, whose output is not shown;
+* blocks of ``sh``: every line, whose output is not shown; lines of ``pip install`` are left out,
+  because the environment has everything;
 * blocks of ``python``, in one interpreter for a page; what a block printed stands in a block of
   ``text`` with ``title="output"`` directly below it;
 * comments that begin with ``<!-- setup``: lines of ``sh`` that the reader does not see.
 
 A comment ``<!-- run: ... -->`` before a block says how: ``skip="reason"``, ``exit=2`` (of its last
 command), ``head=4 tail=8`` (how many lines of each output are shown), ``exact`` (the output must be
-that of the page, wherever it runs; not made short), ``full`` (not made short).
+that of the page, wherever it runs; not made short), ``full`` (not made short), ``background``
+(its commands run on until the page ends).
 
 With ``--write``, a picture of the page is replaced by the file of its name that the commands have
 left, and the last line of the page says where its output comes from.
@@ -54,7 +56,6 @@ BLOCK = re.compile(
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 CAPTURED = re.compile(r"\n*^\*Output captured .*\n?\Z", re.MULTILINE)
 SHORT = {"--steps": "3", "--batch-size": "2", "--sequence-length": "8"}
-LENGTHS = ("--budget", "--epochs", "--steps")
 WORKER = """
 import contextlib, io, json, sys, traceback
 space, answers = {"__name__": "__main__"}, sys.stdout
@@ -84,6 +85,7 @@ class How:
     tail: int = 0
     exact: bool = False
     full: bool = False
+    background: bool = False
 
     @classmethod
     def read(cls, comment: str) -> "How":
@@ -113,6 +115,19 @@ class Session:
             "MPLBACKEND": "agg",
         }
         self.python: subprocess.Popen[str] | None = None
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, line: str) -> None:
+        """Run one command line until the page ends."""
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {line}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.started.append(process)
 
     def command(self, line: str, code: int, full: bool = False) -> str:
         """Run one command line and return what it printed."""
@@ -160,27 +175,20 @@ class Session:
         return str(printed)
 
     def close(self) -> None:
-        if self.python is not None:
-            self.python.kill()
-            self.python.wait()
+        for process in (*self.started, *filter(None, [self.python])):
+            with process:
+                process.kill()
 
 
 def shortened(line: str) -> str:
     """The same command line, in which networks are trained for three updates."""
-    if not re.match(r"\s*textgen (train|compare)\b", line):
+    training = re.match(r"\s*(torchrun .*-m )?textgen (train|compare)\b", line)
+    if not training or re.search(r"--model ngram\b", line):  # which has no updates
         return line
-    words = shlex.split(line)
-    if not set(LENGTHS) & set(words):
-        return line
-    for option in LENGTHS:
-        if option in words:
-            place = words.index(option)
-            del words[place : place + 2]
-    steps = {"--steps": "6"} if "--resume" in words else SHORT
-    for option, value in steps.items():
-        if option not in words:
-            words += [option, value]
-    return re.sub(r"'([|><&;]+)'", r"\1", shlex.join(words))
+    options = re.sub(r"\s--(budget|epochs|steps)\s\S+", "", line[training.end() :])
+    steps = {"--steps": "6"} if "--resume" in options else SHORT
+    added = [f" {name} {value}" for name, value in steps.items() if f"{name} " not in options]
+    return training[0] + "".join(added) + options
 
 
 def commands(body: str, prompt: str) -> Iterator[str]:
@@ -242,7 +250,10 @@ def run_block(match: re.Match[str], session: Session, write: bool) -> str:
     if match["language"] == "sh":
         lines = list(commands(body, ""))
         for line in lines:
-            session.command(line, how.exit if line is lines[-1] else 0, how.full)
+            if how.background:
+                session.start(line)
+            elif not line.startswith("pip install"):
+                session.command(line, how.exit if line is lines[-1] else 0, how.full)
         return match[0]
     pairs, rewritten = list(typed(body)), ""
     for place, (command, shown) in enumerate(pairs):

@@ -96,23 +96,48 @@ _WIDEST = 100
 _NARROW = 64
 _LEFT_SHARE = 0.42
 
-_HelpRow = tuple[Text, Text]  # a name with its value, and what it means
+
+@dataclass(frozen=True)
+class HelpEntry:
+    """An argument, a command or an option, as help pages show it.
+
+    Attributes:
+        names: Its spellings, the shortest first.
+        value: What stands for its value, such as ``FILE``; empty for a switch.
+        text: What it means.
+        remark: Its choices, its range and its default.
+    """
+
+    names: tuple[str, ...]
+    value: str
+    text: str
+    remark: str = ""
+
+    @property
+    def label(self) -> Text:
+        value = f" {self.value}" if self.value else ""
+        return Text.assemble((", ".join(self.names), "accent"), (value, "label"))
+
+    @property
+    def meaning(self) -> Text:
+        return Text.assemble(self.text, (f" [{self.remark}]" if self.remark else "", "faint"))
 
 
 def _show_help(command: Any, ctx: Any, formatter: Any) -> None:
     """Write the help page of a Typer command or group to stdout, at most 100 columns wide."""
     width = min(console.out_console().width, _WIDEST)
-    panels = _panels(command, ctx)
-    longest = max(name.cell_len for rows in panels.values() for name, _ in rows)
+    panels = help_panels(command, ctx)
+    longest = max(each.label.cell_len for entries in panels.values() for each in entries)
     left = min(longest, int(width * _LEFT_SHARE))
-    usage = f"{ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}"
     parts: list[RenderableType] = [
-        Padding(Text.assemble(("Usage: ", "label"), (usage, "heading")), (1, 1, 1, 1)),
+        Padding(
+            Text.assemble(("Usage: ", "label"), (usage_line(command, ctx), "heading")), (1, 1, 1, 1)
+        ),
         Padding(_prose(command.help or ""), (0, 1)),
         Text(),
     ]
-    for title, rows in panels.items():
-        body = _stacked(rows) if width < _NARROW else _side_by_side(rows, left)
+    for title, entries in panels.items():
+        body = _stacked(entries) if width < _NARROW else _side_by_side(entries, left)
         panel = Panel(body, box.ROUNDED, title=title, title_align="left", border_style="faint")
         parts.append(panel)
     examples: list[RenderableType] = []
@@ -126,31 +151,32 @@ def _show_help(command: Any, ctx: Any, formatter: Any) -> None:
     console.show(Group(*parts), *examples, widest=_WIDEST)
 
 
-def _panels(command: Any, ctx: Any) -> dict[str, list[_HelpRow]]:
-    """The rows of each panel by its title: arguments, commands, then options."""
-    panels: dict[str, list[_HelpRow]] = {"Arguments": []}
+def usage_line(command: Any, ctx: Any) -> str:
+    """How a command is typed, in one line."""
+    return f"{ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}"
+
+
+def help_panels(command: Any, ctx: Any) -> dict[str, list[HelpEntry]]:
+    """The entries of each panel of a help page by its title: arguments, commands, then options."""
+    panels: dict[str, list[HelpEntry]] = {"Arguments": []}
     for name, each in getattr(command, "commands", {}).items():
-        row = Text(name, "accent"), Text(each.get_short_help_str(200))
-        panels.setdefault(each.rich_help_panel or MAIN, []).append(row)
+        entry = HelpEntry((name,), "", each.get_short_help_str(200))
+        panels.setdefault(each.rich_help_panel or MAIN, []).append(entry)
     for param in command.get_params(ctx):
         if getattr(param, "hidden", False):
             continue
         if param.param_type_name == "argument":
-            panels["Arguments"].append((Text(param.metavar, "accent"), Text(param.help or "")))
+            panels["Arguments"].append(HelpEntry((param.metavar,), "", param.help or ""))
         else:
             panels.setdefault(param.rich_help_panel or "Options", []).append(_option(param))
-    return {title: rows for title, rows in panels.items() if rows}
+    return {title: entries for title, entries in panels.items() if entries}
 
 
-def _option(param: Any) -> _HelpRow:
+def _option(param: Any) -> HelpEntry:
     # --no-... is shown only for switches with a default that the help describes.
-    described = isinstance(param.show_default, str)
-    names = [*sorted(param.opts, key=len), *(param.secondary_opts if described else [])]
-    value = "" if param.is_flag else f" {param.metavar or ''}"
-    text = Text(param.help or "")
-    if described:
-        text.append(f" [{param.show_default}]", "faint")
-    return Text.assemble((", ".join(names), "accent"), (value, "label")), text
+    remark = param.show_default if isinstance(param.show_default, str) else ""
+    names = (*sorted(param.opts, key=len), *(param.secondary_opts if remark else ()))
+    return HelpEntry(names, "" if param.is_flag else param.metavar or "", param.help or "", remark)
 
 
 def _prose(text: str) -> RenderableType:
@@ -162,17 +188,18 @@ def _prose(text: str) -> RenderableType:
     return Group(*blocks[1:])
 
 
-def _side_by_side(rows: list[_HelpRow], left: int) -> RenderableType:
+def _side_by_side(entries: list[HelpEntry], left: int) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(width=left)
     table.add_column(ratio=1)
-    for row in rows:
-        table.add_row(*row)
+    for each in entries:
+        table.add_row(each.label, each.meaning)
     return table
 
 
-def _stacked(rows: list[_HelpRow]) -> RenderableType:
-    return Group(*(part for name, text in rows for part in (name, Padding(text, (0, 0, 0, 4)))))
+def _stacked(entries: list[HelpEntry]) -> RenderableType:
+    parts = ((each.label, Padding(each.meaning, (0, 0, 0, 4))) for each in entries)
+    return Group(*(part for pair in parts for part in pair))
 
 
 class _Parsed:
