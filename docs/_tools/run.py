@@ -46,7 +46,7 @@ DOCS = ROOT / "docs"
 LONGEST = 900  # seconds of one command
 LINKED = ("corpora", "docs", "benchmarks", "README.md")
 BLOCK = re.compile(
-    r"^(?:<!-- run: (?P<how>.*?) -->\n+)?"
+    r"^(?: *<!-- run: (?P<how>.*?) -->\n+)?"
     r"(?P<indent> *)```(?P<language>console|sh|python)\b[^\n`]*\n"
     r"(?P<body>.*?)^(?P=indent)```$"
     r'(?P<output>\n+(?P=indent)```text title="output"\n(?P<printed>.*?)^(?P=indent)```$)?'
