@@ -172,6 +172,22 @@ def test_restored_streams_go_on_identically_at_every_window() -> None:
         assert all(same(again.next(), window) for window in windows[point : point + 12])
 
 
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (4, 1), (1, 4)])
+def test_a_short_corpus_is_read_whole_though_the_number_of_streams_changes(
+    before: int, after: int
+) -> None:
+    ids = numbered_text(400)
+    for windows in range(1, 400 // (8 * before)):
+        first = Reader(ids, batch_size=before, run_windows=100)
+        second = Reader(ids, batch_size=after, run_windows=100)
+        for _ in range(windows):
+            first.next()
+        second.source.restore(first.source.state())
+        for _ in range(60):
+            second.next()
+        assert set(first.read[0]) | set(second.read[0]) == set(range(400))
+
+
 @pytest.mark.parametrize(
     "ids", [[EOS], [5], [5, EOS], [EOS] * 40, [5] * 40, [5, 6, 7], [5, 5, 5, EOS] * 10]
 )

@@ -330,6 +330,7 @@ HOSTILE: list[tuple[str, Any]] = [
     ],
     *[("streams.epoch", value) for value in (-1, "0", 10**30, 0.5)],
     *[("streams.assigned", value) for value in (-1, 10**9, "0", 0.5)],
+    *[("streams.run_windows", value) for value in (-1, 10**9, "0", 0.5)],
     *[("streams.rows", value) for value in ([[0, 1, 0, False]], [[]] * 4, "wxyz", 5)],
     *[("streams.rows", [row] * 4) for row in ([-1, 1, 0, False], [10**30, 1, 0, False])],
     *[("streams.rows", [row] * 4) for row in ([0, -1, 0, False], [0, 1, "0", False])],

@@ -1,7 +1,7 @@
 """Ids to windows for training, and sentences to length-bucketed batches for scoring."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,19 +62,22 @@ class StreamsState:
         assigned: Runs of ``epoch`` that were assigned.
         rows: One position for each stream.
         pending: The rest of the runs of streams that a resumed run no longer has.
+        run_windows: Windows of a run, which depend on the number of streams where the corpus is
+            small; 0 if an older textgen did not write them.
     """
 
     epoch: Count
     assigned: Count
     rows: tuple[StreamPosition, ...]
     pending: tuple[StreamPosition, ...] = ()
+    run_windows: Count = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that ``storage.from_json`` reads back to an equal state."""
         rows, pending = (
             [list(astuple(each)) for each in group] for group in (self.rows, self.pending)
         )
-        return {"epoch": self.epoch, "assigned": self.assigned, "rows": rows, "pending": pending}
+        return asdict(self) | {"rows": rows, "pending": pending}
 
 
 class WordCounter:
@@ -201,7 +204,8 @@ class Streams:
     def state(self) -> StreamsState:
         """What ``restore`` needs to continue with the next window."""
         rows, pending = (tuple(map(replace, each)) for each in (self._rows, self._pending))
-        return StreamsState(self._epoch, self._assigned, rows, pending)
+        windows = self._run // self._length
+        return StreamsState(self._epoch, self._assigned, rows, pending, windows)
 
     def restore(self, state: StreamsState) -> None:
         """Continue where other streams of the same corpus stopped.
@@ -218,6 +222,8 @@ class Streams:
         for row in (*state.rows, *state.pending):
             _check_between("position", row.position, len(self.ids) + self._length)
             _check_between("windows", row.windows, len(self.ids) // self._length + 2)
+        _check_between("run_windows", state.run_windows, max(1, len(self.ids) // self._length))
+        self._run = self._length * state.run_windows or self._run
         self._epoch = state.epoch
         self._shuffle()
         _check_between("assigned", state.assigned, len(self._order))
