@@ -86,7 +86,7 @@ def test_the_tests_that_run_them_exist() -> None:
 
 
 def test_the_command_lines_of_doors_without_another_program_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mytext.txt").write_text(TEXT, encoding="utf-8")
@@ -96,4 +96,6 @@ def test_the_command_lines_of_doors_without_another_program_run(
         for line in lines(DOORS / page):
             program, *arguments = shlex.split(line)
             assert program == "textgen" and main(arguments) == 0, line
-            assert Path(arguments[4]).exists()
+            capsys.readouterr()
+            assert main(arguments) == 1
+            assert f"OUT exists ({arguments[4]})" in capsys.readouterr().err

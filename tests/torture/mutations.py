@@ -65,7 +65,7 @@ def campaign(folder: Path, *, small: bool, seed: int = 1) -> dict[str, Any]:
         for command in subject.commands:
             code, said = _command(tuple(each.replace("{}", str(target)) for each in command))
             assert code == 0, (command, said)
-    for number in range(40 if small else 10_000):
+    for number in range(2 * len(subjects) if small else 10_000):
         subject = subjects[number % len(subjects)]
         file = draws.choice(subject.files)
         what = mutate(subject.folder, target, file, draws)
