@@ -230,8 +230,13 @@ def _name(folder: Path) -> str:
 def run_folder(folder: Path) -> Path:
     """The folder of the run that a checkpoint's folder belongs to."""
     inside = folder.absolute()
-    on_its_way = inside.parent.name == AT and inside.name.removesuffix(".old") not in (BEST, LAST)
-    return inside.parent.parent if on_its_way else inside.parent
+    return inside.parent.parent if _is_on_its_way(folder) else inside.parent
+
+
+def _is_on_its_way(folder: Path) -> bool:
+    """Whether a checkpoint was kept after an amount of text, rather than ``best`` or ``last``."""
+    inside = folder.absolute()
+    return inside.parent.name == AT and inside.name.removesuffix(".old") not in (BEST, LAST)
 
 
 @dataclass(frozen=True)
@@ -410,7 +415,7 @@ def loss_curves(path: Path) -> LossCurves:
     record, header = run_folder(folder) / METRICS, read_header(folder / CONFIG)
     validations, training = _metrics_until(folder, header)
     if not validations and not training:
-        logged = record.is_file() and record.parent != folder.absolute().parent
+        logged = record.is_file() and _is_on_its_way(folder)
         raise DataError(
             "no learning curve",
             where=record,
@@ -419,23 +424,35 @@ def loss_curves(path: Path) -> LossCurves:
             else "metrics.jsonl lies beside best and last, and is not copied with them",
             fix="name the folder that train wrote",
         )
-    steps = training
-    if not steps:  # the run is too short for a log line: its end
-        epochs = header.tokens_seen / (header.corpus.train.tokens or math.nan)
-        end = LossPoint(header.step, math.nan, header.tokens_seen, epochs, header.seconds)
-        steps = (end,)
+    steps = training or (_saved(header),)  # the run is too short for a log line: its end
     held_out = tuple(_when(steps, each) for each in validations)
     pseudo = any(each.pseudo for each in validations)
-    return LossCurves(str(path), training, held_out, pseudo)
+    kept = _kept(run_folder(folder))
+    if _is_on_its_way(folder):
+        kept = [(name, point) for name, point in kept if point.step <= header.step]
+    return LossCurves(str(path), training, held_out, pseudo, tuple(kept))
+
+
+def _saved(header: Header) -> LossPoint:
+    """When in its run a checkpoint was saved, without a loss."""
+    epochs = header.tokens_seen / (header.corpus.train.tokens or math.nan)
+    return LossPoint(header.step, math.nan, header.tokens_seen, epochs, header.seconds)
+
+
+def _kept(run: Path) -> list[tuple[str, LossPoint]]:
+    """The checkpoints on the way of a run, by name, in the order of steps."""
+    begun = {path for path in (run / AT).glob("*") if path.suffix != ".new"}
+    names = {path.name.removesuffix(".old") for path in begun}
+    kept = [(name, _saved(read_header(find(run / AT / name)[1] / CONFIG))) for name in names]
+    return sorted(kept, key=lambda each: (each[1].step, each[0]))
 
 
 def _metrics_until(
     folder: Path, header: Header
 ) -> tuple[tuple[Validation, ...], tuple[LossPoint, ...]]:
     """The metrics of a checkpoint's run; of one on its way, those until then."""
-    run = run_folder(folder)
-    validations, losses = read_metrics(run / METRICS)
-    if folder.absolute().parent == run:
+    validations, losses = read_metrics(run_folder(folder) / METRICS)
+    if not _is_on_its_way(folder):
         return validations, losses
     return (
         tuple(each for each in validations if each.step <= header.step),

@@ -504,12 +504,18 @@ class LossPoint:
 
 @dataclass(frozen=True)
 class LossCurves:
-    """The losses of a run."""
+    """The losses of a run.
+
+    Attributes:
+        training: Each the mean since the point before.
+        kept: When the checkpoints on the way were saved, by name (``5M``), in the order of steps.
+    """
 
     checkpoint: str
-    training: tuple[LossPoint, ...]  # each the mean since the point before
+    training: tuple[LossPoint, ...]
     validation: tuple[LossPoint, ...]
     pseudo: bool = False
+    kept: tuple[tuple[str, LossPoint], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -12,36 +13,42 @@ from safetensors.torch import load_file
 
 from textgen import train
 
+from ..test_readme import ROOT, blocks
+
 pytest.importorskip("datatrove", reason="of make integrations alone: it takes a minute")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun needs libuv there")
 
 TEXT = "the cat that the dogs chased sat down.\nthe dogs (who were tired) slept.\n" * 8
 
+PAGE = ROOT / "docs" / "doors" / "cluster.md"
 OPTIONS = ["--hidden-size", "8", "--sequence-length", "8", "--batch-size", "2", "--log-every", "3"]
 
 
+@pytest.mark.parametrize("line", [0, 1], ids=["two nodes", "one or two nodes"])
 def test_two_agents_train_one_model_as_one_process_with_twice_the_batch_does(
-    tmp_path: Path,
+    tmp_path: Path, line: int
 ) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text(TEXT)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
-    agent += ["--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "two"]
-    agent += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1"]
-    program = ["-m", "textgen", "train", str(corpus), "--out", str(tmp_path / "two")]
+    commands = [block for block in blocks(PAGE, "text") if block.startswith("torchrun ")]
+    _, *words = shlex.split(commands[line].replace("\\\n", " "))
+    here = {"FIRST:29400": f"127.0.0.1:{port}", "mytext.txt": str(corpus)}
+    here |= {"checkpoints/mine": str(tmp_path / "two")}
+    agent = [sys.executable, "-m", "torch.distributed.run", "--local-addr", "127.0.0.1"]
+    agent += [here.get(word, word) for word in words]
     length = ["--steps", "12", "--dropout", "0", "--device", "cpu", "--format", "json"]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
     agents = [
         subprocess.Popen(
-            [*agent, *program, *length, *OPTIONS],
+            [*agent, *length, *OPTIONS],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
         for _ in range(2)
     ]

@@ -24,6 +24,7 @@ SMALL: dict[str, Any] = {
     "log_every": 3,
     "device": "cpu",
     "threads": 1,
+    "baseline": False,
 }
 _UNTIMED = ("event", "step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens_seen")
 

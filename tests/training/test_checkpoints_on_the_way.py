@@ -126,6 +126,11 @@ def test_a_checkpoint_has_the_newest_validation_and_the_curve_until_then(run: Pa
     assert max(point.step for point in curves.validation) <= 8 < 12
     whole = checkpoint.loss_curves(run)
     assert max(point.step for point in whole.validation) == 12
+    steps = {name: point.step for name, point in whole.kept}
+    assert steps == {**STEP_OF, "100w": 8}
+    until_then = checkpoint.loss_curves(run / "at" / "0.2k").kept
+    assert [name for name, _ in until_then] == ["64", "0.2k"]
+    assert all(point.tokens == 64 * point.step for _, point in whole.kept)
 
 
 def test_a_curve_before_the_first_log_line_is_refused_with_the_reason(
@@ -423,6 +428,9 @@ def test_the_commands_take_them(
     assert "4 steps" in capsys.readouterr().out
     assert main(["plot", "loss", folder, "--out", str(tmp_path / "loss.png")]) == 0
     assert (tmp_path / "loss.png").exists()
+    capsys.readouterr()
+    assert main(["plot", "loss", str(run)]) == 0
+    assert "◇: at/64, at/0.2k, at/0.5k, at/100w." in capsys.readouterr().out
     out = str(tmp_path / "new")
     text = str(written(tmp_path / "text.txt", TEXT))
     length = ["--steps", "2", "--batch-size", "4", "--sequence-length", "16"]

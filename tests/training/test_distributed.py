@@ -92,7 +92,7 @@ def start(forked: Any, tmp_path: Path) -> Start:
         for process in processes:
             process.start()
         for process in processes:
-            process.join(30)
+            process.join(120)
             if process.is_alive():
                 process.kill()
         return [

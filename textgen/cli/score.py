@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -151,13 +152,19 @@ def score(
             raise UsageError(
                 f"{option} is the command {command} now", fix=f"textgen {command} CHECKPOINT FILE"
             )
+    given: dict[str, object] = {
+        "--text": text,
+        "--continuations": continuations,
+        "--html": html,
+        "--jobs": jobs > 1,
+        "--totals": totals,
+        "--log-base": log_base != math.e,
+        "--format": output != "table",
+        "--encoding": encoding != "utf-8",
+        "--errors": errors != "strict",
+    }
     if executor is not None:
-        unfit = typed - {"open_vocabulary", "column"}
-        given: dict[str, object] = dict.fromkeys(sorted(map(flag, unfit)), True)
-        given |= {"--text": text, "--continuations": continuations, "--html": html}
-        given |= {"--jobs": jobs > 1, "--totals": totals, "--log-base": log_base != math.e}
-        given |= {"--format": output != "table", "--encoding": encoding != "utf-8"}
-        given |= {"--errors": errors != "strict"}
+        unfit = sorted(map(flag, typed - {"open_vocabulary", "column"}))
         cluster.run(
             "TextgenScorer",
             checkpoint,
@@ -165,7 +172,7 @@ def score(
             executor=executor,
             tasks=tasks,
             out=out,
-            others=given,
+            others=dict.fromkeys(unfit, True) | given,
             column=table.column,
             threads=threads,
             device=device,
@@ -174,16 +181,67 @@ def score(
         )
         return
     cluster.check_alone("score", {"--tasks": tasks}, more)
-    sources = {"FILE": file, "--text": text, "--continuations": continuations}
-    named = [name for name, value in sources.items() if value]
+    _check_options({"FILE": file, "--out": out, **given}, output, typed, table, config, adaptation)
+    level = _level(output, config.level if "level" in typed else None)
+    path = continuations or file or "-"
+    if path == file != "-" and not Path(file).exists():
+        fix = "check the path, or give a sentence after --text"
+        raise ResourceError("no such file", where=file, fix=fix)
+    name = "typed text" if text else STDIN if path == "-" else Path(path).name
+    prefixed = any(x is not None for x in (continuations, config.prefix, table.prefix_column))
+    shown = Shown(
+        log_base,
+        level,
+        eos=not prefixed if config.eos is None else config.eos,
+        prefixed=prefixed,
+        adapted=adaptation.adapt,
+        at_once=name == STDIN,
+        totals=totals,
+    )
+    from textgen.language_model import LanguageModel
+
+    load = partial(
+        LanguageModel.load, checkpoint, device=device, threads=threads, precision=precision
+    )
+    files = options.TextFiles(encoding, errors)
+    how: dict[str, Any] = {"jobs": jobs, "reader": None}
+    if adaptation.adapt:
+        from textgen.scoring.adaptation import AdaptingReader
+
+        how["reader"] = partial(AdaptingReader, config=adaptation)
+        config = dataclasses.replace(config, context="document")
+    task = _Task(checkpoint, load, path, name, files, config, how, shown, output, out)
+    if table.option is not None:
+        model = _score_rows(task, table)
+    else:
+        model = _score_texts(task, text or [], continuations, html)
+    if adaptation.adapt:
+        console.note(ADAPTED)
+    files.say_notes(model)
+
+
+def _check_options(
+    given: Mapping[str, object],
+    output: str,
+    typed: frozenset[str],
+    table: TableConfig,
+    config: ScoringConfig,
+    adaptation: AdaptationConfig,
+) -> None:
+    """Raise UsageError for options that exclude each other.
+
+    Args:
+        given: Options that are no fields of a configuration, with whether they were given.
+        typed: The fields whose options were typed.
+    """
+    named = [name for name in ("FILE", "--text", "--continuations") if given[name]]
     if len(named) > 1:
         raise not_both(named[0], named[1], fix="choose one source of texts")
     if table.option is not None:
-        others: dict[str, object] = {"--text": text, "--continuations": continuations}
-        others |= {"--html": html, "--level": "level" in typed, "--log-base": log_base != math.e}
         _refuse_with(
             table.option,
-            others
+            {name: given[name] for name in ("--text", "--continuations", "--html")}
+            | {"--level": "level" in typed, "--log-base": given["--log-base"]}
             | {"--eos": table.words is not None and config.eos}
             | {f"--format {output}": output not in ("table", "json", *TIDY_FORMATS)},
             why="the rows come back as they are, with figures after them",
@@ -191,101 +249,20 @@ def score(
         )
         if table.prefix_column is not None and config.prefix is not None:
             raise not_both("--prefix-column", "--prefix")
-    tidy = (*TIDY_FORMATS, "table") if table.option is not None else TIDY_FORMATS
-    for option, value in (("--out", out), ("--totals", totals)):
-        if value is not None and output not in tidy:
+    tidy = TIDY_FORMATS if table.option is None else (*TIDY_FORMATS, "table")
+    for option in ("--out", "--totals"):
+        if given[option] is not None and output not in tidy:
             fix = f"add --format {' or '.join(TIDY_FORMATS)}"
             raise UsageError(f"{option} is for tables, not --format {output}", fix=fix)
-    layout = score_writer(output)
-    level = config.level if "level" in typed else layout.levels[0]
-    if level not in layout.levels:
-        raise UsageError(
-            f"--format {output} has no --level {level}", fix=f"it has {', '.join(layout.levels)}"
-        )
-    continues_prefix = any(
-        each is not None for each in (continuations, config.prefix, table.prefix_column)
-    )
     if adaptation.adapt:
         _refuse_with(
             "--adapt",
             {"--context sentence": config.context == "sentence" and "context" in typed}
-            | {"--prefix": config.prefix is not None, "--jobs": jobs > 1}
-            | {"--continuations": continuations is not None}
+            | {"--prefix": config.prefix is not None, "--jobs": given["--jobs"]}
+            | {"--continuations": given["--continuations"] is not None}
             | {"--prefix-column": table.prefix_column is not None},
             why="it reads a text from its beginning to its end",
         )
-        config = dataclasses.replace(config, context="document")
-    source = continuations or file or "-"
-    name = "typed text" if text else STDIN if source == "-" else Path(source).name
-    shown = Shown(
-        log_base,
-        level,
-        eos=not continues_prefix if config.eos is None else config.eos,
-        prefixed=continues_prefix,
-        adapted=adaptation.adapt,
-        at_once=name == STDIN,
-        totals=totals,
-    )
-    if source == file and file != "-" and not Path(file).exists():
-        fix = "check the path, or give a sentence after --text"
-        raise ResourceError("no such file", where=file, fix=fix)
-    from textgen.language_model import LanguageModel
-
-    files, unknown = options.TextFiles(encoding, errors), UnknownReport()
-    reader = None
-    if adaptation.adapt:
-        from textgen.scoring.adaptation import AdaptingReader
-
-        reader = partial(AdaptingReader, config=adaptation)
-    load = partial(
-        LanguageModel.load, checkpoint, device=device, threads=threads, precision=precision
-    )
-    with contextlib.ExitStack() as stack:
-        if table.option is not None:
-            rows = read_stimuli(files.read(source), name, table)
-            check_names(rows, unique=output in ("json", "parquet"))
-            as_given = DelimitedSink(rows.table.delimiter, out) if output == "table" else None
-            sink = stack.enter_context(as_given or SINKS[output](out))
-            model = load()
-            shown = dataclasses.replace(shown, pseudo=not model.is_causal, sink=sink)
-            config, shown = _of_a_table(table, model, config, shown)
-            score_texts = partial(model.scores, config=config, jobs=jobs, reader=reader)
-            score_table(rows, score_texts, shown, model.header)
-            if adaptation.adapt:
-                console.note(ADAPTED)
-            files.say_notes(model)
-            return
-        if output in TIDY_FORMATS:
-            shown = dataclasses.replace(shown, sink=stack.enter_context(SINKS[output](out)))
-        writers: list[ScoreWriter] = []
-        config = dataclasses.replace(config, level=level)
-        if html is not None:
-            config = _of_a_page(config)
-            page_shown = dataclasses.replace(shown, level=config.level)
-            page = PageScores(
-                Path(html), page_shown, name=name, checkpoint=checkpoint, config=config
-            )
-            # It is written before anything on stdout can fail.
-            writers.append(stack.enter_context(page))
-        model = load()
-        if html is not None or adaptation.adapt or not layout.shows_pseudo:
-            option = "--html" if html is not None else f"--format {output}"
-            options.refuse_pseudo(model, "--adapt" if adaptation.adapt and html is None else option)
-        writers.append(layout(dataclasses.replace(shown, pseudo=not model.is_causal)))
-        scores = model.scores(
-            _texts(text or [], source, continuations, files, model.tokenizer.config.unit),
-            config,
-            jobs=jobs,
-            on_skip=lambda skipped: unknown.skipped(skipped.given.line, skipped.unknown),
-            reader=reader,
-        )
-        first = write_scores(unknown.counted(scores), writers, at_once=shown.at_once)
-    unknown.say()
-    if adaptation.adapt:
-        console.note(ADAPTED)
-    if output == "table" and len(text or ()) == len(first) == 2:
-        console.show("", comparison(first[0], first[1], writers[-1].shown))
-    files.say_notes(model)
 
 
 def _refuse_with(
@@ -297,16 +274,95 @@ def _refuse_with(
             raise not_both(option, other, why, fix)
 
 
-def _of_a_table(
-    table: TableConfig, model: "LanguageModel", config: ScoringConfig, shown: Shown
-) -> tuple[ScoringConfig, Shown]:
-    """What the rows of a table need: words of their own, and no ``<EOS>`` among words."""
-    if table.words is not None or table.region is not None:
-        options.refuse_pseudo(model, "--region" if table.words is None else "--words")
-        config = dataclasses.replace(config, level="word", own_words=True)
-    if table.words is not None:  # <EOS> belongs to none of them
-        return dataclasses.replace(config, eos=False), dataclasses.replace(shown, eos=False)
-    return config, shown
+def _level(output: str, typed: ScoreLevel | None) -> ScoreLevel:
+    """The level of a layout: the one that was typed, or its first. Raises UsageError."""
+    levels = score_writer(output).levels
+    if typed is not None and typed not in levels:
+        raise UsageError(
+            f"--format {output} has no --level {typed}", fix=f"it has {', '.join(levels)}"
+        )
+    return typed or levels[0]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Texts to score, and how they are scored and shown; its options have been checked.
+
+    Attributes:
+        load: Loads the model of the checkpoint.
+        path, name: Of the file with the texts; ``-`` is stdin.
+        how: More arguments of ``LanguageModel.scores``: processes and reader.
+        output, out: The format, and the file for a table.
+    """
+
+    checkpoint: str
+    load: "Callable[[], LanguageModel]"
+    path: str
+    name: str
+    files: options.TextFiles
+    config: ScoringConfig
+    how: Mapping[str, Any]
+    shown: Shown
+    output: str
+    out: str | None
+
+
+def _score_rows(task: _Task, table: TableConfig) -> "LanguageModel":
+    """Give the rows of a table back with figures; returns the model."""
+    rows = read_stimuli(task.files.read(task.path), task.name, table)
+    check_names(rows, unique=task.output in ("json", "parquet"))
+    as_given = DelimitedSink(rows.table.delimiter, task.out) if task.output == "table" else None
+    with as_given or SINKS[task.output](task.out) as sink:
+        model = task.load()
+        shown = dataclasses.replace(task.shown, pseudo=not model.is_causal, sink=sink)
+        config = task.config
+        if table.words is not None or table.region is not None:
+            options.refuse_pseudo(model, "--region" if table.words is None else "--words")
+            config = dataclasses.replace(config, level="word", own_words=True)
+        if table.words is not None:  # <EOS> belongs to none of them
+            config = dataclasses.replace(config, eos=False)
+            shown = dataclasses.replace(shown, eos=False)
+        score_table(rows, partial(model.scores, config=config, **task.how), shown, model.header)
+    return model
+
+
+def _score_texts(
+    task: _Task, typed: Sequence[str], continuations: str | None, html: str | None
+) -> "LanguageModel":
+    """Write the scores of sentences, and a page of them if asked for; returns the model."""
+    layout, unknown = score_writer(task.output), UnknownReport()
+    config = dataclasses.replace(task.config, level=task.shown.level)
+    shown, writers = task.shown, list[ScoreWriter]()
+    with contextlib.ExitStack() as stack:
+        if task.output in TIDY_FORMATS:
+            sink = stack.enter_context(SINKS[task.output](task.out))
+            shown = dataclasses.replace(shown, sink=sink)
+        if html is not None:
+            config = _of_a_page(config)
+            page_shown = dataclasses.replace(shown, level=config.level)
+            page = PageScores(
+                Path(html), page_shown, name=task.name, checkpoint=task.checkpoint, config=config
+            )
+            # It is written before anything on stdout can fail.
+            writers.append(stack.enter_context(page))
+        model = task.load()
+        if html is not None:
+            options.refuse_pseudo(model, "--html")
+        elif shown.adapted or not layout.shows_pseudo:
+            options.refuse_pseudo(model, "--adapt" if shown.adapted else f"--format {task.output}")
+        shown = dataclasses.replace(shown, pseudo=not model.is_causal)
+        writers.append(layout(shown))
+        scores = model.scores(
+            _texts(typed, task.path, continuations, task.files, model.tokenizer.config.unit),
+            config,
+            on_skip=lambda skipped: unknown.skipped(skipped.given.line, skipped.unknown),
+            **task.how,
+        )
+        first = write_scores(unknown.counted(scores), writers, at_once=shown.at_once)
+    unknown.say()
+    if task.output == "table" and len(typed) == len(first) == 2:
+        console.show("", comparison(first[0], first[1], shown))
+    return model
 
 
 def _of_a_page(config: ScoringConfig) -> ScoringConfig:
@@ -318,7 +374,11 @@ def _of_a_page(config: ScoringConfig) -> ScoringConfig:
 
 
 def _texts(
-    typed: list[str], file: str, continuations: str | None, files: options.TextFiles, unit: Unit
+    typed: Sequence[str],
+    file: str,
+    continuations: str | None,
+    files: options.TextFiles,
+    unit: Unit,
 ) -> "Iterable[Item]":
     """The texts as they come: typed, in columns after their prefixes, or in a file."""
     from textgen.data import lines

@@ -93,12 +93,16 @@ def tokenize(
     With --executor the documents in the rows of files get the column ids, in files of the same
     names in --out. If it was interrupted, the same command again does what is missing.
     """
+    learning: dict[str, object] = {
+        "--valid": valid,
+        "--overwrite": overwrite,
+        "--skip-binary": skip_binary,
+        **dict.fromkeys(map(flag, sorted(typed)), True),
+    }
     if executor is not None:
         if tokenizer is None:
             raise UsageError("--executor needs --tokenizer", why="tasks cannot learn one together")
-        given: dict[str, object] = dict.fromkeys(sorted(map(flag, typed)), True)
-        given |= {"--valid": valid, "--overwrite": overwrite, "--skip-binary": skip_binary}
-        given |= {"--print": printed, "--format": output != "table"}
+        given = learning | {"--print": printed, "--format": output != "table"}
         given |= {"--encoding": encoding != "utf-8", "--errors": errors != "strict"}
         cluster.run(
             "TextgenTokenizer",
@@ -112,15 +116,9 @@ def tokenize(
         return
     cluster.check_alone("tokenize", {"--tasks": tasks}, None)
     if tokenizer is not None:
-        learning = {
-            "--out": out is not None,
-            "--valid": valid is not None,
-            "--overwrite": overwrite,
-            "--skip-binary": skip_binary,
-        }
-        named = [name for name, is_given in learning.items() if is_given]
-        for name in (*named, *map(flag, sorted(typed))):
-            raise not_both("--tokenizer", name, "with --tokenizer nothing is learned")
+        for name, is_given in {"--out": out, **learning}.items():
+            if is_given:
+                raise not_both("--tokenizer", name, "with --tokenizer nothing is learned")
         if corpus is not None and len(corpus) > 1:
             raise UsageError("--tokenizer encodes one file", fix="name one, or - for stdin")
         path = corpus[0] if corpus else "-"

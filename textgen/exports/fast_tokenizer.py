@@ -9,13 +9,20 @@ stands between the right neighbours.
 and decoded as we decode it. The end of a document has no text; there the token is ``<EOS>``.
 """
 
+import importlib.util
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from textgen.errors import UsageError
+import numpy as np
+
+from textgen import storage
+from textgen.data.corpus import bundled_corpus
+from textgen.data.text import sentences
+from textgen.errors import DataError, UsageError
 from textgen.tokenizers.base import EOS, SPECIAL_TOKENS, UNK, Tokenizer
 from textgen.tokenizers.character import CharacterTokenizer
 from textgen.tokenizers.pretokenization import (
@@ -33,8 +40,42 @@ from textgen.tokenizers.word import WordTokenizer
 Rule = dict[str, Any]
 """A step of the package, as its JSON has it."""
 
+_CHECKED, _CHECKED_TOKENS = 300, 40  # texts of each sort, tokens of a random one
 _PRIVATE = range(0xF0000, 0xFFFFE)  # for private use: our marks are those that no symbol has
 _ANY = r"[\s\S]"
+
+
+def write_fast_tokenizer(tokenizer: Tokenizer, folder: Path) -> list[str]:
+    """Write ``tokenizer.json``; where the package is installed, try it on texts. Returns notes.
+
+    Raises:
+        UsageError: As ``tokenizer_json``.
+        DataError: The package encodes a text otherwise.
+    """
+    path = folder / "tokenizer.json"
+    storage.write_json(path, tokenizer_json(tokenizer))
+    if importlib.util.find_spec("tokenizers") is None:
+        return ["tokenizer.json is not checked: the package tokenizers is not installed"]
+    from tokenizers import Tokenizer as FastTokenizer
+
+    fast = FastTokenizer.from_file(str(path))
+    for text in _sample_texts(tokenizer):
+        if fast.encode(text, add_special_tokens=False).ids != tokenizer.encode(text).tolist():
+            raise DataError(
+                "the package tokenizers encodes a text otherwise",
+                where=repr(text[:80]),
+                why="its rules are not those that textgen knows",
+                fix="use another version of it, and report this",
+            )
+    return []
+
+
+def _sample_texts(tokenizer: Tokenizer) -> Iterator[str]:
+    """Lines of the bundled stories, and what random ids of the vocabulary decode to."""
+    yield from itertools.islice(sentences(bundled_corpus()), _CHECKED)
+    generator = np.random.default_rng(0)
+    for ids in generator.integers(tokenizer.vocabulary_size, size=(_CHECKED, _CHECKED_TOKENS)):
+        yield tokenizer.decode(ids)
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from textgen import __version__, storage
 from textgen.errors import UsageError, missing_package
+from textgen.exports.fast_tokenizer import write_fast_tokenizer
 from textgen.language_model import LanguageModel
 from textgen.models.base import NOTHING
 from textgen.models.gru import GRUModel
@@ -23,7 +24,6 @@ from textgen.models.lstm import HASH_FACTOR, HASH_MODULUS, LSTMModel, NgramEmbed
 from textgen.models.recurrent import OneHot, RecurrentModel
 from textgen.models.rnn import RNNModel
 from textgen.tokenizers.base import EOS, UNK, Tokenizer
-from textgen.tokenizers.pretokenization import token_pattern
 from textgen.tokenizers.subword import SubwordTokenizer
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ _KINDS: dict[type[RecurrentModel], tuple[str, tuple[int, ...]]] = {
 
 def write(model: LanguageModel, out: Path) -> list[str]:
     """Write a folder with the graph, the vocabulary, and a Python program that uses them.
+
+    Where ``tokenizer.json`` cannot express an option of the tokenizer, that and the program are
+    left out.
 
     Raises:
         UsageError: The model is of a kind without such operators, or ``onnx`` is not installed.
@@ -69,8 +72,7 @@ def write(model: LanguageModel, out: Path) -> list[str]:
             save_as_external_data=graph.ByteSize() > _LARGEST_FILE,
             location=_WEIGHTS_BESIDE,
         )
-        _write_vocabulary(model.tokenizer, folder)
-    return []
+        return _write_vocabulary(model.tokenizer, folder)
 
 
 class _Graph:
@@ -233,113 +235,56 @@ class _Graph:
 
 
 _EXAMPLE = '''\
-"""Score a sentence with model.onnx, and continue it: python example.py "To be"."""
+"""Score a line with model.onnx, and continue it: python example.py "To be"."""
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import tokenizers
 
-HERE = Path(__file__).parent
-VOCABULARY = json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8"))
-TOKENS, UNK, EOS = VOCABULARY["tokens"], VOCABULARY["unk"], VOCABULARY["eos"]
-IDS = {token: id for id, token in enumerate(TOKENS)}
-SESSION = onnxruntime.InferenceSession(HERE / "model.onnx")
-START = {
-    state.name: np.full((1, state.shape[1]), -1)  # the tokens before the text
-    if state.name == "last_ids"
-    else np.zeros((1, state.shape[1]), np.float32)
-    for state in SESSION.get_inputs()[1:]
-}
-
-
-CODING
+HERE, EOS = Path(__file__).parent, 1
+session = onnxruntime.InferenceSession(HERE / "model.onnx")
+tokenizer = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
 
 
 def read(ids, state):
     """ln p of each token after each of some ids (time, vocabulary), and the state after them."""
-    logits, *after = SESSION.run(None, {"ids": np.array(ids)[:, None], **state})
+    logits, *after = session.run(None, {"ids": np.array(ids)[:, None], **state})
     logits = logits[:, 0].astype(np.float64)
     return logits - np.logaddexp.reduce(logits, 1)[:, None], dict(zip(state, after))
 
 
-if __name__ == "__main__":
-    ids = encode(sys.argv[1])
-    scores, state = read([EOS, *ids], START)
-    print("ln p:", sum(score[id] for score, id in zip(scores, [*ids, EOS])))
-    random = np.random.default_rng(1)
-    while len(ids) < 300 and EOS not in ids:
-        ids.append(int(random.choice(len(TOKENS), p=np.exp(scores[-1]))))
-        scores, state = read(ids[-1:], state)
-    print(decode([id for id in ids if id != EOS]))
+start = {each.name: np.zeros((1, each.shape[1]), np.float32) for each in session.get_inputs()[1:]}
+if "last_ids" in start:  # no tokens before the text
+    start["last_ids"] = np.full(start["last_ids"].shape, -1)
+ids, random = tokenizer.encode(sys.argv[1]).ids, np.random.default_rng(1)
+scores, state = read([EOS, *ids], start)
+print("ln p:", sum(score[id] for score, id in zip(scores, [*ids, EOS])))
+while len(ids) < 300 and EOS not in ids:
+    ids.append(int(random.choice(len(scores[-1]), p=np.exp(scores[-1]))))
+    scores, state = read(ids[-1:], state)
+print(tokenizer.decode(ids))
 '''
 
-_CODING = {
-    "char": """\
-def encode(line):
-    return [IDS.get(character, UNK) for character in line]
 
-
-def decode(ids):
-    return "".join(TOKENS[id] for id in ids)""",
-    "whitespace": """\
-def encode(line):
-    return [IDS.get(word, UNK) for word in line.split()]
-
-
-def decode(ids):
-    return " ".join(TOKENS[id] for id in ids)""",
-    "punctuation": """\
-def encode(line):  # "￭" marks the side of a symbol on which there is no space
-    tokens = []
-    for chunk in line.split(" "):
-        parts = re.findall(VOCABULARY["pattern"], chunk)
-        for index, (word, symbol) in enumerate(parts):
-            joins = index + 1 < len(parts) and not parts[index + 1][1]
-            symbol = symbol.replace("￭", "％FFED")
-            tokens.append("￭" * (index > 0) + symbol + "￭" * joins if symbol else word)
-        tokens += [] if chunk else ["％0020"]
-    return [IDS.get(token, UNK) for token in tokens]
-
-
-def decode(ids):
-    text = re.sub(" ?￭ ?", "", " ".join(TOKENS[id] for id in ids))
-    return text.replace("％0020", "").replace("％FFED", "￭")""",
-    "subword": """\
-PIECES = sentencepiece.SentencePieceProcessor(model_file=str(HERE / "subword.model"))
-
-
-def encode(line):
-    return PIECES.encode(line)
-
-
-def decode(ids):
-    return PIECES.decode(ids)""",
-}
-"""How the example turns a line into ids and back, by level or by the split of words."""
-
-
-def _write_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the vocabulary, and the program that reads it with numpy and onnxruntime."""
-    config, example = tokenizer.config, _EXAMPLE
-    coding = config.split if config.level == "word" else config.level
-    vocabulary: dict[str, Any] = {
+def _write_vocabulary(tokenizer: Tokenizer, folder: Path) -> list[str]:
+    """Write the vocabulary, and the program that reads texts with it; returns the notes."""
+    config = tokenizer.config
+    vocabulary = {
         "level": config.level,
         "unit": config.unit,
         "unk": UNK,
         "eos": EOS,
         "tokens": [tokenizer.token(id) for id in range(tokenizer.vocabulary_size)],
     }
-    if coding == "punctuation":
-        vocabulary["pattern"] = token_pattern(False, config.unk_literal).pattern
-        example = example.replace("import json\n", "import json\nimport re\n")
+    storage.write_json(folder / VOCABULARY, vocabulary)
     if isinstance(tokenizer, SubwordTokenizer):
         tokenizer.save(folder)
-        example = example.replace(
-            "import onnxruntime\n", "import onnxruntime\nimport sentencepiece\n"
-        )
-    storage.write_json(folder / VOCABULARY, vocabulary)
-    example = example.replace("CODING", _CODING[coding])
-    (folder / EXAMPLE).write_text(example, encoding="utf-8", newline="\n")
+    try:
+        notes = write_fast_tokenizer(tokenizer, folder)
+    except UsageError as error:
+        return [f"there is no tokenizer.json, and no example.py: {error.what}: {error.why}"]
+    (folder / EXAMPLE).write_text(_EXAMPLE, encoding="utf-8", newline="\n")
+    return notes

@@ -4,21 +4,14 @@ It has the modelling file of ``textgen.integrations``, the weights in float32, a
 the format of the package tokenizers. Neither package is needed to write it.
 """
 
-import importlib.util
-import itertools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from textgen import storage
 from textgen.config import KINDS, LSTMConfig, RecurrentConfig, RNNConfig
-from textgen.data.corpus import bundled_corpus
-from textgen.data.text import sentences
-from textgen.errors import DataError, UsageError
-from textgen.exports.fast_tokenizer import eos_name, tokenizer_json
+from textgen.errors import UsageError
+from textgen.exports.fast_tokenizer import eos_name, write_fast_tokenizer
 from textgen.tokenizers.base import EOS, Tokenizer
 
 if TYPE_CHECKING:
@@ -28,7 +21,6 @@ KINDS_WRITTEN = ("lstm", "gru", "rnn")
 MODELLING = "modeling_textgen.py"
 """In ``textgen/integrations``, and in the folder that is written."""
 
-_CHECKED, _CHECKED_TOKENS = 300, 40  # texts of each sort, tokens of a random one
 _CLASSES = {"AutoConfig": "TextgenConfig", "AutoModelForCausalLM": "TextgenForCausalLM"}
 
 
@@ -53,7 +45,6 @@ def write(model: "LanguageModel", out: Path) -> list[str]:
             ),
         )
     assert isinstance(config, RecurrentConfig)
-    tokenizer = tokenizer_json(model.tokenizer)
     source = Path(__file__).parent.parent / "integrations" / MODELLING
     weights = {
         name: weight.float().contiguous()
@@ -64,13 +55,10 @@ def write(model: "LanguageModel", out: Path) -> list[str]:
     with storage.new_folder(out) as folder:
         storage.write_json(folder / "config.json", _config_json(config) | ids)
         storage.write_json(folder / "generation_config.json", ids)
-        storage.write_json(folder / "tokenizer.json", tokenizer)
         storage.write_json(folder / "tokenizer_config.json", _tokenizer_config(model.tokenizer))
         shutil.copyfile(source, folder / MODELLING)
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        checked = _check(model.tokenizer, folder / "tokenizer.json")
-    unchecked = "tokenizer.json is not checked: the package tokenizers is not installed"
-    return [] if checked else [unchecked]
+        return write_fast_tokenizer(model.tokenizer, folder)
 
 
 def _config_json(config: RecurrentConfig) -> dict[str, Any]:
@@ -105,33 +93,3 @@ def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
         "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": 10**30,
     }
-
-
-def _check(tokenizer: Tokenizer, path: Path) -> bool:
-    """Encode texts with what was written, and with ours; false if there is nothing to read it.
-
-    Raises:
-        DataError: The ids differ.
-    """
-    if importlib.util.find_spec("tokenizers") is None:
-        return False
-    from tokenizers import Tokenizer as FastTokenizer
-
-    fast = FastTokenizer.from_file(str(path))
-    for text in _sample_texts(tokenizer):
-        if fast.encode(text, add_special_tokens=False).ids != tokenizer.encode(text).tolist():
-            raise DataError(
-                "the package tokenizers encodes a text otherwise",
-                where=repr(text[:80]),
-                why="its rules are not those that textgen knows",
-                fix="use another version of it, and report this",
-            )
-    return True
-
-
-def _sample_texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """Lines of the bundled stories, and what random ids of the vocabulary decode to."""
-    yield from itertools.islice(sentences(bundled_corpus()), _CHECKED)
-    generator = np.random.default_rng(0)
-    for ids in generator.integers(tokenizer.vocabulary_size, size=(_CHECKED, _CHECKED_TOKENS)):
-        yield tokenizer.decode(ids)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -18,11 +18,17 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column
 
 @dataclass(frozen=True)
 class Curve:
-    """A line from point to point. style: how rich draws it."""
+    """A line from point to point.
+
+    Attributes:
+        style: How rich draws it.
+        mark: A character that stands at each point, instead of the line.
+    """
 
     name: str
     points: Sequence[Point]
     style: str
+    mark: str = ""
 
 
 def plot(
@@ -54,7 +60,7 @@ def plot(
         name = Text(curve.name)
         name.truncate(max(8, width // 3) if names_beside else width, overflow="ellipsis")
         if points := [(x, y) for x, y in curve.points if math.isfinite(x + y)]:
-            finite_curves.append(Curve(name.plain, points, curve.style))
+            finite_curves.append(replace(curve, name=name.plain, points=points))
     curves = finite_curves
     if not curves:
         return Text()
@@ -79,12 +85,14 @@ def plot(
         drawn.append(f"{labels.get(row, ''):>{margin - 2}} ", "label")
         drawn.append("│", "faint")
         for style, run in itertools.groupby(cells, key=lambda cell: cell[1]):  # few spans: faster
-            drawn.append("".join(chr(_BLANK + dots) if dots else " " for dots, _ in run), style)
+            drawn.append("".join(character for character, _ in run), style)
         if row in beside:
             drawn.append(f" {beside[row].name}", beside[row].style)
         drawn.append("\n")
     drawn.append(" " * margin)
-    left = Text("  ").join(Text.assemble(("─ ", each.style), each.name) for each in curves)
+    left = Text("  ").join(
+        Text.assemble((f"{each.mark or '─'} ", each.style), each.name) for each in curves
+    )
     if beside:
         left = Text(show_x(x_range[0]), style="label")
     right = f"{x_name} {show_x(x_range[1])}"
@@ -94,9 +102,10 @@ def plot(
 
 def _cells(
     curves: Sequence[Curve], columns: int, rows: int, x_range: Point, y_range: Point
-) -> list[list[tuple[int, str]]]:
-    """The dots of each character as bits, and the style of the last curve that is in it."""
-    cells = [[(0, "")] * columns for _ in range(rows)]
+) -> list[list[tuple[str, str]]]:
+    """Each character, and the style of the last curve that is in it; marks are before lines."""
+    cells = [[(0, "")] * columns for _ in range(rows)]  # the dots as bits, and the style
+    marks: dict[tuple[int, int], tuple[str, str]] = {}
     for curve in curves:
         dots = [
             (
@@ -105,6 +114,10 @@ def _cells(
             )
             for x, y in curve.points
         ]
+        if curve.mark:
+            places = ((round(row) // 4, round(column) // 2) for column, row in dots)
+            marks |= dict.fromkeys(places, (curve.mark, curve.style))
+            continue
         for (x0, y0), (x1, y1) in itertools.pairwise([dots[0], *dots]):
             steps = max(1, math.ceil(max(abs(x1 - x0), min(abs(y1 - y0), 8 * rows))))
             for step in range(1, steps + 1):
@@ -113,7 +126,13 @@ def _cells(
                 if 0 <= row < 4 * rows:
                     bits = cells[row // 4][column // 2][0] | _DOTS[row % 4][column % 2]
                     cells[row // 4][column // 2] = bits, curve.style
-    return cells
+    return [
+        [
+            marks.get((row, column)) or (chr(_BLANK + dots) if dots else " ", style)
+            for column, (dots, style) in enumerate(of_row)
+        ]
+        for row, of_row in enumerate(cells)
+    ]
 
 
 def _name_rows(curves: Sequence[Curve], y_range: Point, rows: int) -> dict[int, Curve]:

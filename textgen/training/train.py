@@ -28,6 +28,7 @@ from textgen.data.encoded import is_encoded
 from textgen.errors import UsageError
 from textgen.process_memory import peak_resident_bytes
 from textgen.results import (
+    NgramBaseline,
     Plan,
     TrainingEvent,
     TrainingPhase,
@@ -108,31 +109,23 @@ def train(
     )
     if accept_changed_corpus and not resume:
         raise UsageError("--accept-changed-corpus needs --resume", fix="add --resume")
-    out, initial = Path(out), None if init_from is None else str(init_from)
+    out = Path(out)
     # On rank 0 only.
     corpus: TrainingCorpus | None = None
     model: Model | None = None
 
     def begin() -> "SharedStart":
-        nonlocal source, resume, overwrite, initial, extend_vocabulary, corpus, model
-        if _is_restart(out):
-            # Continue the run of the processes that failed; its tokenizer is in the checkpoint.
-            resume, overwrite, initial, extend_vocabulary = True, False, None, False
-            source = dataclasses.replace(source, tokenizer=None)
-        # Every option is checked before anything is created.
-        run = TrainingRun.new(out, source, with_preset(options, preset), device, threads)
-        check_folders(
-            out, initial, resume=resume, overwrite=overwrite, extend_vocabulary=extend_vocabulary
+        nonlocal corpus, model
+        run = _locked_run(
+            TrainingRun.new(out, source, with_preset(options, preset), device, threads),
+            closing,
+            announce,
+            init_from=None if init_from is None else str(init_from),
+            extend_vocabulary=extend_vocabulary,
+            resume=resume,
+            overwrite=overwrite,
+            accept_changed_corpus=accept_changed_corpus,
         )
-        if initial is not None:
-            run = run.fine_tuned(init_from=initial, extend_vocabulary=extend_vocabulary)
-        closing.enter_context(storage.locked(out))
-        begun = [path.with_suffix("") for path in (out / checkpoint.AT).glob("*.new")]
-        for folder in (out / checkpoint.BEST, out / checkpoint.LAST, *begun):
-            storage.clear_leftovers(folder)
-        if resume:
-            announce(TrainingPhase("loading", f"the run in {out}"))
-            run = run.resumed(accept_changed_corpus=accept_changed_corpus)
         corpus = read_corpus(run, announce)
         announce(TrainingPhase("loading", "PyTorch"))
         from textgen.training.prepare import start_on_first_rank
@@ -149,15 +142,15 @@ def train(
                 shared = ranks.first(begin)
             from textgen.training.prepare import make_trainer
 
-            interrupt = _Interrupt()
-
-            def stopped() -> int | None:
-                if interrupt.received:
-                    return signal.SIGINT
-                return None if stop is None else stop()
-
+            interrupt = _Interrupt(stop)
             trainer = make_trainer(
-                shared, model, corpus, ranks, closing, stop=stopped, sample_every=sample_every
+                shared,
+                model,
+                corpus,
+                ranks,
+                closing,
+                stop=interrupt.requested,
+                sample_every=sample_every,
             )
             with interrupt:
                 if corpus is not None:
@@ -171,24 +164,62 @@ def train(
 
         def with_baseline() -> TrainingResult:
             # The checkpoints are complete and the lock is released: this is not part of the run.
-            interrupted = result.interrupted is not None or stopped() is not None
+            interrupted = result.interrupted is not None or interrupt.requested() is not None
             if corpus is None or not baseline or interrupted:
                 return result
             announce(TrainingPhase("baseline"))
-            from textgen.training.trainer import ngram_baseline
-
-            parts, learned = corpus.encoded, corpus.tokenizer
-            best = checkpoint.load(out) if result.model == "lstm" else None
-            found = ngram_baseline(
-                parts.train,
-                parts.valid,
-                learned.level,
-                learned.vocabulary_size,
-                None if best is None else best.model.to(trainer.state.model.device).eval(),
-            )
-            return dataclasses.replace(result, ngram=found)
+            return dataclasses.replace(result, ngram=_baseline(corpus, trainer))
 
         return ranks.first(with_baseline)
+
+
+def _locked_run(
+    run: TrainingRun,
+    closing: contextlib.ExitStack,
+    announce: OnEvent,
+    *,
+    init_from: str | None,
+    extend_vocabulary: bool,
+    resume: bool,
+    overwrite: bool,
+    accept_changed_corpus: bool,
+) -> TrainingRun:
+    """A new run as it is, fine-tuned or resumed, as the arguments of ``train`` ask for.
+
+    Every option is checked before anything is created. The folder is locked until ``closing``.
+    """
+    out = run.out
+    if _is_restart(out):
+        # Continue the run of the processes that failed; its tokenizer is in the checkpoint.
+        resume, overwrite, init_from, extend_vocabulary = True, False, None, False
+        run = dataclasses.replace(run, source=dataclasses.replace(run.source, tokenizer=None))
+    check_folders(
+        out, init_from, resume=resume, overwrite=overwrite, extend_vocabulary=extend_vocabulary
+    )
+    if init_from is not None:
+        run = run.fine_tuned(init_from=init_from, extend_vocabulary=extend_vocabulary)
+    closing.enter_context(storage.locked(out))
+    begun = [path.with_suffix("") for path in (out / checkpoint.AT).glob("*.new")]
+    for folder in (out / checkpoint.BEST, out / checkpoint.LAST, *begun):
+        storage.clear_leftovers(folder)
+    if resume:
+        announce(TrainingPhase("loading", f"the run in {out}"))
+        run = run.resumed(accept_changed_corpus=accept_changed_corpus)
+    return run
+
+
+def _baseline(corpus: TrainingCorpus, trainer: "Trainer") -> NgramBaseline:
+    """The loss of n-grams on the text of a run that has ended, alone and mixed with an LSTM."""
+    from textgen.training.trainer import ngram_baseline
+
+    parts, tokenizer, network = corpus.encoded, corpus.tokenizer, trainer.state.model
+    trained = None
+    if network.config.model == "lstm":
+        best = checkpoint.load(trainer.directory.out)
+        trained = best.model.to(network.device).eval()
+    return ngram_baseline(
+        parts.train, parts.valid, tokenizer.level, tokenizer.vocabulary_size, trained
+    )
 
 
 @contextlib.contextmanager
@@ -220,10 +251,13 @@ class _Interrupt(contextlib.AbstractContextManager["_Interrupt"]):
     """Defers KeyboardInterrupt until the run has been saved, and raises it at its end.
 
     Where the program has a handler of its own for Ctrl-C, that stays.
+
+    Args:
+        stop: Returns the number of another signal that asks the run to end, or None.
     """
 
-    def __init__(self) -> None:
-        self.received = False
+    def __init__(self, stop: Callable[[], int | None] | None) -> None:
+        self.received, self._stop = False, stop
         is_main = threading.current_thread() is threading.main_thread()
         self._handles = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -237,6 +271,12 @@ class _Interrupt(contextlib.AbstractContextManager["_Interrupt"]):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.received and kind is None:
             raise KeyboardInterrupt
+
+    def requested(self) -> int | None:
+        """The number of the signal that asks the run to end, or None."""
+        if self.received:
+            return signal.SIGINT
+        return None if self._stop is None else self._stop()
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:

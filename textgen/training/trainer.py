@@ -166,18 +166,8 @@ class Trainer:
         Every rank runs this loop and takes the same branches: they follow from the clock of
         rank 0, from signals to any rank, and from averaged losses and gradients.
         """
-        state, config = self.state, self.schedule.config
-        amounts = config.amounts
-        self._saves.requested = config.save_every
-        if state.progress.step == 0:
-            yield from self._save()
-            if self.ranks.is_first:
-                self.directory.start_new()
-        # The clock continues from the seconds that a resumed run had used.
-        self._begun = time.perf_counter() - state.progress.seconds
-        self._saves.saved_at = self._sampled = state.progress.seconds
-        self._logged = self._waited = (state.progress.step, state.progress.step_seconds)
-        self._remember()
+        state = self.state
+        yield from self._begin()
         progress = self._progress()
         if state.progress.step == 0:  # the initial weights of a fine-tuned run may remain the best
             due = self.directory.template.init_from is not None
@@ -199,24 +189,15 @@ class Trainer:
                 yield TrainingWarning(state.progress.step, text)
             state.warnings = ()
             if not self._measured:
-                # Scoring a token costs half of training on it over the whole vocabulary; fitting
-                # a mixture, some passes.
-                read = self.directory.template.corpus.valid.tokens
-                read += _PASSES_TO_FIT_MIXTURE * state.held_out_tokens
-                window = config.batch_size * config.sequence_length
-                needed = 0.5 * read * self._fastest_update / window
-                if config.candidates:
-                    model = state.model.config
-                    needed *= flop_per_token(model) / flop_per_token(model, config.candidates)
-                self.schedule.expect(needed, self._saves.save_seconds)
+                self._expect_validation()
             progress = self._progress(polls=True)
             due = self._is_validation_due(before, progress)
             saving = self._saves.is_due(state.progress.seconds)
-            logs = state.progress.step % config.log_every == 0
+            logs = state.progress.step % self.schedule.config.log_every == 0
             shows = state.progress.seconds - self._shown >= _SECONDS_BETWEEN_FIGURES
             passed = [
                 amount.name
-                for amount in amounts
+                for amount in self.schedule.config.amounts
                 if _read(earlier, amount) < amount.number <= _read(state.progress, amount)
             ]
             # Only where the device is waited for anyway, unless that costs nothing.
@@ -245,14 +226,47 @@ class Trainer:
                 yield from self._save()
             yield from self._sample()
         yield self._figures(TrainingProgress, progress, state.mean_loss)
+        yield from self._unreached()
+
+    def _begin(self) -> Iterator[TrainingEvent]:
+        """Save a new run, and set the clocks; that of a resumed run continues from its seconds."""
+        done = self.state.progress
+        self._saves.requested = self.schedule.config.save_every
+        if done.step == 0:
+            yield from self._save()
+            if self.ranks.is_first:
+                self.directory.start_new()
+        self._begun = time.perf_counter() - done.seconds
+        self._saves.saved_at = self._sampled = done.seconds
+        self._logged = self._waited = (done.step, done.step_seconds)
+        self._remember()
+
+    def _expect_validation(self) -> None:
+        """Estimate the time of a validation from that of the updates, until one was measured.
+
+        Scoring a token costs half of training on it over the whole vocabulary; fitting a mixture,
+        some passes.
+        """
+        config, model = self.schedule.config, self.state.model.config
+        read = self.directory.template.corpus.valid.tokens
+        read += _PASSES_TO_FIT_MIXTURE * self.state.held_out_tokens
+        window = config.batch_size * config.sequence_length
+        needed = 0.5 * read * self._fastest_update / window
+        if config.candidates:
+            needed *= flop_per_token(model) / flop_per_token(model, config.candidates)
+        self.schedule.expect(needed, self._saves.save_seconds)
+
+    def _unreached(self) -> Iterator[TrainingWarning]:
+        """Warn of amounts of text at which no checkpoint could be kept."""
+        done = self.state.progress
         for of_words, unit in ((False, "tokens"), (True, "words")):
-            of_unit = [each for each in amounts if each.of_words == of_words]
-            later = [each.name for each in of_unit if _read(state.progress, each) < each.number]
+            of_unit = [each for each in self.schedule.config.amounts if each.of_words == of_words]
+            later = [each.name for each in of_unit if _read(done, each) < each.number]
             if later:
                 yield TrainingWarning(
-                    state.progress.step,
+                    done.step,
                     f"no checkpoint at {', '.join(later)}: the run ended after"
-                    f" {_read(state.progress, of_unit[0]):,} {unit}",
+                    f" {_read(done, of_unit[0]):,} {unit}",
                 )
 
     def _is_validation_due(self, before: float, progress: float) -> bool:

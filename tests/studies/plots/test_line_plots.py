@@ -85,6 +85,25 @@ def test_with_one_run_the_legend_has_validation_and_training_loss() -> None:
     assert "The steep fall at the beginning is outside." in loss_plot(RUNS[:1]).note
 
 
+def test_the_checkpoints_on_the_way_are_marked_on_the_line_of_their_run(terminal: Any) -> None:
+    kept = [("2k", 20), ("3k", 30), ("100w", 30), ("9k", 90)]  # the last is after both lines
+    points = tuple((name, LossPoint(step, math.nan, 100.0 * step)) for name, step in kept)
+    runs = [RUNS[0], dataclasses.replace(RUNS[1], kept=points)]
+    plot = loss_plot(runs, "tokens")
+    (marks,) = [each for each in plot.figure().axes[0].get_lines() if each.get_marker() == "D"]
+    assert marks.get_linestyle() == "None" and marks.get_color() == "#D55E00"
+    # The validation loss between two validations; before the first, the training loss.
+    xs, ys = marks.get_data()
+    assert [*xs] == [2000.0, 3000.0]
+    assert [*ys] == pytest.approx([9 / 20 + 0.5, 2.5 - 500 / 2500])
+    assert "◇: at/2k, at/3k, at/100w, at/9k." in plot.note
+    assert sum(line.count("◇") for line in terminal(plot).splitlines()[3:]) == 2
+    last = [*plot.rows()][-1]
+    assert (last["part"], last["tokens"]) == ("at/9k", 9000.0)
+    assert math.isnan(last["loss"])  # it was not measured
+    assert "◇" not in loss_plot(RUNS).note + terminal(loss_plot(RUNS))
+
+
 def test_a_pseudo_loss_never_has_the_name_of_a_loss() -> None:
     runs = [RUNS[0], dataclasses.replace(RUNS[1], pseudo=True)]
     plot = loss_plot(runs)

@@ -149,6 +149,7 @@ def loss(
 
     The curves are in metrics.jsonl, in the folder that train wrote. The steep fall at the
     beginning is outside the plot, since it would flatten the rest; it is among the numbers.
+    The checkpoints that --checkpoint-at kept are marked; one of them shows its run until then.
     """
     from textgen import checkpoint
 

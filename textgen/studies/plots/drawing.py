@@ -37,6 +37,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 """Okabe and Ito (2008), distinct to the colour-blind; without yellow, which is faint on white."""
 
 _MARKERS = "os^DvPX*"
+MARK = "◇"
 _ROOM = 0.035  # of an axis at each end, for the markers
 _TERMINAL_STYLES = ("cyan", "yellow", "magenta", "green", "blue", "red", "white", "bright_black")
 TERMINAL_WIDTH, _TERMINAL_ROWS = 100, 12  # at most
@@ -122,6 +123,7 @@ class Line:
         group: Lines of the same number have the same colour.
         faint: Whether it is thin, and behind the others.
         band: The lower and upper end of the uncertainty of each point.
+        marks: Whether its points are marked by ``MARK``, and no line is drawn.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Line:
     dashed: bool = False
     dots: bool = False
     band: tuple[Point, ...] = ()
+    marks: bool = False
 
     @property
     def terminal_style(self) -> str:
@@ -203,6 +206,20 @@ class LinePlot:
         for line in sorted(panel.lines, key=lambda each: [-y for _, y in each.points[-1:]]):
             colour = COLOURS[line.group % len(COLOURS)]
             xs, ys = [x for x, _ in line.points], [y for _, y in line.points]
+            if line.marks:
+                axes.plot(
+                    xs,
+                    ys,
+                    label="_",
+                    color=colour,
+                    linestyle="",
+                    marker="D",
+                    markersize=8,
+                    markerfacecolor="white",
+                    markeredgewidth=2,
+                    zorder=2.2,
+                )
+                continue
             if line.band:
                 low, high = zip(*line.band, strict=True)
                 axes.fill_between(xs, low, high, color=colour, alpha=0.14, linewidth=0)
@@ -237,6 +254,7 @@ class LinePlot:
                     shown(line.name),
                     [(self.x.scaled(x), self.y.scaled(y)) for x, y in line.points],
                     line.terminal_style,
+                    MARK if line.marks else "",
                 )
                 for line in sorted(panel.lines, key=lambda each: not each.faint)
             ]

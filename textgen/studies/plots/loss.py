@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Literal
 
+from textgen.checkpoint import AT
 from textgen.presentation.numbers import rounded
 from textgen.results import LossCurves, LossPoint
-from textgen.studies.plots.drawing import Axis, Line, LinePlot, Panel, Point, checkpoint_names
+from textgen.studies.plots.drawing import MARK, Axis, Line, LinePlot, Panel, Point, checkpoint_names
 
 LossOver = Literal["seconds", "tokens", "steps", "epochs"]
 
@@ -32,20 +33,28 @@ _MOST_DOTS = 40
 
 
 def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlot:
-    """The validation loss of each run, and behind it the training loss."""
+    """The validation loss of each run, and behind it the training loss.
+
+    The checkpoints on the way of a run are marked on its line; their own loss was not measured.
+    """
     axis, x_of = _X[over]
     names = [
         f"{name} (pseudo loss)" if run.pseudo else name
         for run, name in zip(runs, checkpoint_names([run.checkpoint for run in runs]), strict=True)
     ]
     single = len(runs) == 1
-    lines = []
+    lines: list[Line] = []
+    marks: list[Line] = []
     for group, (run, name) in enumerate(zip(runs, names, strict=True)):
         validation, training = _points(run.validation, x_of), _points(run.training, x_of)
         thick = "validation" if single else name
-        lines.append(Line(thick, validation, group, dots=len(validation) < _MOST_DOTS))
-        lines.append(Line("training" if single else "", training, group, faint=True))
-    lines = [line for line in lines if line.points]
+        of_run = (
+            Line(thick, validation, group, dots=len(validation) < _MOST_DOTS),
+            Line("training" if single else "", training, group, faint=True),
+        )
+        lines += [line for line in of_run if line.points]
+        marked = _marked(of_run, [float(x_of(point)) for _, point in run.kept])
+        marks += [Line("", marked, group, marks=True)] if marked else []
     # The range of y is without the first steep fall.
     later = [y for each in lines for x, y in each.points if x >= _STEEP_SHARE * each.points[-1][0]]
     low, high = min(later, default=0.0), max(later, default=0.0)
@@ -59,6 +68,9 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
         note.append(
             "A pseudo loss, of tokens predicted from both sides, is not comparable with a loss."
         )
+    kept = dict.fromkeys(f"{AT}/{name}" for run in runs for name, _ in run.kept)
+    if kept:
+        note.append(f"{MARK}: {', '.join(kept)}.")
     columns = {"loss": False}
     if any(run.pseudo for run in runs):
         columns["pseudo_loss"] = True
@@ -76,14 +88,17 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
             },
         }
         for run in runs
-        for part, points in (("training", run.training), ("validation", run.validation))
-        for point in points
+        for part, point in (
+            *(("training", point) for point in run.training),
+            *(("validation", point) for point in run.validation),
+            *((f"{AT}/{name}", point) for name, point in run.kept),
+        )
     ]
     return LinePlot(
         title="Loss during training" + (f": {names[0]}" if single else ""),
         x=axis,
         y=Axis("loss", "nats per token", show="{:.2f}".format, limits=limits),
-        panels=[Panel(lines, at=[end * n / _COLUMNS for n in range(1, _COLUMNS + 1)])],
+        panels=[Panel(lines + marks, at=[end * n / _COLUMNS for n in range(1, _COLUMNS + 1)])],
         numbers=rows,
         note=" ".join(note),
     )
@@ -92,3 +107,9 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
 def _points(points: Sequence[LossPoint], x_of: Callable[[LossPoint], float]) -> tuple[Point, ...]:
     pairs = ((float(x_of(point)), point.loss) for point in points)
     return tuple((x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y))
+
+
+def _marked(lines: Sequence[Line], xs: Sequence[float]) -> tuple[Point, ...]:
+    """The points at ``xs`` of the first line that has them."""
+    found = {x: y for line in reversed(lines) for x in xs if math.isfinite(y := line.value_at(x))}
+    return tuple(sorted(found.items()))
