@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -114,6 +115,7 @@ def test_the_links_are_those_of_the_repository_that_builds(
     if origin is not None:
         remote = ["git", "-C", tmp_path, "remote", "add", "origin", origin]
         subprocess.run(remote, check=True)
+    shutil.copy(ROOT / "README.md", tmp_path)
     metadata: dict[str, Any] = {}
     Links(str(tmp_path), {}).update(metadata)
     links, readme = metadata.get("urls", {}), metadata["readme"]["text"]

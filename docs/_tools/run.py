@@ -216,8 +216,9 @@ def typed(body: str) -> Iterator[tuple[str, str]]:
 def displayed(printed: str, how: How) -> str:
     """An output as a page shows it."""
     lines = [line.rstrip() for line in printed.rstrip().splitlines()]
-    if how.head is not None and len(lines) > how.head + how.tail + 1:
-        lines = [*lines[: how.head], "...", *lines[len(lines) - how.tail :]]
+    head = how.head or 0
+    if (how.head is not None or how.tail) and len(lines) > head + how.tail + 1:
+        lines = [*lines[:head], "...", *lines[len(lines) - how.tail :]]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -241,10 +242,10 @@ def run_block(match: re.Match[str], session: Session, write: bool) -> str:
 
     if match["language"] == "python":
         printed = session.execute(body, how.full or how.exact)
-        if match["output"] is None:
+        if not printed and match["output"] is None:
             return match[0]
-        check(printed, re.sub(f"^{indent}", "", match["printed"], flags=re.MULTILINE))
-        head = match[0].removesuffix(match["output"])
+        check(printed, re.sub(f"^{indent}", "", match["printed"] or "", flags=re.MULTILINE))
+        head = match[0].removesuffix(match["output"] or "")
         output = indented(displayed(printed, how))
         return f'{head}\n\n{indent}```text title="output"\n{output}{indent}```'
     if match["language"] == "sh":
