@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Template
 
 from textgen.checkpoint import Header
-from textgen.config import UNIT_TERMINATORS, Level
+from textgen.config import UNIT_TERMINATORS, Level, SamplingConfig
 from textgen.errors import UsageError
 from textgen.exports import PagePrecision
 from textgen.exports.html.divergence import Divergence, measure
@@ -37,6 +37,8 @@ MOST_TOKENS, MOST_CHARACTERS = 10_000, 100_000
 """How much is written at a time, and how much text the page holds."""
 
 _IN_WORDS = {"int8": "8 bits, with a scale for each row", "float16": "16 bits", "float32": "exact"}
+_LONGER: dict[Level, int] = {"char": 20}
+"""What DRY allows at first where tokens are shorter than those its default is meant for."""
 _LEVELS = {"char": "characters", "word": "words", "subword": "parts of words"}
 
 
@@ -80,6 +82,10 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
         title=f"A language model of {name}",
         summary=_summary(model),
         edges=json.dumps(scores.EDGES_BITS),
+        breakers=escape(json.dumps(SamplingConfig.dry_sequence_breaker)),
+        dry_base=SamplingConfig.dry_base,
+        dry_allowed_length=_LONGER.get(level, SamplingConfig.dry_allowed_length),
+        xtc_threshold=SamplingConfig.xtc_threshold,
         tokens=_LEVELS[level],
         unit=unit,
         no_terminator="" if UNIT_TERMINATORS[unit] else " disabled",

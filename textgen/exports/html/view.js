@@ -61,11 +61,14 @@ function openModel() {
     trouble(`This browser does not run the model: ${event.message || "it refuses a worker"}.`);
   };
   worker.onmessage = ({ data }) => heard[data.kind](data);
-  ask("open", { characters: weights.textContent, bytes: Number(weights.dataset.bytes) });
+  const breakers = JSON.parse(document.documentElement.dataset.breakers);
+  ask("open", { characters: weights.textContent, bytes: Number(weights.dataset.bytes), breakers });
   weights.remove(); // the page needs it no more
 }
 
-heard.open = () => {
+let vocabulary = 0;
+heard.open = (model) => {
+  vocabulary = model.vocabulary;
   $("trouble").hidden = true;
   $("go").disabled = $("colour").disabled = false;
   document.documentElement.dataset.open = "";
