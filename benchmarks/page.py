@@ -25,15 +25,14 @@ from shared import Rows, machine, median, show
 
 import textgen
 from textgen import LanguageModel
-from textgen.exports.html import page
+from textgen.exports.html import engine_of, page
 from textgen.inference.native.kernels import loading
 
 TOKENS, ROUNDS, MANY = 1000, 3, 1_000_000
 CORPUS = "".join(chr(c) for c in range(32, 96)) + "\n"
 
-ASK = """async ({weights, bytes, before}) => {
-  const engine = before + document.getElementById("engine").textContent;
-  const worker = new Worker(URL.createObjectURL(new Blob([engine])));
+ASK = """async ({engine, weights, bytes, before}) => {
+  const worker = new Worker(URL.createObjectURL(new Blob([before, engine])));
   window.written = 0;
   await new Promise((resolve) => {
     worker.onmessage = resolve;
@@ -82,9 +81,11 @@ def prepare(tab: Any, data: bytes, path: Path, *, before: str = "") -> None:
     path.write_bytes(data)
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-open]", state="attached", timeout=300_000)
-    found = re.search(r' data-bytes="(\d+)">(.*?)</script>', data.decode("utf-16"), re.S)
+    pattern = r'id="weights"[^>]* data-bytes="(\d+)">(.*?)</script>'
+    found = re.search(pattern, data.decode("utf-16"), re.S)
     assert found is not None
-    tab.evaluate(ASK, {"weights": found[2], "bytes": int(found[1]), "before": before})
+    weights = {"weights": found[2], "bytes": int(found[1])}
+    tab.evaluate(ASK, {"engine": engine_of("char"), "before": before, **weights})
 
 
 def trained(folder: Path, hidden: int) -> LanguageModel:

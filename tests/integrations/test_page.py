@@ -26,8 +26,8 @@ import torch
 
 import textgen
 from textgen import LanguageModel, checkpoint
-from textgen.config import SamplingConfig, TokenizerConfig
-from textgen.exports.html import ENGINE, LEVELS, page
+from textgen.config import Level, SamplingConfig, TokenizerConfig
+from textgen.exports.html import ENGINE, LEVELS, engine_of, page
 from textgen.exports.html.weights import pack
 from textgen.sampling import decoding
 from textgen.sampling.repetitions import Breakers, Repetitions
@@ -206,9 +206,9 @@ def weights_of(data: bytes) -> tuple[str, int]:
     return found[2], int(found[1])
 
 
-def ask(it: Any, data: bytes, **question: Any) -> list[dict[str, Any]]:
+def ask(it: Any, level: Level, data: bytes, **question: Any) -> list[dict[str, Any]]:
     """What the page's own worker answers to a message."""
-    (weights, size), engine = weights_of(data), it.text_content("#engine")
+    (weights, size), engine = weights_of(data), engine_of(level)
     breakers = json.loads(it.get_attribute("html", "data-breakers"))
     asked = {"engine": engine, "weights": weights, "bytes": size, "breakers": breakers}
     asked["question"] = question
@@ -269,16 +269,23 @@ def test_the_same_seed_gives_the_text_of_sample(
         (PLAIN[0] * 2, ALL_RULES),
     ):
         config = SamplingConfig.from_options({"seed": 7, "length": 120, **options})
-        answers = ask(it, data, kind="write", text=prompt, settings=settings(config), pace=0)
+        answers = ask(
+            it,
+            model.tokenizer.level,
+            data,
+            kind="write",
+            text=prompt,
+            settings=settings(config),
+            pace=0,
+        )
         written = "".join(answer["text"] for answer in answers)
         (sample,) = model.sample(prompt, config=config)
         assert written == sample.text
 
 
 DISTRIBUTIONS = """async ({weights, bytes, breakers, contexts}) => {
-  const WorkerGlobalScope = null; // it runs as in a worker
   ENGINE
-  model = new LanguageModel(await decompress(unpack(weights, bytes)), breakers);
+  model = new LanguageModel(await unpacked(weights, bytes), breakers);
   return contexts.map(({text, settings}) => {
     const {ids, decoder} = model.tokenizer.continuation(text);
     const found = model.distributions(model.follow([EOS, ...ids]), ids, decoder, settings);
@@ -340,6 +347,7 @@ def test_every_rule_gives_the_distribution_of_sample(
     ]  # fmt: skip
     scripts = ("tokenizer.js", LEVELS[model.tokenizer.level], *ENGINE)
     engine = "".join((PAGE_FOLDER / name).read_text("utf-8") for name in scripts)
+    engine = engine.replace('"use strict";\n', "")
     weights, size = weights_of(page(model, "float32")[0])
     it = browser.new_page()
     given = {
@@ -364,7 +372,9 @@ def test_the_bars_are_what_is_drawn_on_average(
     model, text = models("lstm of characters"), "The king sees the moon. The king sees the moo"
     config = SamplingConfig.from_options(ALL_RULES)
     data = page(model, "float32")[0]
-    (answer,) = ask(opened(data), data, kind="next", text=text, settings=settings(config))
+    (answer,) = ask(
+        opened(data), model.tokenizer.level, data, kind="next", text=text, settings=settings(config)
+    )
     usual, excluding = np.array(distributions(model, text, config))
     expected = usual + ALL_RULES["xtc_probability"] * (excluding - usual)
     for choice in answer["choices"]:
@@ -388,7 +398,15 @@ def test_draws_follow_the_distribution(
             weight.copy_(value)
     for temperature, top_p in ((1.0, 1.0), (0.7, 0.6)):
         config = SamplingConfig(temperature=(temperature,), top_p=top_p, seed=3, length=100_000)
-        answers = ask(opened(data), data, kind="write", text="", settings=settings(config), pace=0)
+        answers = ask(
+            opened(data),
+            model.tokenizer.level,
+            data,
+            kind="write",
+            text="",
+            settings=settings(config),
+            pace=0,
+        )
         ids = model.tokenizer.encode("".join(answer["text"] for answer in answers))
         assert len(ids) == 100_000
         shares = np.exp(logits / temperature)
@@ -507,6 +525,27 @@ def test_the_advanced_rules_are_set_by_keyboard(
     assert it.input_value("#prompt") == "The kinééééé"
 
 
+def test_a_part_of_a_read_text_shows_its_figures_on_touch_and_by_keyboard(
+    models: Callable[[str], LanguageModel], opened: Callable[..., Any]
+) -> None:
+    model = models("lstm of characters")
+    it = opened(model, viewport={"width": 390, "height": 844}, has_touch=True)
+    read_parts(it, "The king")
+    tokens = model.score("The king", level="token").parts
+    assert tokens is not None
+    it.locator("#text .of > span").nth(2).tap()
+    place = "The king".index(it.inner_text("#name bdi"))
+    assert abs(place - 2) <= 1  # a browser may take a touch for its neighbour's
+    bits = it.inner_text("#surprisal").removesuffix(" bits")
+    assert float(bits) == pytest.approx(tokens[place].surprisal, abs=0.01)
+    assert it.locator("#alternatives li").count() == 5
+    for _ in range(place, 4):
+        it.keyboard.press("ArrowRight")
+    bits = it.inner_text("#surprisal").removesuffix(" bits")
+    assert float(bits) == pytest.approx(tokens[4].surprisal, abs=0.01)
+    assert it.inner_text("#name bdi") == "k"
+
+
 def test_it_opens_whatever_encoding_a_server_claims(
     models: Callable[[str], LanguageModel], browser: Any
 ) -> None:
@@ -541,17 +580,22 @@ def test_a_damaged_page_says_so(
     models: Callable[[str], LanguageModel], opened: Callable[..., Any]
 ) -> None:
     data = page(models("lstm of characters"), "int8")[0]
-    weights = re.search(r'<script id="weights"[^>]*>.{2000}', data.decode("utf-16"), re.S)
-    assert weights is not None
-    flipped = chr(0x5000 + ((ord(data.decode("utf-16")[weights.end()]) - 0x5000) ^ 1))
+
+    def flipped(id: str) -> bytes:
+        found = re.search(rf'<script id="{id}"[^>]*>.{{2000}}', data.decode("utf-16"), re.S)
+        assert found is not None
+        bad = chr(0x5000 + ((ord(data.decode("utf-16")[found.end()]) - 0x5000) ^ 1))
+        return _changed(data, found[0], bad)
+
+    foreign = _changed(data, 'type="text/plain" data-bytes="', "9")
     cut = re.sub(
         r"(?s).{9}</script>\n<script>\"use", '</script>\n<script>"use', data.decode("utf-16")
     )
     for broken, says in (
-        (_changed(data, weights[0], flipped), "damaged"),
-        (_changed(data, weights[0], "?"), "damaged"),
+        (flipped("weights"), "The model in this page is damaged"),
         (cut.encode("utf-16"), "damaged"),
-        (_changed(data, "class Network", "5"), "The program in this page is damaged"),
+        (flipped("engine"), "The program in this page is damaged"),
+        (foreign, "The program in this page is damaged"),
         (_changed(data, "const heard", "5"), "the file is damaged"),
     ):
         it = opened(broken, ready=False)
@@ -615,7 +659,7 @@ def _axe() -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
 def test_it_is_accessible(
     scheme: str, width: int, models: Callable[[str], LanguageModel], opened: Callable[..., Any]
 ) -> None:

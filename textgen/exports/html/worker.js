@@ -8,31 +8,9 @@
 //   score {text}                  -> {sentences}, some at a time; the last has done
 // What went wrong is {kind: "failed", why}.
 
-const BITS = 15, FIRST_CHARACTER = 0x5000;
 const SLICE_MS = 30; // how long the worker is deaf
 const SNAPSHOT_TOKENS = 64, MOST_KEPT = 2 ** 16;
 const SHOWN = 12;
-
-// The bytes of a page's weights, which are written as characters of 15 bits.
-function unpack(characters, bytes) {
-  const data = new Uint8Array(bytes);
-  let bits = 0, held = 0, at = 0;
-  for (let i = 0; i < characters.length; i++) {
-    const code = characters.charCodeAt(i) - FIRST_CHARACTER;
-    if (code < 0 || code >= 1 << BITS) throw new Error("a character of the weights is foreign");
-    bits |= code << held;
-    held += BITS;
-    for (; held >= 8 && at < bytes; held -= 8, bits >>>= 8) data[at++] = bits;
-  }
-  if (at < bytes || characters.length !== Math.ceil((8 * bytes) / BITS)) throw new Error("weights are missing");
-  return data;
-}
-
-// gzip has a checksum and the length of what it holds: the stream fails where these are wrong.
-async function decompress(data) {
-  const stream = new Blob([data]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
 
 class LanguageModel {
   // breakers: what a repetition does not reach across, for DRY; each is one ASCII character, so
@@ -128,8 +106,7 @@ let writing = 0; // the number of the text that is being written; another one en
 
 const tasks = {
   async open({ characters, bytes, breakers }) {
-    if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old: it has no DecompressionStream");
-    model = new LanguageModel(await decompress(unpack(characters, bytes)), breakers);
+    model = new LanguageModel(await unpacked(characters, bytes), breakers);
     return { vocabulary: model.size };
   },
   next({ text, settings }) {
@@ -246,16 +223,11 @@ function turn() {
   });
 }
 
-// The page has this script, too, for the checksum of its policy; it only runs in a worker.
-if (typeof WorkerGlobalScope !== "undefined") {
-  self.onmessage = async ({ data }) => {
-    try {
-      const answer = await tasks[data.kind](data);
-      if (answer) postMessage({ kind: data.kind, ...answer });
-    } catch (error) {
-      postMessage({ kind: "failed", of: data.kind, why: String(error.message || error) });
-    }
-  };
-} else {
-  document.currentScript.dataset.intact = "yes";
-}
+self.onmessage = async ({ data }) => {
+  try {
+    const answer = await tasks[data.kind](data);
+    if (answer) postMessage({ kind: data.kind, ...answer });
+  } catch (error) {
+    postMessage({ kind: "failed", of: data.kind, why: String(error.message || error) });
+  }
+};

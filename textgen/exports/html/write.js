@@ -98,7 +98,7 @@ function showChoices({ choices, entropy }) {
     own.style.width = `${100 * share}%`;
     bar.style.width = `${100 * drawn}%`;
     label.textContent = visible(name, id);
-    numeral.textContent = id;
+    numeral.textContent = `id ${id}`;
     value.textContent = percent(drawn);
     button.classList.toggle("special", id < 2);
     button.dataset.text = text;
