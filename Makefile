@@ -76,7 +76,8 @@ layers: $(INSTALLED)
 
 check: lint typecheck layers test
 
-bench: $(INSTALLED)
+# The server and the page need the packages of ``integrations``.
+bench: $(INSTALLED) $(INTEGRATIONS)/.installed
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/adapting.py
@@ -88,6 +89,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/models.py counting hmm writing
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/busy.py
+	$(INTEGRATIONS)/bin/python benchmarks/serving.py
+	$(INTEGRATIONS)/bin/python benchmarks/page.py
 
 # On a machine with a GPU: the tests that need one, and its figures, in under ten minutes.
 gpu: $(INSTALLED)

@@ -2,17 +2,19 @@
 
     python benchmarks/page.py
 
-needs Playwright and Chromium. It makes an LSTM of 1x384 units over the characters of a text, with
-drawn weights, for speed does not depend on them; writes with the page's own worker and with
-``sample --fast`` in turn, so that both have the same machine; and at last a million tokens, while
-the memory of the browser's processes is read. CPU seconds are those of the process that computes:
-on a busy machine they say what a core of its own would give.
+needs Playwright and Chromium; without Chromium it says so and ends. It makes an LSTM of 1x384 units
+over the characters of a text, with drawn weights, for speed does not depend on them; writes with
+the page's own worker, with the same in plain JavaScript, and with ``sample --fast`` in turn, so
+that all have the same machine; and at last a million tokens, while the memory of the browser's
+processes is read. CPU seconds are those of the process that computes: on a busy machine they say
+what a core of its own would give.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -23,25 +25,28 @@ from shared import Rows, machine, median, show
 
 import textgen
 from textgen import LanguageModel
-from textgen.exports.html import page
+from textgen.exports.html import engine_of, page
+from textgen.inference.native.kernels import loading
 
 TOKENS, ROUNDS, MANY = 1000, 3, 1_000_000
 CORPUS = "".join(chr(c) for c in range(32, 96)) + "\n"
 
-ASK = """async ({weights, bytes, before}) => {
-  const engine = before + document.getElementById("engine").textContent;
-  const worker = new Worker(URL.createObjectURL(new Blob([engine])));
+ASK = """async ({engine, weights, bytes, before}) => {
+  const worker = new Worker(URL.createObjectURL(new Blob([before, engine])));
   window.written = 0;
   await new Promise((resolve) => {
     worker.onmessage = resolve;
-    worker.postMessage({kind: "open", characters: weights, bytes});
+    worker.postMessage({kind: "open", characters: weights, bytes, breakers: []});
   });
   window.write = (length, seed) => new Promise((resolve) => {
     worker.onmessage = ({data}) => {
       window.written = data.tokens;
       if (data.done) resolve(data.seconds);
     };
-    const settings = {temperature: 1, topP: 1, seed, length, stop: "", oneSentence: false};
+    const settings = {
+      temperature: 1, topP: 1, logitBias: [], dryMultiplier: 0, xtcProbability: 0,
+      seed, length, stop: "", oneSentence: false,
+    };
     worker.postMessage({kind: "write", text: "", settings, pace: 0});
   });
 }"""
@@ -76,9 +81,11 @@ def prepare(tab: Any, data: bytes, path: Path, *, before: str = "") -> None:
     path.write_bytes(data)
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-open]", state="attached", timeout=300_000)
-    found = re.search(r' data-bytes="(\d+)">(.*?)</script>', data.decode("utf-16"), re.S)
+    pattern = r'id="weights"[^>]* data-bytes="(\d+)">(.*?)</script>'
+    found = re.search(pattern, data.decode("utf-16"), re.S)
     assert found is not None
-    tab.evaluate(ASK, {"weights": found[2], "bytes": int(found[1]), "before": before})
+    weights = {"weights": found[2], "bytes": int(found[1])}
+    tab.evaluate(ASK, {"engine": engine_of("char"), "before": before, **weights})
 
 
 def trained(folder: Path, hidden: int) -> LanguageModel:
@@ -96,8 +103,7 @@ def measure_speed(tab: Any, plain: Any, folder: Path) -> dict[str, Any]:
     parameters, multiplied = model.header.parameters, model.model.matmul_parameters()
     prepare(tab, data, folder / "page.html")
     prepare(plain, data, folder / "page.html", before="self.WebAssembly = undefined;")
-    model.sample(length=TOKENS, fast=True)  # starts the compiler
-    time.sleep(20)
+    loading().wait()
     rounds = []
     for seed in range(ROUNDS):
         begun = cpu_seconds()
@@ -144,10 +150,14 @@ def measure_memory(tab: Any, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        print("skipped: there is no Chromium")
+        return
     rows = Rows("page.json")
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
+        browser = driver.chromium.launch(executable_path=chromium, args=flags)
         where = {"browser": f"Chromium {browser.version}", "machine": machine()}
         speed = measure_speed(browser.new_page(), browser.new_page(), Path(name))
         rows.put({"measured": "writing, lstm 1x384 of characters"}, speed | where)

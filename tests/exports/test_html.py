@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 
 import textgen
 from textgen import LanguageModel
+from textgen.config import Level, SamplingConfig
 from textgen.errors import DataError, UsageError
-from textgen.exports.html import page
+from textgen.exports.html import LEVELS, engine_of, page
 from textgen.exports.html.divergence import measure
 from textgen.exports.html.weights import as_characters, pack
 from textgen.presentation import html as scores
@@ -36,8 +38,8 @@ def model(folder: Path) -> LanguageModel:
 
 
 def unpacked(text: str) -> tuple[dict[str, Any], bytes]:
-    """The header and the weights in a page, read as ``worker.js`` and ``network.js`` do."""
-    found = re.search(r' data-bytes="(\d+)">(.*?)</script>', text, re.S)
+    """The header and the weights in a page, read as ``unpack.js`` and ``network.js`` do."""
+    found = re.search(r'id="weights"[^>]* data-bytes="(\d+)">(.*?)</script>', text, re.S)
     assert found is not None
     codes = np.frombuffer(found[2].encode("utf-16-le"), "<u2") - 0x5000
     bits = (codes[:, None] >> np.arange(15)) & 1
@@ -80,7 +82,13 @@ def test_8_bits_are_within_half_a_step_of_each_row(model: LanguageModel) -> None
         assert torch.equal(rounded[name][largest[:, 0] == 0], weight[largest[:, 0] == 0])
 
 
-def test_a_page_is_small_where_its_weights_do_not_compress(model: LanguageModel) -> None:
+@pytest.mark.parametrize("level", ["char", "word", "subword"])
+def test_a_page_is_small_where_its_weights_do_not_compress(level: Level, folder: Path) -> None:
+    if level != "char":
+        options = {**SMALL, "level": level, "vocab_size": 300 if level == "subword" else None}
+        corpus = folder / "<my> text.txt"
+        textgen.train(corpus, out=folder / level, threads=1, overwrite=True, **options)
+    model = LanguageModel.load(folder / ("model" if level == "char" else level), device="cpu")
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in model.model.parameters():
@@ -90,16 +98,29 @@ def test_a_page_is_small_where_its_weights_do_not_compress(model: LanguageModel)
 
 def test_a_page_refers_to_nothing_outside_it(model: LanguageModel) -> None:
     text = page(model)[0].decode("utf-16")
-    without_weights = re.sub(r'(?s)(<script id="weights"[^>]*>).*?</script>', "", text)
-    assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp|innerHTML", without_weights)
+    plain = re.sub(r'(?s)<script id="(engine|weights)"[^>]*>.*?</script>', "", text)
+    plain += "".join(map(engine_of, LEVELS))
+    assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp|innerHTML", plain)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy.startswith("default-src 'none';")
     assert re.findall(r"'unsafe[^']*'", policy) == []
-    for script in re.findall(r"(?s)<script(?: id=\"engine\")?>(.*?)</script>", text):
+    for script in re.findall(r"(?s)<script>(.*?)</script>", text):
         assert scores.hash_of(script) in policy
     (style,) = re.findall(r"(?s)<style>(.*?)</style>", text)
     assert scores.hash_of(style) in policy
     assert "<h1>A language model of &lt;my&gt; text.txt</h1>" in text
+
+
+def test_the_rules_of_a_page_begin_as_those_of_sample(model: LanguageModel) -> None:
+    text, defaults = page(model)[0].decode("utf-16"), SamplingConfig()
+    values = dict(re.findall(r'<input type="[a-z]+" id="([a-z-]+)"[^>]* value="([^"]*)"', text))
+    assert float(values["dry-base"]) == defaults.dry_base
+    assert float(values["xtc-threshold"]) == defaults.xtc_threshold
+    assert values["dry-multiplier"] == values["xtc-probability"] == "0"
+    (breakers,) = re.findall(r'data-breakers="([^"]*)"', text)
+    assert tuple(json.loads(unescape(breakers))) == defaults.dry_sequence_breaker
+    # Each is within one token of every tokenizer, which worker.js relies on.
+    assert all(len(each) == 1 and each.isascii() for each in defaults.dry_sequence_breaker)
 
 
 def test_the_divergence_is_measured_on_held_out_text_and_said(

@@ -7,6 +7,7 @@ accessibility needs axe-core (``npm install axe-core``), in ``node_modules`` or 
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import math
@@ -25,9 +26,12 @@ import torch
 
 import textgen
 from textgen import LanguageModel, checkpoint
-from textgen.config import TokenizerConfig
-from textgen.exports.html import LEVELS, page
+from textgen.config import Level, SamplingConfig, TokenizerConfig
+from textgen.exports.html import ENGINE, LEVELS, engine_of, page
 from textgen.exports.html.weights import pack
+from textgen.sampling import decoding
+from textgen.sampling.repetitions import Breakers, Repetitions
+from textgen.tokenizers.base import EOS, UNK
 from textgen.tokenizers.registry import TOKENIZERS
 
 from .firefox import PROGRAM, Firefox
@@ -36,6 +40,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+PAGE_FOLDER = Path(textgen.__file__).parent / "exports/html"
 PATIENCE_MS = 300_000  # of a test, with a browser that others may slow down
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
@@ -154,7 +159,32 @@ def read_parts(it: Any, text: str) -> list[list[list[Any]]]:
     return [json.loads(box)["parts"] for box in boxes]
 
 
-ASK = """async ({engine, weights, bytes, question}) => {
+def settings(config: SamplingConfig) -> dict[str, Any]:
+    """The settings of the page that mean the same as those of ``sample``."""
+    (temperature,) = config.temperature
+    return {
+        "temperature": temperature,
+        "topP": config.top_p or 1,
+        "seed": config.seed,
+        "length": config.length,
+        "stop": "".join(config.stop),
+        "oneSentence": False,
+        "logitBias": config.logit_bias,
+        "dryMultiplier": config.dry_multiplier or 0,
+        "dryBase": config.dry_base,
+        "dryAllowedLength": config.dry_allowed_length,
+        "xtcProbability": config.xtc_probability or 0,
+        "xtcThreshold": config.xtc_threshold,
+    }
+
+
+DEFAULTS = SamplingConfig()
+ALL_RULES: dict[str, Any] = {
+    "logit_bias": ((4, 1.0), (1, -3.0)), "dry_multiplier": 0.8, "dry_allowed_length": 1,
+    "temperature": 0.8, "top_p": 0.95, "xtc_probability": 0.4, "xtc_threshold": 0.05,
+}  # fmt: skip
+
+ASK = """async ({engine, weights, bytes, breakers, question}) => {
   const worker = new Worker(URL.createObjectURL(new Blob([engine])));
   const answers = [], kinds = ["open", question.kind, "failed"];
   return new Promise((resolve) => {
@@ -163,18 +193,25 @@ ASK = """async ({engine, weights, bytes, question}) => {
       answers.push(data);
       if (data.done || data.kind !== "write") { worker.terminate(); resolve(answers); }
     };
-    worker.postMessage({kind: "open", characters: weights, bytes});
+    worker.postMessage({kind: "open", characters: weights, bytes, breakers});
   });
 }"""
 
 
-def ask(it: Any, data: bytes, **question: Any) -> list[dict[str, Any]]:
-    """What the page's own worker answers to a message."""
+def weights_of(data: bytes) -> tuple[str, int]:
+    """The weights of a page as characters, and how many bytes they are."""
     text = data.decode("utf-16")
     found = re.search(r'<script id="weights"[^>]* data-bytes="(\d+)">(.*?)</script>', text, re.S)
     assert found is not None
-    engine = it.text_content("#engine")
-    asked = {"engine": engine, "weights": found[2], "bytes": int(found[1]), "question": question}
+    return found[2], int(found[1])
+
+
+def ask(it: Any, level: Level, data: bytes, **question: Any) -> list[dict[str, Any]]:
+    """What the page's own worker answers to a message."""
+    (weights, size), engine = weights_of(data), engine_of(level)
+    breakers = json.loads(it.get_attribute("html", "data-breakers"))
+    asked = {"engine": engine, "weights": weights, "bytes": size, "breakers": breakers}
+    asked["question"] = question
     answers: list[dict[str, Any]] = it.evaluate(ASK, asked)
     return answers
 
@@ -221,21 +258,127 @@ def test_the_same_seed_gives_the_text_of_sample(
 ) -> None:
     model = models(kind)
     it, data = opened(model), page(model, "float32")[0]
-    for prompt, temperature, top_p, stop in (
-        ("", 1.0, 1.0, ""), ("The king", 0.7, 0.9, ""), ("The fool ", 1.3, 0.95, "e"),
-        ("The queen sees", 0.0, 1.0, ""),
-    ):  # fmt: skip
-        settings = {
-            "temperature": temperature, "topP": top_p, "seed": 7, "length": 120, "stop": stop,
-            "oneSentence": False,
-        }  # fmt: skip
-        answers = ask(it, data, kind="write", text=prompt, settings=settings, pace=0)
+    options: dict[str, Any]
+    for prompt, options in (
+        ("", {}),
+        ("The king", {"temperature": 0.7, "top_p": 0.9}),
+        ("The fool ", {"temperature": 1.3, "top_p": 0.95, "stop": "e"}),
+        ("The queen sees", {"temperature": 0.0}),
+        ("The queen sees", {"temperature": 0.0, "dry_multiplier": 3.0}),
+        ("", {"xtc_probability": 0.6, "xtc_threshold": 0.02, "logit_bias": ((7, 2.0), (1, -9.0))}),
+        (PLAIN[0] * 2, ALL_RULES),
+    ):
+        config = SamplingConfig.from_options({"seed": 7, "length": 120, **options})
+        answers = ask(
+            it,
+            model.tokenizer.level,
+            data,
+            kind="write",
+            text=prompt,
+            settings=settings(config),
+            pace=0,
+        )
         written = "".join(answer["text"] for answer in answers)
-        (sample,) = model.sample(
-            prompt, temperature=temperature, top_p=top_p, seed=7, length=120,
-            stop=(stop,) if stop else (),
-        )  # fmt: skip
+        (sample,) = model.sample(prompt, config=config)
         assert written == sample.text
+
+
+DISTRIBUTIONS = """async ({weights, bytes, breakers, contexts}) => {
+  ENGINE
+  model = new LanguageModel(await unpacked(weights, bytes), breakers);
+  return contexts.map(({text, settings}) => {
+    const {ids, decoder} = model.tokenizer.continuation(text);
+    const found = model.distributions(model.follow([EOS, ...ids]), ids, decoder, settings);
+    return found.map((shares) => Array.from(shares));
+  });
+}"""
+
+
+def distributions(model: LanguageModel, text: str, config: SamplingConfig) -> list[list[float]]:
+    """What ``sample`` draws the next token from: where XTC does not apply, and where it does."""
+    read = model.tokenizer.continuation(text)
+    ids, size = read.ids.tolist(), model.tokenizer.vocabulary_size
+    spellings = model.tokenizer.decoder().next_bytes()
+    repeated = Repetitions(size, Breakers(config.dry_sequence_breaker, spellings))
+    for id in ids:
+        repeated.append(id)
+    with torch.no_grad():
+        logits, _ = model.model(torch.tensor([[EOS], *([id] for id in ids)]), model.model.start(1))
+    logits = logits[-1].double()
+    if config.logit_bias:
+        logits = decoding.add_bias(logits, config.logit_bias)
+    if config.dry_multiplier is not None:
+        lengths = torch.from_numpy(repeated.lengths(config.dry_allowed_length)[None])
+        logits = decoding.penalize_dry(
+            logits, lengths, config.dry_multiplier, config.dry_base, config.dry_allowed_length
+        )
+    allowed = read.decoder.next_mask()
+    logits[:, UNK] = -torch.inf
+    if allowed is not None:
+        logits[:, ~torch.from_numpy(np.array(allowed))] = -torch.inf
+    logits = decoding.temper(logits, config.temperature[0])
+    if config.top_p is not None:
+        logits = decoding.keep_top_p(logits, config.top_p)
+    chosen = torch.tensor([config.xtc_probability is not None])
+    excluded = decoding.exclude_top_choices(logits, config.xtc_threshold, chosen)
+    return [each[0].softmax(-1).tolist() for each in (logits, excluded)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_gives_the_distribution_of_sample(
+    kind: str, models: Callable[[str], LanguageModel], browser: Any
+) -> None:
+    model = models(kind)
+    contexts = [
+        (text, SamplingConfig.from_options(options))
+        for text in (
+            "", "The king", "The king sees the moon. The king sees the ", "a: b: a: b",
+            "the moon the moon the moon the moon", f"{PLAIN[3]}\n{PLAIN[3]}\nThe ", *HOSTILE,
+        )
+        for options in (
+            {"logit_bias": ((3, 4.0), (9, -100.0), (3, 0.5))},
+            {"dry_multiplier": 0.8, "dry_allowed_length": 1},
+            {"dry_multiplier": 50.0, "dry_base": 1.0},
+            {"dry_multiplier": 0.8, "dry_base": 1000.0, "dry_allowed_length": 1},
+            {"xtc_probability": 0.5, "xtc_threshold": 0.0},
+            {"xtc_probability": 0.5, "xtc_threshold": 0.03, "temperature": 0.6, "top_p": 0.8},
+            ALL_RULES,
+        )
+    ]  # fmt: skip
+    scripts = ("tokenizer.js", LEVELS[model.tokenizer.level], *ENGINE)
+    engine = "".join((PAGE_FOLDER / name).read_text("utf-8") for name in scripts)
+    engine = engine.replace('"use strict";\n', "")
+    weights, size = weights_of(page(model, "float32")[0])
+    it = browser.new_page()
+    given = {
+        "weights": weights, "bytes": size, "breakers": DEFAULTS.dry_sequence_breaker,
+        "contexts": [{"text": text, "settings": settings(config)} for text, config in contexts],
+    }  # fmt: skip
+    found = it.evaluate(DISTRIBUTIONS.replace("ENGINE", engine, 1), given)
+    it.close()
+    changed = 0
+    for (text, config), both in zip(contexts, found, strict=True):
+        expected = distributions(model, text, config)
+        for shares, its in zip(both, expected, strict=True):
+            assert shares == pytest.approx(its, abs=1e-5)
+        without = distributions(model, text, dataclasses.replace(config, dry_multiplier=None))
+        changed += np.abs(np.subtract(expected, without)).max() > 1e-3
+    assert changed > 10  # by DRY: the contexts do repeat themselves
+
+
+def test_the_bars_are_what_is_drawn_on_average(
+    models: Callable[[str], LanguageModel], opened: Callable[..., Any]
+) -> None:
+    model, text = models("lstm of characters"), "The king sees the moon. The king sees the moo"
+    config = SamplingConfig.from_options(ALL_RULES)
+    data = page(model, "float32")[0]
+    (answer,) = ask(
+        opened(data), model.tokenizer.level, data, kind="next", text=text, settings=settings(config)
+    )
+    usual, excluding = np.array(distributions(model, text, config))
+    expected = usual + ALL_RULES["xtc_probability"] * (excluding - usual)
+    for choice in answer["choices"]:
+        assert choice["drawn"] == pytest.approx(expected[choice["id"]], abs=1e-5)
 
 
 def test_draws_follow_the_distribution(
@@ -254,11 +397,16 @@ def test_draws_follow_the_distribution(
         for weight, value in zip(model.model.parameters(), kept, strict=True):
             weight.copy_(value)
     for temperature, top_p in ((1.0, 1.0), (0.7, 0.6)):
-        settings = {
-            "temperature": temperature, "topP": top_p, "seed": 3, "length": 100_000, "stop": "",
-            "oneSentence": False,
-        }  # fmt: skip
-        answers = ask(opened(data), data, kind="write", text="", settings=settings, pace=0)
+        config = SamplingConfig(temperature=(temperature,), top_p=top_p, seed=3, length=100_000)
+        answers = ask(
+            opened(data),
+            model.tokenizer.level,
+            data,
+            kind="write",
+            text="",
+            settings=settings(config),
+            pace=0,
+        )
         ids = model.tokenizer.encode("".join(answer["text"] for answer in answers))
         assert len(ids) == 100_000
         shares = np.exp(logits / temperature)
@@ -352,6 +500,55 @@ def test_it_writes_stops_goes_on_and_takes_back_by_keyboard(
     assert it.locator("#read").is_visible() and it.locator("#write").is_hidden()
 
 
+def test_the_advanced_rules_are_set_by_keyboard(
+    models: Callable[[str], LanguageModel], opened: Callable[..., Any]
+) -> None:
+    model = models("lstm of characters")
+    it = opened(model)
+    it.fill("#prompt", "The kin")
+    assert it.locator("#logit-bias").is_hidden()
+    it.focus("summary")
+    for key in ("Enter", "Tab", "ArrowRight"):
+        it.keyboard.press(key)
+    assert it.inner_text("#dry-multiplier-value") == "0.1"
+    id = model.tokenizer.encode("é").tolist()[0]
+    it.fill("#logit-bias", f"{id}+30, 5-100")
+    assert it.locator("#choices .id").first.is_visible()
+    for wrong in ("5", "5+", f"{model.tokenizer.vocabulary_size}+1", "5+2000000"):
+        it.fill("#logit-bias", wrong)
+        it.evaluate("advanced.open = false")
+        it.click("#go")
+        assert it.eval_on_selector("#logit-bias", "box => box.validationMessage")
+        assert it.input_value("#prompt") == "The kin" and it.locator("#logit-bias").is_visible()
+    it.fill("#logit-bias", f"{id}+1000")
+    write_on(it, length=5)
+    assert it.input_value("#prompt") == "The kinééééé"
+
+
+def test_a_part_of_a_read_text_shows_its_figures_on_touch_and_by_keyboard(
+    models: Callable[[str], LanguageModel], opened: Callable[..., Any]
+) -> None:
+    model = models("lstm of characters")
+    it = opened(model, viewport={"width": 390, "height": 844}, has_touch=True)
+    read_parts(it, "The king")
+    tokens = model.score("The king", level="token").parts
+    assert tokens is not None
+    it.mouse.move(0, 0)  # a part under the mouse would be shown, too
+    it.locator("#text .of > span").nth(2).tap()
+    it.locator("#text .on", has_text="e").wait_for()
+    assert _surprisal(it, "e") == pytest.approx(tokens[2].surprisal, abs=0.01)
+    assert it.locator("#alternatives li").count() == 5
+    it.keyboard.press("ArrowRight")
+    it.keyboard.press("ArrowRight")
+    assert _surprisal(it, "k") == pytest.approx(tokens[4].surprisal, abs=0.01)
+
+
+def _surprisal(it: Any, name: str) -> float:
+    """The surprisal in the panel, which is of the part of this name."""
+    assert it.inner_text("#name bdi") == name
+    return float(it.inner_text("#surprisal").removesuffix(" bits"))
+
+
 def test_it_opens_whatever_encoding_a_server_claims(
     models: Callable[[str], LanguageModel], browser: Any
 ) -> None:
@@ -386,17 +583,22 @@ def test_a_damaged_page_says_so(
     models: Callable[[str], LanguageModel], opened: Callable[..., Any]
 ) -> None:
     data = page(models("lstm of characters"), "int8")[0]
-    weights = re.search(r'<script id="weights"[^>]*>.{2000}', data.decode("utf-16"), re.S)
-    assert weights is not None
-    flipped = chr(0x5000 + ((ord(data.decode("utf-16")[weights.end()]) - 0x5000) ^ 1))
+
+    def flipped(id: str) -> bytes:
+        found = re.search(rf'<script id="{id}"[^>]*>.{{2000}}', data.decode("utf-16"), re.S)
+        assert found is not None
+        bad = chr(0x5000 + ((ord(data.decode("utf-16")[found.end()]) - 0x5000) ^ 1))
+        return _changed(data, found[0], bad)
+
+    foreign = _changed(data, 'type="text/plain" data-bytes="', "9")
     cut = re.sub(
         r"(?s).{9}</script>\n<script>\"use", '</script>\n<script>"use', data.decode("utf-16")
     )
     for broken, says in (
-        (_changed(data, weights[0], flipped), "damaged"),
-        (_changed(data, weights[0], "?"), "damaged"),
+        (flipped("weights"), "The model in this page is damaged"),
         (cut.encode("utf-16"), "damaged"),
-        (_changed(data, "class Network", "5"), "The program in this page is damaged"),
+        (flipped("engine"), "The program in this page is damaged"),
+        (foreign, "The program in this page is damaged"),
         (_changed(data, "const heard", "5"), "the file is damaged"),
     ):
         it = opened(broken, ready=False)
@@ -430,10 +632,8 @@ def test_ids_are_those_of_the_tokenizer(level: str, unit: Any, browser: Any) -> 
         described["symbols"] = tokenizer.symbols
     lines = sentences(2000)
     lines += ["", " ", "\n", "a\n\n\nb", "x" * 3000, "日" * 1500, "é" * 1024 + " z", " ￭％▁king, "]
-    its_folder = Path(textgen.__file__).parent / "exports/html"
-    scripts = [
-        (its_folder / name).read_text("utf-8") for name in ("tokenizer.js", LEVELS[config.level])
-    ]
+    names_of_scripts = ("tokenizer.js", LEVELS[config.level])
+    scripts = [(PAGE_FOLDER / name).read_text("utf-8") for name in names_of_scripts]
     it = browser.new_page()
     found = it.evaluate(
         f"""(given) => {{
@@ -462,7 +662,7 @@ def _axe() -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
 def test_it_is_accessible(
     scheme: str, width: int, models: Callable[[str], LanguageModel], opened: Callable[..., Any]
 ) -> None:
@@ -470,6 +670,7 @@ def test_it_is_accessible(
     it = opened(models("lstm of characters"), viewport=size, color_scheme=scheme)
     it.evaluate(axe)
     it.fill("#prompt", "The king")
+    it.click("summary")
     write_on(it, length=80)
     for tab in ("write", "read", "model"):
         it.click(f"#tab-{tab}")

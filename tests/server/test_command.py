@@ -17,7 +17,8 @@ def test_without_its_packages_it_says_what_to_install(
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "textgen.server.app", raising=False)
     assert main(["serve", "checkpoints/mine"]) == 2
-    assert "serve]" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "needs the package starlette" in said and "serve]" in said
 
 
 def test_a_port_in_use_and_an_address_of_another_machine_are_errors() -> None:

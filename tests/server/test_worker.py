@@ -58,7 +58,7 @@ def worker(model: LanguageModel) -> Iterator[Worker]:
 
 
 def begun(
-    model: LanguageModel, notify: Callable[[], None] = lambda: None, **fields: Any
+    model: LanguageModel, notify: Callable[[bool], None] = lambda has_ended: None, **fields: Any
 ) -> Completion:
     """A completion whose rows are not submitted yet."""
     body = json.dumps(fields).encode()
@@ -197,7 +197,9 @@ def test_the_first_token_of_ids_that_begin_with_eos_has_no_log_prob(model: Langu
 
 def test_a_row_that_is_given_up_is_free(worker: Worker, model: LanguageModel) -> None:
     news = threading.Event()
-    long = begun(model, news.set, prompt=[""] * 64, n=4, max_tokens=16384, stream=True)
+    long = begun(
+        model, lambda has_ended: news.set(), prompt=[""] * 64, n=4, max_tokens=16384, stream=True
+    )
     worker.submit(long.rows)
     assert news.wait(60)
     wait_until(lambda: worker.rows[0] == TOGETHER)

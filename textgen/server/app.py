@@ -7,7 +7,7 @@ nothing of what FastAPI adds would be used.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from html import escape
 from typing import Any
@@ -32,12 +32,13 @@ from textgen.server import protocol
 from textgen.server.completions import Completer, Completion, describe
 from textgen.server.config import ServerConfig
 from textgen.server.protocol import CompletionRequest, ProtocolError
-from textgen.server.worker import Worker
+from textgen.server.worker import Row, Worker, notify_all
 
 _HEAD_SECONDS, _BODY_SECONDS = 10.0, 30.0
-_BETWEEN_EVENTS = 0.05
+_BETWEEN_EVENTS, _BETWEEN_EVENTS_PER_TEXT = 0.05, 0.0025
 """Seconds: text that comes sooner after other text joins the next event. An event costs as much as
-the tokens of several texts (``benchmarks/serving.py``)."""
+the tokens of several texts, so they are the rarer the more texts are written: together they cost
+the same share of the time (``benchmarks/serving.py``)."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Scope = MutableMapping[str, Any]
@@ -170,13 +171,40 @@ def _as_protocol_error(error: Exception) -> ProtocolError:
     return ProtocolError(what, status=500, type="server_error")
 
 
+class News:
+    """What a completion waits for: something new, but in a pause only the end of a text."""
+
+    def __init__(self) -> None:
+        self._wake = asyncio.Event()
+        self._has_come = self._is_pausing = False
+
+    def notify(self, has_ended: bool) -> None:
+        self._has_come = True
+        if has_ended or not self._is_pausing:
+            self._wake.set()
+
+    def pause(self, seconds: float) -> None:
+        self._is_pausing = True
+        asyncio.get_running_loop().call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_pausing = False
+        if self._has_come:
+            self._wake.set()
+
+    async def wait(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+        self._has_come = False
+
+
 class Server:
     """The routes, for one model. ``app`` is the ASGI application."""
 
     def __init__(self, model: LanguageModel, name: str, config: ServerConfig) -> None:
         self._model, self.name, self._config = model, name, config
         self._completer = Completer(model, config)
-        self._worker = Worker(model.model, max_waiting=config.max_waiting)
+        self._worker = Worker(model.model, max_waiting=config.max_waiting, announce=self._announce)
         self._page: bytes | None = None
         post, get = ["POST"], ["GET"]
         routes = [
@@ -207,9 +235,15 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
         self._worker.start()
         yield
         await asyncio.to_thread(self._worker.stop)
+
+    def _announce(self, rows: Sequence[Row]) -> None:
+        """Wake the loop from the thread of the worker, once for all: each time interrupts it."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(notify_all, rows)
 
     async def _health(self, request: Request) -> Response:
         running, waiting = self._worker.rows
@@ -275,8 +309,7 @@ class Server:
         body = await self._body(request)
         asked = protocol.parse_completion(body, self._config, self.name, size)
         generator, prompts = self._completer.prompts(asked)
-        loop, news = asyncio.get_running_loop(), asyncio.Event()
-        deadline = loop.time() + self._config.max_seconds
+        news, deadline = News(), self._loop.time() + self._config.max_seconds
         scores = None
         if asked.echo and asked.logprobs is not None:
             scores = []
@@ -284,11 +317,7 @@ class Server:
                 for work in self._completer.scoring(asked, prompts):
                     scores += await asyncio.wrap_future(self._worker.call(work))
 
-        def notify() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(news.set)
-
-        completion = self._completer.begin(asked, generator, prompts, scores, notify)
+        completion = self._completer.begin(asked, generator, prompts, scores, news.notify)
         self._worker.submit(completion.rows)
         parts = self._parts(asked, completion, news, deadline)
         if asked.stream:
@@ -315,7 +344,7 @@ class Server:
         self,
         asked: CompletionRequest,
         completion: Completion,
-        news: asyncio.Event,
+        news: News,
         deadline: float,
     ) -> AsyncIterator[dict[str, Any]]:
         """The parts of a completion as they come; without streaming, all of it at once.
@@ -339,10 +368,10 @@ class Server:
                     if completion.finished:
                         break
                     if choices:
-                        await asyncio.sleep(_BETWEEN_EVENTS)
+                        running = self._worker.rows[0]
+                        news.pause(max(_BETWEEN_EVENTS, running * _BETWEEN_EVENTS_PER_TEXT))
                 async with self._until(deadline):
                     await news.wait()
-                news.clear()
             total = protocol.usage(completion.prompt_tokens, completion.completion_tokens)
             if not asked.stream:
                 yield made(choices, usage=total)
@@ -357,7 +386,7 @@ class Server:
         try:
             async with asyncio.timeout_at(deadline):
                 yield
-            if asyncio.get_running_loop().time() > deadline:  # nothing had to be waited for
+            if self._loop.time() > deadline:  # nothing had to be waited for
                 raise TimeoutError
         except TimeoutError:
             raise ProtocolError(

@@ -42,7 +42,7 @@ def serve(
     try:
         from textgen.server.app import Server, http_server
     except ModuleNotFoundError as error:
-        raise missing_package("textgen serve", str(error.name), "serve") from None
+        raise missing_package("textgen serve", "starlette", "serve") from error
     model = LanguageModel.load(checkpoint, device=device, threads=threads)
     check_is_causal(model.model)
     options.say_notes(model)

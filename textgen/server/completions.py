@@ -20,7 +20,7 @@ from textgen.sampling.text import Prompt, TextGenerator
 from textgen.scoring.scorer import SentenceReader
 from textgen.server.config import ServerConfig
 from textgen.server.protocol import CompletionRequest, LogProbs, ProtocolError
-from textgen.server.worker import Row
+from textgen.server.worker import Notify, Row
 from textgen.tokenizers.base import EOS, UNK, Decoder, Ids, Tokenizer
 
 _TOKENS_AT_ONCE = 2**13  # scored while others wait
@@ -200,13 +200,13 @@ class Completer:
         generator: TextGenerator,
         prompts: Sequence[Prompt],
         scores: Sequence[TokenStatistics] | None,
-        notify: Callable[[], None],
+        notify: Notify,
     ) -> Completion:
         """The completion, whose rows are then to be submitted.
 
         Args:
             scores: Of the prompts, where their log-probabilities are asked for.
-            notify: Called, on another thread, when a row has something new.
+            notify: As of ``Row``.
         """
         choices = []
         for place, given in enumerate(request.prompts):

@@ -338,7 +338,10 @@ def completion(
 
 def event(data: object) -> bytes:
     """A server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-    return f"data: {json.dumps(data, allow_nan=False)}\n\n".encode()
+    return f"data: {_encode(data)}\n\n".encode()
+
+
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 LAST_EVENT = b"data: [DONE]\n\n"

@@ -5,7 +5,7 @@ The event loop hands rows in and is notified when they have something new; nothi
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -20,36 +20,37 @@ _JOINING = 16
 """The most prompts read before the next token of the others."""
 
 AnyResult = TypeVar("AnyResult")
+Notify = Callable[[bool], None]
 
 
 class Row:
     """A text that is being written.
 
     Args:
-        notify: Called on the thread of the worker when something is new after ``take``.
+        notify: To be called when something is new after ``take``, with whether the text has ended.
         every_token: Whether tokens are news; otherwise only the end.
 
     Attributes:
         ended: Whether no more tokens come.
     """
 
-    def __init__(self, request: Request, notify: Callable[[], None], *, every_token: bool) -> None:
-        self.request, self._notify, self._every_token = request, notify, every_token
+    def __init__(self, request: Request, notify: Notify, *, every_token: bool) -> None:
+        self.request, self.notify, self._every_token = request, notify, every_token
         self._drawn: deque[Drawn] = deque()
         self._is_news = False
         self.error: Exception | None = None
         self.cancelled = self.ended = False
 
-    def add(self, drawn: Drawn) -> None:
+    def add(self, drawn: Drawn) -> bool:
+        """Append a token; returns whether that is news: the first since ``take``, or the end."""
         self._drawn.append(drawn)
         self.ended = drawn.finished is not None
-        if (self._every_token or drawn.finished is not None) and not self._is_news:
-            self._is_news = True
-            self._notify()
+        is_news = self.ended or (self._every_token and not self._is_news)
+        self._is_news |= is_news
+        return is_news
 
     def fail(self, error: Exception) -> None:
         self.error, self.ended = error, True
-        self._notify()
 
     def take(self) -> list[Drawn]:
         """The tokens that are new.
@@ -63,15 +64,27 @@ class Row:
         return [self._drawn.popleft() for _ in range(len(self._drawn))]
 
 
+def notify_all(rows: Sequence[Row]) -> None:
+    for row in rows:
+        row.notify(row.ended)
+
+
 class Worker:
     """Writes texts side by side, and does other work of the model, on one thread.
 
     Args:
         max_waiting: The most rows that wait for others to end.
+        announce: Called on that thread with the rows that have news, once per token of all.
     """
 
-    def __init__(self, model: Model, *, max_waiting: int) -> None:
-        self._batch, self._max_waiting = Batch(model), max_waiting
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_waiting: int,
+        announce: Callable[[Sequence[Row]], None] = notify_all,
+    ) -> None:
+        self._batch, self._max_waiting, self._announce = Batch(model), max_waiting, announce
         self._changed = threading.Condition()
         self._waiting: deque[Row] = deque()
         self._work: deque[Callable[[], None]] = deque()
@@ -167,10 +180,15 @@ class Worker:
         """A token for every row. What goes wrong ends all of them, and the next begin anew."""
         try:
             self._batch.step([row.request for row in joining])
+            news = []
             for drawn in self._batch.draw() if self._batch.rows else ():
-                self._running[drawn.index].add(drawn)
-                if drawn.finished is not None:
+                row = self._running[drawn.index]
+                if row.add(drawn):
+                    news.append(row)
+                if row.ended:
                     del self._running[drawn.index]
+            if news:
+                self._announce(news)
         except Exception as error:
             self._batch.clear()
             with self._changed:
@@ -178,3 +196,4 @@ class Worker:
                 self._running.clear()
             for row in failed:
                 row.fail(error)
+            self._announce(failed)

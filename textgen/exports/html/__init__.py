@@ -1,15 +1,17 @@
 """A model as one HTML page that writes and reads text: no server, no network, no build step.
 
 ``page.html`` is the page, into which the styles, the scripts and the weights are put. What runs
-in the worker is the tokenizer of the model's level and ``ENGINE``; ``VIEW`` is the page itself. The
-page's Content-Security-Policy names all by their hashes, and allows nothing else but WebAssembly
-and a worker made of the page's own text: no request of any kind.
+in the worker is the tokenizer of the model's level and ``ENGINE``, packed as the weights are;
+``VIEW`` is the page itself. The page's Content-Security-Policy names styles and scripts by their
+hashes, and allows nothing else but WebAssembly and a worker made by the page: no request of any
+kind.
 
 The file is in UTF-16 with its byte order mark, which browsers heed before what a server says: see
 ``weights``.
 """
 
 import codecs
+import gzip
 import json
 import re
 from html import escape
@@ -18,7 +20,7 @@ from pathlib import Path
 from string import Template
 
 from textgen.checkpoint import Header
-from textgen.config import UNIT_TERMINATORS, Level
+from textgen.config import UNIT_TERMINATORS, Level, SamplingConfig
 from textgen.errors import UsageError
 from textgen.exports import PagePrecision
 from textgen.exports.html.divergence import Divergence, measure
@@ -31,12 +33,14 @@ from textgen.sampling.text import check_is_causal
 from textgen.storage import NewFile
 
 LEVELS: dict[Level, str] = {"char": "characters.js", "word": "words.js", "subword": "subwords.js"}
-ENGINE = ("kernel.js", "network.js", "sampling.js", "worker.js")
-VIEW = ("view.js", "write.js", "read.js")
+ENGINE = ("unpack.js", "kernel.js", "network.js", "sampling.js", "worker.js")
+VIEW = ("unpack.js", "view.js", "write.js", "read.js")
 MOST_TOKENS, MOST_CHARACTERS = 10_000, 100_000
 """How much is written at a time, and how much text the page holds."""
 
 _IN_WORDS = {"int8": "8 bits, with a scale for each row", "float16": "16 bits", "float32": "exact"}
+_LONGER: dict[Level, int] = {"char": 20}
+"""What DRY allows at first where tokens are shorter than those its default is meant for."""
 _LEVELS = {"char": "characters", "word": "words", "subword": "parts of words"}
 
 
@@ -72,7 +76,7 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
     data, rounded = pack(model, precision)
     divergence = measure(model, rounded)
     style = _without_comments(scores.resource("page.css") + _resource("page.css"))
-    engine = _block(("tokenizer.js", LEVELS[model.tokenizer.level], *ENGINE))
+    engine = gzip.compress(engine_of(model.tokenizer.level).encode(), 9, mtime=0)
     view, reader_script = _block(VIEW), _without_comments(scores.resource("page.js"))
     unit = model.tokenizer.config.unit
     level, name = model.tokenizer.level, escape(shown(model.header.source.name))
@@ -80,6 +84,10 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
         title=f"A language model of {name}",
         summary=_summary(model),
         edges=json.dumps(scores.EDGES_BITS),
+        breakers=escape(json.dumps(SamplingConfig.dry_sequence_breaker)),
+        dry_base=SamplingConfig.dry_base,
+        dry_allowed_length=_LONGER.get(level, SamplingConfig.dry_allowed_length),
+        xtc_threshold=SamplingConfig.xtc_threshold,
         tokens=_LEVELS[level],
         unit=unit,
         no_terminator="" if UNIT_TERMINATORS[unit] else " disabled",
@@ -89,8 +97,8 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
         facts=_facts(model, precision, divergence),
         style=style,
         style_hash=scores.hash_of(style),
-        engine=engine,
-        engine_hash=scores.hash_of(engine),
+        engine=as_characters(engine),
+        engine_bytes=len(engine),
         reader_script=reader_script,
         reader_hash=scores.hash_of(reader_script),
         view=view,
@@ -99,6 +107,11 @@ def page(model: LanguageModel, precision: PagePrecision = "int8") -> tuple[bytes
         bytes=len(data),
     )
     return codecs.BOM_UTF16_LE + text.encode("utf-16-le"), divergence
+
+
+def engine_of(level: Level) -> str:
+    """The script of the worker in the page of a model of this level."""
+    return _block(("tokenizer.js", LEVELS[level], *ENGINE))
 
 
 def _block(names: tuple[str, ...]) -> str:

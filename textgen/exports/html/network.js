@@ -69,11 +69,11 @@ function sizeOf(shapes, embedding, vocabulary) {
 }
 
 class Network {
-  constructor(reader, make = makeKernel) {
+  constructor(reader) {
     const { kind, vocabulary, embedding, layers, ngrams, tied, activation } = reader.header;
     const widths = [embedding || vocabulary, ...layers];
     const shapes = layers.map((units, i) => ({ units, inputs: widths[i], rows: GATES[kind] * units }));
-    const { floats, multiply } = make(sizeOf(shapes, embedding, vocabulary));
+    const { floats, multiply } = makeKernel(sizeOf(shapes, embedding, vocabulary));
     let at = 0;
     const room = (count) => floats.subarray(at, (at += filled(count)));
     const matrix = (rows, columns) => ({ weights: room(filled(rows) * filled(columns)), rows, columns });

@@ -1,12 +1,18 @@
 "use strict";
 // Logits to a distribution and a distribution to a token, as ``textgen sample`` does it: with the
-// same draws, so that a page with float32 weights writes the same text from the same seed.
+// same draws, so that a page with float32 weights writes the same text from the same seed. The rules
+// apply in the order of docs/sampling.md: logit bias, DRY, which tokens are allowed, temperature,
+// top-p, XTC. The settings have their names there: logitBias ([id, what is added] each),
+// dryMultiplier, dryBase, dryAllowedLength, temperature, topP, xtcProbability, xtcThreshold.
 
 // Uniform draws in [0, 1) of NumPy's Philox generator (Salmon et al. 2011), 4 x 64 bits, keyed by
-// (seed, 0): one for each token.
+// (seed, 0): one for each token. Those for another purpose, numbered as in
+// textgen/sampling/generator.py, are a sequence of their own.
+const TOKENS = 0, CHANCES = 2;
 class Uniforms {
-  constructor(seed) {
+  constructor(seed, purpose) {
     this.seed = BigInt(seed);
+    this.purpose = BigInt(purpose);
     this.counter = 0n;
     this.waiting = [];
   }
@@ -16,7 +22,7 @@ class Uniforms {
   }
   block() {
     const low = (1n << 64n) - 1n;
-    let [a, b, c, d] = [++this.counter, 0n, 0n, 0n], [key, other] = [this.seed, 0n];
+    let [a, b, c, d] = [++this.counter, this.purpose, 0n, 0n], [key, other] = [this.seed, 0n];
     for (let round = 0; round < 10; round++) {
       const one = a * 0xd2e7470ee14c6c93n, two = c * 0xca5a826395121157n;
       [a, b, c, d] = [(two >> 64n) ^ b ^ key, two & low, (one >> 64n) ^ d ^ other, one & low];
@@ -49,8 +55,42 @@ function surprisalOf(logits, count, id) {
   return (most + Math.log(sum) - logits[id]) / Math.LN2;
 }
 
-// The distribution that a token is drawn from: that of the model at this temperature, and of it
-// the fewest tokens that have the probability topP together (Holtzman et al. 2020).
+// How long a repetition of earlier tokens each id would go on with, for DRY: a Map of those that
+// would go on with ``least`` tokens or more. A repetition does not reach across a breaker.
+function repetitions(ids, least, isBreaker) {
+  const found = new Map(), back = (places) => ids[ids.length - 1 - places];
+  let reach = 0;
+  while (reach < ids.length && !isBreaker[back(reach)]) reach++;
+  if (reach < least) return found;
+  // The Z-function of the text from its end: how many tokens there are the same as the last ones.
+  const same = new Int32Array(ids.length);
+  for (let place = 1, from = 0, end = 0; place < ids.length; place++) {
+    let length = place < end ? Math.min(same[place - from], end - place) : 0;
+    while (place + length < ids.length && back(length) === back(place + length)) length++;
+    same[place] = length;
+    if (place + length > end) [from, end] = [place, place + length];
+    const next = back(place - 1);
+    if (length < least || isBreaker[next]) continue;
+    found.set(next, Math.max(found.get(next) ?? 0, Math.min(length, reach)));
+  }
+  return found;
+}
+
+const LARGEST_EXPONENT = 88.7228391; // of e in float32, as in llama.cpp
+
+// The logits after bias and DRY. repeated: as ``repetitions`` gives it.
+function penalized(logits, { logitBias, dryMultiplier, dryBase, dryAllowedLength }, repeated) {
+  if (!logitBias.length && !repeated.size) return logits;
+  const changed = Float64Array.from(logits);
+  for (const [id, added] of logitBias) changed[id] += added;
+  const most = dryBase > 1.000001 ? Math.trunc(LARGEST_EXPONENT / Math.log(dryBase)) : Infinity;
+  for (const [id, length] of repeated) changed[id] -= dryMultiplier * dryBase ** Math.min(length - dryAllowedLength, most);
+  return changed;
+}
+
+// The distribution that a token is drawn from where XTC does not apply: that of the model at this
+// temperature, and of it the fewest tokens that have the probability topP together (Holtzman et
+// al. 2020).
 function distribution(logits, count, allowed, { temperature, topP }) {
   const shares = softmax(logits, count, allowed, temperature || 1);
   if (temperature === 0) {
@@ -70,6 +110,18 @@ function keepTopP(shares, mass) {
   while (place < order.length && total < mass) total += shares[order[place++]];
   for (const id of order.slice(0, place)) kept[id] = shares[id] / total;
   return kept;
+}
+
+// XTC: without the ids of at least the probability ``threshold``, but the least probable of them;
+// of equals the last is kept.
+function excludeTopChoices(shares, threshold) {
+  let kept = -1, total = 0;
+  shares.forEach((share, id) => {
+    if (share && share >= threshold && (kept < 0 || share <= shares[kept])) kept = id;
+  });
+  const left = shares.map((share, id) => (share >= threshold && id !== kept ? 0 : share));
+  for (const share of left) total += share;
+  return left.map((share) => share / total);
 }
 
 // An id, by inversion of the cumulative distribution; one without a share is never drawn.

@@ -47,12 +47,18 @@ const heard = {
 let worker = null;
 const ask = (kind, question = {}) => worker.postMessage({ kind, ...question });
 
-function openModel() {
-  const engine = $("engine"), weights = $("weights");
+async function openModel() {
+  const packed = (id) => [$(id).textContent, Number($(id).dataset.bytes)];
   if (typeof Worker === "undefined") return trouble("This browser has no web workers, in which the model would run: use a current one.");
-  if (!engine.dataset.intact) return trouble("The program in this page is damaged: get the file again.");
+  if (typeof DecompressionStream === "undefined") return trouble("This browser is too old: it has no DecompressionStream.");
+  let program;
   try {
-    worker = new Worker(URL.createObjectURL(new Blob([engine.textContent], { type: "text/javascript" })));
+    program = await unpacked(...packed("engine"));
+  } catch {
+    return trouble("The program in this page is damaged: get the file again.");
+  }
+  try {
+    worker = new Worker(URL.createObjectURL(new Blob([program], { type: "text/javascript" })));
   } catch (error) {
     return trouble(`This browser does not start the model: ${error.message}.`);
   }
@@ -61,11 +67,14 @@ function openModel() {
     trouble(`This browser does not run the model: ${event.message || "it refuses a worker"}.`);
   };
   worker.onmessage = ({ data }) => heard[data.kind](data);
-  ask("open", { characters: weights.textContent, bytes: Number(weights.dataset.bytes) });
-  weights.remove(); // the page needs it no more
+  const [characters, bytes] = packed("weights");
+  ask("open", { characters, bytes, breakers: JSON.parse(document.documentElement.dataset.breakers) });
+  $("weights").remove(); // the page needs it no more
 }
 
-heard.open = () => {
+let vocabulary = 0;
+heard.open = (model) => {
+  vocabulary = model.vocabulary;
   $("trouble").hidden = true;
   $("go").disabled = $("colour").disabled = false;
   document.documentElement.dataset.open = "";

@@ -2,7 +2,7 @@
 
 The bytes are compressed by gzip, whose checksum and length a browser verifies, and written as
 characters of 15 bits, U+5000 to U+CFFF. In UTF-16 these take 16 bits, 1.07 times as much as the
-bytes themselves; base64 takes 1.33. ``network.js`` reads all this.
+bytes themselves; base64 takes 1.33. ``unpack.js`` and ``network.js`` read all this.
 """
 
 import copy
@@ -124,7 +124,7 @@ _STORE: dict[PagePrecision, Callable[[Matrix], tuple[bytes, Matrix]]] = {
 
 
 def _tokenizer(tokenizer: Tokenizer) -> tuple[bytes, dict[str, Any]]:
-    """The scores of its pieces in float32, if it has any; and what else ``tokenizers.js`` needs."""
+    """The scores of its pieces in float32, if it has any; and what else ``tokenizer.js`` needs."""
     config = tokenizer.config
     described = {
         name: getattr(config, name)

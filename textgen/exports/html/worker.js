@@ -1,41 +1,21 @@
 "use strict";
 // The model, in a worker, so that the page never waits for its arithmetic. A message is
 // {kind, ...}; each answer has the kind of its question:
-//   open {characters, bytes}      -> {vocabulary, weights}
+//   open {characters, bytes, breakers} -> {vocabulary}
 //   next {text, settings}         -> {choices, entropy}: what may come after a text
 //   write {text, settings, pace}  -> {text, tokens} again and again; the last has done
 //   halt                          -> ends write
 //   score {text}                  -> {sentences}, some at a time; the last has done
 // What went wrong is {kind: "failed", why}.
 
-const BITS = 15, FIRST_CHARACTER = 0x5000;
 const SLICE_MS = 30; // how long the worker is deaf
 const SNAPSHOT_TOKENS = 64, MOST_KEPT = 2 ** 16;
 const SHOWN = 12;
 
-// The bytes of a page's weights, which are written as characters of 15 bits.
-function unpack(characters, bytes) {
-  const data = new Uint8Array(bytes);
-  let bits = 0, held = 0, at = 0;
-  for (let i = 0; i < characters.length; i++) {
-    const code = characters.charCodeAt(i) - FIRST_CHARACTER;
-    if (code < 0 || code >= 1 << BITS) throw new Error("a character of the weights is foreign");
-    bits |= code << held;
-    held += BITS;
-    for (; held >= 8 && at < bytes; held -= 8, bits >>>= 8) data[at++] = bits;
-  }
-  if (at < bytes || characters.length !== Math.ceil((8 * bytes) / BITS)) throw new Error("weights are missing");
-  return data;
-}
-
-// gzip has a checksum and the length of what it holds: the stream fails where these are wrong.
-async function decompress(data) {
-  const stream = new Blob([data]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
 class LanguageModel {
-  constructor(bytes) {
+  // breakers: what a repetition does not reach across, for DRY; each is one ASCII character, so
+  // it is always within a token.
+  constructor(bytes, breakers) {
     const reader = new Reader(bytes), { tokenizer } = reader.header;
     const scores = tokenizer.pieces ? reader.floats(tokenizer.pieces.length) : null;
     this.tokenizer = new Tokenizer(tokenizer, scores);
@@ -44,6 +24,8 @@ class LanguageModel {
     this.size = this.network.vocabulary;
     this.known = new Uint8Array(this.size).fill(1);
     this.known[UNK] = 0; // is read, and never written
+    const spelling = this.tokenizer.decoder();
+    this.isBreaker = this.known.map((_, id) => Number(breakers.some((each) => spelling.peek(id).includes(each))));
     this.masks = new Map();
     this.restart();
   }
@@ -84,10 +66,18 @@ class LanguageModel {
     }
     return this.masks.get(valid);
   }
+  // The distribution that the token after these is drawn from, and the same where XTC applies.
+  distributions(logits, ids, decoder, settings) {
+    const { dryMultiplier, dryAllowedLength, xtcProbability, xtcThreshold } = settings;
+    const repeated = dryMultiplier ? repetitions(ids, dryAllowedLength, this.isBreaker) : new Map();
+    const shares = distribution(penalized(logits, settings, repeated), this.size, this.allowed(decoder), settings);
+    return [shares, xtcProbability ? excludeTopChoices(shares, xtcThreshold) : shares];
+  }
   // The likeliest tokens, each with its probability and that of being drawn.
-  choices(logits, decoder, settings) {
-    const shares = softmax(logits, this.size);
-    const allowed = this.allowed(decoder), drawn = distribution(logits, this.size, allowed, settings);
+  choices(logits, ids, decoder, settings) {
+    const shares = softmax(logits, this.size), allowed = this.allowed(decoder);
+    const [usual, excluding] = this.distributions(logits, ids, decoder, settings);
+    const drawn = usual.map((share, id) => share + settings.xtcProbability * (excluding[id] - share));
     const choices = highest(shares, SHOWN).map((id) => ({
       ...{ id, name: this.tokenizer.name(id), share: shares[id], drawn: drawn[id] },
       text: allowed[id] ? decoder.peek(id) : "", // what it adds to the text
@@ -115,35 +105,37 @@ let model = null;
 let writing = 0; // the number of the text that is being written; another one ends it
 
 const tasks = {
-  async open({ characters, bytes }) {
-    if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old: it has no DecompressionStream");
-    model = new LanguageModel(await decompress(unpack(characters, bytes)));
+  async open({ characters, bytes, breakers }) {
+    model = new LanguageModel(await unpacked(characters, bytes), breakers);
     return { vocabulary: model.size };
   },
   next({ text, settings }) {
     const { ids, decoder } = model.tokenizer.continuation(text);
-    return model.choices(model.follow([EOS, ...ids]), decoder, settings);
+    return model.choices(model.follow([EOS, ...ids]), ids, decoder, settings);
   },
-  // settings: temperature, topP, seed, length, stop, oneSentence. pace: tokens a second, 0 for all it can.
+  // settings: those of sampling.js, and seed, length, stop, oneSentence. pace: tokens a second, 0 for all it can.
   async write({ text, settings, pace }) {
-    const mine = ++writing, uniforms = new Uniforms(settings.seed);
+    const mine = ++writing, uniforms = new Uniforms(settings.seed, TOKENS), chances = new Uniforms(settings.seed, CHANCES);
     const { ids, decoder } = model.tokenizer.continuation(text);
     const sample = new Text(decoder, settings.stop), begun = performance.now();
     let logits = model.follow([EOS, ...ids]), piece = "", tokens = 0, posted = begun, characters = 0;
     const post = (more) => {
-      const watched = pace ? model.choices(logits, decoder, settings) : {};
+      const watched = pace ? model.choices(logits, ids, decoder, settings) : {};
       postMessage({ kind: "write", text: piece, tokens, ...watched, ...more });
       piece = "";
       posted = performance.now();
     };
     let why = "length";
     while (tokens < settings.length) {
-      const id = draw(distribution(logits, model.size, model.allowed(decoder), settings), uniforms.next());
+      const [usual, excluding] = model.distributions(logits, ids, decoder, settings);
+      const applies = settings.xtcProbability && chances.next() < settings.xtcProbability;
+      const id = draw(applies ? excluding : usual, uniforms.next());
       tokens += 1;
       if (id === EOS && settings.oneSentence) {
         why = "eos";
         break;
       }
+      if (settings.dryMultiplier) ids.push(id);
       const added = sample.add(id);
       piece += added;
       characters += added.length;
@@ -231,16 +223,11 @@ function turn() {
   });
 }
 
-// The page has this script, too, for the checksum of its policy; it only runs in a worker.
-if (typeof WorkerGlobalScope !== "undefined") {
-  self.onmessage = async ({ data }) => {
-    try {
-      const answer = await tasks[data.kind](data);
-      if (answer) postMessage({ kind: data.kind, ...answer });
-    } catch (error) {
-      postMessage({ kind: "failed", of: data.kind, why: String(error.message || error) });
-    }
-  };
-} else {
-  document.currentScript.dataset.intact = "yes";
-}
+self.onmessage = async ({ data }) => {
+  try {
+    const answer = await tasks[data.kind](data);
+    if (answer) postMessage({ kind: data.kind, ...answer });
+  } catch (error) {
+    postMessage({ kind: "failed", of: data.kind, why: String(error.message || error) });
+  }
+};

@@ -1,7 +1,7 @@
 "use strict";
 // Writing: the text, which of it is the model's, and what may come next.
 
-const prompt = $("prompt"), sheet = document.querySelector(".sheet");
+const prompt = $("prompt"), sheet = document.querySelector(".sheet"), form = document.querySelector("form");
 let byModel = []; // [start, end) of what the model wrote, in order
 let before = ""; // the text when that was last right
 let lastWritten = null; // of the last time: {at, length}
@@ -11,8 +11,22 @@ const number = (id) => Number($(id).value);
 function settings() {
   return {
     temperature: number("temperature"), topP: number("top-p"), length: number("length"), seed: number("seed"),
-    stop: $("stop").value, oneSentence: $("one").checked,
+    stop: $("stop").value, oneSentence: $("one").checked, logitBias: biases() || [],
+    dryMultiplier: number("dry-multiplier"), dryBase: number("dry-base"), dryAllowedLength: number("dry-allowed-length"),
+    xtcProbability: number("xtc-probability"), xtcThreshold: number("xtc-threshold"),
   };
+}
+// "15+1.5, 7-100" as pairs of an id and what is added to its logit; null if it is something else.
+function biases() {
+  const given = $("logit-bias").value.trim();
+  const pairs = given ? given.split(",").map((each) => /^\s*(\d+)\s*([+-]\d*\.?\d+)\s*$/.exec(each)) : [];
+  return pairs.every(Boolean) ? pairs.map(([, id, added]) => [Number(id), Number(added)]) : null;
+}
+function troubleOfBiases() {
+  const found = biases();
+  if (!found) return "Write 15+1.5, 7-100: a token’s id, and what is added to its logit.";
+  if (found.some(([id]) => id >= vocabulary)) return `The ids of the tokens go from 0 to ${vocabulary - 1}.`;
+  return found.some(([, added]) => Math.abs(added) > 1e6) ? "At most 1,000,000 can be added." : "";
 }
 
 // Ranges of the model's text follow what is typed: they lose what is replaced, and move.
@@ -80,10 +94,11 @@ function showChoices({ choices, entropy }) {
   while (rows.length < choices.length) $("choices").append(choiceRow());
   while (rows.length > choices.length) rows[rows.length - 1].remove();
   choices.forEach(({ id, name, share, drawn, text }, place) => {
-    const button = rows[place].firstChild, [own, bar, label, value] = button.children;
+    const button = rows[place].firstChild, [own, bar, label, numeral, value] = button.children;
     own.style.width = `${100 * share}%`;
     bar.style.width = `${100 * drawn}%`;
     label.textContent = visible(name, id);
+    numeral.textContent = `id ${id}`;
     value.textContent = percent(drawn);
     button.classList.toggle("special", id < 2);
     button.dataset.text = text;
@@ -95,7 +110,7 @@ function showChoices({ choices, entropy }) {
 function choiceRow() {
   const row = made("li"), button = made("button");
   button.type = "button";
-  button.append(made("span", "own"), made("span", "drawn"), made("bdi"), made("span", "value"));
+  button.append(made("span", "own"), made("span", "drawn"), made("bdi"), made("span", "id"), made("span", "value"));
   button.addEventListener("click", () => {
     if (isWriting) return;
     const at = prompt.selectionEnd;
@@ -114,8 +129,10 @@ function scrollToEnd() {
 
 // Writing
 function start() {
-  const form = document.querySelector(".settings");
-  if (!form.checkValidity()) return form.reportValidity();
+  if (!form.checkValidity()) {
+    if (form.querySelector("details :invalid")) $("advanced").open = true;
+    return form.reportValidity();
+  }
   const chosen = settings();
   isWriting = true;
   lastWritten = { at: prompt.value.length, length: 0 };
@@ -180,10 +197,11 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   $("go").click();
 });
-for (const id of ["temperature", "top-p"]) {
-  $(id).addEventListener("input", () => {
-    $(`${id}-value`).textContent = number(id);
-    askNext();
-  });
-}
-document.querySelector(".settings").addEventListener("submit", (event) => event.preventDefault());
+const CAN_BE_OFF = ["dry-multiplier", "xtc-probability"];
+form.addEventListener("input", ({ target: { id } }) => {
+  if (id === "logit-bias") $(id).setCustomValidity(troubleOfBiases());
+  const value = $(`${id}-value`);
+  if (value) value.textContent = number(id) || !CAN_BE_OFF.includes(id) ? number(id) : "off";
+  askNext();
+});
+form.addEventListener("submit", (event) => event.preventDefault());
