@@ -21,7 +21,7 @@ from textgen.errors import UsageError
 from textgen.results import PartScore, SentenceScore, SentenceScores
 from textgen.studies.compare.config import CompareOptions, ComparisonConfig
 
-from .test_readme import README, blocks
+from .test_readme import blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = [getattr(textgen, name) for name in textgen.__all__ if not name.startswith("_")]
@@ -39,9 +39,9 @@ def test_every_default_in_a_signature_explains_itself(function: object) -> None:
     assert callable(function) and " at 0x" not in str(inspect.signature(function))
 
 
-def test_the_example_of_the_readme_is_the_one_that_mypy_checks() -> None:
-    (example,) = blocks(README, "python")
-    assert (ROOT / "tests" / "typed" / "readme.py").read_text(encoding="utf-8") == example
+def test_the_example_of_the_reference_is_the_one_that_mypy_checks() -> None:
+    (example,) = blocks(ROOT / "docs" / "reference" / "python.md", "python")
+    assert (ROOT / "tests" / "typed" / "python_example.py").read_text(encoding="utf-8") == example
 
 
 CONFIGURATIONS: list[tuple[type, tuple[type[Config], ...]]] = [

@@ -440,10 +440,10 @@ def _saved(header: Header) -> LossPoint:
 
 
 def _kept(run: Path) -> list[tuple[str, LossPoint]]:
-    """The checkpoints on the way of a run, by name, in the order of steps."""
+    """The checkpoints on the way of a run, by name (``at/5M``), in the order of steps."""
     begun = {path for path in (run / AT).glob("*") if path.suffix != ".new"}
-    names = {path.name.removesuffix(".old") for path in begun}
-    kept = [(name, _saved(read_header(find(run / AT / name)[1] / CONFIG))) for name in names]
+    names = {f"{AT}/{path.name.removesuffix('.old')}" for path in begun}
+    kept = [(name, _saved(read_header(find(run / name)[1] / CONFIG))) for name in names]
     return sorted(kept, key=lambda each: (each[1].step, each[0]))
 
 

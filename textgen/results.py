@@ -508,7 +508,7 @@ class LossCurves:
 
     Attributes:
         training: Each the mean since the point before.
-        kept: When the checkpoints on the way were saved, by name (``5M``), in the order of steps.
+        kept: When checkpoints on the way were saved, by name (``at/5M``), in the order of steps.
     """
 
     checkpoint: str

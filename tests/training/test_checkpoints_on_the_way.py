@@ -127,9 +127,9 @@ def test_a_checkpoint_has_the_newest_validation_and_the_curve_until_then(run: Pa
     whole = checkpoint.loss_curves(run)
     assert max(point.step for point in whole.validation) == 12
     steps = {name: point.step for name, point in whole.kept}
-    assert steps == {**STEP_OF, "100w": 8}
+    assert steps == {f"at/{name}": step for name, step in {**STEP_OF, "100w": 8}.items()}
     until_then = checkpoint.loss_curves(run / "at" / "0.2k").kept
-    assert [name for name, _ in until_then] == ["64", "0.2k"]
+    assert [name for name, _ in until_then] == ["at/64", "at/0.2k"]
     assert all(point.tokens == 64 * point.step for _, point in whole.kept)
 
 

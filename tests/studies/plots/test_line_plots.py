@@ -86,7 +86,12 @@ def test_with_one_run_the_legend_has_validation_and_training_loss() -> None:
 
 
 def test_the_checkpoints_on_the_way_are_marked_on_the_line_of_their_run(terminal: Any) -> None:
-    kept = [("2k", 20), ("3k", 30), ("100w", 30), ("9k", 90)]  # the last is after both lines
+    kept = [
+        ("at/2k", 20),
+        ("at/3k", 30),
+        ("at/100w", 30),
+        ("at/9k", 90),
+    ]  # the last is after both lines
     points = tuple((name, LossPoint(step, math.nan, 100.0 * step)) for name, step in kept)
     runs = [RUNS[0], dataclasses.replace(RUNS[1], kept=points)]
     plot = loss_plot(runs, "tokens")

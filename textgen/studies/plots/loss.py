@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Literal
 
-from textgen.checkpoint import AT
 from textgen.presentation.numbers import rounded
 from textgen.results import LossCurves, LossPoint
 from textgen.studies.plots.drawing import MARK, Axis, Line, LinePlot, Panel, Point, checkpoint_names
@@ -68,7 +67,7 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
         note.append(
             "A pseudo loss, of tokens predicted from both sides, is not comparable with a loss."
         )
-    kept = dict.fromkeys(f"{AT}/{name}" for run in runs for name, _ in run.kept)
+    kept = dict.fromkeys(name for run in runs for name, _ in run.kept)
     if kept:
         note.append(f"{MARK}: {', '.join(kept)}.")
     columns = {"loss": False}
@@ -91,7 +90,7 @@ def loss_plot(runs: Sequence[LossCurves], over: LossOver = "seconds") -> LinePlo
         for part, point in (
             *(("training", point) for point in run.training),
             *(("validation", point) for point in run.validation),
-            *((f"{AT}/{name}", point) for name, point in run.kept),
+            *run.kept,
         )
     ]
     return LinePlot(
