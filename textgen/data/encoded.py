@@ -251,7 +251,7 @@ def is_encoded(path: Path) -> bool:
 
 
 def summarize(
-    encoded: EncodedCorpus, tokenizer: Tokenizer, *, out: Path | None = None
+    encoded: EncodedCorpus, tokenizer: Tokenizer, *, out: str | Path | None = None
 ) -> TokenizerSummary:
     """What the tokenizer learned, and how well it covers the corpus."""
     header, train, valid = encoded.header, encoded.header.train, encoded.header.valid
@@ -322,7 +322,7 @@ def tokenize(
             skip_binary=skip_binary,
         )
         tokenizer = learn_tokenizer(config, corpus.train())
-        return summarize(encode_corpus(corpus, tokenizer, target), tokenizer, out=target)
+        return summarize(encode_corpus(corpus, tokenizer, target), tokenizer, out=out)
 
 
 @contextlib.contextmanager
