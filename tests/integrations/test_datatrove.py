@@ -40,6 +40,8 @@ from textgen.integrations.documents import (  # noqa: E402
     find_documents,
 )
 
+from ..test_readme import blocks  # noqa: E402
+
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # those of the other program are its own
     pytest.mark.skipif(sys.platform == "win32", reason="signals and paths"),
@@ -380,8 +382,8 @@ def test_slurm_gets_an_array_of_jobs_that_do_the_tasks(
 def test_every_command_of_the_page_runs(
     slurm: Path, ray_cluster: str, trained: Path, documents: Path, scored: Path, tmp_path: Path
 ) -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("textgen ")]
+    lines = "".join(blocks(PAGE, "sh")).splitlines()
+    commands = [shlex.split(line) for line in lines if line.startswith("textgen ")]
     assert len(commands) == 4
     for number, (_, *arguments) in enumerate(commands):
         folder = tmp_path / str(number)

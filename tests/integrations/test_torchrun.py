@@ -33,7 +33,7 @@ def test_two_agents_train_one_model_as_one_process_with_twice_the_batch_does(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    commands = [block for block in blocks(PAGE, "text") if block.startswith("torchrun ")]
+    commands = [block for block in blocks(PAGE, "sh") if block.startswith("torchrun ")]
     _, *words = shlex.split(commands[line].replace("\\\n", " "))
     here = {"FIRST:29400": f"127.0.0.1:{port}", "mytext.txt": str(corpus)}
     here |= {"checkpoints/mine": str(tmp_path / "two")}
