@@ -143,7 +143,7 @@ def measure_memory(tab: Any, folder: Path) -> dict[str, Any]:
     tab.evaluate(f"void write({MANY}, 1)")
     sizes: dict[int, int] = {}
     while MANY not in sizes:
-        time.sleep(5)
+        time.sleep(0.5)
         sizes[tab.evaluate("written")] = memory()
     tenths = [min(sizes, key=lambda tokens: abs(tokens - MANY * k / 10)) for k in range(1, 11)]
     return {"megabytes_by_tokens": {tokens: round(sizes[tokens] / 1e6, 1) for tokens in tenths}}
